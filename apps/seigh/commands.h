@@ -1,0 +1,18 @@
+// One function per command: it declares its options and what to do when it is called.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+
+namespace seigh::app {
+
+/// Adds the command to `app`; when the user calls it, `action` is set to what it does.
+using Action = std::function<void()>;
+void add_run(CLI::App& app, Action& action);
+void add_train(CLI::App& app, Action& action);
+void add_eigh(CLI::App& app, Action& action);
+void add_overlap(CLI::App& app, Action& action);
+void add_report(CLI::App& app, Action& action);
+void add_show(CLI::App& app, Action& action);
+
+}  // namespace seigh::app

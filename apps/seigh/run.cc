@@ -1,0 +1,104 @@
+// seigh run, train, overlap, report: the stages of a recipe.
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "apps/seigh/commands.h"
+#include "apps/seigh/stage_command.h"
+#include "apps/seigh/terminal_progress.h"
+#include "seigh/base/error.h"
+#include "seigh/base/timer.h"
+#include "seigh/run/stages.h"
+
+namespace seigh::app {
+namespace {
+
+void print_result(const Run& run) {
+  for (const std::string& line : run.headline()) std::printf("%s\n", line.c_str());
+  std::printf("report: %s\n", std::filesystem::absolute(run.folder().report()).lexically_normal().c_str());
+}
+
+}  // namespace
+
+void add_stage(CLI::App& app, Action& action, const std::string& name, const std::string& description,
+               const std::function<void(Run&)>& stage) {
+  struct Options {
+    std::string folder, data;
+  };
+  const auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand(name, description);
+  command->add_option("RUN", options->folder, "Run folder, as seigh run made it")->required();
+  command->add_option("--data", options->data, "Folder of the data set; default: $SEIGH_DATA, then the usual places");
+  command->footer("Example:\n  seigh " + name + " runs/mnist-mini");
+  command->callback([options, stage, &action] {
+    action = [options, stage] {
+      TerminalProgress progress;
+      Run run(RunFolder::open(options->folder), options->data, progress);
+      stage(run);
+    };
+  });
+}
+
+void add_run(CLI::App& app, Action& action) {
+  struct Options {
+    std::string recipe, out, data;
+    bool resume = false, keys = false;
+    std::vector<std::string> overrides;
+  };
+  const auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("run", "Do a whole recipe: train, decompose, overlap, report");
+  command->add_option("RECIPE", options->recipe, "TOML file that defines the experiment");
+  command->add_option("--out", options->out, "Run folder; default: runs/<name of the recipe>");
+  command->add_flag("--resume", options->resume, "Continue a run that was stopped; finished files are kept");
+  command->add_option("--set", options->overrides, "Override a key, as KEY=VALUE; may be repeated")->take_all();
+  command->add_option("--data", options->data, "Folder of the data set; default: $SEIGH_DATA, then the usual places");
+  command->add_flag("--keys", options->keys, "List every key a recipe may have, and exit");
+  command->footer("Example:\n  seigh run recipes/mnist-mini.toml --out runs/quick --set eigh.k=100 --set dense.steps=[]");
+  command->callback([options, &action] {
+    action = [options] {
+      if (options->keys) {
+        std::fputs(recipe_reference().c_str(), stdout);
+        return;
+      }
+      require(!options->recipe.empty(), "run: RECIPE is missing; for example: seigh run recipes/mnist-mini.toml");
+      const Timer timer;
+      TerminalProgress progress;
+      const Recipe recipe = load_recipe(options->recipe, options->overrides);
+      const std::filesystem::path out =
+          options->out.empty() ? std::filesystem::path("runs") / recipe.name : std::filesystem::path(options->out);
+      Run run(RunFolder::start(out, recipe, options->resume), options->data, progress);
+      run.train();
+      run.eigh();
+      run.overlap();
+      run.report();
+      print_result(run);
+      std::fprintf(stderr, "done in %.0f s, peak memory %.2f GB\n", timer.seconds(),
+                   static_cast<double>(peak_memory_bytes()) / 1e9);
+    };
+  });
+}
+
+void add_train(CLI::App& app, Action& action) {
+  add_stage(app, action, "train", "Train the network of a run folder and keep its checkpoints", [](Run& run) {
+    run.train();
+    std::printf("checkpoints: %s\n", (run.folder().path() / "checkpoints").c_str());
+  });
+}
+
+void add_overlap(CLI::App& app, Action& action) {
+  add_stage(app, action, "overlap", "Overlap of masks and eigenspaces for every decomposition of a run folder", [](Run& run) {
+    run.overlap();
+    for (const std::string& line : run.headline()) std::printf("%s\n", line.c_str());
+  });
+}
+
+void add_report(CLI::App& app, Action& action) {
+  add_stage(app, action, "report", "Write report.html from what a run folder holds", [](Run& run) {
+    run.report();
+    print_result(run);
+  });
+}
+
+}  // namespace seigh::app

@@ -1,0 +1,105 @@
+// seigh show: any file seigh wrote, in words.
+#include <ATen/core/Tensor.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <variant>
+
+#include "apps/seigh/commands.h"
+#include "seigh/base/error.h"
+#include "seigh/io/file.h"
+#include "seigh/io/hdf5.h"
+#include "seigh/io/npy.h"
+#include "seigh/io/safetensors.h"
+#include "seigh/report/page.h"
+
+namespace seigh::app {
+namespace {
+
+// Shape, dtype and the first numbers of a tensor, one line.
+void print_tensor(const std::string& name, const at::Tensor& tensor, int64_t numbers) {
+  std::string shape;
+  for (const int64_t n : tensor.sizes()) shape.append(shape.empty() ? "" : " x ").append(std::to_string(n));
+  const std::string type = tensor.scalar_type() == at::kDouble  ? "float64"
+                           : tensor.scalar_type() == at::kFloat ? "float32"
+                           : tensor.scalar_type() == at::kLong  ? "int64"
+                                                                : c10::toString(tensor.scalar_type());
+  std::printf("%-28s %-8s %-14s", name.c_str(), type.c_str(), shape.c_str());
+  const at::Tensor flat = tensor.reshape({-1}).slice(0, 0, numbers).to(at::kDouble).contiguous();
+  for (int64_t i = 0; i < flat.numel(); ++i) std::printf(" %.6g", flat.data_ptr<double>()[i]);
+  std::printf("%s\n", tensor.numel() > numbers ? " ..." : "");
+}
+
+void show_hdf5(const std::filesystem::path& path, int64_t numbers) {
+  const Hdf5Reader file(path);
+  for (const auto& [name, value] : file.attributes()) {
+    std::printf("%-28s ", name.c_str());
+    if (const auto* integer = std::get_if<int64_t>(&value)) {
+      std::printf("%lld\n", static_cast<long long>(*integer));
+    } else if (const auto* real = std::get_if<double>(&value)) {
+      std::printf("%.6g\n", *real);
+    } else {
+      std::printf("%s\n", std::get<std::string>(value).c_str());
+    }
+  }
+  for (const std::string& name : file.names()) print_tensor("/" + name, file.read(name), numbers);
+}
+
+void show_safetensors(const std::filesystem::path& path, int64_t numbers) {
+  const NamedTensors content = read_safetensors(path);
+  for (const auto& [key, value] : content.metadata) std::printf("%-28s %s\n", key.c_str(), value.c_str());
+  int64_t count = 0;
+  for (const auto& [name, tensor] : content.tensors) {
+    print_tensor(name, tensor, numbers);
+    count += tensor.numel();
+  }
+  std::printf("%-28s %lld\n", "parameters in all", static_cast<long long>(count));
+}
+
+void show_report(const std::filesystem::path& path) {
+  const nlohmann::json data = nlohmann::json::parse(read_report_data(path));
+  std::printf("%s\n", data.at("title").get<std::string>().c_str());
+  for (const auto& row : data.at("settings")) {
+    std::printf("%-30s %s\n", row[0].get<std::string>().c_str(), row[1].get<std::string>().c_str());
+  }
+  for (const auto& line : data.at("headline")) std::printf("%s\n", line.get<std::string>().c_str());
+}
+
+void show(const std::filesystem::path& path, int64_t numbers) {
+  require(numbers >= 0, "show: --numbers must not be negative");
+  std::error_code none;
+  require(!std::filesystem::is_directory(path, none), path.string(), " is a folder; show prints one file, for example ",
+          (path / "recipe.toml").string());
+  const std::string kind = path.extension();
+  if (kind == ".h5" || kind == ".hdf5") return show_hdf5(path, numbers);
+  if (kind == ".safetensors") return show_safetensors(path, numbers);
+  if (kind == ".npy") return print_tensor(path.filename(), read_npy(path), numbers);
+  if (kind == ".html") return show_report(path);
+  if (kind == ".toml" || kind == ".jsonl") {
+    const std::string text = read_file(path);
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    return;
+  }
+  fail(path.string(), ": show knows .h5, .safetensors, .npy, .html, .toml and .jsonl files");
+}
+
+}  // namespace
+
+void add_show(CLI::App& app, Action& action) {
+  struct Options {
+    std::string file;
+    int64_t numbers = 5;
+  };
+  const auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("show", "Print any file seigh wrote");
+  command->add_option("FILE", options->file, "The file")->required();
+  command->add_option("--numbers", options->numbers, "Numbers printed of each tensor")->capture_default_str();
+  command->footer("Example:\n  seigh show runs/mnist-mini/eigen/step_000100_train_hessian_seigh.h5");
+  command->callback([options, &action] { action = [options] { show(options->file, options->numbers); }; });
+}
+
+}  // namespace seigh::app

@@ -1,0 +1,30 @@
+// Progress on a terminal: one line with rate and time left, redrawn; plain lines now and then when it is no terminal.
+#pragma once
+
+#include <string>
+
+#include "seigh/base/progress.h"
+#include "seigh/base/timer.h"
+
+namespace seigh::app {
+
+class TerminalProgress final : public Progress {
+ public:
+  TerminalProgress();
+  ~TerminalProgress() override;
+  void begin(std::string_view task, int64_t total, std::string_view unit) override;
+  void advance(int64_t count) override;
+  void end() override;
+
+ private:
+  void draw(bool last);
+
+  bool terminal_;
+  bool drawn_ = false;  // a line without newline stands on the terminal
+  std::string task_, unit_;
+  int64_t total_ = 0, done_ = 0;
+  double last_ = 0;  // seconds at the last drawing
+  Timer timer_;
+};
+
+}  // namespace seigh::app

@@ -1,0 +1,34 @@
+#include "seigh/base/parallel.h"
+
+#include <ATen/Parallel.h>
+#include <sched.h>
+
+#include <algorithm>
+
+#include "seigh/base/error.h"
+
+namespace seigh {
+namespace {
+
+int available_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+}  // namespace
+
+void set_threads(int threads) {
+  require(threads >= 0 && threads <= 4096, "threads must be between 0 (all cores) and 4096, not ", threads);
+  at::set_num_threads(threads == 0 ? available_cores() : threads);
+}
+
+int threads() { return at::get_num_threads(); }
+
+void parallel_for(int64_t n, const std::function<void(int64_t)>& body) {
+  at::parallel_for(0, n, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) body(i);
+  });
+}
+
+}  // namespace seigh

@@ -1,0 +1,14 @@
+#include "seigh/base/progress.h"
+
+namespace seigh {
+
+void Progress::begin(std::string_view, int64_t, std::string_view) {}
+void Progress::advance(int64_t) {}
+void Progress::end() {}
+
+Progress& silent_progress() {
+  static Progress silent;
+  return silent;
+}
+
+}  // namespace seigh

@@ -1,0 +1,83 @@
+#include "seigh/curvature/hessian.h"
+
+#include <ATen/Functions.h>
+#include <torch/autograd.h>
+#include <torch/types.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "seigh/base/error.h"
+
+namespace seigh {
+
+struct HessianOperator::Graph {
+  at::Tensor loss;                    // sum over the mini-batch, divided by N
+  std::vector<at::Tensor> leaves;     // parameters, requiring gradients
+  std::vector<at::Tensor> gradients;  // of loss, part of the graph
+};
+
+HessianOperator::HessianOperator(const Model& model, const at::Tensor& parameters,
+                                 const std::vector<at::Tensor>& buffers, const Dataset& data,
+                                 const HessianOptions& options, std::string name)
+    : LinearOperator(model.parameter_count(), options.dtype, std::move(name)),
+      model_(model),
+      options_(options),
+      parameters_(parameters.detach().to(options.dtype)),
+      data_{data.x.to(options.dtype), data.y, data.classes} {
+  require(data.size() > 0, this->name(), ": the data set is empty");
+  require(options.batch_size >= 0, this->name(), ": batch_size must not be negative: ", options.batch_size);
+  require(parameters_.isfinite().all().item<bool>(), this->name(), ": the parameters hold NaN or infinity");
+  require(data_.x.isfinite().all().item<bool>(), this->name(), ": the inputs hold NaN or infinity");
+  for (const at::Tensor& buffer : buffers) buffers_.push_back(buffer.to(options.dtype));
+  if (options_.batch_size == 0) options_.batch_size = data.size();
+}
+
+HessianOperator::~HessianOperator() = default;
+
+HessianOperator::Graph HessianOperator::build_graph(int64_t begin, int64_t end) const {
+  Graph graph;
+  for (const at::Tensor& piece : unflatten(model_.parameters(), parameters_)) {
+    graph.leaves.push_back(piece.clone().requires_grad_(true));
+  }
+  const at::Tensor outputs = model_.forward(graph.leaves, buffers_, data_.x.slice(0, begin, end));
+  graph.loss = loss_sum(options_.loss, outputs, data_.y.slice(0, begin, end)) / data_.size();
+  graph.gradients = torch::autograd::grad({graph.loss}, graph.leaves, {}, /*retain_graph=*/true, /*create_graph=*/true);
+  return graph;
+}
+
+double HessianOperator::loss() const {
+  double sum = 0;
+  for (int64_t begin = 0; begin < data_.size(); begin += options_.batch_size) {
+    sum += build_graph(begin, std::min(begin + options_.batch_size, data_.size())).loss.item<double>();
+  }
+  return sum;
+}
+
+at::Tensor HessianOperator::gradient() const {
+  at::Tensor sum = at::zeros({size()}, dtype());
+  for (int64_t begin = 0; begin < data_.size(); begin += options_.batch_size) {
+    sum += flatten(build_graph(begin, std::min(begin + options_.batch_size, data_.size())).gradients).detach();
+  }
+  return sum;
+}
+
+at::Tensor HessianOperator::apply_impl(const at::Tensor& block) {
+  at::Tensor result = empty_block(size(), block.size(1), dtype()).zero_();
+  for (int64_t begin = 0; begin < data_.size(); begin += options_.batch_size) {
+    const bool whole = options_.batch_size >= data_.size();
+    if (!kept_ || !whole) {
+      kept_ = std::make_unique<Graph>(build_graph(begin, std::min(begin + options_.batch_size, data_.size())));
+    }
+    for (int64_t j = 0; j < block.size(1); ++j) {
+      const std::vector<at::Tensor> v = unflatten(model_.parameters(), block.select(1, j).contiguous());
+      const std::vector<at::Tensor> product =
+          torch::autograd::grad(kept_->gradients, kept_->leaves, v, /*retain_graph=*/true);
+      result.select(1, j).add_(flatten(product));
+    }
+    if (!whole) kept_.reset();
+  }
+  return result;
+}
+
+}  // namespace seigh

@@ -1,0 +1,50 @@
+// A-posteriori certificates: how far a computed eigendecomposition is from the operator, by fresh random probes
+// [TYUC19, Sec. 6].
+//
+// For independent standard normal g_1..g_q,  est^2 = mean_i ||(A - A^) g_i||^2  is an unbiased estimate of
+// ||A - A^||_F^2, with
+//   P(est^2 <= (1 - eps) true^2) <= (e^eps  (1 - eps))^(beta q / 2)
+//   P(est^2 >= (1 + eps) true^2) <= (e^-eps (1 + eps))^(beta q / 2),   beta = 1 for real probes, 2 for complex ones.
+// TYUC19: Tropp, Yurtsever, Udell, Cevher, "Streaming low-rank matrix approximation", arXiv 1902.08651.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+#include "seigh/base/progress.h"
+#include "seigh/linop/linear_operator.h"
+
+namespace seigh {
+
+class Eigenvectors;
+
+/// Bound on the probability that the squared error estimate of q probes is at most (1 - eps) times the truth, 0 < eps < 1.
+double probability_underestimate(int64_t q, double eps, int beta = 1);
+/// Bound on the probability that it is at least (1 + eps) times the truth, eps > 0.
+double probability_overestimate(int64_t q, double eps, int beta = 1);
+
+/// An estimate of ||H - U Lambda U^T||_F and, from the same probes, of ||H||_F.
+struct ErrorEstimate {
+  int64_t probes = 0;
+  double squared_error = 0;      ///< mean ||(H - H^) g||^2
+  double squared_frobenius = 0;  ///< mean ||H g||^2
+
+  double error() const;
+  double frobenius() const;
+  /// error() / frobenius(), 0 for the zero operator.
+  double relative_error() const;
+};
+
+/// Spends `probes` products on fresh Gaussian vectors, independent of the sketch.
+ErrorEstimate estimate_error(LinearOperator& op, const at::Tensor& eigenvalues, const Eigenvectors& eigenvectors,
+                             int64_t probes, uint64_t seed, Progress& progress = silent_progress());
+
+/// Bounds on the share of ||H||_F^2 outside the k leading pairs, for every k [TYUC19, Sec. 6.5]: float64 [K] each,
+///   lower(k) = (tail_k / ||H^||)^2,  upper(k) = ((tail_k + err) / ||H^||)^2,  tail_k^2 = sum_{i >= k} lambda_i^2.
+struct Scree {
+  at::Tensor lower, upper;
+};
+Scree scree(const at::Tensor& eigenvalues, double error);
+
+}  // namespace seigh

@@ -1,0 +1,59 @@
+// What every solver returns: eigenpairs, what they cost, and how far they can be trusted.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "seigh/eigen/certificates.h"
+
+namespace seigh {
+
+/// Orthonormal eigenvectors U = B M: a tall block B [D, r] and, optionally, a small matrix M, float64 [r, k] (U = B when
+/// M is undefined). The D x k matrix U itself is formed only on request.
+class Eigenvectors {
+ public:
+  Eigenvectors() = default;
+  explicit Eigenvectors(at::Tensor basis, at::Tensor coefficients = {});
+
+  int64_t dimension() const { return basis_.size(0); }
+  int64_t count() const { return coefficients_.defined() ? coefficients_.size(1) : basis_.size(1); }
+  /// Rows of U: float64 [n, k] for index int64 [n].
+  at::Tensor rows(const at::Tensor& index) const;
+  /// Rows [begin, begin + n) of U: float64 [n, k].
+  at::Tensor row_range(int64_t begin, int64_t n) const;
+  /// Columns [begin, begin + count) of U: block [D, count] of the basis' dtype.
+  at::Tensor columns(int64_t begin, int64_t count) const;
+  /// U, block [D, k].
+  at::Tensor all() const { return columns(0, count()); }
+  /// U^T X in float64 [k, b] for a block X [D, b].
+  at::Tensor transposed_times(const at::Tensor& x) const;
+  /// U X for X float64 [k, b]: block [D, b] of the basis' dtype.
+  at::Tensor times(const at::Tensor& x) const;
+
+ private:
+  at::Tensor basis_, coefficients_;
+};
+
+struct EigenResult {
+  std::string method;         ///< "seigh" or "dense"
+  at::Tensor eigenvalues;     ///< float64 [k] by falling |lambda|
+  Eigenvectors eigenvectors;  ///< orthonormal to about 1e-6 (float32) or better
+  int64_t rank = 0;           ///< eigenpairs found; below the k asked for when the operator has lower rank
+  uint64_t seed = 0;
+  int64_t products = 0;  ///< matrix-vector products spent, those of the certificate included
+  double seconds = 0;    ///< wall clock, all stages
+  int64_t peak_bytes = 0;
+  std::optional<ErrorEstimate> error;  ///< a-posteriori certificate of a sketch; none for dense
+  at::Tensor spectrum;                 ///< dense only: all eigenvalues, float64 [D], by falling |lambda|
+  double frobenius = 0;                ///< dense only: exact ||H||_F
+  double asymmetry = 0;                ///< dense only: max |H - H^T| / max |H| before symmetrising
+
+  /// The number of leading pairs whose |lambda| exceeds the estimated error ||H - U Lambda U^T||_F. By Weyl's inequality
+  /// each of them has a partner in the true spectrum of the same sign; the pairs after them may be noise.
+  int64_t above_error() const;
+};
+
+}  // namespace seigh

@@ -1,0 +1,40 @@
+// Whole files: read, and written completely or not at all.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+namespace seigh {
+
+/// A file under construction beside its final place. commit() flushes it to disk and renames it; without
+/// commit the destructor removes it, so `path` is never half written, whatever kills the process.
+class AtomicFile {
+ public:
+  /// Creates missing parent folders and an empty temporary. Throws Error, naming the path and the reason,
+  /// when the folder cannot be written or `path` is a folder or special file.
+  explicit AtomicFile(std::filesystem::path path);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  /// Where the file will be.
+  const std::filesystem::path& path() const { return path_; }
+  /// Where to write: `path` + ".tmp-<pid>" in the same folder.
+  const std::filesystem::path& temporary() const { return temporary_; }
+  /// fsync, rename, fsync of the folder; the caller has closed the temporary. Throws Error (a full disk, say)
+  /// and leaves `path` as it was.
+  void commit();
+
+ private:
+  std::filesystem::path path_, temporary_;
+  bool committed_ = false;
+};
+
+/// Writes `bytes` to `path` through an AtomicFile. Throws Error when the disk is full or the folder not
+/// writable.
+void write_file(const std::filesystem::path& path, std::string_view bytes);
+/// The bytes of a file. Throws Error naming the path when it is missing or unreadable.
+std::string read_file(const std::filesystem::path& path);
+
+}  // namespace seigh

@@ -1,0 +1,64 @@
+// HDF5 files as seigh uses them: data sets in the root group and attributes on the root, by libhdf5's C
+// interface. libhdf5 need not be thread-safe: use these classes from one thread at a time.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "seigh/io/file.h"
+
+namespace seigh {
+
+using Hdf5Attribute = std::variant<int64_t, double, std::string>;
+
+/// Writes one HDF5 file, completely or not at all: nothing is at `path` before commit(). After an Error the
+/// writer can only be destroyed.
+class Hdf5Writer {
+ public:
+  explicit Hdf5Writer(const std::filesystem::path& path);
+  ~Hdf5Writer();
+  /// A data set of any rank, dtype float32, float64, int32, int64 or uint8, any layout (stored in C order).
+  void write(const std::string& name, const at::Tensor& tensor);
+  /// An attribute of the root group: int64, float64 or UTF-8 string (without zero bytes).
+  void attribute(const std::string& name, const Hdf5Attribute& value);
+  /// Closes and publishes the file. Throws Error (a full disk, say), leaving `path` as it was.
+  void commit();
+
+ private:
+  AtomicFile file_;
+  int64_t handle_;
+};
+
+/// Reads an HDF5 file. Every member throws Error naming the file and the data set when something is missing
+/// or damaged.
+class Hdf5Reader {
+ public:
+  explicit Hdf5Reader(const std::filesystem::path& path);
+  ~Hdf5Reader();
+  Hdf5Reader(const Hdf5Reader&) = delete;
+  Hdf5Reader& operator=(const Hdf5Reader&) = delete;
+
+  /// Names of the data sets in the root group, in name order.
+  std::vector<std::string> names() const;
+  bool has(const std::string& name) const;
+  std::vector<int64_t> shape(const std::string& name) const;
+  /// A data set ("group/name" reaches into groups) as a contiguous CPU tensor; floating point of other widths
+  /// or byte orders is converted to float64, integers to int64.
+  at::Tensor read(const std::string& name) const;
+  /// Rows `rows` (int64 [n], any order, repeats allowed) of a data set of rank 2: [n, columns].
+  at::Tensor read_rows(const std::string& name, const at::Tensor& rows) const;
+  /// The attributes of the root group that are one number or one string; others are left out.
+  std::map<std::string, Hdf5Attribute> attributes() const;
+
+ private:
+  std::filesystem::path path_;
+  int64_t handle_;
+};
+
+}  // namespace seigh

@@ -1,0 +1,14 @@
+// NumPy's .npy files, format versions 1.0 to 3.0 (numpy.lib.format documentation).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+
+namespace seigh {
+
+/// Reads an array of little-endian float32, float64, int32, int64 or uint8, in C or Fortran order, as a
+/// contiguous CPU tensor of that dtype and shape. Throws Error on anything else, and on a truncated file.
+at::Tensor read_npy(const std::filesystem::path& path);
+
+}  // namespace seigh

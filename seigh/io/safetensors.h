@@ -1,0 +1,32 @@
+// safetensors files: 8 bytes little-endian header length, a JSON header, then raw little-endian tensors
+// (huggingface.co/docs/safetensors). Any safetensors reader opens what write_safetensors writes.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace seigh {
+
+/// Tensors by name, in file order, and string metadata.
+struct NamedTensors {
+  std::vector<std::pair<std::string, at::Tensor>> tensors;
+  std::map<std::string, std::string> metadata;
+
+  /// The tensor called `name`, or nullptr.
+  const at::Tensor* find(const std::string& name) const;
+};
+
+/// Writes completely or not at all, tensors in the order given. dtypes float32, float64, float16, bfloat16,
+/// int32, int64, uint8; any layout (stored contiguous). Throws Error on a full disk, other dtypes, names
+/// given twice.
+void write_safetensors(const std::filesystem::path& path, const NamedTensors& content);
+/// Reads contiguous CPU tensors of the same dtypes, ordered by their place in the file. Throws Error, naming
+/// the file and what is wrong, on a truncated file, a bad header, overlapping or out-of-range offsets.
+NamedTensors read_safetensors(const std::filesystem::path& path);
+
+}  // namespace seigh

@@ -1,0 +1,52 @@
+// A symmetric linear operator known only through its products with blocks of vectors.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+
+namespace seigh {
+
+/// An uninitialised block [rows, columns] whose columns are contiguous (strides {1, rows}).
+at::Tensor empty_block(int64_t rows, int64_t columns, at::ScalarType dtype);
+/// `x` itself if it is a block with contiguous columns, otherwise a copy that is.
+at::Tensor as_block(const at::Tensor& x);
+
+/// Symmetric A of size D x D, applied to D x b blocks of vectors. An operator implements apply_impl; users call apply.
+/// Not thread-safe: one caller at a time.
+class LinearOperator {
+ public:
+  /// `size` is D; `dtype` (float32 or float64) that of vectors in and out; `name` is for messages.
+  LinearOperator(int64_t size, at::ScalarType dtype, std::string name);
+  virtual ~LinearOperator() = default;
+  LinearOperator(const LinearOperator&) = delete;
+  LinearOperator& operator=(const LinearOperator&) = delete;
+
+  /// A V for a block V [D, b] of dtype(). Returns a new block [D, b] with contiguous columns.
+  /// Throws Error on a wrong shape or dtype, and when the product holds NaN or infinity.
+  at::Tensor apply(const at::Tensor& block);
+
+  int64_t size() const { return size_; }
+  at::ScalarType dtype() const { return dtype_; }
+  const std::string& name() const { return name_; }
+  /// Matrix-vector products so far: columns applied.
+  int64_t products() const { return products_; }
+  /// Wall-clock seconds spent in apply so far.
+  double seconds() const { return seconds_; }
+  /// Vectors worth applying at once: large enough for speed, small enough for memory.
+  virtual int64_t preferred_block() const { return 64; }
+
+ protected:
+  /// A V for a checked block; may return any layout.
+  virtual at::Tensor apply_impl(const at::Tensor& block) = 0;
+
+ private:
+  int64_t size_;
+  at::ScalarType dtype_;
+  std::string name_;
+  int64_t products_ = 0;
+  double seconds_ = 0;
+};
+
+}  // namespace seigh

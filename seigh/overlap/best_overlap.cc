@@ -1,0 +1,129 @@
+#include "seigh/overlap/best_overlap.h"
+
+#include <ATen/ops/empty.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <vector>
+
+#include "seigh/base/error.h"
+#include "seigh/base/interrupt.h"
+#include "seigh/base/parallel.h"
+
+namespace seigh {
+namespace {
+
+// Keeps the `count` largest of the numbers pushed, all >= 0; amortised O(1) a number, at most 2 count of them
+// held.
+class Largest {
+ public:
+  explicit Largest(size_t count) : count_(count) {}
+  /// No number at or below it can change sum().
+  double threshold() const { return threshold_; }
+  void push(double value) {
+    if (value <= threshold_) return;
+    values_.push_back(value);
+    if (values_.size() == 2 * count_) shrink();
+  }
+  void merge(const Largest& other) {
+    for (const double value : other.values_) push(value);
+  }
+  /// Sum of the `count` largest, smallest first, so that it does not depend on the order they came in.
+  double sum() {
+    if (values_.size() > count_) shrink();
+    std::sort(values_.begin(), values_.end());
+    double total = 0.0;
+    for (const double value : values_) total += value;
+    return total;
+  }
+
+ private:
+  void shrink() {
+    std::nth_element(values_.begin(), values_.begin() + (count_ - 1), values_.end(), std::greater<>());
+    values_.resize(count_);
+    threshold_ = values_.back();
+  }
+  size_t count_;
+  double threshold_ = 0.0;
+  std::vector<double> values_;
+};
+
+// What one thread has seen: for every k the k largest leverages, and the squared norm of column k - 1.
+struct Tally {
+  explicit Tally(int64_t k) : norms(static_cast<size_t>(k)) {
+    for (int64_t j = 0; j < k; ++j) largest.emplace_back(static_cast<size_t>(j + 1));
+  }
+  std::vector<Largest> largest;
+  std::vector<double> norms;
+  std::vector<double> leverage;
+};
+
+// Takes in n rows of U whose column j begins at u + j * stride.
+template <typename T>
+void take_rows(Tally& tally, const T* u, int64_t stride, int64_t n) {
+  tally.leverage.assign(static_cast<size_t>(n), 0.0);
+  double* leverage = tally.leverage.data();
+  for (size_t j = 0; j < tally.largest.size(); ++j, u += stride) {
+    double norm = 0.0;
+    for (int64_t r = 0; r < n; ++r) {
+      const double square = static_cast<double>(u[r]) * static_cast<double>(u[r]);
+      leverage[r] += square;
+      norm += square;
+    }
+    tally.norms[j] += norm;
+    Largest& largest = tally.largest[j];
+    for (int64_t r = 0; r < n; ++r) {
+      if (leverage[r] > largest.threshold()) largest.push(leverage[r]);
+    }
+  }
+}
+
+}  // namespace
+
+at::Tensor best_overlap(const Eigenspace& space, int64_t piece_bytes, Progress& progress) {
+  const int64_t d = space.dimension(), k = space.count();
+  require(k >= 1 && k <= d, "an eigenspace of ", k, " vectors in ", d, " dimensions has no overlap curve");
+  require(piece_bytes > 0, "piece_bytes must be positive, not ", piece_bytes);
+  const int64_t piece = std::clamp<int64_t>(piece_bytes / (8 * k), 1, d);
+  const int64_t slices = threads();
+  std::vector<Tally> tallies(static_cast<size_t>(slices), Tally(k));
+
+  progress.begin("leverage scores", d, "rows");
+  for (int64_t begin = 0; begin < d; begin += piece) {
+    check_interrupt();
+    const int64_t n = std::min(piece, d - begin);
+    at::Tensor rows = space.row_range(begin, n).cpu();
+    require(rows.dim() == 2 && rows.size(0) == n && rows.size(1) == k, "rows of the eigenspace have shape ",
+            rows.sizes(), ", not [", n, ", ", k, "]");
+    require(rows.scalar_type() == at::kFloat || rows.scalar_type() == at::kDouble,
+            "rows of the eigenspace must be float32 or float64, got ", rows.scalar_type());
+    if (rows.stride(0) != 1) rows = rows.t().contiguous().t();
+    parallel_for(slices, [&](int64_t s) {
+      const int64_t first = n * s / slices, last = n * (s + 1) / slices;
+      if (rows.scalar_type() == at::kFloat) {
+        take_rows(tallies[s], rows.data_ptr<float>() + first, rows.stride(1), last - first);
+      } else {
+        take_rows(tallies[s], rows.data_ptr<double>() + first, rows.stride(1), last - first);
+      }
+    });
+    progress.advance(n);
+  }
+  progress.end();
+
+  at::Tensor result = at::empty({k}, at::kDouble);
+  double* ov = result.data_ptr<double>();
+  for (int64_t j = 0; j < k; ++j) {
+    double norm = tallies[0].norms[j];
+    for (int64_t s = 1; s < slices; ++s) {
+      norm += tallies[s].norms[j];
+      tallies[0].largest[j].merge(tallies[s].largest[j]);
+    }
+    require(std::abs(norm - 1.0) <= 0.02, "eigenvector ", j, " has norm ", std::sqrt(norm),
+            ", not 1: overlaps need orthonormal vectors");
+    ov[j] = tallies[0].largest[j].sum() / static_cast<double>(j + 1);
+  }
+  return result;
+}
+
+}  // namespace seigh

@@ -1,0 +1,38 @@
+// The eigenvectors as the overlap study sees them: a tall matrix that gives out rows and need never be whole.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+namespace seigh {
+
+/// K orthonormal eigenvectors in R^D, the columns of U [D, K], leading one first; so the first k columns are
+/// the k-dimensional eigenspace. One row belongs to one parameter. Tensors given out are float32 or float64,
+/// any strides.
+class Eigenspace {
+ public:
+  virtual ~Eigenspace() = default;
+  virtual int64_t dimension() const = 0;
+  virtual int64_t count() const = 0;
+  /// U[index, :], [n, K]; index int64 [n], CPU, in any order, repeats allowed.
+  virtual at::Tensor rows(const at::Tensor& index) const = 0;
+  /// U[begin : begin + n, :], [n, K]. Called for successive ranges: one pass over whatever U is made of.
+  virtual at::Tensor row_range(int64_t begin, int64_t n) const = 0;
+};
+
+/// An Eigenspace over a matrix in memory.
+class DenseEigenspace : public Eigenspace {
+ public:
+  /// vectors: [D, K], 1 <= K <= D, float32 or float64, any device; shared, not copied. Error otherwise.
+  explicit DenseEigenspace(at::Tensor vectors);
+  int64_t dimension() const override { return vectors_.size(0); }
+  int64_t count() const override { return vectors_.size(1); }
+  at::Tensor rows(const at::Tensor& index) const override;
+  at::Tensor row_range(int64_t begin, int64_t n) const override;
+
+ private:
+  at::Tensor vectors_;
+};
+
+}  // namespace seigh

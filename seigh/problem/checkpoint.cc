@@ -1,0 +1,72 @@
+#include "seigh/problem/checkpoint.h"
+
+#include <charconv>
+#include <cstdio>
+
+#include "seigh/base/error.h"
+#include "seigh/io/safetensors.h"
+
+namespace seigh {
+namespace {
+
+std::string shortest(double value) {
+  char buffer[32];
+  const auto end = std::to_chars(buffer, buffer + sizeof(buffer), value).ptr;
+  return {buffer, end};
+}
+
+template <typename T>
+T number(const std::filesystem::path& path, const NamedTensors& content, const std::string& key) {
+  const auto entry = content.metadata.find(key);
+  require(entry != content.metadata.end(), path.string(), ": metadata \"", key, "\" is missing; not a seigh checkpoint");
+  T value{};
+  const char* end = entry->second.data() + entry->second.size();
+  const auto [stop, code] = std::from_chars(entry->second.data(), end, value);
+  require(code == std::errc() && stop == end, path.string(), ": metadata \"", key, "\" is no number: ", entry->second);
+  return value;
+}
+
+}  // namespace
+
+std::string step_name(int64_t step) {
+  char buffer[32];
+  std::snprintf(buffer, sizeof(buffer), "step_%06lld", static_cast<long long>(step));
+  return buffer;
+}
+
+void write_checkpoint(const std::filesystem::path& path, const Model& model, const Checkpoint& checkpoint) {
+  NamedTensors content;
+  const std::vector<at::Tensor> pieces = unflatten(model.parameters(), checkpoint.parameters);
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    content.tensors.emplace_back(model.parameters()[i].name, pieces[i].to(at::kFloat));
+  }
+  for (size_t i = 0; i < checkpoint.buffers.size(); ++i) {
+    content.tensors.emplace_back(model.buffers()[i].name, checkpoint.buffers[i]);
+  }
+  content.metadata = {{"step", std::to_string(checkpoint.step)},
+                      {"loss", shortest(checkpoint.loss)},
+                      {"test_accuracy", shortest(checkpoint.test_accuracy)}};
+  write_safetensors(path, content);
+}
+
+Checkpoint read_checkpoint(const std::filesystem::path& path, const Model& model) {
+  const NamedTensors content = read_safetensors(path);
+  const auto take = [&](const ParameterSpec& spec) {
+    const at::Tensor* tensor = content.find(spec.name);
+    require(tensor != nullptr, path.string(), ": parameter ", spec.name, " is missing; is this another model's file?");
+    require(tensor->sizes() == at::IntArrayRef(spec.shape), path.string(), ": parameter ", spec.name, " has shape ",
+            tensor->sizes(), ", the model's has ", at::IntArrayRef(spec.shape));
+    return tensor->to(at::kFloat);
+  };
+  std::vector<at::Tensor> pieces;
+  for (const ParameterSpec& spec : model.parameters()) pieces.push_back(take(spec));
+  Checkpoint checkpoint;
+  checkpoint.step = number<int64_t>(path, content, "step");
+  checkpoint.loss = number<double>(path, content, "loss");
+  checkpoint.test_accuracy = number<double>(path, content, "test_accuracy");
+  checkpoint.parameters = flatten(pieces);
+  for (const ParameterSpec& spec : model.buffers()) checkpoint.buffers.push_back(take(spec));
+  return checkpoint;
+}
+
+}  // namespace seigh

@@ -1,0 +1,52 @@
+// A network as a function of one flat parameter vector.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace seigh {
+
+/// One parameter tensor of a model.
+struct ParameterSpec {
+  std::string name;            ///< as in state dictionaries: "layers.0.weight"
+  std::vector<int64_t> shape;
+  int64_t numel() const;
+};
+
+/// A differentiable map from inputs to outputs, without state of its own: parameters and buffers are arguments.
+class Model {
+ public:
+  virtual ~Model() = default;
+
+  /// One line for people: "mlp 256-20-10, tanh".
+  virtual std::string description() const = 0;
+  /// Parameter tensors in registration order; a flat vector is their concatenation, each in C order.
+  const std::vector<ParameterSpec>& parameters() const { return parameters_; }
+  /// D, the length of the flat vector.
+  int64_t parameter_count() const;
+  /// Flat initial parameters, float32 [D], a function of the seed alone.
+  virtual at::Tensor initial_parameters(uint64_t seed) const = 0;
+  /// Tensors that are no parameters but change in training (running statistics of batch norm), in registration order.
+  const std::vector<ParameterSpec>& buffers() const { return buffers_; }
+  /// Their values before training, float32; none for most models.
+  virtual std::vector<at::Tensor> initial_buffers() const { return {}; }
+  /// Outputs [N, classes] for x [N, ...] ([N, T, classes] for sequences x [N, T]), differentiable at least twice in every
+  /// tensor of `parameters` (the shapes of parameters()). Floating inputs, parameters and buffers share one dtype.
+  /// `training` selects training mode (batch statistics; `buffers` are updated in place); curvature uses evaluation mode.
+  virtual at::Tensor forward(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& buffers,
+                             const at::Tensor& x, bool training = false) const = 0;
+
+ protected:
+  std::vector<ParameterSpec> parameters_, buffers_;
+};
+
+/// The pieces of a flat vector [D] as views in the shapes of `specs`. Throws Error on another length.
+std::vector<at::Tensor> unflatten(const std::vector<ParameterSpec>& specs, const at::Tensor& flat);
+/// The inverse: one contiguous vector [D].
+at::Tensor flatten(const std::vector<at::Tensor>& pieces);
+
+}  // namespace seigh

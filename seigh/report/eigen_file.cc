@@ -1,0 +1,106 @@
+#include "seigh/report/eigen_file.h"
+
+#include "seigh/base/error.h"
+#include "seigh/io/hdf5.h"
+
+namespace seigh {
+namespace {
+
+class Attributes {
+ public:
+  Attributes(std::filesystem::path path, const Hdf5Reader& reader)
+      : path_(std::move(path)), values_(reader.attributes()) {}
+
+  bool has(const std::string& name) const { return values_.contains(name); }
+  template <typename T>
+  T get(const std::string& name) const {
+    const auto found = values_.find(name);
+    require(found != values_.end() && std::holds_alternative<T>(found->second), path_.string(), ": attribute \"", name,
+            "\" is missing or of another type; not a seigh decomposition");
+    return std::get<T>(found->second);
+  }
+
+ private:
+  std::filesystem::path path_;
+  std::map<std::string, Hdf5Attribute> values_;
+};
+
+}  // namespace
+
+void write_eigen_file(const std::filesystem::path& path, const EigenFileInfo& info, const EigenResult& result,
+                      bool with_vectors) {
+  Hdf5Writer file(path);
+  file.write("eigenvalues", result.eigenvalues);
+  if (with_vectors) file.write("eigenvectors", result.eigenvectors.all().t());
+  if (result.spectrum.defined()) file.write("spectrum", result.spectrum);
+  if (info.sample_indices.defined()) file.write("sample_indices", info.sample_indices);
+  file.attribute("method", result.method);
+  file.attribute("matrix", info.matrix);
+  file.attribute("split", info.split);
+  file.attribute("step", info.step);
+  file.attribute("parameters", info.parameters);
+  file.attribute("samples", info.samples);
+  file.attribute("k", info.k);
+  file.attribute("s", info.s);
+  file.attribute("rank", result.rank);
+  file.attribute("seed", static_cast<int64_t>(result.seed));
+  file.attribute("products", result.products);
+  file.attribute("seconds", result.seconds);
+  file.attribute("peak_bytes", result.peak_bytes);
+  file.attribute("dtype", info.dtype);
+  if (result.error) {
+    file.attribute("error_probes", result.error->probes);
+    file.attribute("error_estimate", result.error->error());
+    file.attribute("frobenius_estimate", result.error->frobenius());
+  } else if (result.method == "dense") {
+    // Exact: the norm of the eigenvalues left out, and that of all.
+    file.attribute("error_estimate", result.spectrum.slice(0, info.k).norm().item<double>());
+    file.attribute("frobenius_estimate", result.frobenius);
+    file.attribute("asymmetry", result.asymmetry);
+  }
+  if (info.sketch_error) file.attribute("sketch_error", *info.sketch_error);
+  file.commit();
+}
+
+EigenFile read_eigen_file(const std::filesystem::path& path, bool with_vectors) {
+  const Hdf5Reader file(path);
+  const Attributes attributes(path, file);
+  EigenFile content;
+  EigenFileInfo& info = content.info;
+  EigenResult& result = content.result;
+  result.method = attributes.get<std::string>("method");
+  info.matrix = attributes.get<std::string>("matrix");
+  info.split = attributes.get<std::string>("split");
+  info.step = attributes.get<int64_t>("step");
+  info.parameters = attributes.get<int64_t>("parameters");
+  info.samples = attributes.get<int64_t>("samples");
+  info.k = attributes.get<int64_t>("k");
+  info.s = attributes.get<int64_t>("s");
+  info.dtype = attributes.get<std::string>("dtype");
+  if (attributes.has("sketch_error")) info.sketch_error = attributes.get<double>("sketch_error");
+  if (file.has("sample_indices")) info.sample_indices = file.read("sample_indices");
+  result.eigenvalues = file.read("eigenvalues").to(at::kDouble);
+  result.rank = attributes.get<int64_t>("rank");
+  result.seed = static_cast<uint64_t>(attributes.get<int64_t>("seed"));
+  result.products = attributes.get<int64_t>("products");
+  result.seconds = attributes.get<double>("seconds");
+  result.peak_bytes = attributes.get<int64_t>("peak_bytes");
+  if (attributes.has("error_probes")) {
+    const double error = attributes.get<double>("error_estimate"), norm = attributes.get<double>("frobenius_estimate");
+    result.error = ErrorEstimate{attributes.get<int64_t>("error_probes"), error * error, norm * norm};
+  } else if (result.method == "dense") {
+    result.frobenius = attributes.get<double>("frobenius_estimate");
+    result.asymmetry = attributes.get<double>("asymmetry");
+    result.spectrum = file.read("spectrum");
+  }
+  content.has_vectors = file.has("eigenvectors");
+  if (with_vectors && content.has_vectors) {
+    const at::Tensor vectors = file.read("eigenvectors");
+    require(vectors.dim() == 2 && vectors.size(0) == result.rank && vectors.size(1) == info.parameters, path.string(),
+            ": eigenvectors have shape ", vectors.sizes(), ", expected [", result.rank, ", ", info.parameters, "]");
+    result.eigenvectors = Eigenvectors(vectors.t());
+  }
+  return content;
+}
+
+}  // namespace seigh

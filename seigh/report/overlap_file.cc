@@ -1,0 +1,39 @@
+#include "seigh/report/overlap_file.h"
+
+#include <utility>
+#include <vector>
+
+#include "seigh/io/hdf5.h"
+
+namespace seigh {
+namespace {
+
+const std::vector<std::pair<const char*, at::Tensor OverlapCurves::*>> kDataSets = {
+    {"magnitude", &OverlapCurves::magnitude},
+    {"best", &OverlapCurves::best},
+    {"random_mean", &OverlapCurves::random_mean},
+    {"random_std", &OverlapCurves::random_std},
+    {"random_by_layer_mean", &OverlapCurves::random_by_layer_mean},
+    {"random_by_layer_std", &OverlapCurves::random_by_layer_std},
+    {"chance", &OverlapCurves::chance},
+    {"mask", &OverlapCurves::mask},
+};
+
+}  // namespace
+
+void write_overlap_file(const std::filesystem::path& path, const OverlapCurves& curves, const OverlapOptions& options) {
+  Hdf5Writer file(path);
+  for (const auto& [name, member] : kDataSets) file.write(name, curves.*member);
+  file.attribute("random_masks", options.random_masks);
+  file.attribute("seed", static_cast<int64_t>(options.seed));
+  file.commit();
+}
+
+OverlapCurves read_overlap_file(const std::filesystem::path& path) {
+  const Hdf5Reader file(path);
+  OverlapCurves curves;
+  for (const auto& [name, member] : kDataSets) curves.*member = file.read(name);
+  return curves;
+}
+
+}  // namespace seigh

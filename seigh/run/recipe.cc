@@ -1,0 +1,315 @@
+#include "seigh/run/recipe.h"
+
+#define TOML_HEADER_ONLY 0
+#include <toml++/toml.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <numeric>
+#include <set>
+#include <sstream>
+
+#include "seigh/base/error.h"
+#include "seigh/io/file.h"
+
+namespace seigh {
+namespace {
+
+// The one list of keys: reading, writing, comparing and documenting a recipe all walk it.
+template <typename R, typename Visitor>
+void for_each_key(R& r, Visitor&& visit) {
+  visit("name", r.name, "Name of the experiment; default: the file's name. Names the run folder.");
+  visit("seed", r.seed, "Seed of everything random: initial parameters, order of samples, test matrices, random masks.");
+  visit("data.name", r.data.name, "Data set: \"mnist\" or \"fashion-mnist\".");
+  visit("data.image_size", r.data.image_size, "Side of the images in pixels after an antialiased bilinear resize.");
+  visit("data.validation_samples", r.data.validation_samples, "The last this many training images are held out.");
+  visit("model.kind", r.model.kind, "Network: \"mlp\" (fully connected).");
+  visit("model.hidden", r.model.hidden, "Widths of the hidden layers; input and output follow from the data.");
+  visit("model.activation", r.model.activation, "\"tanh\", \"relu\" or \"gelu\".");
+  visit("train.steps", r.train.steps, "Steps of stochastic gradient descent.");
+  visit("train.batch_size", r.train.batch_size, "Samples per step.");
+  visit("train.learning_rate", r.train.learning_rate, "Step size.");
+  visit("train.loss", r.train.loss, "\"cross_entropy\" or \"mean_squared_error\", mean over samples; also the loss whose curvature is taken.");
+  visit("train.checkpoints", r.train.checkpoints, "Steps at which the parameters are kept: a list, or a number n for every n-th from 0. Default: 0 and the last.");
+  visit("curvature.matrix", r.curvature.matrix, "Curvature matrix: \"hessian\".");
+  visit("curvature.splits", r.curvature.splits, "Data the curvature is taken on: \"train\", \"validation\", \"test\".");
+  visit("curvature.samples", r.curvature.samples, "Samples of each split: the first ones of each class, equally many of each.");
+  visit("curvature.steps", r.curvature.steps, "Checkpoints to decompose: a list, or a number n for every n-th. Default: all.");
+  visit("curvature.batch_size", r.curvature.batch_size, "Samples per mini-batch of a matrix-vector product; 0: all at once.");
+  visit("eigh.method", r.eigh.method, "Eigensolver: \"seigh\".");
+  visit("eigh.k", r.eigh.k, "Eigenpairs wanted.");
+  visit("eigh.s", r.eigh.s, "Matrix-vector products of the sketch, k <= s <= D; 0: 2 k.");
+  visit("eigh.probes", r.eigh.probes, "Further products that estimate the error; 0: none, no certificate.");
+  visit("eigh.dtype", r.eigh.dtype, "\"float32\" or \"float64\".");
+  visit("eigh.block", r.eigh.block, "Vectors per product; 0: chosen.");
+  visit("eigh.vectors", r.eigh.vectors, "Keep the eigenvectors on disk (D k numbers each); masks can then be studied later.");
+  visit("dense.steps", r.dense.steps, "Steps at which the exact dense decomposition (float64, 3 D^2 numbers) is computed beside the sketch; a list, or n for every n-th.");
+  visit("overlap.random_masks", r.overlap.random_masks, "Random masks that the null distributions are estimated from.");
+}
+
+int64_t edit_distance(const std::string& a, const std::string& b) {
+  std::vector<int64_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), int64_t{0});
+  for (size_t i = 1; i <= a.size(); ++i) {
+    int64_t diagonal = row[0];
+    row[0] = static_cast<int64_t>(i);
+    for (size_t j = 1; j <= b.size(); ++j) {
+      const int64_t replaced = diagonal + (a[i - 1] != b[j - 1]);
+      diagonal = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
+    }
+  }
+  return row[b.size()];
+}
+
+std::string nearest_key(const std::string& key) {
+  Recipe recipe;
+  std::string best;
+  int64_t distance = 0;
+  // A misspelt key in the right table, or the right key in the wrong table, whichever is nearer.
+  const std::string leaf = key.substr(key.rfind('.') + 1);
+  for_each_key(recipe, [&](const std::string& known, auto&, const char*) {
+    const int64_t d = std::min(edit_distance(key, known), edit_distance(leaf, known.substr(known.rfind('.') + 1)) + 1);
+    if (best.empty() || d < distance) {
+      best = known;
+      distance = d;
+    }
+  });
+  return best;
+}
+
+std::string place(const std::string& origin, const toml::node& node) {
+  return node.source().begin ? origin + ":" + std::to_string(node.source().begin.line) : origin;
+}
+
+// Values by dotted key.
+void collect(const toml::table& table, const std::string& prefix, std::map<std::string, const toml::node*>& out) {
+  for (const auto& [key, node] : table) {
+    const std::string name = prefix + std::string(key.str());
+    if (const toml::table* inner = node.as_table()) {
+      collect(*inner, name + ".", out);
+    } else {
+      out[name] = &node;
+    }
+  }
+}
+
+template <typename T>
+T scalar(const toml::node& node, const std::string& where, const std::string& key, const char* type) {
+  const auto value = node.value<T>();
+  require(value.has_value() && (!std::is_same_v<T, bool> || node.is_boolean()), where, ": ", key, " must be ", type);
+  return *value;
+}
+
+void read_value(const toml::node& node, const std::string& where, const std::string& key, std::string& out) {
+  out = scalar<std::string>(node, where, key, "a string");
+}
+void read_value(const toml::node& node, const std::string& where, const std::string& key, bool& out) {
+  out = scalar<bool>(node, where, key, "true or false");
+}
+void read_value(const toml::node& node, const std::string& where, const std::string& key, int64_t& out) {
+  require(node.is_integer(), where, ": ", key, " must be an integer");
+  out = *node.value<int64_t>();
+}
+void read_value(const toml::node& node, const std::string& where, const std::string& key, double& out) {
+  require(node.is_number(), where, ": ", key, " must be a number");
+  out = *node.value<double>();
+}
+template <typename T>
+void read_value(const toml::node& node, const std::string& where, const std::string& key, std::vector<T>& out) {
+  const toml::array* array = node.as_array();
+  require(array != nullptr, where, ": ", key, " must be a list");
+  out.clear();
+  for (const toml::node& element : *array) read_value(element, where, "every element of " + key, out.emplace_back());
+}
+
+std::string literal(const std::string& value) {
+  std::ostringstream out;
+  out << toml::value<std::string>(value);
+  return out.str();
+}
+std::string literal(bool value) { return value ? "true" : "false"; }
+std::string literal(int64_t value) { return std::to_string(value); }
+std::string literal(double value) {
+  std::ostringstream out;
+  out << toml::value<double>(value);
+  return out.str();
+}
+template <typename T>
+std::string literal(const std::vector<T>& values) {
+  std::string text = "[";
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (i > 0) text.append(", ");
+    text.append(literal(values[i]));
+  }
+  return text.append("]");
+}
+
+const char* type_name(const std::string&) { return "string"; }
+const char* type_name(bool) { return "bool"; }
+const char* type_name(int64_t) { return "integer"; }
+const char* type_name(double) { return "number"; }
+const char* type_name(const std::vector<int64_t>&) { return "integers"; }
+const char* type_name(const std::vector<std::string>&) { return "strings"; }
+
+// A list of steps may be written as one number n: every n-th from 0 to the last.
+const std::set<std::string> kStepKeys = {"train.checkpoints", "curvature.steps", "dense.steps"};
+
+std::vector<int64_t> every(int64_t n, int64_t last) {
+  std::vector<int64_t> steps;
+  for (int64_t step = 0; step <= last; step += n) steps.push_back(step);
+  return steps;
+}
+
+toml::table parse_text(const std::string& text, const std::string& origin) {
+  try {
+    return toml::parse(text, origin);
+  } catch (const toml::parse_error& error) {
+    fail(origin, ":", error.source().begin.line, ": ", error.description());
+  }
+}
+
+void sort_unique(std::vector<int64_t>& steps) {
+  std::sort(steps.begin(), steps.end());
+  steps.erase(std::unique(steps.begin(), steps.end()), steps.end());
+}
+
+// Checks that need no data; the sizes that depend on the network are checked where it is known.
+void resolve(Recipe& r, const std::string& origin) {
+  const auto check = [&](bool condition, const auto&... message) { require(condition, origin, ": ", message...); };
+  check(!r.name.empty() && r.name.find('/') == std::string::npos, "name must be a plain name, not \"", r.name, "\"");
+  check(r.seed >= 0, "seed must not be negative: ", r.seed);
+  check(r.data.name == "mnist" || r.data.name == "fashion-mnist", "data.name must be \"mnist\" or \"fashion-mnist\", not \"", r.data.name, "\"");
+  check(1 <= r.data.image_size && r.data.image_size <= 1024, "data.image_size must lie between 1 and 1024, not ", r.data.image_size);
+  check(r.data.validation_samples >= 0, "data.validation_samples must not be negative: ", r.data.validation_samples);
+  check(r.model.kind == "mlp", "model.kind must be \"mlp\", not \"", r.model.kind, "\"");
+  for (const int64_t width : r.model.hidden) check(width >= 1, "model.hidden: a width of ", width, " is not possible");
+  check(r.train.steps >= 0, "train.steps must not be negative: ", r.train.steps);
+  check(r.train.batch_size >= 1, "train.batch_size must be at least 1, not ", r.train.batch_size);
+  check(std::isfinite(r.train.learning_rate) && r.train.learning_rate > 0, "train.learning_rate must be positive, not ", r.train.learning_rate);
+  check(r.curvature.matrix == "hessian", "curvature.matrix must be \"hessian\", not \"", r.curvature.matrix, "\"");
+  check(!r.curvature.splits.empty(), "curvature.splits is empty; name at least one of \"train\", \"validation\", \"test\"");
+  for (const std::string& split : r.curvature.splits) {
+    check(split == "train" || split == "validation" || split == "test", "curvature.splits: \"", split, "\" is none of \"train\", \"validation\", \"test\"");
+    check(std::count(r.curvature.splits.begin(), r.curvature.splits.end(), split) == 1, "curvature.splits names \"", split, "\" twice");
+  }
+  check(r.curvature.samples >= 1, "curvature.samples must be at least 1, not ", r.curvature.samples);
+  check(r.curvature.batch_size >= 0, "curvature.batch_size must not be negative: ", r.curvature.batch_size);
+  check(r.eigh.method == "seigh", "eigh.method must be \"seigh\", not \"", r.eigh.method, "\"");
+  check(r.eigh.k >= 1, "eigh.k must be at least 1, not ", r.eigh.k);
+  if (r.eigh.s == 0) r.eigh.s = 2 * r.eigh.k;
+  check(r.eigh.s >= r.eigh.k, "eigh.s must be at least eigh.k: s = ", r.eigh.s, ", k = ", r.eigh.k);
+  check(r.eigh.probes >= 0, "eigh.probes must not be negative: ", r.eigh.probes);
+  check(r.eigh.dtype == "float32" || r.eigh.dtype == "float64", "eigh.dtype must be \"float32\" or \"float64\", not \"", r.eigh.dtype, "\"");
+  check(r.eigh.block >= 0, "eigh.block must not be negative: ", r.eigh.block);
+  check(r.overlap.random_masks >= 2, "overlap.random_masks must be at least 2 for a deviation, not ", r.overlap.random_masks);
+
+  if (r.train.checkpoints.empty()) r.train.checkpoints = {0, r.train.steps};
+  sort_unique(r.train.checkpoints);
+  for (const int64_t step : r.train.checkpoints) {
+    check(0 <= step && step <= r.train.steps, "train.checkpoints: step ", step, " lies outside 0..", r.train.steps, " (train.steps)");
+  }
+  if (r.curvature.steps.empty()) r.curvature.steps = r.train.checkpoints;
+  const auto within = [&](std::vector<int64_t>& steps, const std::vector<int64_t>& of, const char* key, const char* in) {
+    sort_unique(steps);
+    for (const int64_t step : steps) {
+      check(std::binary_search(of.begin(), of.end(), step), key, ": step ", step, " is not among ", in);
+    }
+  };
+  within(r.curvature.steps, r.train.checkpoints, "curvature.steps", "train.checkpoints");
+  within(r.dense.steps, r.curvature.steps, "dense.steps", "curvature.steps");
+}
+
+}  // namespace
+
+Recipe parse_recipe(const std::string& text, const std::string& origin, const std::vector<std::string>& overrides) {
+  std::vector<std::pair<std::string, toml::table>> sources;
+  sources.emplace_back(origin, parse_text(text, origin));
+  for (const std::string& override_text : overrides) {
+    const std::string where = "--set " + override_text;
+    const size_t equals = override_text.find('=');
+    require(equals != std::string::npos && equals > 0, where, ": expected KEY=VALUE, for example --set eigh.k=100");
+    const std::string key = override_text.substr(0, equals), value = override_text.substr(equals + 1);
+    toml::table table;
+    try {  // a bare word is taken for a string
+      table = toml::parse(key + " = " + value);
+    } catch (const toml::parse_error&) {
+      table = parse_text(key + " = " + literal(value), where);
+    }
+    sources.emplace_back(where, std::move(table));
+  }
+
+  Recipe recipe;
+  recipe.name = std::filesystem::path(origin).stem().string();
+  std::map<std::string, std::pair<int64_t, std::string>> intervals;  // key of a step list -> n and where it stands
+  for (const auto& [source, table] : sources) {
+    std::map<std::string, const toml::node*> values;
+    collect(table, "", values);
+    for_each_key(recipe, [&](const std::string& key, auto& field, const char*) {
+      const auto found = values.find(key);
+      if (found == values.end()) return;
+      const std::string where = place(source, *found->second);
+      if (kStepKeys.contains(key) && found->second->is_integer()) {
+        const int64_t n = *found->second->template value<int64_t>();
+        require(n >= 1, where, ": ", key, " as a number means every n-th step, so it must be at least 1, not ", n);
+        intervals[key] = {n, where};
+      } else {
+        intervals.erase(key);
+        read_value(*found->second, where, key, field);
+      }
+      values.erase(found);
+    });
+    if (!values.empty()) {
+      const auto& [key, node] = *values.begin();
+      fail(place(source, *node), ": unknown key \"", key, "\"; the nearest known key is \"", nearest_key(key), "\"");
+    }
+  }
+  for_each_key(recipe, [&](const std::string& key, auto& field, const char*) {
+    if constexpr (std::is_same_v<std::decay_t<decltype(field)>, std::vector<int64_t>>) {
+      if (intervals.contains(key)) field = every(intervals[key].first, recipe.train.steps);
+    }
+  });
+  resolve(recipe, origin);
+  return recipe;
+}
+
+Recipe load_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides) {
+  return parse_recipe(read_file(path), path.string(), overrides);
+}
+
+std::string to_toml(const Recipe& recipe) {
+  std::ostringstream out;
+  std::string table;
+  for_each_key(recipe, [&](const std::string& key, const auto& field, const char* meaning) {
+    const size_t dot = key.find('.');
+    if (dot != std::string::npos && key.substr(0, dot) != table) {
+      table = key.substr(0, dot);
+      out << "\n[" << table << "]\n";
+    }
+    out << "# " << meaning << '\n' << key.substr(dot + 1) << " = " << literal(field) << '\n';
+  });
+  return out.str();
+}
+
+std::string recipe_reference() {
+  std::ostringstream out;
+  const Recipe recipe;
+  for_each_key(recipe, [&](const std::string& key, const auto& field, const char* meaning) {
+    out << key << "  (" << type_name(field) << ", default " << literal(field) << ")\n    " << meaning << '\n';
+  });
+  return out.str();
+}
+
+std::vector<std::string> differences(const Recipe& a, const Recipe& b) {
+  std::vector<std::string> values, result;
+  for_each_key(a, [&](const std::string&, const auto& field, const char*) { values.push_back(literal(field)); });
+  size_t i = 0;
+  for_each_key(b, [&](const std::string& key, const auto& field, const char*) {
+    if (literal(field) != values[i]) result.push_back(key + ": " + values[i] + " / " + literal(field));
+    ++i;
+  });
+  return result;
+}
+
+}  // namespace seigh

@@ -1,0 +1,75 @@
+// A recipe: everything that defines an experiment, as a TOML file.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace seigh {
+
+/// Defaults are those of the struct; every key is described in recipe_reference().
+struct Recipe {
+  std::string name;
+  int64_t seed = 12345;
+
+  struct Data {
+    std::string name = "mnist";
+    int64_t image_size = 28;
+    int64_t validation_samples = 10'000;
+  } data;
+
+  struct Network {
+    std::string kind = "mlp";
+    std::vector<int64_t> hidden = {20, 20, 20, 20, 20};
+    std::string activation = "tanh";
+  } model;
+
+  struct Training {
+    int64_t steps = 1000;
+    int64_t batch_size = 500;
+    double learning_rate = 0.3;
+    std::string loss = "cross_entropy";
+    std::vector<int64_t> checkpoints;
+  } train;
+
+  struct Curvature {
+    std::string matrix = "hessian";
+    std::vector<std::string> splits = {"train", "test"};
+    int64_t samples = 500;
+    std::vector<int64_t> steps;
+    int64_t batch_size = 0;
+  } curvature;
+
+  struct Eigh {
+    std::string method = "seigh";
+    int64_t k = 100;
+    int64_t s = 0;
+    int64_t probes = 30;
+    std::string dtype = "float32";
+    int64_t block = 0;
+    bool vectors = true;
+  } eigh;
+
+  struct Dense {
+    std::vector<int64_t> steps;
+  } dense;
+
+  struct Overlap {
+    int64_t random_masks = 50;
+  } overlap;
+};
+
+/// Reads and resolves a recipe: defaults filled in, lists of steps expanded, values checked. `overrides` are "KEY=VALUE"
+/// with dotted keys, applied on top. Throws Error naming file, line and key; an unknown key also gets the nearest known.
+Recipe load_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides = {});
+/// The same from TOML text; `origin` stands for the file in messages.
+Recipe parse_recipe(const std::string& text, const std::string& origin, const std::vector<std::string>& overrides = {});
+/// The resolved recipe as TOML, every key present, each with its description: load_recipe reads it back unchanged.
+std::string to_toml(const Recipe& recipe);
+/// Every key with type, default and meaning, for --help and the documentation.
+std::string recipe_reference();
+/// The keys in which two resolved recipes differ, as "eigh.k: 355 / 100".
+std::vector<std::string> differences(const Recipe& a, const Recipe& b);
+
+}  // namespace seigh

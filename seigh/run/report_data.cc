@@ -1,0 +1,159 @@
+#include "seigh/run/report_data.h"
+
+#include <ATen/TensorOperators.h>
+
+#include <algorithm>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "seigh/base/version.h"
+#include "seigh/eigen/certificates.h"
+#include "seigh/problem/checkpoint.h"
+#include "seigh/report/eigen_file.h"
+#include "seigh/report/overlap_file.h"
+
+namespace seigh {
+namespace {
+
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+constexpr double kEpsilon = 0.5;  // of the probability statement in the report
+
+json numbers(const at::Tensor& tensor) {
+  const at::Tensor values = tensor.to(at::kDouble).contiguous();
+  json list = json::array();
+  for (int64_t i = 0; i < values.numel(); ++i) list.push_back(values.data_ptr<double>()[i]);
+  return list;
+}
+
+json certificate(const ErrorEstimate& e) {
+  return {{"frobenius_estimate", e.frobenius()},
+          {"error_estimate", e.error()},
+          {"relative_error", e.relative_error()},
+          {"probes", e.probes},
+          {"epsilon", kEpsilon},
+          {"probability_underestimate", probability_underestimate(e.probes, kEpsilon)},
+          {"probability_overestimate", probability_overestimate(e.probes, kEpsilon)}};
+}
+
+// A sketch beside the exact decomposition of the same matrix.
+json comparison(const EigenFile& sketch, const EigenFile& dense, const std::optional<OverlapCurves>& sketch_overlap,
+                const std::optional<OverlapCurves>& dense_overlap) {
+  json out;
+  if (dense.info.sketch_error) out["relative_frobenius_error"] = *dense.info.sketch_error / dense.result.frobenius;
+  const int64_t leading = std::min<int64_t>({10, sketch.result.eigenvalues.numel(), dense.result.eigenvalues.numel()});
+  const at::Tensor exact = dense.result.eigenvalues.slice(0, 0, leading);
+  out["leading_eigenvalue_error"] =
+      ((sketch.result.eigenvalues.slice(0, 0, leading) - exact) / exact).abs().max().item<double>();
+  if (sketch_overlap && dense_overlap) {
+    const int64_t k = std::min(sketch_overlap->magnitude.numel(), dense_overlap->magnitude.numel());
+    const double truth = dense_overlap->magnitude[k - 1].item<double>();
+    out["overlap_difference"] = (sketch_overlap->magnitude[k - 1].item<double>() - truth) / truth;
+  }
+  return out;
+}
+
+json settings(const Recipe& r, const Model& model) {
+  const auto list = [](const std::vector<int64_t>& steps) {
+    std::string text;
+    for (const int64_t step : steps) text.append(text.empty() ? "" : ", ").append(std::to_string(step));
+    return text;
+  };
+  const std::string size = std::to_string(r.data.image_size);
+  json rows = json::array();
+  const auto add = [&](const char* name, const std::string& value) { rows.push_back({name, value}); };
+  add("Data", r.data.name + ", " + size + " × " + size + " pixels");
+  add("Network", model.description());
+  add("Parameters", std::to_string(model.parameter_count()));
+  add("Training", std::to_string(r.train.steps) + " steps of SGD, learning rate " + json(r.train.learning_rate).dump() +
+                      ", batch " + std::to_string(r.train.batch_size));
+  add("Loss", r.train.loss + ", mean over samples");
+  add("Matrix", r.curvature.matrix + " on " + std::to_string(r.curvature.samples) + " class-balanced samples, evaluation mode");
+  add("Steps", list(r.curvature.steps));
+  add("Eigensolver", r.eigh.method + ", k = " + std::to_string(r.eigh.k) + ", s = " + std::to_string(r.eigh.s) + ", " + r.eigh.dtype);
+  add("Exact decompositions at steps", r.dense.steps.empty() ? "none" : list(r.dense.steps));
+  add("Random masks", std::to_string(r.overlap.random_masks));
+  add("Seed", std::to_string(r.seed));
+  return rows;
+}
+
+}  // namespace
+
+std::string report_data(const RunFolder& folder, const Model& model, const std::vector<std::string>& headline) {
+  const Recipe& r = folder.recipe();
+  std::error_code none;
+  json data = {{"title", r.name},
+               {"version", version()},
+               {"headline", headline},
+               {"settings", settings(r, model)},
+               {"parameters", model.parameter_count()}};
+
+  json step = json::array(), loss = json::array(), accuracy = json::array();
+  for (const int64_t s : r.train.checkpoints) {
+    if (!fs::exists(folder.checkpoint(s), none)) continue;
+    const Checkpoint c = read_checkpoint(folder.checkpoint(s), model);
+    step.push_back(s);
+    loss.push_back(c.loss);
+    accuracy.push_back(c.test_accuracy);
+  }
+  data["training"] = {{"step", step}, {"loss", loss}, {"test_accuracy", accuracy}};
+
+  json decompositions = json::array();
+  for (const int64_t s : r.curvature.steps) {
+    for (const std::string& split : r.curvature.splits) {
+      std::optional<EigenFile> sketch;
+      std::optional<OverlapCurves> sketch_overlap;
+      for (const std::string& method : {r.eigh.method, std::string("dense")}) {
+        const fs::path path = folder.eigen(s, split, method);
+        if (!fs::exists(path, none)) continue;
+        const EigenFile file = read_eigen_file(path);
+        const EigenResult& result = file.result;
+        json entry = {{"id", path.stem().string()},
+                      {"step", s},
+                      {"split", split},
+                      {"operator", r.curvature.matrix},
+                      {"method", method},
+                      {"k", file.info.k},
+                      {"s", file.info.s},
+                      {"eigenvalues", numbers(result.eigenvalues)},
+                      {"products", result.products},
+                      {"seconds", result.seconds},
+                      {"samples", file.info.samples},
+                      {"dtype", file.info.dtype}};
+        if (result.error) {
+          entry["trusted"] = result.above_error();
+          entry["certificate"] = certificate(*result.error);
+          if (result.rank > 0) {
+            const Scree bounds = scree(result.eigenvalues, result.error->error());
+            entry["scree"] = {{"lower", numbers(bounds.lower)}, {"upper", numbers(bounds.upper)}};
+          }
+        }
+        std::optional<OverlapCurves> curves;
+        if (fs::exists(folder.overlap(s, split, method), none)) {
+          curves = read_overlap_file(folder.overlap(s, split, method));
+          entry["overlap"] = {{"magnitude", numbers(curves->magnitude)},
+                              {"best", numbers(curves->best)},
+                              {"random_mean", numbers(curves->random_mean)},
+                              {"random_std", numbers(curves->random_std)},
+                              {"random_by_layer_mean", numbers(curves->random_by_layer_mean)},
+                              {"random_by_layer_std", numbers(curves->random_by_layer_std)},
+                              {"chance", numbers(curves->chance)}};
+        }
+        if (method == "dense") {
+          if (sketch) decompositions.back()["exact_comparison"] = comparison(*sketch, file, sketch_overlap, curves);
+        } else {
+          sketch = file;
+          sketch_overlap = curves;
+        }
+        decompositions.push_back(std::move(entry));
+      }
+    }
+  }
+  data["decompositions"] = std::move(decompositions);
+  return data.dump();
+}
+
+}  // namespace seigh

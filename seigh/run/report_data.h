@@ -1,0 +1,15 @@
+// The data of the report page, gathered from a run folder.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "seigh/problem/model.h"
+#include "seigh/run/run_folder.h"
+
+namespace seigh {
+
+/// JSON as web/README.md describes it, from whatever the run has finished so far.
+std::string report_data(const RunFolder& folder, const Model& model, const std::vector<std::string>& headline);
+
+}  // namespace seigh

@@ -1,0 +1,142 @@
+#include "seigh/run/run_folder.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <ctime>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "seigh/base/error.h"
+#include "seigh/io/file.h"
+#include "seigh/problem/checkpoint.h"
+
+namespace seigh {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Ends a last line that a killed process left unfinished by cutting it off.
+void cut_torn_line(const fs::path& path) {
+  std::error_code none;
+  if (!fs::exists(path, none) || fs::file_size(path, none) == 0) return;
+  const std::string text = read_file(path);
+  if (text.back() == '\n') return;
+  const size_t newline = text.rfind('\n');
+  fs::resize_file(path, newline == std::string::npos ? 0 : newline + 1);
+}
+
+bool is_temporary(const fs::path& path) { return path.filename().string().find(".tmp-") != std::string::npos; }
+
+// Files that a killed process left half written; nobody else works in a locked folder.
+void remove_temporaries(const fs::path& folder) {
+  std::error_code none;
+  for (const fs::path& place : {folder, folder / "checkpoints", folder / "eigen", folder / "overlap"}) {
+    if (!fs::is_directory(place, none)) continue;
+    for (const auto& entry : fs::directory_iterator(place)) {
+      if (is_temporary(entry.path())) fs::remove(entry.path(), none);
+    }
+  }
+}
+
+std::string now() {
+  const std::time_t time = std::time(nullptr);
+  std::tm utc{};
+  gmtime_r(&time, &utc);
+  char buffer[32];
+  std::strftime(buffer, sizeof(buffer), "%Y-%m-%dT%H:%M:%SZ", &utc);
+  return buffer;
+}
+
+}  // namespace
+
+RunFolder::RunFolder(fs::path path, Recipe recipe) : path_(std::move(path)), recipe_(std::move(recipe)) {
+  const fs::path lock = path_ / ".lock";
+  lock_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  require(lock_ >= 0, "cannot write ", lock.string(), ": ", std::strerror(errno), "; choose another folder with --out");
+  if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
+    char pid[32] = {};
+    const bool known = ::pread(lock_, pid, sizeof(pid) - 1, 0) > 0;
+    ::close(lock_);
+    lock_ = -1;
+    fail("another seigh", known ? std::string(" (process ") + pid + ")" : "", " is working in ", path_.string(),
+         "; wait for it, or choose another folder with --out");
+  }
+  const std::string pid = std::to_string(::getpid());
+  if (::ftruncate(lock_, 0) != 0 || ::pwrite(lock_, pid.data(), pid.size(), 0) < 0) {
+    // The process number only serves the message above; the lock itself holds without it.
+  }
+  remove_temporaries(path_);
+  cut_torn_line(path_ / "log.jsonl");
+  log_.open(path_ / "log.jsonl", std::ios::app);
+}
+
+RunFolder::RunFolder(RunFolder&& other) noexcept
+    : path_(std::move(other.path_)),
+      recipe_(std::move(other.recipe_)),
+      lock_(std::exchange(other.lock_, -1)),
+      log_(std::move(other.log_)) {}
+
+RunFolder::~RunFolder() {
+  if (lock_ >= 0) ::close(lock_);
+}
+
+RunFolder RunFolder::start(const fs::path& folder, const Recipe& recipe, bool resume) {
+  const fs::path file = folder / "recipe.toml";
+  std::error_code code;
+  const auto same_recipe = [&] {
+    const std::vector<std::string> different = differences(load_recipe(file), recipe);
+    require(different.empty(), folder.string(), " holds a run of another recipe (", different.empty() ? "" : different[0],
+            different.size() > 1 ? ", ..." : "", "); choose another folder with --out");
+    require(resume, folder.string(),
+            " already holds a run of this recipe; continue it with --resume, or choose another folder with --out");
+  };
+  if (fs::exists(file, code)) {
+    same_recipe();
+  } else if (fs::exists(folder, code)) {
+    require(fs::is_directory(folder, code), folder.string(), " is not a folder; choose another one with --out");
+    for (const auto& entry : fs::directory_iterator(folder)) {
+      const bool ours = is_temporary(entry.path()) || entry.path().filename() == ".lock" || entry.path().filename() == "log.jsonl";
+      require(ours, folder.string(), " is not empty and holds no run; choose another folder with --out");
+    }
+  }
+  fs::create_directories(folder, code);
+  require(!code, "cannot create ", folder.string(), ": ", code.message(), "; choose another folder with --out");
+  RunFolder run(folder, recipe);
+  if (fs::exists(file, code)) {
+    same_recipe();  // again under the lock: another process may have begun meanwhile
+  } else {
+    write_file(file, to_toml(recipe));
+  }
+  return run;
+}
+
+RunFolder RunFolder::open(const fs::path& folder) {
+  std::error_code none;
+  require(fs::exists(folder / "recipe.toml", none), folder.string(),
+          " holds no run (no recipe.toml); start one with: seigh run RECIPE --out ", folder.string());
+  return {folder, load_recipe(folder / "recipe.toml")};
+}
+
+fs::path RunFolder::checkpoint(int64_t step) const { return path_ / "checkpoints" / (step_name(step) + ".safetensors"); }
+
+fs::path RunFolder::eigen(int64_t step, const std::string& split, const std::string& method) const {
+  return path_ / "eigen" / (step_name(step) + "_" + split + "_" + recipe_.curvature.matrix + "_" + method + ".h5");
+}
+
+fs::path RunFolder::overlap(int64_t step, const std::string& split, const std::string& method) const {
+  return path_ / "overlap" / eigen(step, split, method).filename();
+}
+
+void RunFolder::log(const std::string& event, const nlohmann::ordered_json& fields) {
+  nlohmann::ordered_json line = {{"time", now()}, {"event", event}};
+  line.update(fields);
+  log_ << line.dump() << '\n';
+  log_.flush();
+  require(log_.good(), "cannot write ", (path_ / "log.jsonl").string(), "; is the disk full?");
+}
+
+}  // namespace seigh

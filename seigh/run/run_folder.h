@@ -1,0 +1,46 @@
+// The folder of one run: where each file lives, and who may write there.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+#include "seigh/run/recipe.h"
+
+namespace seigh {
+
+/// One process at a time works in a run folder; it holds a lock for the life of this object.
+///   recipe.toml  log.jsonl  checkpoints/step_*.safetensors  eigen/*.h5  overlap/*.h5  report.html
+class RunFolder {
+ public:
+  /// Starts a run: creates the folder and writes the resolved recipe. When the folder already holds a run, `resume`
+  /// continues it, provided its recipe is the same. Throws Error otherwise, and when the folder is not writable or
+  /// another process works in it.
+  static RunFolder start(const std::filesystem::path& folder, const Recipe& recipe, bool resume);
+  /// Opens an existing run. Throws Error when `folder` holds none.
+  static RunFolder open(const std::filesystem::path& folder);
+  RunFolder(RunFolder&& other) noexcept;
+  ~RunFolder();
+
+  const Recipe& recipe() const { return recipe_; }
+  const std::filesystem::path& path() const { return path_; }
+  std::filesystem::path checkpoint(int64_t step) const;
+  std::filesystem::path eigen(int64_t step, const std::string& split, const std::string& method) const;
+  std::filesystem::path overlap(int64_t step, const std::string& split, const std::string& method) const;
+  std::filesystem::path report() const { return path_ / "report.html"; }
+
+  /// Appends one line to log.jsonl: the fields of the object `fields` after "time" (UTC) and "event".
+  void log(const std::string& event, const nlohmann::ordered_json& fields);
+
+ private:
+  RunFolder(std::filesystem::path path, Recipe recipe);
+
+  std::filesystem::path path_;
+  Recipe recipe_;
+  int lock_ = -1;
+  std::ofstream log_;
+};
+
+}  // namespace seigh

@@ -1,0 +1,54 @@
+// The stages of a run. Each does what is missing in the run folder and leaves finished files alone, so each can be
+// repeated, and a run that was stopped anywhere continues where it was.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "seigh/base/progress.h"
+#include "seigh/eigen/result.h"
+#include "seigh/problem/checkpoint.h"
+#include "seigh/problem/dataset.h"
+#include "seigh/problem/model.h"
+#include "seigh/run/run_folder.h"
+
+namespace seigh {
+
+class Run {
+ public:
+  /// Builds the network and checks the recipe's sizes against it. Data are loaded when first needed, from
+  /// `data_folder` as in MnistOptions.
+  Run(RunFolder folder, const std::filesystem::path& data_folder, Progress& progress = silent_progress());
+
+  /// Checkpoints.
+  void train();
+  /// Decompositions of every checkpoint, split and method. Throws Error when checkpoints are missing.
+  void eigh();
+  /// Overlap curves of every decomposition. Throws Error when decompositions or their eigenvectors are missing.
+  void overlap();
+  /// report.html from what is there.
+  void report();
+  /// The result in words, one line per step and split.
+  std::vector<std::string> headline() const;
+
+  const RunFolder& folder() const { return folder_; }
+
+ private:
+  struct Decomposition;  // one (step, split, method)
+  std::vector<Decomposition> decompositions() const;
+  const DataSplits& data();
+  const Dataset& split(const std::string& name);
+  void decompose(int64_t step, const std::string& split_name, const Checkpoint& checkpoint);
+  void write_overlap(const Decomposition& d, const Eigenvectors& vectors, const Checkpoint& checkpoint);
+
+  RunFolder folder_;
+  std::filesystem::path data_folder_;
+  std::optional<DataSplits> data_;
+  std::unique_ptr<Model> model_;
+  Progress& progress_;
+};
+
+}  // namespace seigh

@@ -1,0 +1,353 @@
+#include "seigh/overlap/curves.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/eye.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "seigh/base/error.h"
+#include "seigh/base/parallel.h"
+#include "seigh/overlap/best_overlap.h"
+#include "seigh/overlap/chance.h"
+#include "seigh/overlap/masks.h"
+#include "seigh/overlap/metrics.h"
+#include "tests/support/haar.h"
+
+namespace seigh {
+namespace {
+
+using testing::haar_basis;
+constexpr double kEps = std::numeric_limits<double>::epsilon();
+
+std::string error_of(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+double at_index(const at::Tensor& t, int64_t i) {
+  return t[i].item<double>();
+}
+
+at::Tensor parameters(int64_t dimension, uint64_t seed = 50) {
+  return random_gaussian(seed, Stream::test, dimension, 7, 1, at::kDouble).reshape({dimension});
+}
+
+// Runs a piece of work on a number of threads and restores what was in force.
+template <typename Work>
+auto on_threads(int n, Work work) {
+  const int before = threads();
+  set_threads(n);
+  auto result = work();
+  set_threads(before);
+  return result;
+}
+
+// Largest overlap of any mask of k parameters with the first k columns of U, by trying all of them.
+double best_of_all_masks(const at::Tensor& u, int64_t k) {
+  const at::Tensor squares = u.narrow(1, 0, k).square().sum(1).contiguous();
+  const double* leverage = squares.data_ptr<double>();
+  double best = 0;
+  for (unsigned mask = 0; mask < 1u << u.size(0); ++mask) {
+    if (__builtin_popcount(mask) != k) continue;
+    double sum = 0;
+    for (int64_t i = 0; i < u.size(0); ++i) sum += (mask >> i & 1u) != 0 ? leverage[i] : 0.0;
+    best = std::max(best, sum / static_cast<double>(k));
+  }
+  return best;
+}
+
+TEST(NestedOverlap, IsTheOverlapOfEveryNestedPair) {
+  const int64_t d = 30, k = 9;
+  const at::Tensor a = haar_basis(51, d, k), b = haar_basis(52, d, k);
+  const at::Tensor curve = nested_overlap(at::matmul(a.t(), b));
+  ASSERT_EQ(curve.sizes(), (at::IntArrayRef{k}));
+  for (int64_t n = 1; n <= k; ++n) {
+    // Sums of k^2 squares of inner products of length D, each of at most D eps.
+    EXPECT_NEAR(at_index(curve, n - 1), overlap(a.narrow(1, 0, n), b.narrow(1, 0, n)), d * kEps) << n;
+  }
+}
+
+TEST(NestedOverlap, IsTheSumOfSquaresOfEveryLeadingBlock) {
+  const at::Tensor block = at::tensor({3.0, 1.0, 5.0, 2.0, 4.0, 6.0, 7.0, 8.0, 9.0}).reshape({3, 3});
+  const at::Tensor curve = nested_overlap(block.to(at::kFloat));
+  ASSERT_EQ(curve.scalar_type(), at::kDouble);
+  EXPECT_DOUBLE_EQ(at_index(curve, 0), 9.0);
+  EXPECT_DOUBLE_EQ(at_index(curve, 1), (9.0 + 1 + 4 + 16) / 2);
+  EXPECT_DOUBLE_EQ(at_index(curve, 2), (9.0 + 1 + 25 + 4 + 16 + 36 + 49 + 64 + 81) / 3);
+}
+
+TEST(NestedOverlap, TreatsBlocksApart) {
+  const at::Tensor blocks = random_gaussian(53, Stream::test, 16, 0, 5, at::kDouble).t().reshape({5, 4, 4});
+  const at::Tensor curves = nested_overlap(blocks);
+  ASSERT_EQ(curves.sizes(), (at::IntArrayRef{5, 4}));
+  for (int64_t i = 0; i < 5; ++i) EXPECT_TRUE(at::equal(curves[i], nested_overlap(blocks[i]))) << i;
+}
+
+TEST(NestedOverlap, RejectsBadInput) {
+  EXPECT_EQ(error_of([] {
+              nested_overlap(at::zeros({2, 3}));
+            }),
+            "nested overlaps need square blocks [..., K, K], got shape [2, 3]");
+  EXPECT_NE(error_of([] {
+              nested_overlap(at::zeros({2, 2}, at::kLong));
+            }).find("float32 or float64"),
+            std::string::npos);
+  EXPECT_NE(error_of([] {
+              nested_overlap(at::zeros({2, 2}).log());
+            }).find("NaN or infinity"),
+            std::string::npos);
+}
+
+TEST(BestOverlap, IsTheBestOfAllMasks) {
+  const int64_t d = 11, k = 6;
+  const at::Tensor u = haar_basis(54, d, k);
+  const at::Tensor best = best_overlap(DenseEigenspace(u));
+  for (int64_t n = 1; n <= k; ++n) EXPECT_NEAR(at_index(best, n - 1), best_of_all_masks(u, n), d * kEps) << n;
+}
+
+TEST(BestOverlap, OfManyRowsIsThatOfAFullSort) {
+  const int64_t d = 3000, k = 12;
+  const at::Tensor u = haar_basis(55, d, k);
+  const at::Tensor best = best_overlap(DenseEigenspace(u), 8 * k * 700);  // pieces of 700 rows
+  for (int64_t n = 1; n <= k; ++n) {
+    const at::Tensor leverage = std::get<0>(u.narrow(1, 0, n).square().sum(1).sort(-1, true));
+    const double expected = leverage.narrow(0, 0, n).sum().item<double>() / static_cast<double>(n);
+    EXPECT_NEAR(at_index(best, n - 1), expected, 2 * k * kEps) << n;  // two sums of n sums of n terms below 1
+  }
+}
+
+TEST(BestOverlap, OfACanonicalSubspaceIsOneEvenWithMostLeveragesZero) {
+  // Ties and zeros everywhere: leverages are 1 for k rows and 0 for the others.
+  const at::Tensor u = at::eye(50, at::kDouble).narrow(1, 20, 5).contiguous();
+  const at::Tensor best = best_overlap(DenseEigenspace(u));
+  for (int64_t n = 0; n < 5; ++n) EXPECT_EQ(at_index(best, n), 1.0) << n;
+}
+
+TEST(BestOverlap, OfAWholeSpaceIsOne) {
+  const at::Tensor best = best_overlap(DenseEigenspace(haar_basis(56, 8, 8)));
+  EXPECT_NEAR(at_index(best, 7), 1.0, 8 * kEps);
+}
+
+TEST(BestOverlap, IsTheSameForAnyThreadsPiecesAndStrides) {
+  const int64_t d = 4001, k = 20;
+  const at::Tensor u = haar_basis(57, d, k);
+  const at::Tensor one = on_threads(1, [&] { return best_overlap(DenseEigenspace(u)); });
+  const at::Tensor two = on_threads(2, [&] { return best_overlap(DenseEigenspace(u)); });
+  const at::Tensor three = on_threads(3, [&] { return best_overlap(DenseEigenspace(u), 8 * k * 333); });
+  const at::Tensor rows_first = best_overlap(DenseEigenspace(u), 1);  // one row a piece
+  const at::Tensor columns_first = best_overlap(DenseEigenspace(u.t().contiguous().t()));
+  EXPECT_TRUE(at::equal(one, two));
+  EXPECT_TRUE(at::equal(one, three));
+  EXPECT_TRUE(at::equal(one, rows_first));
+  EXPECT_TRUE(at::equal(one, columns_first));
+}
+
+TEST(BestOverlap, OfFloat32VectorsIsSummedInFloat64) {
+  const at::Tensor u = haar_basis(58, 500, 10).to(at::kFloat);
+  EXPECT_TRUE(at::equal(best_overlap(DenseEigenspace(u)), best_overlap(DenseEigenspace(u.to(at::kDouble)))));
+}
+
+TEST(BestOverlap, RejectsVectorsThatAreNotUnit) {
+  at::Tensor u = haar_basis(59, 40, 3);
+  u.select(1, 2).mul_(2.0);
+  EXPECT_EQ(error_of([&] { best_overlap(DenseEigenspace(u)); }),
+            "eigenvector 2 has norm 2, not 1: overlaps need orthonormal vectors");
+  u[17][1] = std::nan("");
+  EXPECT_NE(error_of([&] { best_overlap(DenseEigenspace(u)); }).find("eigenvector 1 has norm nan"),
+            std::string::npos);
+  EXPECT_NE(error_of([&] { best_overlap(DenseEigenspace(u), 0); }).find("piece_bytes"), std::string::npos);
+}
+
+TEST(BestOverlap, RejectsAnEigenspaceOfRowsThatDoNotFit) {
+  class Short : public DenseEigenspace {
+   public:
+    using DenseEigenspace::DenseEigenspace;
+    at::Tensor row_range(int64_t begin, int64_t) const override {
+      return DenseEigenspace::row_range(begin, 1);
+    }
+  };
+  EXPECT_EQ(error_of([] { best_overlap(Short(haar_basis(60, 6, 2))); }),
+            "rows of the eigenspace have shape [1, 2], not [6, 2]");
+}
+
+TEST(BestOverlap, ReportsEveryRowAsProgress) {
+  class Counter : public Progress {
+   public:
+    void begin(std::string_view, int64_t total, std::string_view unit) override {
+      total_ = total, unit_ = unit;
+    }
+    void advance(int64_t count) override { done_ += count; }
+    void end() override { ended_ = true; }
+    int64_t total_ = 0, done_ = 0;
+    std::string unit_;
+    bool ended_ = false;
+  } progress;
+  best_overlap(DenseEigenspace(haar_basis(61, 100, 2)), 8 * 2 * 30, progress);
+  EXPECT_EQ(progress.total_, 100);
+  EXPECT_EQ(progress.done_, 100);
+  EXPECT_EQ(progress.unit_, "rows");
+  EXPECT_TRUE(progress.ended_);
+}
+
+TEST(DenseEigenspace, RejectsWhatIsNotATallFloatMatrix) {
+  EXPECT_NE(error_of([] {
+              DenseEigenspace(at::zeros({2, 3}));
+            }).find("1 <= K <= D, got shape [2, 3]"),
+            std::string::npos);
+  EXPECT_NE(error_of([] { DenseEigenspace(at::zeros({3})); }).find("got shape [3]"), std::string::npos);
+  EXPECT_NE(error_of([] {
+              DenseEigenspace(at::zeros({3, 2}, at::kLong));
+            }).find("float32 or float64"),
+            std::string::npos);
+}
+
+TEST(OverlapCurves, AreTheOverlapsOfTheirMasks) {
+  const int64_t d = 60, k = 8;
+  const at::Tensor u = haar_basis(62, d, k), theta = parameters(d);
+  const std::vector<int64_t> layers{25, 35};
+  OverlapOptions options;
+  options.random_masks = 5;
+  options.seed = 77;
+  options.piece_bytes = 8 * k * k * 3;  // rows of 3 masks at a time: a last group of 2 out of 11
+  const OverlapCurves curves = overlap_curves(DenseEigenspace(u), theta, layers, options);
+
+  ASSERT_TRUE(at::equal(curves.mask, magnitude_order(theta, k)));
+  for (int64_t n = 1; n <= k; ++n) {
+    // Overlap of a mask's first n parameters with the first n columns, one number at a time.
+    const auto overlap_of = [&](const at::Tensor& order) {
+      double sum = 0;
+      for (int64_t i = 0; i < n; ++i) {
+        for (int64_t j = 0; j < n; ++j) sum += std::pow(u[order[i].item<int64_t>()][j].item<double>(), 2);
+      }
+      return sum / static_cast<double>(n);
+    };
+    const auto check = [&](const at::Tensor& mean, const at::Tensor& deviation, auto&& order_of_draw) {
+      double values[5], average = 0, spread = 0;
+      for (int draw = 0; draw < 5; ++draw) average += (values[draw] = overlap_of(order_of_draw(draw))) / 5;
+      for (const double value : values) spread += (value - average) * (value - average) / 4;
+      EXPECT_NEAR(at_index(mean, n - 1), average, k * kEps) << n;
+      EXPECT_NEAR(at_index(deviation, n - 1), std::sqrt(spread), k * kEps) << n;
+    };
+    // Sums of at most k^2 squares that add up to at most k.
+    EXPECT_NEAR(at_index(curves.magnitude, n - 1), overlap_of(curves.mask), k * kEps) << n;
+    check(curves.random_mean, curves.random_std, [&](int draw) { return random_order(d, k, 77, draw); });
+    check(curves.random_by_layer_mean, curves.random_by_layer_std,
+          [&](int draw) { return random_order_by_layer(curves.mask, layers, 77, draw); });
+    EXPECT_DOUBLE_EQ(at_index(curves.chance, n - 1), chance_overlap(n, d));
+  }
+  EXPECT_TRUE(at::equal(curves.best, best_overlap(DenseEigenspace(u))));
+}
+
+TEST(OverlapCurves, NeverExceedTheBest) {
+  const int64_t d = 40, k = 10;
+  const at::Tensor u = haar_basis(63, d, k);
+  const at::Tensor best = best_overlap(DenseEigenspace(u));
+  for (int draw = 0; draw < 200; ++draw) {
+    const at::Tensor curve = nested_overlap(u.index_select(0, random_order(d, k, 78, draw)));
+    EXPECT_TRUE((curve <= best + k * kEps).all().item<bool>()) << draw;
+  }
+}
+
+TEST(OverlapCurves, FindEigenvectorsThatSitOnTheLargestParameters) {
+  // Eigenvector j is canonical at the j-th largest parameter: magnitude and best are 1, random masks near
+  // chance.
+  const int64_t d = 100, k = 5;
+  const at::Tensor theta = parameters(d);
+  const at::Tensor u = at::eye(d, at::kDouble).index_select(1, magnitude_order(theta, k));
+  const OverlapCurves curves = overlap_curves(DenseEigenspace(u), theta, {d});
+  for (int64_t i = 0; i < k; ++i) {
+    EXPECT_EQ(at_index(curves.magnitude, i), 1.0);
+    EXPECT_EQ(at_index(curves.best, i), 1.0);
+  }
+}
+
+TEST(OverlapCurves, OfRandomMasksLieAtChanceOfKOverD) {
+  const int64_t d = 50, k = 12;
+  const at::Tensor u = haar_basis(64, d, k);
+  OverlapOptions options;
+  options.random_masks = 2000;
+  options.seed = 79;
+  // One layer: the null by layer is the plain one, with draws of its own.
+  const OverlapCurves curves = overlap_curves(DenseEigenspace(u), parameters(d), {d}, options);
+  for (int64_t n = 1; n <= k; ++n) {
+    const double variance = random_mask_variance(u.narrow(1, 0, n).square().sum(1), n);
+    const double error = std::sqrt(variance / 2000);
+    // 5 standard errors: failure probability 24 * 5.7e-7 = 1.4e-5 over seeds (normal approximation); the seed
+    // is fixed.
+    EXPECT_NEAR(at_index(curves.random_mean, n - 1), chance_overlap(n, d), 5 * error) << n;
+    EXPECT_NEAR(at_index(curves.random_by_layer_mean, n - 1), chance_overlap(n, d), 5 * error) << n;
+    // The deviation of a deviation is about sqrt((kurtosis - 1) / (4 n)), under 4 % for kurtosis below 13: 5
+    // of them.
+    EXPECT_NEAR(at_index(curves.random_std, n - 1) / std::sqrt(variance), 1.0, 0.2) << n;
+  }
+  EXPECT_FALSE(at::equal(curves.random_mean, curves.random_by_layer_mean));
+}
+
+TEST(OverlapCurves, OfRandomMasksByLayerSeeWhichLayerTheMaskIsIn) {
+  // Large parameters and eigenvectors both live in the first 10 of 1000 parameters: the plain null stays near
+  // k / D, the null by layer near k / 10.
+  const int64_t d = 1000, k = 4;
+  at::Tensor theta = at::zeros({d}, at::kDouble), u = at::zeros({d, k}, at::kDouble);
+  theta.narrow(0, 0, 10).copy_(parameters(10).abs() + 1.0);
+  u.narrow(0, 0, 10).copy_(haar_basis(65, 10, k));
+  OverlapOptions options;
+  options.random_masks = 400;
+  const OverlapCurves curves = overlap_curves(DenseEigenspace(u), theta, {10, d - 10}, options);
+  const double variance = random_mask_variance(u.narrow(0, 0, 10).square().sum(1), k);
+  // 5 standard errors, as above.
+  EXPECT_NEAR(at_index(curves.random_by_layer_mean, k - 1), 0.4, 5 * std::sqrt(variance / 400));
+  EXPECT_LT(at_index(curves.random_mean, k - 1), 0.05);
+}
+
+TEST(OverlapCurves, AreTheSameBitForBitOnAnyThreads) {
+  const int64_t d = 3000, k = 30;
+  const at::Tensor u = haar_basis(66, d, k), theta = parameters(d);
+  const auto run = [&] { return overlap_curves(DenseEigenspace(u), theta, {1000, 2000}); };
+  const OverlapCurves one = on_threads(1, run), two = on_threads(2, run);
+  EXPECT_TRUE(at::equal(one.magnitude, two.magnitude));
+  EXPECT_TRUE(at::equal(one.best, two.best));
+  EXPECT_TRUE(at::equal(one.random_mean, two.random_mean));
+  EXPECT_TRUE(at::equal(one.random_std, two.random_std));
+  EXPECT_TRUE(at::equal(one.random_by_layer_mean, two.random_by_layer_mean));
+  EXPECT_TRUE(at::equal(one.random_by_layer_std, two.random_by_layer_std));
+  EXPECT_TRUE(at::equal(one.mask, two.mask));
+}
+
+TEST(OverlapCurves, RejectBadInput) {
+  const DenseEigenspace space(haar_basis(67, 10, 3));
+  const at::Tensor theta = parameters(10);
+  EXPECT_EQ(error_of([&] { overlap_curves(space, parameters(9), {10}); }),
+            "there are 9 parameters, but the eigenvectors have 10 entries");
+  EXPECT_EQ(error_of([&] {
+              overlap_curves(space, theta, {4, 5});
+            }),
+            "the layers hold 9 parameters, but there are 10");
+  at::Tensor nan = theta.clone();
+  nan[6] = std::nan("");
+  EXPECT_EQ(error_of([&] { overlap_curves(space, nan, {10}); }),
+            "parameter 6 is nan; magnitudes cannot be ordered");
+  OverlapOptions options;
+  options.random_masks = 1;
+  EXPECT_EQ(error_of([&] { overlap_curves(space, theta, {10}, options); }),
+            "overlap: random_masks is 1; a standard deviation needs at least 2");
+  options = {};
+  options.piece_bytes = 0;
+  EXPECT_NE(error_of([&] { options.validate(); }).find("piece_bytes"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace seigh

@@ -1,0 +1,52 @@
+// Symmetric matrices with named spectra and Haar-random eigenvectors, and the checks shared by solver tests.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <string>
+
+#include "seigh/base/random.h"
+
+namespace seigh::testing {
+
+/// Haar-random orthonormal columns, float64 [n, k]: QR of a Gaussian with the signs of R's diagonal moved into Q.
+inline at::Tensor haar_basis(int64_t n, int64_t k, uint64_t seed) {
+  auto [q, r] = at::linalg_qr(random_gaussian(seed, Stream::test, n, 0, k, at::kDouble));
+  return q * r.diagonal().sign();
+}
+
+/// Eigenvalues float64 [n] by falling magnitude.
+inline at::Tensor named_spectrum(const std::string& name, int64_t n) {
+  const at::Tensor i = at::arange(n, at::kDouble);
+  if (name == "low_rank_10") return at::where(i < 10, 10.0 - i, at::zeros_like(i));
+  if (name == "exponential") return at::pow(0.9, i);
+  if (name == "polynomial") return 1.0 / (1.0 + i);
+  if (name == "indefinite") return at::pow(0.9, i) * at::where(i.remainder(3) == 1, -1.0, 1.0);
+  if (name == "clustered") return at::where(i < 5, 3.0, at::where(i < 12, 1.0, 1e-3 / (1.0 + i)));
+  if (name == "plus_minus") return at::pow(0.85, (i / 2).floor()) * at::where(i.remainder(2) == 1, -1.0, 1.0);
+  TORCH_CHECK(false, "no spectrum called ", name);
+}
+
+struct SpectralMatrix {
+  at::Tensor matrix, eigenvalues, eigenvectors;
+};
+
+inline SpectralMatrix spectral_matrix(const std::string& name, int64_t n, uint64_t seed = 1) {
+  const at::Tensor u = haar_basis(n, n, seed);
+  const at::Tensor values = named_spectrum(name, n);
+  const at::Tensor a = at::matmul(u * values, u.t());
+  return {0.5 * (a + a.t()), values, u};
+}
+
+/// ||U^T U - I||_max.
+inline double orthonormality_error(const at::Tensor& u) {
+  const at::Tensor d = u.to(at::kDouble);
+  return (at::matmul(d.t(), d) - at::eye(d.size(1), at::kDouble)).abs().max().item<double>();
+}
+
+inline double relative_difference(const at::Tensor& a, const at::Tensor& b) {
+  return ((a - b).norm() / b.norm()).item<double>();
+}
+
+}  // namespace seigh::testing
