@@ -51,8 +51,11 @@
     .filter(Boolean).join(' · ');
   const fullName = (d) => `${place(d)} · ${methodName(d.method)}`;
 
-  /** How many leading pairs stand above the noise: all of an exact decomposition. */
-  const trustedPairs = (d) => (isNumber(d.trusted) ? d.trusted : list(d.eigenvalues).length);
+  /** Whether pair i (from 0) is certified: exact results are, and results that carry no certificate count as such. */
+  const isCertified = (d, i) => !Array.isArray(d.certified) || d.certified[i] === true;
+  const certifiedCount = (d) => list(d.eigenvalues).filter((_, i) => isCertified(d, i)).length;
+  /** The first k for which pair k is not certified, or infinity. */
+  const firstUncertified = (d) => list(d.eigenvalues).findIndex((_, i) => !isCertified(d, i)) + 1 || Infinity;
 
   // ---------------------------------------------------------------------------------------------- charts
 
@@ -259,31 +262,32 @@
   function drawSpectrum(content, d) {
     const values = list(d.eigenvalues);
     if (!hasNumbers(values)) return absent(content, `No eigenvalues are stored for ${fullName(d)}.`);
-    const trusted = trustedPairs(d), log = view.magnitude === 'log', logIndex = view.index === 'log';
+    const log = view.magnitude === 'log', logIndex = view.index === 'log';
     const choose = (test) => values.map((value, i) => ({ x: i + 1, y: Math.abs(value), signed: value }))
       .filter((p, i) => isNumber(values[i]) && (!log || values[i] !== 0) && test(values[i], i));
     const shapes = { plus: { pointStyle: 'circle' }, minus: { pointStyle: 'triangle', pointRadius: 3.5 } };
     const faded = { backgroundColor: 'transparent', borderWidth: 1 };
     const datasets = [
       // The first set is drawn last: the rarer negative ones stay visible.
-      dots('negative λ', VERMILLION, choose((v, i) => v < 0 && i < trusted), shapes.minus),
-      dots('positive λ', BLUE, choose((v, i) => v >= 0 && i < trusted), shapes.plus),
-      dots('negative λ below the noise level', VERMILLION + '70', choose((v, i) => v < 0 && i >= trusted),
+      dots('negative λ', VERMILLION, choose((v, i) => v < 0 && isCertified(d, i)), shapes.minus),
+      dots('positive λ', BLUE, choose((v, i) => v >= 0 && isCertified(d, i)), shapes.plus),
+      dots('negative λ, uncertified', VERMILLION + '70', choose((v, i) => v < 0 && !isCertified(d, i)),
         { ...shapes.minus, ...faded }),
-      dots('positive λ below the noise level', BLUE + '70', choose((v, i) => v >= 0 && i >= trusted),
+      dots('positive λ, uncertified', BLUE + '70', choose((v, i) => v >= 0 && !isCertified(d, i)),
         { ...shapes.plus, ...faded }),
+      line('residual bound', GREY, points(values.map((_, i) => i + 1), list(d.residuals)), { borderWidth: 1, pointRadius: 0 }),
     ].filter((set) => set.data.length);
-    const leading = values.slice(0, trusted).filter(isNumber), negative = leading.filter((v) => v < 0).length;
-    const note = trusted < values.length
-      ? `The first ${number(trusted)} of ${plural(values.length, 'pair')} stand above the estimated error of the approximation; the hollow ones lie below it and are not trusted.`
+    const leading = values.filter((v, i) => isNumber(v) && isCertified(d, i)), negative = leading.filter((v) => v < 0).length;
+    const note = leading.length < values.length
+      ? `A true eigenvalue lies within ± the residual of each. ${number(leading.length)} of ${plural(values.length, 'pair')} exceed their residual; the hollow ones do not and may be noise.`
       : d.method === 'dense' ? 'Computed exactly.'
-      : !isNumber(d.trusted) ? 'Without an error estimate it is not known which of them can be trusted.'
-      : 'All of them stand above the estimated error of the approximation.';
+      : !Array.isArray(d.certified) ? 'Without an error estimate it is not known which of them can be trusted.'
+      : 'All of them exceed their residual.';
     const redraw = (change) => { Object.assign(view, change); part('spectrum', (c) => drawSpectrum(c, d)); };
     figure(content, {
       title: `Largest eigenvalues by magnitude: ${fullName(d)}`,
       caption: `Size of each eigenvalue against its rank, sign by colour and shape${leading.length
-        ? `; ${number(negative)} of the ${number(leading.length)} trusted eigenvalues are negative` : ''}. ${note}`,
+        ? `; ${number(negative)} of the ${number(leading.length)} certified eigenvalues are negative` : ''}. ${note}`,
       controls: element('div', {}, toggle('|λ| axis', ['log', 'linear'], view.magnitude, (c) => redraw({ magnitude: c })),
         toggle('Index axis', ['linear', 'log'], view.index, (c) => redraw({ index: c }))),
       datasets,
@@ -292,7 +296,8 @@
           : { min: 0, max: values.length + 1, lastTick: values.length }),
       y: axis('|λ| (loss per squared unit of parameter)',
         log ? { log: true, ...logLimits(values.map(Math.abs)) } : { beginAtZero: true }),
-      tooltip: (item) => `λ = ${number(item.raw.signed)}${item.parsed.x > trusted ? ' (below the noise level)' : ''}`,
+      tooltip: (item) => (item.raw.signed === undefined ? `residual at most ${number(item.parsed.y)}`
+        : `λ = ${number(item.raw.signed)}${isCertified(d, item.parsed.x - 1) ? '' : ' (uncertified)'}`),
       tooltipTitle: (x) => `index ${number(x)}`,
     });
   }
@@ -333,8 +338,8 @@
         { borderDash: [6, 3], std: std.layer, name: 'random by layer' }));
     }
     if (chance.length) datasets.push(line('chance, k/D', BLACK, curve(chance), { borderDash: [2, 3], borderWidth: 1.5, pointRadius: 0 }));
-    const trusted = trustedPairs(d), cut = trusted > 0 && trusted < K;
-    if (cut) datasets.push(verticalLine(`last trusted eigenpair (k = ${number(trusted)})`, trusted, limits));
+    const first = firstUncertified(d), cut = first <= K;
+    if (cut) datasets.push(verticalLine(`first uncertified eigenpair (k = ${number(first)})`, first, limits));
     figure(content, {
       title: `Overlap by k: ${fullName(d)}`,
       caption: 'Share of the top-k eigenspace that lies in the span of k parameters (Σcos²θ/k over the principal angles: 0 orthogonal, 1 equal), beside the best k parameters and random ones.' +
@@ -370,12 +375,12 @@
     ks.forEach((k, i) => splits.forEach((split, j) => {
       const data_points = steps.map((step) => pick(step, split)).filter(Boolean).map((e) => {
         const ratio = e.overlap.magnitude[k - 1] / chanceOf(e, data)[k - 1];
-        return { x: e.step, y: isNumber(ratio) && ratio > 0 ? ratio : null, untrusted: trustedPairs(e) < k };
+        return { x: e.step, y: isNumber(ratio) && ratio > 0 ? ratio : null, uncertain: firstUncertified(e) <= k };
       });
       datasets.push(line([`k = ${number(k)}`, split].filter(Boolean).join(', '), SERIES[i], data_points, {
         borderDash: dashes[j % 4], pointStyle: shapes[j % 4], pointRadius: 4, order: j,
-        // Hollow: the k eigenvectors include some below the noise level.
-        pointBackgroundColor: data_points.map((p) => (p.untrusted ? '#fff' : SERIES[i])),
+        // Hollow: the k eigenvectors include uncertified ones.
+        pointBackgroundColor: data_points.map((p) => (p.uncertain ? '#fff' : SERIES[i])),
       }));
     }));
     const ratios = [].concat(...datasets.map((set) => set.data.map((p) => p.y)));
@@ -383,11 +388,11 @@
     const [first, last] = [steps[0], steps[steps.length - 1]], margin = (last - first || 1) * 0.04;
     datasets.push(line('chance', BLACK, [{ x: first - margin, y: 1 }, { x: last + margin, y: 1 }],
       { borderDash: [2, 3], borderWidth: 1.5, pointRadius: 0, pointHitRadius: 0, quiet: true, order: 9 }));
-    const hollow = datasets.some((set) => set.data.some((p) => p.untrusted));
+    const hollow = datasets.some((set) => set.data.some((p) => p.uncertain));
     figure(content, {
       title: `Overlap of the k largest parameters, relative to chance: ${operatorName(d.operator)}`,
       caption: 'How many times more of the top-k eigenspace the k largest parameters hold than k random ones would (1 = chance), as training goes on.' +
-        (hollow ? ' Hollow points count eigenvectors below the noise level.' : ''),
+        (hollow ? ' Hollow points count uncertified eigenvectors too.' : ''),
       datasets,
       x: axis('training step (parameter updates)', {
         min: first - margin, max: last + margin,
@@ -398,7 +403,7 @@
         },
       }),
       y: axis('overlap / chance (×)', { log: true, ...limits }),
-      tooltip: (item) => `${item.dataset.label}: ${number(item.parsed.y)} × chance${item.raw.untrusted ? ' (not all pairs trusted)' : ''}`,
+      tooltip: (item) => `${item.dataset.label}: ${number(item.parsed.y)} × chance${item.raw.uncertain ? ' (not all pairs certified)' : ''}`,
       tooltipTitle: (x) => stepName(x),
     });
   }
@@ -417,7 +422,7 @@
         if (!c) continue;
         const facts = [['relative error in the Frobenius norm', c.relative_frobenius_error],
           ['relative error of the leading eigenvalue', c.leading_eigenvalue_error],
-          ['largest difference in overlap', c.overlap_difference]].filter((f) => isNumber(f[1]));
+          ['difference in overlap at the largest k', c.overlap_difference]].filter((f) => isNumber(f[1]));
         if (facts.length) box.append(element('p', {}, `${methodName(d.method)} against exact: ${facts.map(([what, x]) => `${what} ${number(x)}`).join('; ')}.`));
       }
       const pair = element('div', { class: 'pair' });
@@ -429,15 +434,15 @@
         const K = Math.max(...sketched.map((d) => list(d.eigenvalues).length), 2);
         const datasets = [line('exact', BLACK, points(null, sizes(exact).slice(0, K), true), { order: 1 })];
         sketched.forEach((d, i) => {
-          const all_points = points(null, sizes(d), true), trusted = trustedPairs(d), colour = SERIES[(i + 1) % 6];
+          const all_points = points(null, sizes(d), true), colour = SERIES[(i + 1) % 6];
           const mark = { pointRadius: 2.5, borderWidth: 1 };
-          datasets.push(dots(`${d.method}`, colour, all_points.filter((p) => p.x <= trusted), mark));
-          const rest = all_points.filter((p) => p.x > trusted);
-          if (rest.length) datasets.push(dots(`${d.method}, not trusted`, colour + '70', rest, { ...mark, backgroundColor: 'transparent' }));
+          datasets.push(dots(`${d.method}`, colour, all_points.filter((p) => isCertified(d, p.x - 1)), mark));
+          const rest = all_points.filter((p) => !isCertified(d, p.x - 1));
+          if (rest.length) datasets.push(dots(`${d.method}, uncertified`, colour + '70', rest, { ...mark, backgroundColor: 'transparent' }));
         });
         figure(pair, {
           title: 'Eigenvalues',
-          caption: 'Size of the eigenvalues by rank; hollow marks are pairs below the noise level.',
+          caption: 'Size of the eigenvalues by rank; hollow marks are uncertified pairs.',
           datasets,
           x: axis('index of the eigenvalue', { min: 0, max: K + 1, lastTick: K }),
           y: axis('|λ| (loss per squared unit)', { log: true, ...logLimits([].concat(...datasets.map((s) => s.data.map((p) => p.y)))) }),
@@ -511,14 +516,14 @@
     const all = list(data.decompositions);
     if (!all.length) return absent(content, 'No decomposition has been computed in this folder.');
     const share = (d) => {
-      const leading = list(d.eigenvalues).slice(0, trustedPairs(d)).filter(isNumber);
+      const leading = list(d.eigenvalues).filter((v, i) => isNumber(v) && isCertified(d, i));
       return leading.length ? percent(leading.filter((v) => v < 0).length / leading.length) : '–';
     };
     const columns = [  // title, text of a decomposition's cell, class
       ['Decomposition', (d) => fullName(d), ''],
       ['λ₁', (d) => number(list(d.eigenvalues)[0]), 'number'],
-      ['Negative among trusted', share, 'number'],
-      ['Trusted pairs', (d) => (list(d.eigenvalues).length ? `${number(trustedPairs(d))} of ${number(list(d.eigenvalues).length)}` : '–'), 'number'],
+      ['Negative among certified', share, 'number'],
+      ['Certified pairs', (d) => (list(d.eigenvalues).length ? `${number(certifiedCount(d))} of ${number(list(d.eigenvalues).length)}` : '–'), 'number'],
       ['Error (Frobenius)', (d) => (d.method === 'dense' ? 'exact' : number(d.certificate && d.certificate.error_estimate)), 'number'],
       ['Relative error', (d) => (d.method === 'dense' ? 'exact' : percent(d.certificate && d.certificate.relative_error)), 'number'],
       ['Operator products', (d) => number(d.products), 'number'],
@@ -528,7 +533,7 @@
     const head = element('tr', {}, ...columns.map(([title, , kind]) => element('th', { scope: 'col', class: kind }, title)));
     const rows = all.map((d) => element('tr', d === selected ? { class: 'selected' } : {},
       ...columns.map(([title, cell, kind]) => element('td', { class: kind, 'data-label': title }, element('span', {}, cell(d))))));
-    absent(content, 'Error is the Frobenius norm of what the decomposition misses of the operator; relative error divides it by the operator’s own norm. A pair is trusted when its |λ| exceeds the error. The selected decomposition is highlighted.');
+    absent(content, 'Error is the Frobenius norm of what the decomposition misses of the operator; relative error divides it by the operator’s own norm. A pair is certified when |λ| exceeds the bound on its residual ‖Hu − λu‖, which holds for each pair with probability 99.9 %. The selected decomposition is highlighted.');
     content.append(element('div', { class: 'scroll' }, element('table', {}, element('thead', {}, head), element('tbody', {}, ...rows))));
   }
 

@@ -2,8 +2,11 @@
 #include <c10/util/Exception.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <exception>
+#include <filesystem>
 #include <new>
 #include <string>
 
@@ -18,6 +21,31 @@ namespace {
 int complain(const std::string& message, int code) {
   std::fprintf(stderr, "seigh: %s\n", message.substr(0, message.find('\n')).c_str());
   return code;
+}
+
+// What is wrong with the command line. CLI11 complains of what is missing before it complains of what it does not know,
+// so the words it could not place come first.
+std::string explain(const CLI::App& app, const CLI::ParseError& error) {
+  std::string help = "; see seigh --help";
+  const auto chosen = app.get_subcommands();
+  if (!chosen.empty()) help = "; see seigh " + chosen.front()->get_name() + " --help";
+  for (const std::string& word : app.remaining(/*recurse=*/true)) {
+    if (word.starts_with("-")) return "unknown option " + word + help;
+  }
+  if (chosen.empty()) {
+    std::string commands;
+    for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+      commands += (commands.empty() ? "" : ", ") + command->get_name();
+    }
+    const std::vector<std::string> words = app.remaining();
+    if (!words.empty()) return "unknown command \"" + words.front() + "\"; the commands are " + commands + help;
+    if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr) return "name a command: " + commands + help;
+  }
+  return error.what() + help;
+}
+
+int not_enough_memory() {
+  return complain("not enough memory; choose a smaller network, fewer samples, a smaller k and s, or no dense steps", 2);
 }
 
 int run(int argc, char** argv) {
@@ -42,21 +70,31 @@ int run(int argc, char** argv) {
   } catch (const CLI::Success& done) {  // --help, --version
     return app.exit(done);
   } catch (const CLI::ParseError& error) {
-    return complain(std::string(error.what()) + "; see seigh --help", 2);
+    return complain(explain(app, error), 2);
   }
   seigh::install_interrupt_handlers();
   try {
     seigh::set_threads(threads);
     action();
+    errno = 0;
+    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+      return complain(std::string("cannot write the output: ") + (errno != 0 ? std::strerror(errno) : "output error"), 2);
+    }
     return 0;
   } catch (const seigh::Error& error) {
     return complain(error.what(), 2);
   } catch (const seigh::Interrupted&) {
     return complain("interrupted; finished files are kept, and run --resume continues", 130);
   } catch (const std::bad_alloc&) {
-    return complain("not enough memory", 1);
+    return not_enough_memory();
+  } catch (const std::filesystem::filesystem_error& error) {
+    return complain(error.path1().string() + ": " + error.code().message(), 2);
   } catch (const c10::Error& error) {
-    return complain(std::string("libtorch: ") + error.what_without_backtrace(), 1);
+    const std::string message = error.what_without_backtrace();
+    if (message.find("allocate memory") != std::string::npos || message.find("not enough memory") != std::string::npos) {
+      return not_enough_memory();
+    }
+    return complain("libtorch: " + message, 1);
   } catch (const std::exception& error) {
     return complain(error.what(), 1);
   }

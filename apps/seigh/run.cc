@@ -68,6 +68,7 @@ void add_run(CLI::App& app, Action& action) {
       const Recipe recipe = load_recipe(options->recipe, options->overrides);
       const std::filesystem::path out =
           options->out.empty() ? std::filesystem::path("runs") / recipe.name : std::filesystem::path(options->out);
+      Run::check(recipe);
       Run run(RunFolder::start(out, recipe, options->resume), options->data, progress);
       run.train();
       run.eigh();

@@ -60,18 +60,27 @@ void show_safetensors(const std::filesystem::path& path, int64_t numbers) {
   std::printf("%-28s %lld\n", "parameters in all", static_cast<long long>(count));
 }
 
-void show_report(const std::filesystem::path& path) {
-  const nlohmann::json data = nlohmann::json::parse(read_report_data(path));
+void print_report(const nlohmann::json& data) {
   std::printf("%s\n", data.at("title").get<std::string>().c_str());
   for (const auto& row : data.at("settings")) {
-    std::printf("%-30s %s\n", row[0].get<std::string>().c_str(), row[1].get<std::string>().c_str());
+    std::printf("%-30s %s\n", row.at(0).get<std::string>().c_str(), row.at(1).get<std::string>().c_str());
   }
   for (const auto& line : data.at("headline")) std::printf("%s\n", line.get<std::string>().c_str());
+}
+
+void show_report(const std::filesystem::path& path) {
+  const std::string text = read_report_data(path);
+  try {
+    print_report(nlohmann::json::parse(text));
+  } catch (const nlohmann::json::exception&) {
+    fail(path.string(), ": the data of this report page are damaged; write it again with seigh report");
+  }
 }
 
 void show(const std::filesystem::path& path, int64_t numbers) {
   require(numbers >= 0, "show: --numbers must not be negative");
   std::error_code none;
+  require(std::filesystem::exists(path, none), "cannot read ", path.string(), ": no such file");
   require(!std::filesystem::is_directory(path, none), path.string(), " is a folder; show prints one file, for example ",
           (path / "recipe.toml").string());
   const std::string kind = path.extension();

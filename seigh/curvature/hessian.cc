@@ -23,9 +23,9 @@ HessianOperator::HessianOperator(const Model& model, const at::Tensor& parameter
     : LinearOperator(model.parameter_count(), options.dtype, std::move(name)),
       model_(model),
       options_(options),
-      parameters_(parameters.detach().to(options.dtype)),
-      data_{data.x.to(options.dtype), data.y, data.classes} {
+      parameters_(parameters.detach().to(options.dtype)) {
   require(data.size() > 0, this->name(), ": the data set is empty");
+  data_ = {data.x.to(options.dtype), data.y, data.classes};
   require(options.batch_size >= 0, this->name(), ": batch_size must not be negative: ", options.batch_size);
   require(parameters_.isfinite().all().item<bool>(), this->name(), ": the parameters hold NaN or infinity");
   require(data_.x.isfinite().all().item<bool>(), this->name(), ": the inputs hold NaN or infinity");

@@ -4,6 +4,7 @@
 #include <ATen/ops/cumsum.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/matmul.h>
+#include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <cmath>
@@ -24,15 +25,31 @@ double probability_overestimate(int64_t q, double eps, int beta) {
   return std::pow(std::exp(-eps) * (1 + eps), 0.5 * beta * static_cast<double>(q));
 }
 
+double underestimate_margin(int64_t q, double probability, int beta) {
+  require(0 < probability && probability < 1, "underestimate_margin: a probability between 0 and 1 is needed, not ", probability);
+  double low = 0, high = 1;  // the bound falls from 1 to 0 as eps rises from 0 to 1
+  for (int i = 0; i < 200; ++i) {
+    const double middle = 0.5 * (low + high);
+    if (middle == low || middle == high) break;
+    (probability_underestimate(q, middle, beta) > probability ? low : high) = middle;
+  }
+  return low;
+}
+
 double ErrorEstimate::error() const { return std::sqrt(squared_error); }
 double ErrorEstimate::frobenius() const { return std::sqrt(squared_frobenius); }
 double ErrorEstimate::relative_error() const { return squared_frobenius > 0 ? error() / frobenius() : 0.0; }
+
+at::Tensor ErrorEstimate::residual_bounds() const {
+  return residuals / std::sqrt(1 - underestimate_margin(probes, kResidualFailure));
+}
 
 ErrorEstimate estimate_error(LinearOperator& op, const at::Tensor& eigenvalues, const Eigenvectors& eigenvectors,
                              int64_t probes, uint64_t seed, Progress& progress) {
   require(probes >= 1, "probes must be at least 1, not ", probes);
   ErrorEstimate estimate;
   estimate.probes = probes;
+  at::Tensor squared_residuals = at::zeros({eigenvalues.numel()}, at::kDouble);
   progress.begin("certifying " + op.name(), probes, "products");
   const int64_t width = op.preferred_block();
   for (int64_t begin = 0; begin < probes; begin += width) {
@@ -42,12 +59,15 @@ ErrorEstimate estimate_error(LinearOperator& op, const at::Tensor& eigenvalues, 
     const at::Tensor model =
         eigenvectors.times(eigenvalues.unsqueeze(1) * eigenvectors.transposed_times(g));  // U Lambda U^T g
     estimate.squared_frobenius += y.to(at::kDouble).square().sum().item<double>();
-    estimate.squared_error += (y.to(at::kDouble) - model.to(at::kDouble)).square().sum().item<double>();
+    const at::Tensor missed = y.sub_(model);  // (H - U Lambda U^T) g
+    estimate.squared_error += missed.to(at::kDouble).square().sum().item<double>();
+    squared_residuals += eigenvectors.transposed_times(missed).square().sum(1);
     progress.advance(count);
   }
   progress.end();
   estimate.squared_frobenius /= static_cast<double>(probes);
   estimate.squared_error /= static_cast<double>(probes);
+  estimate.residuals = (squared_residuals / static_cast<double>(probes)).sqrt();
   return estimate;
 }
 

@@ -5,6 +5,10 @@
 // ||A - A^||_F^2, with
 //   P(est^2 <= (1 - eps) true^2) <= (e^eps  (1 - eps))^(beta q / 2)
 //   P(est^2 >= (1 + eps) true^2) <= (e^-eps (1 + eps))^(beta q / 2),   beta = 1 for real probes, 2 for complex ones.
+// The same probes give every pair's residual at no further product: with E = A - A^ symmetric and u_i a unit vector,
+// u_i^T E g ~ N(0, ||E u_i||^2) and E u_i = A u_i - lambda_i u_i, so  mean_j (u_i^T E g_j)^2  estimates the squared residual,
+// and the two bounds hold for it too (it is exactly chi-square distributed). Every |lambda_i| is within ||A u_i - lambda_i u_i||
+// of a true eigenvalue.
 // TYUC19: Tropp, Yurtsever, Udell, Cevher, "Streaming low-rank matrix approximation", arXiv 1902.08651.
 #pragma once
 
@@ -21,19 +25,27 @@ class Eigenvectors;
 
 /// Bound on the probability that the squared error estimate of q probes is at most (1 - eps) times the truth, 0 < eps < 1.
 double probability_underestimate(int64_t q, double eps, int beta = 1);
+/// The eps for which probability_underestimate is `probability`: with all but that probability true^2 <= est^2 / (1 - eps).
+double underestimate_margin(int64_t q, double probability, int beta = 1);
 /// Bound on the probability that it is at least (1 + eps) times the truth, eps > 0.
 double probability_overestimate(int64_t q, double eps, int beta = 1);
+
+/// Probability with which one residual bound may fail.
+inline constexpr double kResidualFailure = 1e-3;
 
 /// An estimate of ||H - U Lambda U^T||_F and, from the same probes, of ||H||_F.
 struct ErrorEstimate {
   int64_t probes = 0;
   double squared_error = 0;      ///< mean ||(H - H^) g||^2
   double squared_frobenius = 0;  ///< mean ||H g||^2
+  at::Tensor residuals;          ///< float64 [k]: estimates of ||H u_i - lambda_i u_i||
 
   double error() const;
   double frobenius() const;
   /// error() / frobenius(), 0 for the zero operator.
   double relative_error() const;
+  /// Upper bounds on the residuals, each true with all but kResidualFailure probability: float64 [k].
+  at::Tensor residual_bounds() const;
 };
 
 /// Spends `probes` products on fresh Gaussian vectors, independent of the sketch.

@@ -1,8 +1,8 @@
 #include "seigh/eigen/result.h"
 
 #include <ATen/ops/matmul.h>
+#include <ATen/ops/ones.h>
 
-#include <cmath>
 #include <utility>
 
 #include "seigh/linop/linear_operator.h"
@@ -37,12 +37,9 @@ at::Tensor Eigenvectors::times(const at::Tensor& x) const {
   return times_small(basis_, coefficients_.defined() ? at::matmul(coefficients_, x) : x);
 }
 
-int64_t EigenResult::above_error() const {
-  const double threshold = error ? error->error() : 0.0;
-  const auto value = eigenvalues.accessor<double, 1>();
-  int64_t count = 0;
-  while (count < eigenvalues.numel() && std::abs(value[count]) > threshold) ++count;
-  return count;
+at::Tensor EigenResult::certified() const {
+  if (method == "dense") return at::ones({eigenvalues.numel()}, at::kBool);
+  return error ? error->residual_bounds().lt(eigenvalues.abs()) : at::Tensor();
 }
 
 }  // namespace seigh

@@ -51,9 +51,9 @@ struct EigenResult {
   double frobenius = 0;                ///< dense only: exact ||H||_F
   double asymmetry = 0;                ///< dense only: max |H - H^T| / max |H| before symmetrising
 
-  /// The number of leading pairs whose |lambda| exceeds the estimated error ||H - U Lambda U^T||_F. By Weyl's inequality
-  /// each of them has a partner in the true spectrum of the same sign; the pairs after them may be noise.
-  int64_t above_error() const;
+  /// Pairs whose residual bound is below |lambda|: the operator has an eigenvalue of the same sign and no more than twice
+  /// the size there. The others may be noise. Boolean [rank]; all true for dense, undefined without a certificate.
+  at::Tensor certified() const;
 };
 
 }  // namespace seigh

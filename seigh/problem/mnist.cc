@@ -1,7 +1,6 @@
 // load_mnist() of dataset.h: finding, checking and preparing the four files.
 #include <ATen/core/Tensor.h>
 
-#include <cstdlib>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -9,6 +8,7 @@
 #include "seigh/base/error.h"
 #include "seigh/problem/dataset.h"
 #include "seigh/problem/idx.h"
+#include "seigh/problem/places.h"
 #include "seigh/problem/resize.h"
 
 namespace seigh {
@@ -30,34 +30,10 @@ fs::path find(const fs::path& folder, const std::string& file) {
   return {};
 }
 
-std::vector<fs::path> places(const MnistOptions& options) {
-  std::vector<fs::path> folders;
-  const auto add = [&](const fs::path& folder) {
-    folders.push_back(folder / options.name);
-    folders.push_back(folder);
-  };
-  const auto variable = [](const char* name) {
-    const char* value = std::getenv(name);
-    return std::string(value != nullptr ? value : "");
-  };
-  if (!options.data_folder.empty()) {
-    add(options.data_folder);
-    return folders;
-  }
-  if (const std::string data = variable("SEIGH_DATA"); !data.empty()) add(data);
-  if (const std::string cache = variable("XDG_CACHE_HOME"); !cache.empty())
-    add(fs::path(cache) / "seigh");
-  else if (const std::string home = variable("HOME"); !home.empty())
-    add(fs::path(home) / ".cache/seigh");
-  // Debian's package. Never its neighbours: the two data sets have the same file names.
-  folders.push_back(fs::path("/usr/share/datasets") / options.name);
-  return folders;
-}
-
 // The folder to read from: the first with any of the four files. All four must be there, so that parts of two
 // data sets are never mixed.
 fs::path find_folder(const MnistOptions& options) {
-  const std::vector<fs::path> folders = places(options);
+  const std::vector<fs::path> folders = data_places(options.data_folder, options.name);
   const std::string advice = "; get it with scripts/fetch-data" +
                              std::string(options.name == "mnist" ? "" : " " + options.name) +
                              " or pass --data FOLDER";
@@ -74,10 +50,8 @@ fs::path find_folder(const MnistOptions& options) {
     require(found == 0, "the data set ", options.name, " in ", folder.string(), " lacks ", missing, " (or ",
             missing, ".gz)", advice);
   }
-  std::string looked;
-  for (const fs::path& folder : folders) looked += (looked.empty() ? "" : ", ") + folder.string();
   fail("the data set ", options.name, " is not here: no ", kTrainImages, " (or ", kTrainImages, ".gz) in ",
-       looked, advice);
+       listed(folders), advice);
 }
 
 Dataset load(const fs::path& image_file, const fs::path& label_file, int64_t image_size) {

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "seigh/base/error.h"
 #include "seigh/base/interrupt.h"
@@ -17,7 +18,7 @@ void TrainOptions::validate(int64_t train_samples) const {
   require(steps >= 0, "training steps must not be negative: ", steps);
   require(1 <= batch_size && batch_size <= train_samples, "batch_size must lie between 1 and the number of training samples, ",
           train_samples, ", not ", batch_size);
-  require(std::isfinite(learning_rate) && learning_rate > 0, "learning_rate must be positive, not ", learning_rate);
+  require(learning_rate > 0 && learning_rate < std::numeric_limits<float>::max(), "learning_rate must be positive and finite, not ", learning_rate);
   require(std::is_sorted(checkpoint_steps.begin(), checkpoint_steps.end()), "checkpoint steps must ascend");
   for (const int64_t step : checkpoint_steps) {
     require(0 <= step && step <= steps, "checkpoint step ", step, " lies outside 0..", steps);

@@ -32,6 +32,7 @@ void write_eigen_file(const std::filesystem::path& path, const EigenFileInfo& in
   Hdf5Writer file(path);
   file.write("eigenvalues", result.eigenvalues);
   if (with_vectors) file.write("eigenvectors", result.eigenvectors.all().t());
+  if (result.error) file.write("residuals", result.error->residuals);
   if (result.spectrum.defined()) file.write("spectrum", result.spectrum);
   if (info.sample_indices.defined()) file.write("sample_indices", info.sample_indices);
   file.attribute("method", result.method);
@@ -87,7 +88,7 @@ EigenFile read_eigen_file(const std::filesystem::path& path, bool with_vectors) 
   result.peak_bytes = attributes.get<int64_t>("peak_bytes");
   if (attributes.has("error_probes")) {
     const double error = attributes.get<double>("error_estimate"), norm = attributes.get<double>("frobenius_estimate");
-    result.error = ErrorEstimate{attributes.get<int64_t>("error_probes"), error * error, norm * norm};
+    result.error = ErrorEstimate{attributes.get<int64_t>("error_probes"), error * error, norm * norm, file.read("residuals")};
   } else if (result.method == "dense") {
     result.frobenius = attributes.get<double>("frobenius_estimate");
     result.asymmetry = attributes.get<double>("asymmetry");

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <map>
 #include <numeric>
 #include <set>
@@ -80,14 +81,25 @@ std::string nearest_key(const std::string& key) {
 }
 
 std::string place(const std::string& origin, const toml::node& node) {
-  return node.source().begin ? origin + ":" + std::to_string(node.source().begin.line) : origin;
+  return node.source().begin && !origin.starts_with("--set ") ? origin + ":" + std::to_string(node.source().begin.line) : origin;
 }
+
+// A table that holds nothing is no key, but its name may still be misspelt.
+const std::set<std::string> kTables = [] {
+  std::set<std::string> tables;
+  const Recipe recipe;
+  for_each_key(recipe, [&](const std::string& key, const auto&, const char*) {
+    if (const size_t dot = key.find('.'); dot != std::string::npos) tables.insert(key.substr(0, dot));
+  });
+  return tables;
+}();
 
 // Values by dotted key.
 void collect(const toml::table& table, const std::string& prefix, std::map<std::string, const toml::node*>& out) {
   for (const auto& [key, node] : table) {
     const std::string name = prefix + std::string(key.str());
-    if (const toml::table* inner = node.as_table()) {
+    const toml::table* inner = node.as_table();
+    if (inner != nullptr && (!inner->empty() || kTables.contains(name))) {
       collect(*inner, name + ".", out);
     } else {
       out[name] = &node;
@@ -153,10 +165,13 @@ const char* type_name(double) { return "number"; }
 const char* type_name(const std::vector<int64_t>&) { return "integers"; }
 const char* type_name(const std::vector<std::string>&) { return "strings"; }
 
-// A list of steps may be written as one number n: every n-th from 0 to the last.
+// A list of steps may be written as one number n: the possible steps that n divides.
 const std::set<std::string> kStepKeys = {"train.checkpoints", "curvature.steps", "dense.steps"};
 
-std::vector<int64_t> every(int64_t n, int64_t last) {
+using Intervals = std::map<std::string, std::pair<int64_t, std::string>>;  // key -> n and where it stands
+
+std::vector<int64_t> every(int64_t n, int64_t last, const std::string& where) {
+  require(last / n < 100'000, where, ": every ", n, " steps of ", last, " are too many; take a larger number");
   std::vector<int64_t> steps;
   for (int64_t step = 0; step <= last; step += n) steps.push_back(step);
   return steps;
@@ -176,16 +191,18 @@ void sort_unique(std::vector<int64_t>& steps) {
 }
 
 // Checks that need no data; the sizes that depend on the network are checked where it is known.
-void resolve(Recipe& r, const std::string& origin) {
+void resolve(Recipe& r, const std::string& origin, const Intervals& intervals) {
   const auto check = [&](bool condition, const auto&... message) { require(condition, origin, ": ", message...); };
-  check(!r.name.empty() && r.name.find('/') == std::string::npos, "name must be a plain name, not \"", r.name, "\"");
+  const bool plain = !r.name.empty() && r.name != "." && r.name != ".." && r.name.find('/') == std::string::npos &&
+                     std::none_of(r.name.begin(), r.name.end(), [](unsigned char c) { return c < 32; });
+  check(plain, "name must be a plain name, not \"", r.name, "\"");
   check(r.seed >= 0, "seed must not be negative: ", r.seed);
   check(r.data.name == "mnist" || r.data.name == "fashion-mnist", "data.name must be \"mnist\" or \"fashion-mnist\", not \"", r.data.name, "\"");
   check(1 <= r.data.image_size && r.data.image_size <= 1024, "data.image_size must lie between 1 and 1024, not ", r.data.image_size);
   check(r.data.validation_samples >= 0, "data.validation_samples must not be negative: ", r.data.validation_samples);
   check(r.model.kind == "mlp", "model.kind must be \"mlp\", not \"", r.model.kind, "\"");
-  for (const int64_t width : r.model.hidden) check(width >= 1, "model.hidden: a width of ", width, " is not possible");
-  check(r.train.steps >= 0, "train.steps must not be negative: ", r.train.steps);
+  for (const int64_t width : r.model.hidden) check(1 <= width && width <= 1'000'000, "model.hidden: a width of ", width, " is not possible");
+  check(0 <= r.train.steps && r.train.steps <= 1'000'000'000, "train.steps must lie between 0 and 1000000000, not ", r.train.steps);
   check(r.train.batch_size >= 1, "train.batch_size must be at least 1, not ", r.train.batch_size);
   check(std::isfinite(r.train.learning_rate) && r.train.learning_rate > 0, "train.learning_rate must be positive, not ", r.train.learning_rate);
   check(r.curvature.matrix == "hessian", "curvature.matrix must be \"hessian\", not \"", r.curvature.matrix, "\"");
@@ -205,11 +222,22 @@ void resolve(Recipe& r, const std::string& origin) {
   check(r.eigh.block >= 0, "eigh.block must not be negative: ", r.eigh.block);
   check(r.overlap.random_masks >= 2, "overlap.random_masks must be at least 2 for a deviation, not ", r.overlap.random_masks);
 
+  const auto select = [&](const char* key, std::vector<int64_t>& steps, const std::vector<int64_t>& possible) {
+    const auto found = intervals.find(key);
+    if (found == intervals.end()) return;
+    steps.clear();
+    std::copy_if(possible.begin(), possible.end(), std::back_inserter(steps),
+                 [n = found->second.first](int64_t step) { return step % n == 0; });
+  };
+  if (const auto found = intervals.find("train.checkpoints"); found != intervals.end()) {
+    r.train.checkpoints = every(found->second.first, r.train.steps, found->second.second + ": train.checkpoints");
+  }
   if (r.train.checkpoints.empty()) r.train.checkpoints = {0, r.train.steps};
   sort_unique(r.train.checkpoints);
   for (const int64_t step : r.train.checkpoints) {
     check(0 <= step && step <= r.train.steps, "train.checkpoints: step ", step, " lies outside 0..", r.train.steps, " (train.steps)");
   }
+  select("curvature.steps", r.curvature.steps, r.train.checkpoints);
   if (r.curvature.steps.empty()) r.curvature.steps = r.train.checkpoints;
   const auto within = [&](std::vector<int64_t>& steps, const std::vector<int64_t>& of, const char* key, const char* in) {
     sort_unique(steps);
@@ -218,6 +246,7 @@ void resolve(Recipe& r, const std::string& origin) {
     }
   };
   within(r.curvature.steps, r.train.checkpoints, "curvature.steps", "train.checkpoints");
+  select("dense.steps", r.dense.steps, r.curvature.steps);
   within(r.dense.steps, r.curvature.steps, "dense.steps", "curvature.steps");
 }
 
@@ -242,7 +271,7 @@ Recipe parse_recipe(const std::string& text, const std::string& origin, const st
 
   Recipe recipe;
   recipe.name = std::filesystem::path(origin).stem().string();
-  std::map<std::string, std::pair<int64_t, std::string>> intervals;  // key of a step list -> n and where it stands
+  Intervals intervals;
   for (const auto& [source, table] : sources) {
     std::map<std::string, const toml::node*> values;
     collect(table, "", values);
@@ -265,12 +294,7 @@ Recipe parse_recipe(const std::string& text, const std::string& origin, const st
       fail(place(source, *node), ": unknown key \"", key, "\"; the nearest known key is \"", nearest_key(key), "\"");
     }
   }
-  for_each_key(recipe, [&](const std::string& key, auto& field, const char*) {
-    if constexpr (std::is_same_v<std::decay_t<decltype(field)>, std::vector<int64_t>>) {
-      if (intervals.contains(key)) field = every(intervals[key].first, recipe.train.steps);
-    }
-  });
-  resolve(recipe, origin);
+  resolve(recipe, origin, intervals);
   return recipe;
 }
 

@@ -10,9 +10,7 @@
 
 #include "seigh/base/version.h"
 #include "seigh/eigen/certificates.h"
-#include "seigh/problem/checkpoint.h"
-#include "seigh/report/eigen_file.h"
-#include "seigh/report/overlap_file.h"
+#include "seigh/run/finished.h"
 
 namespace seigh {
 namespace {
@@ -26,6 +24,12 @@ json numbers(const at::Tensor& tensor) {
   const at::Tensor values = tensor.to(at::kDouble).contiguous();
   json list = json::array();
   for (int64_t i = 0; i < values.numel(); ++i) list.push_back(values.data_ptr<double>()[i]);
+  return list;
+}
+
+json flags(const at::Tensor& tensor) {
+  json list = json::array();
+  for (int64_t i = 0; i < tensor.numel(); ++i) list.push_back(tensor[i].item<bool>());
   return list;
 }
 
@@ -94,7 +98,7 @@ std::string report_data(const RunFolder& folder, const Model& model, const std::
   json step = json::array(), loss = json::array(), accuracy = json::array();
   for (const int64_t s : r.train.checkpoints) {
     if (!fs::exists(folder.checkpoint(s), none)) continue;
-    const Checkpoint c = read_checkpoint(folder.checkpoint(s), model);
+    const Checkpoint c = finished_checkpoint(folder, model, s);
     step.push_back(s);
     loss.push_back(c.loss);
     accuracy.push_back(c.test_accuracy);
@@ -109,7 +113,7 @@ std::string report_data(const RunFolder& folder, const Model& model, const std::
       for (const std::string& method : {r.eigh.method, std::string("dense")}) {
         const fs::path path = folder.eigen(s, split, method);
         if (!fs::exists(path, none)) continue;
-        const EigenFile file = read_eigen_file(path);
+        const EigenFile file = finished_eigen(path, model);
         const EigenResult& result = file.result;
         json entry = {{"id", path.stem().string()},
                       {"step", s},
@@ -124,7 +128,8 @@ std::string report_data(const RunFolder& folder, const Model& model, const std::
                       {"samples", file.info.samples},
                       {"dtype", file.info.dtype}};
         if (result.error) {
-          entry["trusted"] = result.above_error();
+          entry["residuals"] = numbers(result.error->residual_bounds());
+          entry["certified"] = flags(result.certified());
           entry["certificate"] = certificate(*result.error);
           if (result.rank > 0) {
             const Scree bounds = scree(result.eigenvalues, result.error->error());
@@ -133,7 +138,7 @@ std::string report_data(const RunFolder& folder, const Model& model, const std::
         }
         std::optional<OverlapCurves> curves;
         if (fs::exists(folder.overlap(s, split, method), none)) {
-          curves = read_overlap_file(folder.overlap(s, split, method));
+          curves = finished_overlap(folder.overlap(s, split, method));
           entry["overlap"] = {{"magnitude", numbers(curves->magnitude)},
                               {"best", numbers(curves->best)},
                               {"random_mean", numbers(curves->random_mean)},
@@ -153,7 +158,7 @@ std::string report_data(const RunFolder& folder, const Model& model, const std::
     }
   }
   data["decompositions"] = std::move(decompositions);
-  return data.dump();
+  return data.dump(-1, ' ', false, json::error_handler_t::replace);  // a name may be no UTF-8
 }
 
 }  // namespace seigh

@@ -9,6 +9,7 @@
 #include <ctime>
 #include <nlohmann/json.hpp>
 #include <utility>
+#include <vector>
 
 #include "seigh/base/error.h"
 #include "seigh/io/file.h"
@@ -26,7 +27,15 @@ void cut_torn_line(const fs::path& path) {
   const std::string text = read_file(path);
   if (text.back() == '\n') return;
   const size_t newline = text.rfind('\n');
-  fs::resize_file(path, newline == std::string::npos ? 0 : newline + 1);
+  fs::resize_file(path, newline == std::string::npos ? 0 : newline + 1, none);  // where it fails, so will log()
+}
+
+std::vector<fs::path> contents(const fs::path& folder) {
+  std::error_code code;
+  std::vector<fs::path> paths;
+  for (fs::directory_iterator it(folder, code), end; !code && it != end; it.increment(code)) paths.push_back(it->path());
+  require(!code, "cannot read ", folder.string(), ": ", code.message());
+  return paths;
 }
 
 bool is_temporary(const fs::path& path) { return path.filename().string().find(".tmp-") != std::string::npos; }
@@ -36,9 +45,34 @@ void remove_temporaries(const fs::path& folder) {
   std::error_code none;
   for (const fs::path& place : {folder, folder / "checkpoints", folder / "eigen", folder / "overlap"}) {
     if (!fs::is_directory(place, none)) continue;
-    for (const auto& entry : fs::directory_iterator(place)) {
-      if (is_temporary(entry.path())) fs::remove(entry.path(), none);
+    for (const fs::path& path : contents(place)) {
+      if (is_temporary(path)) fs::remove(path, none);
     }
+  }
+}
+
+// A run that was refused or stopped before it had a result: its folder may be given to another recipe. The lock tells
+// it from a folder in which somebody keeps a recipe of his own.
+bool nothing_finished(const fs::path& folder) {
+  std::error_code code;
+  if (!fs::exists(folder / ".lock", code)) return false;
+  for (const char* place : {"checkpoints", "eigen", "overlap"}) {
+    std::error_code none;
+    if (!fs::exists(folder / place, none)) continue;
+    for (const fs::path& path : contents(folder / place)) {
+      if (!is_temporary(path)) return false;
+    }
+  }
+  return true;
+}
+
+bool holds(const fs::path& file, const Recipe& recipe) {
+  std::error_code none;
+  if (!fs::exists(file, none)) return false;
+  try {
+    return differences(load_recipe(file), recipe).empty();
+  } catch (const Error&) {  // damaged, in a run with nothing finished
+    return false;
   }
 }
 
@@ -71,7 +105,10 @@ RunFolder::RunFolder(fs::path path, Recipe recipe) : path_(std::move(path)), rec
   }
   remove_temporaries(path_);
   cut_torn_line(path_ / "log.jsonl");
+  errno = 0;
   log_.open(path_ / "log.jsonl", std::ios::app);
+  require(log_.is_open(), "cannot write ", (path_ / "log.jsonl").string(), ": ", std::strerror(errno),
+          "; choose another folder with --out");
 }
 
 RunFolder::RunFolder(RunFolder&& other) noexcept
@@ -88,6 +125,7 @@ RunFolder RunFolder::start(const fs::path& folder, const Recipe& recipe, bool re
   const fs::path file = folder / "recipe.toml";
   std::error_code code;
   const auto same_recipe = [&] {
+    if (nothing_finished(folder)) return;
     const std::vector<std::string> different = differences(load_recipe(file), recipe);
     require(different.empty(), folder.string(), " holds a run of another recipe (", different.empty() ? "" : different[0],
             different.size() > 1 ? ", ..." : "", "); choose another folder with --out");
@@ -98,26 +136,23 @@ RunFolder RunFolder::start(const fs::path& folder, const Recipe& recipe, bool re
     same_recipe();
   } else if (fs::exists(folder, code)) {
     require(fs::is_directory(folder, code), folder.string(), " is not a folder; choose another one with --out");
-    for (const auto& entry : fs::directory_iterator(folder)) {
-      const bool ours = is_temporary(entry.path()) || entry.path().filename() == ".lock" || entry.path().filename() == "log.jsonl";
+    for (const fs::path& path : contents(folder)) {
+      const bool ours = is_temporary(path) || path.filename() == ".lock" || path.filename() == "log.jsonl";
       require(ours, folder.string(), " is not empty and holds no run; choose another folder with --out");
     }
   }
   fs::create_directories(folder, code);
   require(!code, "cannot create ", folder.string(), ": ", code.message(), "; choose another folder with --out");
   RunFolder run(folder, recipe);
-  if (fs::exists(file, code)) {
-    same_recipe();  // again under the lock: another process may have begun meanwhile
-  } else {
-    write_file(file, to_toml(recipe));
-  }
+  if (fs::exists(file, code)) same_recipe();  // again under the lock: another process may have begun meanwhile
+  if (!holds(file, recipe)) write_file(file, to_toml(recipe));
   return run;
 }
 
 RunFolder RunFolder::open(const fs::path& folder) {
   std::error_code none;
   require(fs::exists(folder / "recipe.toml", none), folder.string(),
-          " holds no run (no recipe.toml); start one with: seigh run RECIPE --out ", folder.string());
+          folder.empty() ? "RUN is an empty name" : "", " holds no run (no recipe.toml); start one with: seigh run RECIPE --out FOLDER");
   return {folder, load_recipe(folder / "recipe.toml")};
 }
 
@@ -134,9 +169,11 @@ fs::path RunFolder::overlap(int64_t step, const std::string& split, const std::s
 void RunFolder::log(const std::string& event, const nlohmann::ordered_json& fields) {
   nlohmann::ordered_json line = {{"time", now()}, {"event", event}};
   line.update(fields);
-  log_ << line.dump() << '\n';
+  errno = 0;
+  log_ << line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';  // paths may be no UTF-8
   log_.flush();
-  require(log_.good(), "cannot write ", (path_ / "log.jsonl").string(), "; is the disk full?");
+  require(log_.good(), "cannot write ", (path_ / "log.jsonl").string(), ": ", errno != 0 ? std::strerror(errno) : "output error",
+          "; free some space or choose another folder with --out");
 }
 
 }  // namespace seigh

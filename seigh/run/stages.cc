@@ -1,5 +1,7 @@
 #include "seigh/run/stages.h"
 
+#include <ATen/ops/isfinite.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -16,6 +18,7 @@
 #include "seigh/report/eigen_file.h"
 #include "seigh/report/overlap_file.h"
 #include "seigh/report/page.h"
+#include "seigh/run/finished.h"
 #include "seigh/run/report_data.h"
 
 namespace seigh {
@@ -36,6 +39,22 @@ at::ScalarType parse_dtype(const std::string& name) { return name == "float64" ?
 
 }  // namespace
 
+namespace {
+
+// Is `data` what the page says already?
+bool report_shows(const std::filesystem::path& page, const std::string& data) {
+  std::error_code none;
+  if (!std::filesystem::is_regular_file(page, none)) return false;
+  try {
+    const auto shown = nlohmann::json::parse(read_report_data(page), nullptr, /*allow_exceptions=*/false);
+    return shown == nlohmann::json::parse(data);
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+}  // namespace
+
 struct Run::Decomposition {
   int64_t step;
   std::string split, method;
@@ -43,9 +62,12 @@ struct Run::Decomposition {
 
 Run::Run(RunFolder folder, const std::filesystem::path& data_folder, Progress& progress)
     : folder_(std::move(folder)), data_folder_(data_folder), model_(make_model(folder_.recipe())), progress_(progress) {
-  const Recipe& r = folder_.recipe();
+  check(folder_.recipe());
+}
+
+void Run::check(const Recipe& r) {
   parse_loss(r.train.loss);
-  SeighOptions{.k = r.eigh.k, .s = r.eigh.s, .probes = r.eigh.probes}.validate(model_->parameter_count());
+  SeighOptions{.k = r.eigh.k, .s = r.eigh.s, .probes = r.eigh.probes}.validate(make_model(r)->parameter_count());
 }
 
 const DataSplits& Run::data() {
@@ -56,7 +78,20 @@ const DataSplits& Run::data() {
     options.data_folder = data_folder_;
     options.image_size = r.data.image_size;
     options.validation_samples = r.data.validation_samples;
-    data_ = load_mnist(options);
+    DataSplits loaded = load_mnist(options);
+    // All that the recipe asks of the data, now rather than after the training.
+    TrainOptions training;
+    training.batch_size = r.train.batch_size;
+    training.validate(loaded.train.size());
+    for (const std::string& name : r.curvature.splits) {
+      const Dataset& part = name == "train" ? loaded.train : name == "test" ? loaded.test : loaded.validation;
+      try {
+        balanced_subset(part.y, part.classes, r.curvature.samples);
+      } catch (const Error& error) {
+        fail("curvature.samples, split \"", name, "\": ", error.what());
+      }
+    }
+    data_ = std::move(loaded);
     folder_.log("data", {{"name", data_->name}, {"source", data_->source}, {"train", data_->train.size()}, {"test", data_->test.size()}});
   }
   return *data_;
@@ -80,7 +115,7 @@ void Run::train() {
     start.parameters = model_->initial_parameters(static_cast<uint64_t>(r.seed));
     start.buffers = model_->initial_buffers();
   } else {
-    start = read_checkpoint(folder_.checkpoint(*(missing - 1)), *model_);
+    start = finished_checkpoint(folder_, *model_, *(missing - 1));
   }
   TrainOptions options;
   options.steps = steps.back();  // nobody needs what comes after the last checkpoint
@@ -92,6 +127,8 @@ void Run::train() {
   const Timer timer;
   folder_.log("train", {{"from", start.step}, {"to", options.steps}});
   const auto save = [&](const Checkpoint& c) {
+    require(c.parameters.isfinite().all().item<bool>(), "training diverged: a parameter is not finite at step ", c.step,
+            "; lower train.learning_rate (now ", r.train.learning_rate, ")");
     write_checkpoint(folder_.checkpoint(c.step), *model_, c);
     folder_.log("checkpoint", {{"step", c.step}, {"loss", c.loss}, {"test_accuracy", c.test_accuracy}, {"seconds", timer.seconds()}});
   };
@@ -111,7 +148,8 @@ std::vector<Run::Decomposition> Run::decompositions() const {
 }
 
 void Run::write_overlap(const Decomposition& d, const Eigenvectors& vectors, const Checkpoint& checkpoint) {
-  require(vectors.count() > 0, "step ", d.step, ", ", d.split, ": the matrix is zero, it has no leading eigenvectors");
+  require(vectors.count() > 0, "step ", d.step, ", ", d.split, ": the matrix is zero, it has no leading eigenvectors; has the training diverged? lower train.learning_rate (now ",
+          folder_.recipe().train.learning_rate, ")");
   std::vector<int64_t> layer_sizes;
   for (const ParameterSpec& p : model_->parameters()) layer_sizes.push_back(p.numel());
   const OverlapOptions options{.random_masks = folder_.recipe().overlap.random_masks,
@@ -164,7 +202,9 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
                    progress_);
     if (!exists(sketch_path)) finish(sketched, info, sketch);
   } else {
-    sketch = read_eigen_file(sketch_path, /*with_vectors=*/true).result;
+    const EigenFile file = finished_eigen(sketch_path, *model_, /*with_vectors=*/true);
+    require(file.has_vectors, sketch_path.string(), " holds no eigenvectors; delete it and continue with seigh run --resume");
+    sketch = file.result;
   }
   if (need_dense) {
     options.dtype = at::kDouble;
@@ -182,7 +222,7 @@ void Run::eigh() {
     const auto path = folder_.checkpoint(step);
     std::error_code none;
     require(std::filesystem::exists(path, none), path.string(), " is missing; make it with: seigh train ", folder_.path().string());
-    const Checkpoint checkpoint = read_checkpoint(path, *model_);
+    const Checkpoint checkpoint = finished_checkpoint(folder_, *model_, step);
     for (const std::string& split_name : folder_.recipe().curvature.splits) decompose(step, split_name, checkpoint);
   }
 }
@@ -193,32 +233,54 @@ void Run::overlap() {
     if (std::filesystem::exists(folder_.overlap(d.step, d.split, d.method), none)) continue;
     const auto path = folder_.eigen(d.step, d.split, d.method);
     require(std::filesystem::exists(path, none), path.string(), " is missing; make it with: seigh eigh ", folder_.path().string());
-    const EigenFile file = read_eigen_file(path, /*with_vectors=*/true);
+    const EigenFile file = finished_eigen(path, *model_, /*with_vectors=*/true);
     require(file.has_vectors, path.string(), " holds no eigenvectors, so its overlap cannot be computed; delete it and run seigh eigh ",
             folder_.path().string(), " again");
-    write_overlap(d, file.result.eigenvectors, read_checkpoint(folder_.checkpoint(d.step), *model_));
+    write_overlap(d, file.result.eigenvectors, finished_checkpoint(folder_, *model_, d.step));
   }
 }
 
 void Run::report() {
-  write_report_page(folder_.report(), folder_.recipe().name, report_data(folder_, *model_, headline()));
+  const std::string data = report_data(folder_, *model_, headline());
+  if (report_shows(folder_.report(), data)) return;
+  write_report_page(folder_.report(), folder_.recipe().name, data);
   folder_.log("report", {{"file", "report.html"}});
 }
 
 std::vector<std::string> Run::headline() const {
-  std::vector<std::string> lines;
+  const Recipe& r = folder_.recipe();
   std::error_code none;
-  for (const Decomposition& d : decompositions()) {
-    const auto path = folder_.overlap(d.step, d.split, d.method);
-    if (!std::filesystem::exists(path, none)) continue;
-    const OverlapCurves curves = read_overlap_file(path);
-    const int64_t k = curves.magnitude.numel();
-    const double overlap = curves.magnitude[k - 1].item<double>(), chance = curves.chance[k - 1].item<double>();
-    char line[200];
-    std::snprintf(line, sizeof(line), "step %5lld  %-5s  %-6s overlap of the %lld largest parameters with the top-%lld eigenspace %.4f, %.2f x chance (%.4f)",
-                  static_cast<long long>(d.step), d.split.c_str(), d.method == "dense" ? "exact" : d.method.c_str(),
-                  static_cast<long long>(k), static_cast<long long>(k), overlap, overlap / chance, chance);
-    lines.emplace_back(line);
+  std::vector<std::string> lines;
+  char text[200];
+  int64_t k = 0;
+  for (const int64_t step : r.curvature.steps) {
+    std::string line;
+    for (const std::string& split : r.curvature.splits) {
+      for (const std::string& method : {r.eigh.method, std::string("dense")}) {
+        const auto path = folder_.overlap(step, split, method);
+        if (!std::filesystem::exists(path, none)) continue;
+        const OverlapCurves curves = finished_overlap(path);
+        const int64_t last = curves.magnitude.numel() - 1;
+        const double overlap = curves.magnitude[last].item<double>(), chance = curves.chance[last].item<double>();
+        if (k == 0) {
+          k = last + 1;
+          std::snprintf(text, sizeof(text),
+                        "Overlap of the %lld largest of %lld parameters with the top-%lld eigenspace, over chance (%.4g):",
+                        static_cast<long long>(k), static_cast<long long>(model_->parameter_count()),
+                        static_cast<long long>(k), chance);
+          lines.emplace_back(text);
+        }
+        if (method == "dense") {
+          std::snprintf(text, sizeof(text), " (exact %.4f)", overlap);
+        } else {
+          std::snprintf(text, sizeof(text), "   %s %.4f, %.2f x", split.c_str(), overlap, overlap / chance);
+        }
+        line += text;
+      }
+    }
+    if (line.empty()) continue;
+    std::snprintf(text, sizeof(text), "step %6lld", static_cast<long long>(step));
+    lines.push_back(text + line);
   }
   return lines;
 }

@@ -23,6 +23,8 @@ class Run {
   /// `data_folder` as in MnistOptions.
   Run(RunFolder folder, const std::filesystem::path& data_folder, Progress& progress = silent_progress());
 
+  /// What can be known of a recipe without data and folder: does it fit its network? Throws Error.
+  static void check(const Recipe& recipe);
   /// Checkpoints.
   void train();
   /// Decompositions of every checkpoint, split and method. Throws Error when checkpoints are missing.
@@ -31,7 +33,7 @@ class Run {
   void overlap();
   /// report.html from what is there.
   void report();
-  /// The result in words, one line per step and split.
+  /// The result in words: a heading and one line per step.
   std::vector<std::string> headline() const;
 
   const RunFolder& folder() const { return folder_; }

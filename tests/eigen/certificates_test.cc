@@ -4,7 +4,10 @@
 #include <gtest/gtest.h>
 
 #include "seigh/eigen/result.h"
+#include "seigh/eigen/seigh.h"
+#include "seigh/linop/matrix_operator.h"
 #include "tests/support/expect_error.h"
+#include "tests/support/spectra.h"
 
 namespace seigh {
 namespace {
@@ -28,12 +31,42 @@ TEST(Certificates, ScreeByHand) {
   EXPECT_NEAR(upper[1].item<double>(), 1.6 * 1.6 / 9, 1e-15);
 }
 
-TEST(Certificates, PairsAboveTheErrorAreCounted) {
+TEST(Certificates, MarginInvertsTheBound) {
+  for (const int64_t q : {1, 10, 30, 300}) {
+    EXPECT_NEAR(probability_underestimate(q, underestimate_margin(q, 1e-3)), 1e-3, 1e-9) << q;
+  }
+  EXPECT_LT(underestimate_margin(300, 1e-3), underestimate_margin(30, 1e-3));  // more probes, tighter
+}
+
+TEST(Certificates, PairsWithLargeResidualsAreNotCertified) {
   EigenResult r;
+  r.method = "seigh";
   r.eigenvalues = at::tensor({5.0, -3.0, 1.0, 0.5}, at::kDouble);
-  EXPECT_EQ(r.above_error(), 4);
-  r.error = ErrorEstimate{.probes = 1, .squared_error = 4.0, .squared_frobenius = 50};
-  EXPECT_EQ(r.above_error(), 2);
+  EXPECT_FALSE(r.certified().defined());
+  r.error = ErrorEstimate{.probes = 30, .residuals = at::tensor({0.1, 2.9, 0.1, 0.4}, at::kDouble)};
+  EXPECT_TRUE(at::equal(r.certified(), at::tensor({1, 0, 1, 0}, at::kLong).to(at::kBool)));
+  r.method = "dense";
+  EXPECT_TRUE(r.certified().all().item<bool>());
+}
+
+// 40 pairs, 20 probes: each squared estimate over the truth is chi-square with 20 degrees of freedom over 20; the bounds
+// give probability below 1e-5 for a pair outside [0.1, 4], so below 1e-3 for any.
+TEST(Certificates, ResidualsOfAllPairsFromTheSameProbes) {
+  const auto m = test::spectral_matrix("polynomial", 300);
+  MatrixOperator op(m.matrix);
+  const EigenResult r = seigh(op, {.k = 40, .s = 80, .seed = 7, .probes = 20});
+  const at::Tensor u = r.eigenvectors.all();
+  const at::Tensor truth = (at::matmul(m.matrix, u) - u * r.eigenvalues).norm(2, 0);
+  const at::Tensor ratio = (r.error->residuals / truth).square();
+  EXPECT_GT(ratio.min().item<double>(), 0.1);
+  EXPECT_LT(ratio.max().item<double>(), 4);
+  EXPECT_NEAR(ratio.mean().item<double>(), 1, 0.5);
+  EXPECT_TRUE((truth <= r.error->residual_bounds()).all().item<bool>());
+  // The claim behind "certified": a true eigenvalue within the residual bound.
+  const at::Tensor distance = std::get<0>((r.eigenvalues.unsqueeze(1) - m.eigenvalues).abs().min(1));
+  EXPECT_TRUE((distance <= r.error->residual_bounds()).all().item<bool>());
+  EXPECT_TRUE(r.certified()[0].item<bool>());
+  EXPECT_FALSE(r.certified()[39].item<bool>());  // the tail of a sketch this small is noise
 }
 
 }  // namespace

@@ -11,9 +11,9 @@
 namespace seigh {
 namespace {
 
-using testing::named_spectrum;
-using testing::orthonormality_error;
-using testing::spectral_matrix;
+using test::named_spectrum;
+using test::orthonormality_error;
+using test::spectral_matrix;
 
 double best_rank_k_error(const at::Tensor& values, int64_t k) { return values.slice(0, k).norm().item<double>(); }
 
@@ -93,9 +93,9 @@ TEST(Seigh, RowsAndColumnsOfUAgree) {
   const EigenResult r = seigh(op, {.k = 10, .seed = 2});
   const at::Tensor u = r.eigenvectors.all();
   const at::Tensor index = at::tensor({4, 0, 49}, at::kLong);
-  EXPECT_LT(testing::relative_difference(r.eigenvectors.rows(index), u.index_select(0, index)), 1e-13);
+  EXPECT_LT(test::relative_difference(r.eigenvectors.rows(index), u.index_select(0, index)), 1e-13);
   EXPECT_TRUE(at::allclose(r.eigenvectors.columns(3, 2), u.slice(1, 3, 5), 0, 1e-14));
-  EXPECT_LT(testing::relative_difference(r.eigenvectors.transposed_times(m.matrix), at::matmul(u.t(), m.matrix)), 1e-12);
+  EXPECT_LT(test::relative_difference(r.eigenvectors.transposed_times(m.matrix), at::matmul(u.t(), m.matrix)), 1e-12);
 }
 
 TEST(Seigh, RefusesImpossibleOptions) {
@@ -114,7 +114,7 @@ TEST(Dense, IsExact) {
   EXPECT_NEAR(exact_error(matrix, r.eigenvalues, r.eigenvectors), best_rank_k_error(m.eigenvalues, 30), 1e-7);
   EXPECT_EQ(r.spectrum.numel(), 80);
   EXPECT_EQ(r.products, 80);
-  EXPECT_LT(testing::relative_difference(matrix, m.matrix), 1e-14);
+  EXPECT_LT(test::relative_difference(matrix, m.matrix), 1e-14);
 }
 
 TEST(Dense, RefusesKOutOfRange) {

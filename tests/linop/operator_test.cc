@@ -21,10 +21,10 @@ TEST(LinearOperator, CountsProductsAndReturnsContiguousColumns) {
 }
 
 TEST(LinearOperator, AcceptsAnyLayoutOfTheBlock) {
-  const auto [a, values, u] = testing::spectral_matrix("indefinite", 12);
+  const auto [a, values, u] = test::spectral_matrix("indefinite", 12);
   MatrixOperator op(a);
   const at::Tensor v = random_gaussian(1, Stream::test, 12, 0, 4, at::kDouble);
-  EXPECT_LT(testing::relative_difference(op.apply(v.contiguous()), at::matmul(a, v)), 1e-14);
+  EXPECT_LT(test::relative_difference(op.apply(v.contiguous()), at::matmul(a, v)), 1e-14);
 }
 
 TEST(LinearOperator, RefusesWrongShapesAndTypes) {
@@ -56,17 +56,17 @@ TEST(Panels, AgreeWithPlainProducts) {
   const at::Tensor x = random_gaussian(1, Stream::test, 9000, 0, 7, at::kDouble);
   const at::Tensor y = random_gaussian(2, Stream::test, 9000, 0, 5, at::kDouble);
   const at::Tensor m = random_gaussian(3, Stream::test, 7, 0, 4, at::kDouble);
-  EXPECT_LT(testing::relative_difference(transposed_product(x, y), at::matmul(x.t(), y)), 1e-11);
-  EXPECT_LT(testing::relative_difference(transposed_product(x, x), at::matmul(x.t(), x)), 1e-13);
-  EXPECT_LT(testing::relative_difference(times_small(x, m), at::matmul(x, m)), 1e-13);
+  EXPECT_LT(test::relative_difference(transposed_product(x, y), at::matmul(x.t(), y)), 1e-11);
+  EXPECT_LT(test::relative_difference(transposed_product(x, x), at::matmul(x.t(), x)), 1e-13);
+  EXPECT_LT(test::relative_difference(times_small(x, m), at::matmul(x, m)), 1e-13);
   const at::Tensor p = at::matmul(x, m);
-  EXPECT_LT(testing::relative_difference(gram_of_product(x, m), at::matmul(p.t(), p)), 1e-13);
+  EXPECT_LT(test::relative_difference(gram_of_product(x, m), at::matmul(p.t(), p)), 1e-13);
 }
 
 TEST(Panels, AccumulateFloat32BlocksInFloat64) {
   const at::Tensor x = random_gaussian(1, Stream::test, 200'000, 0, 2, at::kFloat);
   const at::Tensor exact = at::matmul(x.t().to(at::kDouble), x.to(at::kDouble));
-  EXPECT_LT(testing::relative_difference(transposed_product(x, x), exact), 1e-13);  // float32 sums would give 1e-6
+  EXPECT_LT(test::relative_difference(transposed_product(x, x), exact), 1e-13);  // float32 sums would give 1e-6
 }
 
 }  // namespace

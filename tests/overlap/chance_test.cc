@@ -37,7 +37,7 @@ TEST(Chance, MeanAndVarianceAreThoseOfHaarSubspaces) {
   const int64_t n = 20000, d = 6;
   for (const int64_t k : {1, 2, 4}) {
     // Overlap with the mask {0..k-1}; Haar measure makes every fixed subspace alike.
-    const at::Tensor rows = testing::haar_bases(100 + k, n, d, k).narrow(1, 0, k);
+    const at::Tensor rows = test::haar_bases(100 + k, n, d, k).narrow(1, 0, k);
     const Moments m = moments_of(rows.square().sum(at::IntArrayRef{1, 2}) / static_cast<double>(k));
     EXPECT_NEAR(m.mean, chance_overlap(k, d), 5 * m.mean_error) << k;
     EXPECT_NEAR(m.variance, chance_variance(k, d), 5 * m.variance_error) << k;
@@ -55,7 +55,7 @@ TEST(Chance, HasItsClosedForms) {
 }
 
 TEST(RandomMaskVariance, IsTheVarianceOverAllMasks) {
-  const at::Tensor leverage = testing::haar_basis(110, 7, 3).square().sum(1);
+  const at::Tensor leverage = test::haar_basis(110, 7, 3).square().sum(1);
   const double* l = leverage.data_ptr<double>();
   double sum = 0, sum2 = 0;
   int masks = 0;
@@ -77,7 +77,7 @@ TEST(RandomMaskVariance, IsTheVarianceOverAllMasks) {
 
 TEST(RandomMaskVariance, IsThatOfTheRandomOrders) {
   const int64_t d = 10, k = 3, n = 20000;
-  const at::Tensor leverage = testing::haar_basis(111, d, k).square().sum(1);
+  const at::Tensor leverage = test::haar_basis(111, d, k).square().sum(1);
   std::vector<double> overlaps;
   for (int64_t draw = 0; draw < n; ++draw) {
     overlaps.push_back(leverage.index_select(0, random_order(d, k, 5, draw)).sum().item<double>() / k);

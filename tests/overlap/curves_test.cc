@@ -26,7 +26,7 @@
 namespace seigh {
 namespace {
 
-using testing::haar_basis;
+using test::haar_basis;
 constexpr double kEps = std::numeric_limits<double>::epsilon();
 
 std::string error_of(const std::function<void()>& call) {

@@ -21,7 +21,7 @@
 namespace seigh {
 namespace {
 
-using testing::haar_basis;
+using test::haar_basis;
 constexpr double kEps = std::numeric_limits<double>::epsilon();
 constexpr double kPi = std::numbers::pi;
 

@@ -26,8 +26,8 @@ TEST(Dct, MatchesItsDefinition) {
   for (const int64_t n : {2, 4, 6, 10, 30, 128}) {
     const at::Tensor x = random_gaussian(1, Stream::test, n, 0, 3, at::kDouble).t();
     const double tolerance = 1e-15 + 2.2e-16 * n;  // the plain sum of n terms is what loses most
-    EXPECT_LT(testing::relative_difference(dct(x), at::matmul(x, dct_matrix(n).t())), tolerance) << n;
-    EXPECT_LT(testing::relative_difference(inverse_dct(x), at::matmul(x, dct_matrix(n))), tolerance) << n;
+    EXPECT_LT(test::relative_difference(dct(x), at::matmul(x, dct_matrix(n).t())), tolerance) << n;
+    EXPECT_LT(test::relative_difference(inverse_dct(x), at::matmul(x, dct_matrix(n))), tolerance) << n;
   }
 }
 
@@ -45,19 +45,19 @@ TEST(Ssrft, TransposedProductIsTheTransposeOfTheBlock) {
   const at::Tensor columns = omega.block(0, s);
   const at::Tensor x = random_gaussian(2, Stream::test, d, 0, 4, at::kDouble);
   EXPECT_EQ(columns.sizes(), at::IntArrayRef({d, s}));
-  EXPECT_LT(testing::relative_difference(omega.transposed_product(x), at::matmul(columns.t(), x)), 1e-14);
+  EXPECT_LT(test::relative_difference(omega.transposed_product(x), at::matmul(columns.t(), x)), 1e-14);
 }
 
 TEST(Ssrft, IsAnIsometryBeforeRestriction) {
   const int64_t d = 54;  // a fast length: no padding, so all D columns are orthonormal
   const Ssrft omega(d, d, 9, Stream::omega, at::kDouble);
-  EXPECT_LT(testing::orthonormality_error(omega.block(0, d)), 1e-14);
+  EXPECT_LT(test::orthonormality_error(omega.block(0, d)), 1e-14);
 }
 
 TEST(Ssrft, ColumnsDoNotDependOnTheBlockTheyAreMadeIn) {
   const Ssrft omega(1000, 40, 9, Stream::omega, at::kFloat);
   const at::Tensor whole = omega.block(0, 40);
-  EXPECT_LT(testing::relative_difference(omega.block(13, 5), whole.slice(1, 13, 18)), 1e-6);
+  EXPECT_LT(test::relative_difference(omega.block(13, 5), whole.slice(1, 13, 18)), 1e-6);
   set_threads(1);
   const at::Tensor one = omega.block(0, 40);
   set_threads(2);
@@ -83,25 +83,25 @@ TEST(Ssrft, PreservesNormsOnAverage) {
 }
 
 TEST(Measure, TakesWhatItSays) {
-  const auto [a, values, u] = testing::spectral_matrix("indefinite", 60);
+  const auto [a, values, u] = test::spectral_matrix("indefinite", 60);
   MatrixOperator op(a);
   const Sketch sketch = measure(op, {.k = 7, .s = 20, .seed = 4, .block = 6});
   const at::Tensor omega = Ssrft(60, 20, 4, Stream::omega, at::kDouble).block(0, 20);
   const at::Tensor psi = Ssrft(60, 20, 4, Stream::psi, at::kDouble).block(0, 20);
   const at::Tensor y = at::matmul(a, omega);
-  EXPECT_LT(testing::relative_difference(sketch.outer, y.slice(1, 0, 7)), 1e-13);
-  EXPECT_LT(testing::relative_difference(sketch.inner, at::matmul(psi.t(), y)), 1e-13);
-  EXPECT_LT(testing::relative_difference(sketch.omega_outer, at::matmul(omega.t(), y.slice(1, 0, 7))), 1e-13);
+  EXPECT_LT(test::relative_difference(sketch.outer, y.slice(1, 0, 7)), 1e-13);
+  EXPECT_LT(test::relative_difference(sketch.inner, at::matmul(psi.t(), y)), 1e-13);
+  EXPECT_LT(test::relative_difference(sketch.omega_outer, at::matmul(omega.t(), y.slice(1, 0, 7))), 1e-13);
   EXPECT_EQ(op.products(), 20);
 }
 
 TEST(Measure, DoesNotDependOnTheBlockSize) {
-  const auto [a, values, u] = testing::spectral_matrix("polynomial", 60);
+  const auto [a, values, u] = test::spectral_matrix("polynomial", 60);
   MatrixOperator op(a);
   const Sketch one = measure(op, {.k = 7, .s = 20, .seed = 4, .block = 1});
   const Sketch many = measure(op, {.k = 7, .s = 20, .seed = 4, .block = 64});
-  EXPECT_LT(testing::relative_difference(one.inner, many.inner), 1e-13);
-  EXPECT_LT(testing::relative_difference(one.outer, many.outer), 1e-13);
+  EXPECT_LT(test::relative_difference(one.inner, many.inner), 1e-13);
+  EXPECT_LT(test::relative_difference(one.outer, many.outer), 1e-13);
 }
 
 TEST(Measure, RefusesImpossibleSizes) {

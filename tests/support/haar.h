@@ -9,7 +9,7 @@
 
 #include "seigh/base/random.h"
 
-namespace seigh::testing {
+namespace seigh::test {
 
 /// Orthonormal bases of n independent Haar-random k-dimensional subspaces of R^D: float64 [n, D, k]. The Q
 /// factor of a Gaussian matrix spans what the matrix spans, and a Gaussian matrix's span is invariant under
@@ -24,4 +24,4 @@ inline at::Tensor haar_basis(uint64_t seed, int64_t dimension, int64_t k) {
   return haar_bases(seed, 1, dimension, k)[0].contiguous();
 }
 
-}  // namespace seigh::testing
+}  // namespace seigh::test

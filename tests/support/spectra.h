@@ -1,4 +1,4 @@
-// Symmetric matrices with named spectra and Haar-random eigenvectors, and the checks shared by solver tests.
+// Symmetric matrices with named spectra and random eigenvectors, and the checks shared by solver tests.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -7,14 +7,9 @@
 #include <string>
 
 #include "seigh/base/random.h"
+#include "tests/support/haar.h"
 
-namespace seigh::testing {
-
-/// Haar-random orthonormal columns, float64 [n, k]: QR of a Gaussian with the signs of R's diagonal moved into Q.
-inline at::Tensor haar_basis(int64_t n, int64_t k, uint64_t seed) {
-  auto [q, r] = at::linalg_qr(random_gaussian(seed, Stream::test, n, 0, k, at::kDouble));
-  return q * r.diagonal().sign();
-}
+namespace seigh::test {
 
 /// Eigenvalues float64 [n] by falling magnitude.
 inline at::Tensor named_spectrum(const std::string& name, int64_t n) {
@@ -33,7 +28,7 @@ struct SpectralMatrix {
 };
 
 inline SpectralMatrix spectral_matrix(const std::string& name, int64_t n, uint64_t seed = 1) {
-  const at::Tensor u = haar_basis(n, n, seed);
+  const at::Tensor u = haar_basis(seed, n, n);
   const at::Tensor values = named_spectrum(name, n);
   const at::Tensor a = at::matmul(u * values, u.t());
   return {0.5 * (a + a.t()), values, u};
@@ -49,4 +44,4 @@ inline double relative_difference(const at::Tensor& a, const at::Tensor& b) {
   return ((a - b).norm() / b.norm()).item<double>();
 }
 
-}  // namespace seigh::testing
+}  // namespace seigh::test

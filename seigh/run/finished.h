@@ -1,0 +1,22 @@
+// Files of a run folder read back by a later stage. What is damaged there is named together with the way to mend it.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+
+#include "seigh/overlap/curves.h"
+#include "seigh/problem/checkpoint.h"
+#include "seigh/problem/model.h"
+#include "seigh/report/eigen_file.h"
+#include "seigh/run/run_folder.h"
+
+namespace seigh {
+
+/// The checkpoint of `step`. Throws Error when it is damaged, of another step or model, or not finite.
+Checkpoint finished_checkpoint(const RunFolder& folder, const Model& model, int64_t step);
+/// A decomposition of this run. Throws Error when it is damaged or of another size than the model.
+EigenFile finished_eigen(const std::filesystem::path& path, const Model& model, bool with_vectors = false);
+/// Overlap curves, all float64 [K] with K >= 1. Throws Error when they are damaged.
+OverlapCurves finished_overlap(const std::filesystem::path& path);
+
+}  // namespace seigh

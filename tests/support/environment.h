@@ -1,0 +1,48 @@
+// Environment variables and the working folder, for one test.
+#pragma once
+
+#include <cstdlib>
+#include <filesystem>
+#include <map>
+#include <string>
+
+namespace seigh::test {
+
+/// Sets variables and puts their old values back; an empty value unsets.
+class Environment {
+ public:
+  explicit Environment(const std::map<std::string, std::string>& variables) {
+    for (const auto& [name, value] : variables) {
+      const char* old = std::getenv(name.c_str());
+      old_[name] = old != nullptr ? old : "";
+      set(name, value);
+    }
+  }
+  ~Environment() {
+    for (const auto& [name, value] : old_) set(name, value);
+  }
+  Environment(const Environment&) = delete;
+  Environment& operator=(const Environment&) = delete;
+
+ private:
+  static void set(const std::string& name, const std::string& value) {
+    value.empty() ? unsetenv(name.c_str()) : setenv(name.c_str(), value.c_str(), 1);
+  }
+  std::map<std::string, std::string> old_;
+};
+
+/// Changes the working folder and goes back.
+class WorkingFolder {
+ public:
+  explicit WorkingFolder(const std::filesystem::path& folder) : old_(std::filesystem::current_path()) {
+    std::filesystem::current_path(folder);
+  }
+  ~WorkingFolder() { std::filesystem::current_path(old_); }
+  WorkingFolder(const WorkingFolder&) = delete;
+  WorkingFolder& operator=(const WorkingFolder&) = delete;
+
+ private:
+  std::filesystem::path old_;
+};
+
+}  // namespace seigh::test
