@@ -14,7 +14,8 @@ namespace seigh {
 struct HessianOperator::Graph {
   at::Tensor loss;                    // sum over the mini-batch, divided by N
   std::vector<at::Tensor> leaves;     // parameters, requiring gradients
-  std::vector<at::Tensor> gradients;  // of loss, part of the graph
+  std::vector<at::Tensor> gradients;  // of loss; GGN: J^T u, linear in u; part of the graph
+  at::Tensor outputs, targets, u;     // GGN only
 };
 
 HessianOperator::HessianOperator(const Model& model, const at::Tensor& parameters,
@@ -41,8 +42,15 @@ HessianOperator::Graph HessianOperator::build_graph(int64_t begin, int64_t end) 
     graph.leaves.push_back(piece.clone().requires_grad_(true));
   }
   const at::Tensor outputs = model_.forward(graph.leaves, buffers_, data_.x.slice(0, begin, end));
-  graph.loss = loss_sum(options_.loss, outputs, data_.y.slice(0, begin, end)) / data_.size();
-  graph.gradients = torch::autograd::grad({graph.loss}, graph.leaves, {}, /*retain_graph=*/true, /*create_graph=*/true);
+  graph.targets = data_.y.slice(0, begin, end);
+  graph.loss = loss_sum(options_.loss, outputs, graph.targets) / data_.size();
+  if (options_.kind == CurvatureKind::hessian) {
+    graph.gradients = torch::autograd::grad({graph.loss}, graph.leaves, {}, /*retain_graph=*/true, /*create_graph=*/true);
+  } else {
+    graph.outputs = outputs;
+    graph.u = at::zeros_like(outputs).requires_grad_(true);
+    graph.gradients = torch::autograd::grad({outputs}, graph.leaves, {graph.u}, /*retain_graph=*/true, /*create_graph=*/true);
+  }
   return graph;
 }
 
@@ -57,9 +65,20 @@ double HessianOperator::loss() const {
 at::Tensor HessianOperator::gradient() const {
   at::Tensor sum = at::zeros({size()}, dtype());
   for (int64_t begin = 0; begin < data_.size(); begin += options_.batch_size) {
-    sum += flatten(build_graph(begin, std::min(begin + options_.batch_size, data_.size())).gradients).detach();
+    const Graph graph = build_graph(begin, std::min(begin + options_.batch_size, data_.size()));
+    sum += flatten(torch::autograd::grad({graph.loss}, graph.leaves, {}, /*retain_graph=*/true)).detach();
   }
   return sum;
+}
+
+std::vector<at::Tensor> HessianOperator::product(const Graph& graph, const std::vector<at::Tensor>& v) const {
+  if (options_.kind == CurvatureKind::hessian) {
+    return torch::autograd::grad(graph.gradients, graph.leaves, v, /*retain_graph=*/true);
+  }
+  const at::Tensor jv = torch::autograd::grad(graph.gradients, {graph.u}, v, /*retain_graph=*/true)[0];
+  const at::Tensor weighted =
+      output_hessian_product(options_.loss, graph.outputs.detach(), graph.targets, jv) / data_.size();
+  return torch::autograd::grad({graph.outputs}, graph.leaves, {weighted}, /*retain_graph=*/true);
 }
 
 at::Tensor HessianOperator::apply_impl(const at::Tensor& block) {
@@ -71,9 +90,7 @@ at::Tensor HessianOperator::apply_impl(const at::Tensor& block) {
     }
     for (int64_t j = 0; j < block.size(1); ++j) {
       const std::vector<at::Tensor> v = unflatten(model_.parameters(), block.select(1, j).contiguous());
-      const std::vector<at::Tensor> product =
-          torch::autograd::grad(kept_->gradients, kept_->leaves, v, /*retain_graph=*/true);
-      result.select(1, j).add_(flatten(product));
+      result.select(1, j).add_(flatten(product(*kept_, v)));
     }
     if (!whole) kept_.reset();
   }

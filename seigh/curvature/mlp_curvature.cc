@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <utility>
 
 #include "seigh/base/error.h"
@@ -186,15 +187,15 @@ MlpCurvatureOperator::MlpCurvatureOperator(const Model& model, const at::Tensor&
 MlpCurvatureOperator::~MlpCurvatureOperator() = default;
 
 void MlpCurvatureOperator::choose_sizes() {
-  if (options_.samples_per_tile == 0) {
-    const char* e = getenv("TILE");
-    options_.samples_per_tile = e ? atoi(e) : 500;
-  }
-  if (options_.vectors_per_chunk == 0) {
-    const char* e = getenv("CHUNK");
-    options_.vectors_per_chunk = e ? atoi(e) : 16;
-  }
+  if (options_.samples_per_tile == 0) options_.samples_per_tile = 512;
   options_.samples_per_tile = std::min(options_.samples_per_tile, samples_);
+  if (options_.vectors_per_chunk == 0) {
+    // Wide enough for large matrix products, while one thread's activations stay near the size of its caches.
+    constexpr int64_t kBudget = int64_t{8} << 20;
+    const int64_t numbers = 2 * options_.samples_per_tile * std::accumulate(widths_.begin() + 1, widths_.end(), int64_t{0});
+    const int64_t bytes = numbers * (dtype() == at::kFloat ? 4 : 8);
+    options_.vectors_per_chunk = std::clamp<int64_t>(kBudget / bytes, 4, 32);
+  }
 }
 
 MlpCurvatureOperator::Tile MlpCurvatureOperator::make_tile(const std::vector<at::Tensor>& parameters,

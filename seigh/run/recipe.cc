@@ -33,7 +33,7 @@ void for_each_key(R& r, Visitor&& visit) {
   visit("train.learning_rate", r.train.learning_rate, "Step size.");
   visit("train.loss", r.train.loss, "\"cross_entropy\" or \"mean_squared_error\", mean over samples; also the loss whose curvature is taken.");
   visit("train.checkpoints", r.train.checkpoints, "Steps at which the parameters are kept: a list, or a number n for every n-th from 0. Default: 0 and the last.");
-  visit("curvature.matrix", r.curvature.matrix, "Curvature matrix: \"hessian\".");
+  visit("curvature.matrix", r.curvature.matrix, "Curvature matrix: \"hessian\" or \"ggn\" (generalised Gauss-Newton).");
   visit("curvature.splits", r.curvature.splits, "Data the curvature is taken on: \"train\", \"validation\", \"test\".");
   visit("curvature.samples", r.curvature.samples, "Samples of each split: the first ones of each class, equally many of each.");
   visit("curvature.steps", r.curvature.steps, "Checkpoints to decompose: a list, or a number n for every n-th. Default: all.");
@@ -205,7 +205,7 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals) {
   check(0 <= r.train.steps && r.train.steps <= 1'000'000'000, "train.steps must lie between 0 and 1000000000, not ", r.train.steps);
   check(r.train.batch_size >= 1, "train.batch_size must be at least 1, not ", r.train.batch_size);
   check(std::isfinite(r.train.learning_rate) && r.train.learning_rate > 0, "train.learning_rate must be positive, not ", r.train.learning_rate);
-  check(r.curvature.matrix == "hessian", "curvature.matrix must be \"hessian\", not \"", r.curvature.matrix, "\"");
+  check(r.curvature.matrix == "hessian" || r.curvature.matrix == "ggn", "curvature.matrix must be \"hessian\" or \"ggn\", not \"", r.curvature.matrix, "\"");
   check(!r.curvature.splits.empty(), "curvature.splits is empty; name at least one of \"train\", \"validation\", \"test\"");
   for (const std::string& split : r.curvature.splits) {
     check(split == "train" || split == "validation" || split == "test", "curvature.splits: \"", split, "\" is none of \"train\", \"validation\", \"test\"");

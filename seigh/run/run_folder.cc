@@ -66,6 +66,15 @@ bool nothing_finished(const fs::path& folder) {
   return true;
 }
 
+// The recipe of the run in `folder`.
+Recipe recipe_of(const fs::path& folder) {
+  try {
+    return load_recipe(folder / "recipe.toml");
+  } catch (const Error& error) {
+    fail(error.what(), "; mend this file, or start the run anew in another folder");
+  }
+}
+
 bool holds(const fs::path& file, const Recipe& recipe) {
   std::error_code none;
   if (!fs::exists(file, none)) return false;
@@ -126,7 +135,7 @@ RunFolder RunFolder::start(const fs::path& folder, const Recipe& recipe, bool re
   std::error_code code;
   const auto same_recipe = [&] {
     if (nothing_finished(folder)) return;
-    const std::vector<std::string> different = differences(load_recipe(file), recipe);
+    const std::vector<std::string> different = differences(recipe_of(folder), recipe);
     require(different.empty(), folder.string(), " holds a run of another recipe (", different.empty() ? "" : different[0],
             different.size() > 1 ? ", ..." : "", "); choose another folder with --out");
     require(resume, folder.string(),
@@ -152,8 +161,8 @@ RunFolder RunFolder::start(const fs::path& folder, const Recipe& recipe, bool re
 RunFolder RunFolder::open(const fs::path& folder) {
   std::error_code none;
   require(fs::exists(folder / "recipe.toml", none), folder.string(),
-          folder.empty() ? "RUN is an empty name" : "", " holds no run (no recipe.toml); start one with: seigh run RECIPE --out FOLDER");
-  return {folder, load_recipe(folder / "recipe.toml")};
+          folder.empty() ? "RUN, an empty name," : "", " holds no run (no recipe.toml); start one with: seigh run RECIPE --out FOLDER");
+  return {folder, recipe_of(folder)};
 }
 
 fs::path RunFolder::checkpoint(int64_t step) const { return path_ / "checkpoints" / (step_name(step) + ".safetensors"); }

@@ -9,7 +9,7 @@
 
 #include "seigh/base/error.h"
 #include "seigh/base/timer.h"
-#include "seigh/curvature/hessian.h"
+#include "seigh/curvature/make.h"
 #include "seigh/eigen/dense.h"
 #include "seigh/eigen/seigh.h"
 #include "seigh/overlap/curves.h"
@@ -183,7 +183,7 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
   info.dtype = r.eigh.dtype;
   info.sample_indices = balanced_subset(split(split_name).y, split(split_name).classes, r.curvature.samples);
   const Dataset samples = split(split_name).select(info.sample_indices);
-  HessianOptions options{.loss = parse_loss(r.train.loss), .batch_size = r.curvature.batch_size};
+  HessianOptions options{.kind = parse_curvature(r.curvature.matrix), .loss = parse_loss(r.train.loss), .batch_size = r.curvature.batch_size};
 
   // Without eigenvectors on disk, overlap is taken while they are in memory, before the file that marks the end.
   const auto finish = [&](const Decomposition& d, const EigenFileInfo& about, const EigenResult& result) {
@@ -196,8 +196,9 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
   EigenResult sketch;
   if (need_sketch) {
     options.dtype = parse_dtype(r.eigh.dtype);
-    HessianOperator hessian(*model_, checkpoint.parameters, checkpoint.buffers, samples, options, label(step, split_name, "Hessian"));
-    sketch = seigh(hessian,
+    const auto matrix = make_curvature_operator(*model_, checkpoint.parameters, checkpoint.buffers, samples, options,
+                                                label(step, split_name, r.curvature.matrix));
+    sketch = seigh(*matrix,
                    {.k = r.eigh.k, .s = r.eigh.s, .seed = static_cast<uint64_t>(r.seed), .probes = r.eigh.probes, .block = r.eigh.block},
                    progress_);
     if (!exists(sketch_path)) finish(sketched, info, sketch);
@@ -208,8 +209,9 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
   }
   if (need_dense) {
     options.dtype = at::kDouble;
-    HessianOperator hessian(*model_, checkpoint.parameters, checkpoint.buffers, samples, options, label(step, split_name, "exact Hessian"));
-    const DenseResult d = dense(hessian, r.eigh.k, progress_);
+    const auto matrix = make_curvature_operator(*model_, checkpoint.parameters, checkpoint.buffers, samples, options,
+                                                label(step, split_name, "exact " + r.curvature.matrix));
+    const DenseResult d = dense(*matrix, r.eigh.k, progress_);
     info.s = d.result.products;
     info.dtype = "float64";
     info.sketch_error = exact_error(d.matrix, sketch.eigenvalues, sketch.eigenvectors);

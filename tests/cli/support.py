@@ -75,9 +75,9 @@ def environment():
     return env
 
 
-def seigh(*arguments, cwd=None, timeout=120, **more):
+def seigh(*arguments, cwd=None, timeout=120, prefix=(), **more):
     """Runs the program; the result has returncode, stdout, stderr."""
-    return subprocess.run([SEIGH, *map(str, arguments)], cwd=cwd, timeout=timeout, capture_output=True, text=True,
+    return subprocess.run([*prefix, SEIGH, *map(str, arguments)], cwd=cwd, timeout=timeout, capture_output=True, text=True,
                           errors="replace", env=environment(), **more)
 
 
@@ -173,8 +173,10 @@ class Case(unittest.TestCase):
 
     def refused(self, *arguments, says=(), **more):
         """Exit code 2 and one line of plain words on stderr, among them `says` (regular expressions)."""
-        done = seigh(*arguments, **more)
-        what = f"seigh {' '.join(map(str, arguments))}\nexit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return self.check_refused(seigh(*arguments, **more), says)
+
+    def check_refused(self, done, says=()):
+        what = f"{' '.join(done.args)}\nexit code {done.returncode}\n{done.stdout}\n{done.stderr}"
         self.assertEqual(done.returncode, 2, what)
         lines = [line for line in done.stderr.splitlines() if not re.match(r".*: \d+ \S+ in .* s$", line)]  # progress
         self.assertEqual(len(lines), 1, what)

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "seigh/curvature/mlp_curvature.h"
 #include "seigh/eigen/dense.h"
 #include "seigh/problem/mlp.h"
 #include "tests/support/expect_error.h"
@@ -68,6 +69,19 @@ TEST_P(HessianTest, MiniBatchesOfUnequalSizeAreWeightedRightly) {
   const at::Tensor whole = make().apply(v);
   for (const int64_t batch_size : {1, 5, 16}) EXPECT_LT(relative_difference(make(batch_size).apply(v), whole), 1e-12);
   EXPECT_NEAR(make(5).loss(), make().loss(), 1e-14);
+}
+
+TEST_P(HessianTest, GgnEqualsTheStackedOne) {
+  // MlpCurvatureOperator is tested against explicit Jacobians.
+  const at::Tensor v = block(3);
+  MlpCurvatureOperator stacked(model_, parameters_, data_,
+                               {.kind = CurvatureKind::ggn, .loss = GetParam().loss, .dtype = at::kDouble});
+  for (const int64_t batch_size : {0, 5}) {
+    HessianOperator ggn(model_, parameters_, {}, data_,
+                        {.kind = CurvatureKind::ggn, .loss = GetParam().loss, .dtype = at::kDouble, .batch_size = batch_size});
+    EXPECT_LT(relative_difference(ggn.apply(v), stacked.apply(v)), 1e-12);
+    EXPECT_LT(relative_difference(ggn.gradient(), make().gradient()), 1e-13);
+  }
 }
 
 TEST_P(HessianTest, Float32AgreesWithFloat64) {

@@ -4,19 +4,19 @@
 #include <ATen/ops/equal.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <map>
 #include <string>
 #include <vector>
 
 #include "seigh/io/file.h"
 #include "seigh/problem/resize.h"
+#include "tests/support/environment.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_folder.h"
 
 namespace seigh {
 namespace {
 
+using test::Environment;
 using test::TempFolder;
 namespace fs = std::filesystem;
 
@@ -58,27 +58,6 @@ MnistOptions options_for(const fs::path& folder) {
   options.validation_samples = 4;
   return options;
 }
-
-// Sets environment variables for one test; an empty value unsets.
-class Environment {
- public:
-  explicit Environment(const std::map<std::string, std::string>& variables) {
-    for (const auto& [name, value] : variables) {
-      const char* old = std::getenv(name.c_str());
-      old_[name] = old != nullptr ? old : "";
-      set(name, value);
-    }
-  }
-  ~Environment() {
-    for (const auto& [name, value] : old_) set(name, value);
-  }
-
- private:
-  static void set(const std::string& name, const std::string& value) {
-    value.empty() ? unsetenv(name.c_str()) : setenv(name.c_str(), value.c_str(), 1);
-  }
-  std::map<std::string, std::string> old_;
-};
 
 TEST(Mnist, SplitsScalesAndLabels) {
   const TempFolder folder;

@@ -1,0 +1,92 @@
+"""Golden output. SEIGH_GOLDEN=write python3 test_help.py writes the golden files anew; look at the difference then."""
+
+import re
+import shlex
+import unittest
+
+from support import *
+
+GOLDEN = HERE / "golden"
+COMMANDS = ("run", "train", "eigh", "overlap", "report", "show")
+
+
+class Golden(Case):
+    def golden(self, name, text):
+        path = GOLDEN / name
+        if os.environ.get("SEIGH_GOLDEN") == "write":
+            path.write_text(text)
+        self.assertTrue(path.exists(), f"{path} is missing; SEIGH_GOLDEN=write makes it")
+        self.assertEqual(path.read_text(), text)
+
+    def show(self, path, *arguments):
+        """Without times, paths and memory; numbers to 3 digits, since processors round differently."""
+        text = self.ok("show", path, *arguments).stdout
+        text = re.sub(r"^(seconds|peak_bytes|asymmetry)( +)\S+$", r"\1\2<varies>", text, flags=re.M)
+        text = re.sub(r'"(seconds|peak_bytes)":[\d.e+-]+', r'"\1":0', text)
+        text = re.sub(r'"time":"[^"]*"', '"time":"<time>"', text)
+        text = text.replace(str(self.shared()), "<folder>")
+        return re.sub(r"-?\d+\.\d+(e[+-]\d+)?", lambda m: f"{float(m[0]):.3g}", text)
+
+    def test_help(self):
+        self.golden("seigh.txt", self.ok("--help").stdout)
+        for command in COMMANDS:
+            self.golden(f"{command}.txt", self.ok(command, "--help").stdout)
+        self.golden("keys.txt", self.ok("run", "--keys").stdout)
+
+    def test_version(self):
+        self.assertRegex(self.ok("--version").stdout, r"^seigh \d+\.\d+\.\d+\S*\n$")
+
+    def test_show(self):
+        run = self.shared() / "run"
+        # Of two vectors only the signless numbers are the same everywhere.
+        self.golden("show_dense.txt", re.sub(r"^(/eigenvectors +\S+ +[\dx ]+?)  .*$", r"\1", self.show(run / "eigen/step_000020_train_hessian_dense.h5"), flags=re.M))
+        self.golden("show_seigh.txt", re.sub(r"^(/eigenvectors +\S+ +[\dx ]+?)  .*$", r"\1", self.show(run / "eigen/step_000020_train_hessian_seigh.h5"), flags=re.M))
+        self.golden("show_overlap.txt", self.show(run / "overlap/step_000020_train_hessian_dense.h5"))
+        self.golden("show_checkpoint.txt", self.show(run / "checkpoints/step_000000.safetensors"))
+        self.golden("show_recipe.txt", self.show(run / "recipe.toml"))
+        self.golden("show_log.txt", self.show(run / "log.jsonl"))
+        self.golden("show_report.txt", self.show(run / "report.html"))
+        np.save(self.tmp / "a.npy", np.arange(6.0).reshape(2, 3))
+        self.golden("show_npy.txt", self.show(self.tmp / "a.npy", "--numbers", 4))
+
+    def test_eigh_matrix(self):
+        n = np.arange(1, 61)
+        np.save(self.tmp / "a.npy", np.diag(np.where(n % 2, 1.0, -1.0) / n**2))
+        done = self.ok("eigh", "--matrix", "a.npy", "--k", 5, "--s", 20, cwd=self.tmp)
+        text = re.sub(r"\d+\.\d+ s,", "<seconds> s,", done.stdout)
+        self.golden("eigh_matrix.txt", re.sub(r"-?\d+\.\d{4,}", lambda m: f"{float(m[0]):.6f}", text))
+        done = self.ok("eigh", "--matrix", "a.npy", "--k", 5, "--method", "dense", cwd=self.tmp)
+        text = re.sub(r"\d+\.\d+ s,", "<seconds> s,", done.stdout)
+        self.golden("eigh_matrix_dense.txt", re.sub(r"-?\d+\.\d{4,}", lambda m: f"{float(m[0]):.6f}", text))
+
+    def test_examples_work(self):
+        """Every example of every --help, in a folder that holds what they name, only smaller."""
+        (self.tmp / "recipes").mkdir()
+        # D = 16*8 + 8 + 8*10 + 10 = 226, so that the examples' k = 100 fits.
+        recipe = RECIPE.replace("hidden = [6]", "hidden = [8]").replace("checkpoints = 10\n", "checkpoints = 100\n")
+        recipe = recipe.replace("steps = 20\n", "steps = 100\n").replace("[10, 20]", "[100]").replace("steps = [20]", "steps = [100]")
+        recipe = recipe.replace("s = 30", "s = 210")
+        (self.tmp / "recipes/mnist-mini.toml").write_text(recipe)
+        a, _ = low_rank(90, 30)
+        np.save(self.tmp / "A.npy", a)
+        with h5py.File(self.tmp / "A.h5", "w") as file:
+            file["hessian"], file["gradient"] = a, a[0]
+        examples = []
+        for command in ((), *((c,) for c in COMMANDS)):
+            text = self.ok(*command, "--help").stdout
+            found = re.findall(r"^ {1,4}(seigh [^(].*)$", text, re.M)
+            self.assertTrue(found, f"seigh {command} --help has no example")
+            examples += found
+        # The plain run first: the stages work on the folder it makes.
+        examples = list(dict.fromkeys(examples))
+        self.assertIn("seigh run recipes/mnist-mini.toml", examples)
+        examples.sort(key=lambda e: e != "seigh run recipes/mnist-mini.toml")
+        for example in examples:
+            with self.subTest(example):
+                arguments = shlex.split(example)[1:]
+                needs_none = arguments[0] == "show" or "--help" in arguments or "--matrix" in arguments
+                self.ok(*arguments, *([] if needs_none else ["--data", self.data]), cwd=self.tmp)
+
+
+if __name__ == "__main__":
+    unittest.main()
