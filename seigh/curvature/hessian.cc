@@ -43,7 +43,7 @@ HessianOperator::Graph HessianOperator::build_graph(int64_t begin, int64_t end) 
   }
   const at::Tensor outputs = model_.forward(graph.leaves, buffers_, data_.x.slice(0, begin, end));
   graph.targets = data_.y.slice(0, begin, end);
-  graph.loss = loss_sum(options_.loss, outputs, graph.targets) / data_.size();
+  graph.loss = loss_sum(options_.loss, outputs, graph.targets) / target_count(data_.y);
   if (options_.kind == CurvatureKind::hessian) {
     graph.gradients = torch::autograd::grad({graph.loss}, graph.leaves, {}, /*retain_graph=*/true, /*create_graph=*/true);
   } else {
@@ -77,7 +77,7 @@ std::vector<at::Tensor> HessianOperator::product(const Graph& graph, const std::
   }
   const at::Tensor jv = torch::autograd::grad(graph.gradients, {graph.u}, v, /*retain_graph=*/true)[0];
   const at::Tensor weighted =
-      output_hessian_product(options_.loss, graph.outputs.detach(), graph.targets, jv) / data_.size();
+      output_hessian_product(options_.loss, graph.outputs.detach(), graph.targets, jv) / target_count(data_.y);
   return torch::autograd::grad({graph.outputs}, graph.leaves, {weighted}, /*retain_graph=*/true);
 }
 

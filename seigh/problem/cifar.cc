@@ -29,7 +29,7 @@ constexpr const char* kName = "cifar-10";
 constexpr const char* kSubfolder = "cifar-10-batches-bin";
 constexpr const char* kArchive = "cifar-10-binary.tar.xz";
 constexpr const char* kTestFile = "test_batch.bin";
-constexpr const char* kAdvice = "; get it with scripts/fetch-data cifar-10 or pass --data FOLDER";
+constexpr const char* kAdvice = "; get the binary version of CIFAR-10 from its authors and pass its folder with --data";
 const std::vector<std::string> kTrainFiles = {"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin",
                                               "data_batch_4.bin", "data_batch_5.bin"};
 

@@ -37,13 +37,13 @@ double accuracy(const Model& model, const at::Tensor& parameters, const std::vec
   const torch::NoGradGuard no_grad;
   const std::vector<at::Tensor> pieces = unflatten(model.parameters(), parameters);
   int64_t correct = 0;
-  constexpr int64_t kChunk = 1000;  // bounds the activations in memory
+  constexpr int64_t kChunk = 250;  // bounds the activations in memory
   for (int64_t begin = 0; begin < data.size(); begin += kChunk) {
     const int64_t end = std::min(begin + kChunk, data.size());
     const at::Tensor outputs = model.forward(pieces, buffers, data.x.slice(0, begin, end));
-    correct += outputs.argmax(1).eq(data.y.slice(0, begin, end)).sum().item<int64_t>();
+    correct += outputs.argmax(-1).eq(data.y.slice(0, begin, end)).sum().item<int64_t>();
   }
-  return static_cast<double>(correct) / static_cast<double>(data.size());
+  return static_cast<double>(correct) / static_cast<double>(target_count(data.y));
 }
 
 void train(const Model& model, const DataSplits& data, const TrainOptions& options, Checkpoint start,
@@ -71,7 +71,7 @@ void train(const Model& model, const DataSplits& data, const TrainOptions& optio
     at::Tensor leaf = parameters.detach().requires_grad_(true);
     const at::Tensor loss =
         loss_sum(options.loss, model.forward(unflatten(model.parameters(), leaf), buffers, batch.x, gradient != nullptr), batch.y) /
-        options.batch_size;
+        target_count(batch.y);
     const double value = loss.item<double>();
     require(std::isfinite(value), "training diverged: the loss is ", value, " at step ", step,
             "; lower train.learning_rate (now ", options.learning_rate, ")");

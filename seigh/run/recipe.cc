@@ -13,6 +13,7 @@
 
 #include "seigh/base/error.h"
 #include "seigh/io/file.h"
+#include "seigh/problem/zoo.h"
 
 namespace seigh {
 namespace {
@@ -22,12 +23,14 @@ template <typename R, typename Visitor>
 void for_each_key(R& r, Visitor&& visit) {
   visit("name", r.name, "Name of the experiment; default: the file's name. Names the run folder.");
   visit("seed", r.seed, "Seed of everything random: initial parameters, order of samples, test matrices, random masks.");
-  visit("data.name", r.data.name, "Data set: \"mnist\" or \"fashion-mnist\".");
-  visit("data.image_size", r.data.image_size, "Side of the images in pixels after an antialiased bilinear resize.");
+  visit("data.name", r.data.name, "Data set: \"mnist\", \"fashion-mnist\" or \"cifar-10\".");
+  visit("data.image_size", r.data.image_size, "Side of MNIST images in pixels after an antialiased bilinear resize; CIFAR-10 stays at 32.");
   visit("data.validation_samples", r.data.validation_samples, "The last this many training images are held out.");
-  visit("model.kind", r.model.kind, "Network: \"mlp\" (fully connected).");
-  visit("model.hidden", r.model.hidden, "Widths of the hidden layers; input and output follow from the data.");
-  visit("model.activation", r.model.activation, "\"tanh\", \"relu\" or \"gelu\".");
+  visit("model.kind", r.model.kind, "Network: \"mlp\" (fully connected), \"3c3d\", \"all-cnn-c\", \"resnet18\" or \"vit\".");
+  visit("model.hidden", r.model.hidden, "Widths of the hidden layers of mlp; input and output follow from the data.");
+  visit("model.activation", r.model.activation, "Of mlp: \"tanh\", \"relu\" or \"gelu\".");
+  visit("model.stem", r.model.stem, "First layers of resnet18: \"cifar\" (3 x 3, full resolution) or \"imagenet\" (7 x 7, a quarter of it).");
+  visit("model.norm", r.model.norm, "Normalisation of resnet18: \"batch\" (evaluation mode for curvature) or \"group\".");
   visit("train.steps", r.train.steps, "Steps of stochastic gradient descent.");
   visit("train.batch_size", r.train.batch_size, "Samples per step.");
   visit("train.learning_rate", r.train.learning_rate, "Step size.");
@@ -197,10 +200,12 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals) {
                      std::none_of(r.name.begin(), r.name.end(), [](unsigned char c) { return c < 32; });
   check(plain, "name must be a plain name, not \"", r.name, "\"");
   check(r.seed >= 0, "seed must not be negative: ", r.seed);
-  check(r.data.name == "mnist" || r.data.name == "fashion-mnist", "data.name must be \"mnist\" or \"fashion-mnist\", not \"", r.data.name, "\"");
+  check(r.data.name == "mnist" || r.data.name == "fashion-mnist" || r.data.name == "cifar-10", "data.name must be \"mnist\", \"fashion-mnist\" or \"cifar-10\", not \"", r.data.name, "\"");
   check(1 <= r.data.image_size && r.data.image_size <= 1024, "data.image_size must lie between 1 and 1024, not ", r.data.image_size);
   check(r.data.validation_samples >= 0, "data.validation_samples must not be negative: ", r.data.validation_samples);
-  check(r.model.kind == "mlp", "model.kind must be \"mlp\", not \"", r.model.kind, "\"");
+  const std::vector<std::string>& kinds = model_kinds();
+  check(r.model.kind != "transformer" && std::find(kinds.begin(), kinds.end(), r.model.kind) != kinds.end(),
+        "model.kind must be \"mlp\", \"3c3d\", \"all-cnn-c\", \"resnet18\" or \"vit\", not \"", r.model.kind, "\"");
   for (const int64_t width : r.model.hidden) check(1 <= width && width <= 1'000'000, "model.hidden: a width of ", width, " is not possible");
   check(0 <= r.train.steps && r.train.steps <= 1'000'000'000, "train.steps must lie between 0 and 1000000000, not ", r.train.steps);
   check(r.train.batch_size >= 1, "train.batch_size must be at least 1, not ", r.train.batch_size);

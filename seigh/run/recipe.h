@@ -23,6 +23,8 @@ struct Recipe {
     std::string kind = "mlp";
     std::vector<int64_t> hidden = {20, 20, 20, 20, 20};
     std::string activation = "tanh";
+    std::string stem = "cifar";
+    std::string norm = "batch";
   } model;
 
   struct Training {

@@ -13,8 +13,9 @@
 #include "seigh/eigen/dense.h"
 #include "seigh/eigen/seigh.h"
 #include "seigh/overlap/curves.h"
-#include "seigh/problem/mlp.h"
+#include "seigh/problem/cifar.h"
 #include "seigh/problem/train.h"
+#include "seigh/problem/zoo.h"
 #include "seigh/report/eigen_file.h"
 #include "seigh/report/overlap_file.h"
 #include "seigh/report/page.h"
@@ -29,17 +30,27 @@ std::string label(int64_t step, const std::string& split, const std::string& wha
 }
 
 std::unique_ptr<Model> make_model(const Recipe& r) {
-  std::vector<int64_t> widths = {r.data.image_size * r.data.image_size};
-  widths.insert(widths.end(), r.model.hidden.begin(), r.model.hidden.end());
-  widths.push_back(10);  // both data sets have ten classes
-  return std::make_unique<Mlp>(std::move(widths), parse_activation(r.model.activation));
+  ModelOptions options;
+  options.kind = r.model.kind;
+  options.mlp = {r.model.hidden, parse_activation(r.model.activation)};
+  options.resnet.stem = parse_stem(r.model.stem);
+  options.resnet.norm = parse_norm(r.model.norm);
+  const int64_t side = r.data.image_size;
+  const std::vector<int64_t> sample = r.data.name == "cifar-10" ? std::vector<int64_t>{3, 32, 32} : std::vector<int64_t>{1, side, side};
+  return make_model(options, sample, 10);  // all data sets have ten classes
+}
+
+DataSplits load_data(const Recipe& r, const std::filesystem::path& folder) {
+  if (r.data.name == "cifar-10") return load_cifar10({.data_folder = folder, .validation_samples = r.data.validation_samples});
+  MnistOptions options;
+  options.name = r.data.name;
+  options.data_folder = folder;
+  options.image_size = r.data.image_size;
+  options.validation_samples = r.data.validation_samples;
+  return load_mnist(options);
 }
 
 at::ScalarType parse_dtype(const std::string& name) { return name == "float64" ? at::kDouble : at::kFloat; }
-
-}  // namespace
-
-namespace {
 
 // Is `data` what the page says already?
 bool report_shows(const std::filesystem::path& page, const std::string& data) {
@@ -73,12 +84,7 @@ void Run::check(const Recipe& r) {
 const DataSplits& Run::data() {
   if (!data_) {
     const Recipe& r = folder_.recipe();
-    MnistOptions options;
-    options.name = r.data.name;
-    options.data_folder = data_folder_;
-    options.image_size = r.data.image_size;
-    options.validation_samples = r.data.validation_samples;
-    DataSplits loaded = load_mnist(options);
+    DataSplits loaded = load_data(r, data_folder_);
     // All that the recipe asks of the data, now rather than after the training.
     TrainOptions training;
     training.batch_size = r.train.batch_size;

@@ -1,6 +1,7 @@
 """What the command-line tests share: the program, tiny data sets and recipes, and readers of its files that share no
 code with it."""
 
+import atexit
 import functools
 import json
 import os
@@ -145,7 +146,7 @@ class Case(unittest.TestCase):
     def shared():
         """-> a folder with recipe.toml, data/ and a finished run run/; to be copied, not changed."""
         folder = Path(tempfile.mkdtemp(prefix="seigh-cli-shared-"))
-        unittest.addModuleCleanup(shutil.rmtree, folder, ignore_errors=True)
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         write_data(folder / "data")
         (folder / "recipe.toml").write_text(RECIPE)
         done = seigh("run", folder / "recipe.toml", "--data", folder / "data", "--out", folder / "run", "--threads", "1",

@@ -1,5 +1,6 @@
 """Ctrl-C, kill -9 and a second process: the run continues, and ends with the same bytes."""
 
+import atexit
 import json
 import random
 import signal
@@ -19,7 +20,7 @@ class Interruption(Case):
     def undisturbed():
         """-> (folder with recipe.toml and run/, seconds it took)"""
         folder = Path(tempfile.mkdtemp(prefix="seigh-cli-long-"))
-        unittest.addModuleCleanup(shutil.rmtree, folder, ignore_errors=True)
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         (folder / "recipe.toml").write_text(LONG)
         begin = time.monotonic()
         done = seigh("run", folder / "recipe.toml", "--data", Case.shared() / "data", "--out", folder / "run", "--threads", "1")
@@ -89,8 +90,8 @@ class Interruption(Case):
         while True:
             def finished():
                 return len([p for p in run.glob("*/*") if ".tmp-" not in p.name])
-            wanted, process = finished() + rng.randrange(8), self.start(run)
-            delay = rng.uniform(0, 0.03)
+            wanted, process = finished() + rng.randrange(4), self.start(run)
+            delay = rng.uniform(0, 0.01)
             while process.poll() is None and finished() < wanted:
                 time.sleep(0.001)
             try:
@@ -102,7 +103,7 @@ class Interruption(Case):
             kills += 1
             if run.exists():
                 self.whole(run)
-        self.assertGreater(kills, 3)
+        self.assertGreater(kills, 0)  # how many depends on the speed of the machine; none would test nothing
         self.finish(run)
 
     def test_leftovers_of_a_killed_process(self):

@@ -106,7 +106,7 @@ TEST(Cifar, SearchesFoldersAndThenArchives) {
   const fs::path unpacked = folder / "cache/seigh/cifar-10/cifar-10-batches-bin";
 
   EXPECT_SEIGH_ERROR(source(), "data_batch_1.bin", "cifar-10-binary.tar.xz", (folder / "data").string(),
-                     (folder / "cache/seigh/cifar-10").string(), "../shared/data", "fetch-data", "--data");
+                     (folder / "cache/seigh/cifar-10").string(), "../shared/data", "--data");
   write_archive(folder / "work/shared/data");  // ../shared/data
   EXPECT_EQ(source(), unpacked.string());
   EXPECT_TRUE(at::equal(load_cifar10(options_for({})).test.y, at::tensor(std::vector<int64_t>{5, 6, 7, 8})));
