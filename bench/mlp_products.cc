@@ -16,9 +16,9 @@ void row(const char* what, double seconds, double floor) {
   std::printf("  %-34s %9.3f ms  floor %7.3f ms  %5.1f %%\n", what, 1e3 * seconds, 1e3 * floor, 100 * floor / seconds);
 }
 
-void shape(const std::vector<int64_t>& widths, const double* rate, bool slow_ways) {
+void shape(const std::vector<int64_t>& widths, const double* rate, int64_t b, bool slow_ways) {
   const Mlp model(widths, Activation::tanh);
-  const int64_t samples = 500, b = 256;
+  const int64_t samples = 500;
   const Dataset data{random_gaussian(1, Stream::test, samples, 0, widths[0], at::kFloat),
                      at::arange(samples).remainder(widths.back()), widths.back()};
   const at::Tensor parameters = model.initial_parameters(1);
@@ -37,7 +37,7 @@ void shape(const std::vector<int64_t>& widths, const double* rate, bool slow_way
           bench::median_seconds(5, [&] { op.apply(v); }) / b, (hessian ? 6 : 4) * flops / rate[single ? 0 : 1]);
     }
     if (!slow_ways) continue;
-    const int64_t few = 16;
+    const int64_t few = std::min<int64_t>(b, 16);
     HessianOperator autograd(model, parameters, {}, data, {.dtype = dtype});
     row(single ? "autograd, one graph, float32" : "autograd, one graph, float64",
         bench::median_seconds(3, [&] { autograd.apply(v.slice(1, 0, few)); }) / few, 6 * flops / rate[single ? 0 : 1]);
@@ -56,7 +56,7 @@ int main() {
   set_threads(0);
   const double rate[2] = {bench::gemm_rate(at::kFloat), bench::gemm_rate(at::kDouble)};
   std::printf("matrix products on %d threads: %.0f GFLOP/s float32, %.0f GFLOP/s float64\n", threads(), rate[0] / 1e9, rate[1] / 1e9);
-  shape({256, 20, 20, 20, 20, 20, 10}, rate, true);
-  shape({784, 256, 256, 10}, rate, true);
-  shape({64, 500, 500, 500, 10}, rate, false);
+  shape({256, 20, 20, 20, 20, 20, 10}, rate, 256, true);
+  shape({784, 256, 256, 10}, rate, 32, true);
+  shape({64, 500, 500, 500, 10}, rate, 16, false);
 }

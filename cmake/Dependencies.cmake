@@ -11,6 +11,7 @@ if(MOLD_PROGRAM)
 endif()
 
 find_package(Threads REQUIRED)
+find_package(OpenMP REQUIRED COMPONENTS CXX)
 # Only libtorch's headers and CPU library are wanted: TorchConfig.cmake of a CUDA build would ask for the whole
 # toolkit at configure time, so Debian's layout is looked up first and the package file is the second choice.
 find_path(TORCH_INCLUDE_DIR ATen/ATen.h PATH_SUFFIXES include)

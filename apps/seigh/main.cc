@@ -85,7 +85,7 @@ int run(int argc, char** argv) {
   } catch (const seigh::Error& error) {
     return complain(error.what(), 2);
   } catch (const seigh::Interrupted&) {
-    return complain("interrupted; finished files are kept, and run --resume continues", 130);
+    return complain("interrupted; finished files are kept, and seigh run --resume continues a run", 130);
   } catch (const std::bad_alloc&) {
     return not_enough_memory();
   } catch (const std::filesystem::filesystem_error& error) {

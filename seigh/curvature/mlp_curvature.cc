@@ -190,11 +190,12 @@ void MlpCurvatureOperator::choose_sizes() {
   if (options_.samples_per_tile == 0) options_.samples_per_tile = 512;
   options_.samples_per_tile = std::min(options_.samples_per_tile, samples_);
   if (options_.vectors_per_chunk == 0) {
-    // Wide enough for large matrix products, while one thread's activations stay near the size of its caches.
-    constexpr int64_t kBudget = int64_t{8} << 20;
+    // Wide enough for large matrix products, while one thread's activations stay near the size of its caches. Measured
+    // flat within 10 % for wide layers; for 256-20-...-10 with 500 samples 4 vectors beat 16 by 10 %, and 2 by 15 % in float64.
+    constexpr int64_t kBudget = int64_t{2} << 20;
     const int64_t numbers = 2 * options_.samples_per_tile * std::accumulate(widths_.begin() + 1, widths_.end(), int64_t{0});
     const int64_t bytes = numbers * (dtype() == at::kFloat ? 4 : 8);
-    options_.vectors_per_chunk = std::clamp<int64_t>(kBudget / bytes, 4, 32);
+    options_.vectors_per_chunk = std::clamp<int64_t>(kBudget / bytes, 2, 32);
   }
 }
 

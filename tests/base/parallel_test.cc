@@ -3,6 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <mutex>
+#include <set>
+#include <thread>
 #include <vector>
 
 #include "tests/support/expect_error.h"
@@ -15,6 +18,17 @@ TEST(Parallel, EachIndexOnce) {
   std::vector<std::atomic<int>> seen(1000);
   parallel_for(1000, [&](int64_t i) { ++seen[i]; });
   for (const auto& count : seen) EXPECT_EQ(count, 1);
+}
+
+TEST(Parallel, UsesItsThreads) {
+  set_threads(2);
+  std::mutex mutex;
+  std::set<std::thread::id> ids;
+  parallel_for(8, [&](int64_t) {
+    std::lock_guard lock(mutex);
+    ids.insert(std::this_thread::get_id());
+  });
+  EXPECT_EQ(ids.size(), 2u);  // each thread gets its half whatever the timing
 }
 
 TEST(Parallel, RethrowsAnException) {
