@@ -39,7 +39,8 @@ at::Tensor read_matrix(const Options& o) {
   }
   const Hdf5Reader file(path);
   const std::vector<std::string> names = file.names();
-  require(!o.dataset.empty() || !names.empty(), o.matrix, " holds no data set in its root group; name one with --dataset");
+  require(!o.dataset.empty() || !names.empty(), o.matrix,
+          " holds no data set in its root group; name one with --dataset");
   require(!o.dataset.empty() || names.size() == 1, o.matrix, " holds ", names.size(),
           " data sets; name one with --dataset");
   return file.read(o.dataset.empty() ? names[0] : o.dataset);
@@ -50,15 +51,19 @@ void decompose_matrix(const Options& o) {
   require(o.k > 0, "--k must be at least 1, not ", o.k);
   require(o.s >= 0, "--s must not be negative: ", o.s);
   require(o.seed >= 0, "--seed must not be negative: ", o.seed);
-  const fs::path out = o.out.empty() ? fs::path(fs::path(o.matrix).stem().string() + "_" + o.method + ".h5") : fs::path(o.out);
+  const fs::path out =
+      o.out.empty() ? fs::path(fs::path(o.matrix).stem().string() + "_" + o.method + ".h5") : fs::path(o.out);
   std::error_code none;
-  require(!fs::equivalent(out, o.matrix, none), out.string(), " is the matrix itself; choose another file with --out");
+  require(!fs::equivalent(out, o.matrix, none), out.string(),
+          " is the matrix itself; choose another file with --out");
   at::Tensor matrix = read_matrix(o);
   if (matrix.scalar_type() != at::kFloat) matrix = matrix.to(at::kDouble);  // integer matrices are welcome
   MatrixOperator op(matrix, o.matrix);
-  require(o.k <= op.size(), "--k must not exceed the size of the matrix: k = ", o.k, ", ", o.matrix, " is ", op.size(), " x ", op.size());
+  require(o.k <= op.size(), "--k must not exceed the size of the matrix: k = ", o.k, ", ", o.matrix, " is ",
+          op.size(), " x ", op.size());
   const double largest = matrix.abs().max().item<double>();
-  require(largest < 1e100, o.matrix, ": its entries reach ", largest, ", whose squares overflow; scale the matrix down");
+  require(largest < 1e100, o.matrix, ": its entries reach ", largest,
+          ", whose squares overflow; scale the matrix down");
   TerminalProgress progress;
   EigenFileInfo info;
   info.matrix = "matrix";
@@ -71,7 +76,8 @@ void decompose_matrix(const Options& o) {
     info.s = result.products;
   } else {
     info.s = o.s == 0 ? std::min(2 * o.k, op.size()) : o.s;
-    result = seigh(op, {.k = o.k, .s = info.s, .seed = static_cast<uint64_t>(o.seed), .probes = o.probes}, progress);
+    result = seigh(op, {.k = o.k, .s = info.s, .seed = static_cast<uint64_t>(o.seed), .probes = o.probes},
+                   progress);
   }
   write_eigen_file(out, info, result, o.vectors);
 
@@ -85,39 +91,52 @@ void decompose_matrix(const Options& o) {
     std::printf("%s\n", certified.defined() && !certified[i].item<bool>() ? "  uncertified" : "");
   }
   if (result.rank < o.k) {
-    std::printf("the matrix has numerical rank %lld, so there are no more eigenpairs\n", static_cast<long long>(result.rank));
+    std::printf("the matrix has numerical rank %lld, so there are no more eigenpairs\n",
+                static_cast<long long>(result.rank));
   }
   if (result.error) {
-    std::printf("error |A - U L U'|_F: %.3g estimated, %.3g of |A|_F; more than twice that with probability at most %.2g\n",
-                result.error->error(), result.error->relative_error(),
-                probability_underestimate(result.error->probes, 0.75));
+    std::printf(
+        "error |A - U L U'|_F: %.3g estimated, %.3g of |A|_F; more than twice that with probability at most "
+        "%.2g\n",
+        result.error->error(), result.error->relative_error(),
+        probability_underestimate(result.error->probes, 0.75));
   }
-  std::printf("%lld products, %.2f s, written to %s\n", static_cast<long long>(result.products), result.seconds, out.c_str());
+  std::printf("%lld products, %.2f s, written to %s\n", static_cast<long long>(result.products),
+              result.seconds, out.c_str());
 }
 
 }  // namespace
 
 void add_eigh(CLI::App& app, Action& action) {
   const auto o = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("eigh", "Leading eigenpairs, for a run folder or for a matrix in a file");
+  CLI::App* command =
+      app.add_subcommand("eigh", "Leading eigenpairs, for a run folder or for a matrix in a file");
   CLI::Option* folder = command->add_option("RUN", o->run, "Run folder: decompose what its recipe asks for");
-  command->add_option("--data", o->data, "Folder of the data set; default: $SEIGH_DATA, then the usual places");
-  CLI::Option* matrix =
-      command->add_option("--matrix", o->matrix, "Symmetric matrix instead of a run: .npy, or .h5 with --dataset")->excludes(folder);
+  command->add_option("--data", o->data,
+                      "Folder of the data set; default: $SEIGH_DATA, then the usual places");
+  CLI::Option* matrix = command
+                            ->add_option("--matrix", o->matrix,
+                                         "Symmetric matrix instead of a run: .npy, or .h5 with --dataset")
+                            ->excludes(folder);
   const auto for_matrix = [&](CLI::Option* option) { option->needs(matrix)->capture_default_str(); };
-  for_matrix(command->add_option("--dataset", o->dataset, "Data set in the .h5 file; needed when it holds several"));
+  for_matrix(
+      command->add_option("--dataset", o->dataset, "Data set in the .h5 file; needed when it holds several"));
   for_matrix(command->add_option("--k", o->k, "Eigenpairs wanted, largest magnitude first"));
   for_matrix(command->add_option("--s", o->s, "Matrix-vector products of the sketch; 0: 2 k, at most D"));
-  for_matrix(command->add_option("--method", o->method, "seigh (sketched) or dense (exact)")->check(CLI::IsMember({"seigh", "dense"})));
+  for_matrix(command->add_option("--method", o->method, "seigh (sketched) or dense (exact)")
+                 ->check(CLI::IsMember({"seigh", "dense"})));
   for_matrix(command->add_option("--seed", o->seed, "Seed of the test matrices"));
   for_matrix(command->add_option("--probes", o->probes, "Products that estimate the error; 0: none"));
-  for_matrix(command->add_option("--out", o->out, "File for the result; default: <name of the matrix>_<method>.h5"));
+  for_matrix(
+      command->add_option("--out", o->out, "File for the result; default: <name of the matrix>_<method>.h5"));
   command->add_flag("--vectors", o->vectors, "Keep the eigenvectors in the result file")->needs(matrix);
-  command->footer("Examples:\n  seigh eigh runs/mnist-mini\n  seigh eigh --matrix A.npy --k 20 --s 40\n"
-                  "  seigh eigh --matrix A.h5 --dataset hessian --k 20 --method dense --vectors");
+  command->footer(
+      "Examples:\n  seigh eigh runs/mnist-mini\n  seigh eigh --matrix A.npy --k 20 --s 40\n"
+      "  seigh eigh --matrix A.h5 --dataset hessian --k 20 --method dense --vectors");
   command->callback([o, &action] {
     action = [o] {
-      require(!o->run.empty() || !o->matrix.empty(), "eigh: name a run folder, or a matrix with --matrix A.npy; see seigh eigh --help");
+      require(!o->run.empty() || !o->matrix.empty(),
+              "eigh: name a run folder, or a matrix with --matrix A.npy; see seigh eigh --help");
       if (!o->matrix.empty()) return decompose_matrix(*o);
       TerminalProgress progress;
       Run run(RunFolder::open(o->run), o->data, progress);

@@ -1,4 +1,5 @@
-// The command line. Exit codes: 0 done, 2 bad input (one line says what to do), 130 interrupted, 1 anything else.
+// The command line. Exit codes: 0 done, 2 bad input (one line says what to do), 130 interrupted, 1 anything
+// else.
 #include <c10/util/Exception.h>
 
 #include <CLI/CLI.hpp>
@@ -24,8 +25,8 @@ int complain(const std::string& message, int code) {
   return code;
 }
 
-// What is wrong with the command line. CLI11 complains of what is missing before it complains of what it does not know,
-// so the words it could not place come first.
+// What is wrong with the command line. CLI11 complains of what is missing before it complains of what it does
+// not know, so the words it could not place come first.
 std::string explain(const CLI::App& app, const CLI::ParseError& error) {
   std::string help = "; see seigh --help";
   const auto chosen = app.get_subcommands();
@@ -39,26 +40,32 @@ std::string explain(const CLI::App& app, const CLI::ParseError& error) {
       commands += (commands.empty() ? "" : ", ") + command->get_name();
     }
     const std::vector<std::string> words = app.remaining();
-    if (!words.empty()) return "unknown command \"" + words.front() + "\"; the commands are " + commands + help;
-    if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr) return "name a command: " + commands + help;
+    if (!words.empty())
+      return "unknown command \"" + words.front() + "\"; the commands are " + commands + help;
+    if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr)
+      return "name a command: " + commands + help;
   }
   return error.what() + help;
 }
 
 int not_enough_memory() {
-  return complain("not enough memory; choose a smaller network, fewer samples, a smaller k and s, or no dense steps", 2);
+  return complain(
+      "not enough memory; choose a smaller network, fewer samples, a smaller k and s, or no dense steps", 2);
 }
 
 int run(int argc, char** argv) {
-  CLI::App app{"Top eigenpairs of a neural network's curvature matrix, and whether its largest parameters lie in them."};
+  CLI::App app{
+      "Top eigenpairs of a neural network's curvature matrix, and whether its largest parameters lie in "
+      "them."};
   app.name("seigh");
   app.set_version_flag("--version", "seigh " + seigh::version());
   app.require_subcommand(1);
   app.fallthrough();
   int threads = 0;
   app.add_option("--threads", threads, "Threads; 0: all cores")->capture_default_str();
-  app.footer("From network to figure in one command:\n  seigh run recipes/mnist-mini.toml\n"
-             "Help on a command, with an example:\n  seigh run --help");
+  app.footer(
+      "From network to figure in one command:\n  seigh run recipes/mnist-mini.toml\n"
+      "Help on a command, with an example:\n  seigh run --help");
   seigh::app::Action action;
   seigh::app::add_run(app, action);
   seigh::app::add_train(app, action);
@@ -79,7 +86,8 @@ int run(int argc, char** argv) {
     action();
     errno = 0;
     if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
-      return complain(std::string("cannot write the output: ") + (errno != 0 ? std::strerror(errno) : "output error"), 2);
+      return complain(
+          std::string("cannot write the output: ") + (errno != 0 ? std::strerror(errno) : "output error"), 2);
     }
     return 0;
   } catch (const seigh::Error& error) {
@@ -92,7 +100,8 @@ int run(int argc, char** argv) {
     return complain(error.path1().string() + ": " + error.code().message(), 2);
   } catch (const c10::Error& error) {
     const std::string message = error.what_without_backtrace();
-    if (message.find("allocate memory") != std::string::npos || message.find("not enough memory") != std::string::npos) {
+    if (message.find("allocate memory") != std::string::npos ||
+        message.find("not enough memory") != std::string::npos) {
       return not_enough_memory();
     }
     return complain("libtorch: " + message, 1);
@@ -105,7 +114,8 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   const int code = run(argc, argv);
-  // Without the handlers that libraries left for the end: libhdf5's never finishes, and prints, after a damaged file.
+  // Without the handlers that libraries left for the end: libhdf5's never finishes, and prints, after a
+  // damaged file.
   std::fflush(nullptr);
   std::_Exit(code);
 }

@@ -30,7 +30,8 @@ void add_stage(CLI::App& app, Action& action, const std::string& name, const std
   const auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand(name, description);
   command->add_option("RUN", options->folder, "Run folder, as seigh run made it")->required();
-  command->add_option("--data", options->data, "Folder of the data set; default: $SEIGH_DATA, then the usual places");
+  command->add_option("--data", options->data,
+                      "Folder of the data set; default: $SEIGH_DATA, then the usual places");
   command->footer("Example:\n  seigh " + name + " runs/mnist-mini");
   command->callback([options, stage, &action] {
     action = [options, stage] {
@@ -52,22 +53,26 @@ void add_run(CLI::App& app, Action& action) {
   command->add_option("RECIPE", options->recipe, "TOML file that defines the experiment");
   command->add_option("--out", options->out, "Run folder; default: runs/<name of the recipe>");
   command->add_flag("--resume", options->resume, "Continue a run that was stopped; finished files are kept");
-  command->add_option("--set", options->overrides, "Override a key, as KEY=VALUE; may be repeated")->take_all();
-  command->add_option("--data", options->data, "Folder of the data set; default: $SEIGH_DATA, then the usual places");
+  command->add_option("--set", options->overrides, "Override a key, as KEY=VALUE; may be repeated")
+      ->take_all();
+  command->add_option("--data", options->data,
+                      "Folder of the data set; default: $SEIGH_DATA, then the usual places");
   command->add_flag("--keys", options->keys, "List every key a recipe may have, and exit");
-  command->footer("Example:\n  seigh run recipes/mnist-mini.toml --out runs/quick --set eigh.k=100 --set dense.steps=[]");
+  command->footer(
+      "Example:\n  seigh run recipes/mnist-mini.toml --out runs/quick --set eigh.k=100 --set dense.steps=[]");
   command->callback([options, &action] {
     action = [options] {
       if (options->keys) {
         std::fputs(recipe_reference().c_str(), stdout);
         return;
       }
-      require(!options->recipe.empty(), "run: RECIPE is missing; for example: seigh run recipes/mnist-mini.toml");
+      require(!options->recipe.empty(),
+              "run: RECIPE is missing; for example: seigh run recipes/mnist-mini.toml");
       const Timer timer;
       TerminalProgress progress;
       const Recipe recipe = load_recipe(options->recipe, options->overrides);
-      const std::filesystem::path out =
-          options->out.empty() ? std::filesystem::path("runs") / recipe.name : std::filesystem::path(options->out);
+      const std::filesystem::path out = options->out.empty() ? std::filesystem::path("runs") / recipe.name
+                                                             : std::filesystem::path(options->out);
       Run::check(recipe);
       Run run(RunFolder::start(out, recipe, options->resume), options->data, progress);
       run.train();
@@ -89,10 +94,11 @@ void add_train(CLI::App& app, Action& action) {
 }
 
 void add_overlap(CLI::App& app, Action& action) {
-  add_stage(app, action, "overlap", "Overlap of masks and eigenspaces for every decomposition of a run folder", [](Run& run) {
-    run.overlap();
-    for (const std::string& line : run.headline()) std::printf("%s\n", line.c_str());
-  });
+  add_stage(app, action, "overlap",
+            "Overlap of masks and eigenspaces for every decomposition of a run folder", [](Run& run) {
+              run.overlap();
+              for (const std::string& line : run.headline()) std::printf("%s\n", line.c_str());
+            });
 }
 
 void add_report(CLI::App& app, Action& action) {

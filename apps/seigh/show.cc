@@ -81,8 +81,8 @@ void show(const std::filesystem::path& path, int64_t numbers) {
   require(numbers >= 0, "show: --numbers must not be negative");
   std::error_code none;
   require(std::filesystem::exists(path, none), "cannot read ", path.string(), ": no such file");
-  require(!std::filesystem::is_directory(path, none), path.string(), " is a folder; show prints one file, for example ",
-          (path / "recipe.toml").string());
+  require(!std::filesystem::is_directory(path, none), path.string(),
+          " is a folder; show prints one file, for example ", (path / "recipe.toml").string());
   const std::string kind = path.extension();
   if (kind == ".h5" || kind == ".hdf5") return show_hdf5(path, numbers);
   if (kind == ".safetensors") return show_safetensors(path, numbers);

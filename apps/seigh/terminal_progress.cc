@@ -16,9 +16,11 @@ std::string duration(double seconds) {
   if (seconds < 60) {
     std::snprintf(text, sizeof(text), "%.0f s", seconds);
   } else if (seconds < 3600) {
-    std::snprintf(text, sizeof(text), "%d min %02d s", static_cast<int>(seconds) / 60, static_cast<int>(seconds) % 60);
+    std::snprintf(text, sizeof(text), "%d min %02d s", static_cast<int>(seconds) / 60,
+                  static_cast<int>(seconds) % 60);
   } else {
-    std::snprintf(text, sizeof(text), "%d h %02d min", static_cast<int>(seconds) / 3600, static_cast<int>(seconds) / 60 % 60);
+    std::snprintf(text, sizeof(text), "%d h %02d min", static_cast<int>(seconds) / 3600,
+                  static_cast<int>(seconds) / 60 % 60);
   }
   return text;
 }
@@ -61,14 +63,15 @@ void TerminalProgress::draw(bool last) {
   last_ = seconds;
   char text[256];
   if (last) {
-    std::snprintf(text, sizeof(text), "%s: %lld %s in %s", task_.c_str(), static_cast<long long>(total_), unit_.c_str(),
-                  duration(seconds).c_str());
+    std::snprintf(text, sizeof(text), "%s: %lld %s in %s", task_.c_str(), static_cast<long long>(total_),
+                  unit_.c_str(), duration(seconds).c_str());
   } else if (done_ == 0) {
-    std::snprintf(text, sizeof(text), "%s: 0 of %lld %s", task_.c_str(), static_cast<long long>(total_), unit_.c_str());
+    std::snprintf(text, sizeof(text), "%s: 0 of %lld %s", task_.c_str(), static_cast<long long>(total_),
+                  unit_.c_str());
   } else {
     const double rate = static_cast<double>(done_) / seconds;
-    std::snprintf(text, sizeof(text), "%s: %lld of %lld %s, %.3g/s, %s left", task_.c_str(), static_cast<long long>(done_),
-                  static_cast<long long>(total_), unit_.c_str(), rate,
+    std::snprintf(text, sizeof(text), "%s: %lld of %lld %s, %.3g/s, %s left", task_.c_str(),
+                  static_cast<long long>(done_), static_cast<long long>(total_), unit_.c_str(), rate,
                   duration(static_cast<double>(total_ - done_) / rate).c_str());
   }
   if (terminal_) std::fputs("\r\033[2K", stderr);

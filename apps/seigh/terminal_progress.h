@@ -1,4 +1,5 @@
-// Progress on a terminal: one line with rate and time left, redrawn; plain lines now and then when it is no terminal.
+// Progress on a terminal: one line with rate and time left, redrawn; plain lines now and then when it is no
+// terminal.
 #pragma once
 
 #include <string>

@@ -23,7 +23,9 @@ void set_threads(int threads) {
   at::set_num_threads(threads == 0 ? available_cores() : threads);
 }
 
-int threads() { return at::get_num_threads(); }
+int threads() {
+  return at::get_num_threads();
+}
 
 void parallel_for(int64_t n, const std::function<void(int64_t)>& body) {
   at::parallel_for(0, n, 1, [&](int64_t begin, int64_t end) {

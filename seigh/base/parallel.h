@@ -6,13 +6,13 @@
 
 namespace seigh {
 
-/// Sets the number of threads for libtorch, BLAS and seigh's own loops; 0 means all cores this process may use.
-/// Call it once, before the first tensor operation.
+/// Sets the number of threads for libtorch, BLAS and seigh's own loops; 0 means all cores this process may
+/// use. Call it once, before the first tensor operation.
 void set_threads(int threads);
 /// Threads in force.
 int threads();
-/// Calls body(0), ..., body(n - 1), each once, over the threads in force. The result must not depend on the order.
-/// An exception thrown by one call is rethrown after all have ended.
+/// Calls body(0), ..., body(n - 1), each once, over the threads in force. The result must not depend on the
+/// order. An exception thrown by one call is rethrown after all have ended.
 void parallel_for(int64_t n, const std::function<void(int64_t)>& body);
 
 }  // namespace seigh

@@ -1,4 +1,5 @@
-// How long work tells whoever waits how far it is. The library only reports; drawing is the caller's business.
+// How long work tells whoever waits how far it is. The library only reports; drawing is the caller's
+// business.
 #pragma once
 
 #include <cstdint>

@@ -30,7 +30,9 @@ uint64_t bits64(const Philox::ctr_type& word, int half) {
   return static_cast<uint64_t>(word[2 * half]) << 32 | word[2 * half + 1];
 }
 
-double to_unit(uint64_t bits) { return static_cast<double>(bits >> 11) * 0x1.0p-53; }
+double to_unit(uint64_t bits) {
+  return static_cast<double>(bits >> 11) * 0x1.0p-53;
+}
 
 // Rows 2j and 2j+1 of a column are the two outputs of one Box-Muller transform of the draw at row j.
 template <typename T>
@@ -50,14 +52,16 @@ at::Tensor random_uniform(uint64_t seed, Stream stream, int64_t rows, int64_t co
   at::Tensor result = at::empty({rows}, at::kDouble);
   double* out = result.data_ptr<double>();
   for (int64_t r = 0; r < rows; ++r) {
-    out[r] = to_unit(bits64(draw(seed, stream, static_cast<uint64_t>(row_begin + r), static_cast<uint32_t>(column)), 0));
+    out[r] = to_unit(
+        bits64(draw(seed, stream, static_cast<uint64_t>(row_begin + r), static_cast<uint32_t>(column)), 0));
   }
   return result;
 }
 
 at::Tensor random_gaussian(uint64_t seed, Stream stream, int64_t rows, int64_t column_begin, int64_t columns,
                            at::ScalarType dtype) {
-  require(dtype == at::kFloat || dtype == at::kDouble, "random_gaussian: dtype must be float32 or float64, not ", dtype);
+  require(dtype == at::kFloat || dtype == at::kDouble,
+          "random_gaussian: dtype must be float32 or float64, not ", dtype);
   at::Tensor result = at::empty_strided({rows, columns}, {1, std::max<int64_t>(rows, 1)}, dtype);
   parallel_for(columns, [&](int64_t c) {
     if (dtype == at::kFloat) {
@@ -88,7 +92,8 @@ at::Tensor random_permutation(uint64_t seed, Stream stream, int64_t n, int64_t c
   at::Tensor result = at::empty({n}, at::kLong);
   int64_t* out = result.data_ptr<int64_t>();
   std::iota(out, out + n, int64_t{0});
-  std::sort(out, out + n, [&](int64_t a, int64_t b) { return keys[a] != keys[b] ? keys[a] < keys[b] : a < b; });
+  std::sort(out, out + n,
+            [&](int64_t a, int64_t b) { return keys[a] != keys[b] ? keys[a] < keys[b] : a < b; });
   return result;
 }
 

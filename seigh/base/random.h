@@ -1,8 +1,8 @@
-// Counter-based random numbers: Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as
-// 1, 2, 3", SC 2011), by the Random123 library.
+// Counter-based random numbers: Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy
+// as 1, 2, 3", SC 2011), by the Random123 library.
 //
-// A number depends on (seed, stream, row, column) alone, never on threads, block sizes or the order of calls, so any
-// part of any random object can be made again anywhere. All tensors returned are on the CPU.
+// A number depends on (seed, stream, row, column) alone, never on threads, block sizes or the order of calls,
+// so any part of any random object can be made again anywhere. All tensors returned are on the CPU.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -25,11 +25,13 @@ enum class Stream : uint32_t {
   test = 100,
 };
 
-/// Uniform numbers in [0, 1) with 53 random bits: float64 [rows], element r at counter (row_begin + r, column).
-at::Tensor random_uniform(uint64_t seed, Stream stream, int64_t rows, int64_t column = 0, int64_t row_begin = 0);
+/// Uniform numbers in [0, 1) with 53 random bits: float64 [rows], element r at counter (row_begin + r,
+/// column).
+at::Tensor random_uniform(uint64_t seed, Stream stream, int64_t rows, int64_t column = 0,
+                          int64_t row_begin = 0);
 
-/// Independent standard normal numbers (Box-Muller): block [rows, columns] with strides {1, rows}, element (r, c) at
-/// counter (r, column_begin + c); dtype float32 or float64.
+/// Independent standard normal numbers (Box-Muller): block [rows, columns] with strides {1, rows}, element
+/// (r, c) at counter (r, column_begin + c); dtype float32 or float64.
 at::Tensor random_gaussian(uint64_t seed, Stream stream, int64_t rows, int64_t column_begin, int64_t columns,
                            at::ScalarType dtype);
 

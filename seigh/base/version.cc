@@ -2,6 +2,8 @@
 
 namespace seigh {
 
-std::string version() { return SEIGH_VERSION; }
+std::string version() {
+  return SEIGH_VERSION;
+}
 
 }  // namespace seigh

@@ -45,11 +45,13 @@ HessianOperator::Graph HessianOperator::build_graph(int64_t begin, int64_t end) 
   graph.targets = data_.y.slice(0, begin, end);
   graph.loss = loss_sum(options_.loss, outputs, graph.targets) / target_count(data_.y);
   if (options_.kind == CurvatureKind::hessian) {
-    graph.gradients = torch::autograd::grad({graph.loss}, graph.leaves, {}, /*retain_graph=*/true, /*create_graph=*/true);
+    graph.gradients =
+        torch::autograd::grad({graph.loss}, graph.leaves, {}, /*retain_graph=*/true, /*create_graph=*/true);
   } else {
     graph.outputs = outputs;
     graph.u = at::zeros_like(outputs).requires_grad_(true);
-    graph.gradients = torch::autograd::grad({outputs}, graph.leaves, {graph.u}, /*retain_graph=*/true, /*create_graph=*/true);
+    graph.gradients = torch::autograd::grad({outputs}, graph.leaves, {graph.u}, /*retain_graph=*/true,
+                                            /*create_graph=*/true);
   }
   return graph;
 }
@@ -77,7 +79,8 @@ std::vector<at::Tensor> HessianOperator::product(const Graph& graph, const std::
   }
   const at::Tensor jv = torch::autograd::grad(graph.gradients, {graph.u}, v, /*retain_graph=*/true)[0];
   const at::Tensor weighted =
-      output_hessian_product(options_.loss, graph.outputs.detach(), graph.targets, jv) / target_count(data_.y);
+      output_hessian_product(options_.loss, graph.outputs.detach(), graph.targets, jv) /
+      target_count(data_.y);
   return torch::autograd::grad({graph.outputs}, graph.leaves, {weighted}, /*retain_graph=*/true);
 }
 
@@ -86,7 +89,8 @@ at::Tensor HessianOperator::apply_impl(const at::Tensor& block) {
   for (int64_t begin = 0; begin < data_.size(); begin += options_.batch_size) {
     const bool whole = options_.batch_size >= data_.size();
     if (!kept_ || !whole) {
-      kept_ = std::make_unique<Graph>(build_graph(begin, std::min(begin + options_.batch_size, data_.size())));
+      kept_ =
+          std::make_unique<Graph>(build_graph(begin, std::min(begin + options_.batch_size, data_.size())));
     }
     for (int64_t j = 0; j < block.size(1); ++j) {
       const std::vector<at::Tensor> v = unflatten(model_.parameters(), block.select(1, j).contiguous());

@@ -1,12 +1,15 @@
-// The Hessian or the generalised Gauss-Newton matrix of a mean loss over a data set, as an operator, for any model.
+// The Hessian or the generalised Gauss-Newton matrix of a mean loss over a data set, as an operator, for any
+// model.
 //
-// For each mini-batch the gradient is computed once with its graph kept; every vector of a block is one backward pass
-// through that graph:  H v = d/dtheta <grad L(theta), v>  (Pearlmutter 1994, "Fast exact multiplication by the Hessian").
-// Cost per vector: 6F flops, F being those of one forward pass over all samples; the graph adds 6F once per block and
-// mini-batch (once in all when there is a single mini-batch). Memory: the activations of one mini-batch, three times.
+// For each mini-batch the gradient is computed once with its graph kept; every vector of a block is one
+// backward pass through that graph:  H v = d/dtheta <grad L(theta), v>  (Pearlmutter 1994, "Fast exact
+// multiplication by the Hessian"). Cost per vector: 6F flops, F being those of one forward pass over all
+// samples; the graph adds 6F once per block and mini-batch (once in all when there is a single mini-batch).
+// Memory: the activations of one mini-batch, three times.
 //
-// GGN (Schraudolph 2002):  G v = (1/N) J^T H_L J v.  J^T u is one backward pass and linear in u, so its derivative along v
-// with respect to u is J v; H_L, the loss's Hessian in the outputs, is known in closed form. Cost per vector: 4F.
+// GGN (Schraudolph 2002):  G v = (1/N) J^T H_L J v.  J^T u is one backward pass and linear in u, so its
+// derivative along v with respect to u is J v; H_L, the loss's Hessian in the outputs, is known in closed
+// form. Cost per vector: 4F.
 #pragma once
 
 #include <memory>
@@ -27,11 +30,12 @@ struct HessianOptions {
   int64_t batch_size = 0;             ///< samples per mini-batch; 0: all at once
 };
 
-/// H = d^2/dtheta^2 (1/N) sum_n loss_n, or its GGN part, at theta = parameters, in evaluation mode. Mini-batches of unequal size are
-/// weighted by their samples. The model must outlive the operator.
+/// H = d^2/dtheta^2 (1/N) sum_n loss_n, or its GGN part, at theta = parameters, in evaluation mode.
+/// Mini-batches of unequal size are weighted by their samples. The model must outlive the operator.
 class HessianOperator final : public LinearOperator {
  public:
-  /// `parameters` is flat, [D]. Throws Error when they or the inputs hold NaN or infinity, or on an empty data set.
+  /// `parameters` is flat, [D]. Throws Error when they or the inputs hold NaN or infinity, or on an empty
+  /// data set.
   HessianOperator(const Model& model, const at::Tensor& parameters, const std::vector<at::Tensor>& buffers,
                   const Dataset& data, const HessianOptions& options, std::string name = "Hessian");
   ~HessianOperator() override;

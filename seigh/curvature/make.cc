@@ -7,8 +7,9 @@
 namespace seigh {
 
 std::unique_ptr<LinearOperator> make_curvature_operator(const Model& model, const at::Tensor& parameters,
-                                                        const std::vector<at::Tensor>& buffers, const Dataset& data,
-                                                        const HessianOptions& options, std::string name) {
+                                                        const std::vector<at::Tensor>& buffers,
+                                                        const Dataset& data, const HessianOptions& options,
+                                                        std::string name) {
   if (MlpCurvatureOperator::supports(model)) {
     MlpCurvatureOptions stacked;
     stacked.kind = options.kind;

@@ -9,10 +9,11 @@
 
 namespace seigh {
 
-/// Stacked products for fully connected networks (mlp_curvature.h), one autograd graph for all others (hessian.h).
-/// `model` must outlive the operator. Throws Error as their constructors do.
+/// Stacked products for fully connected networks (mlp_curvature.h), one autograd graph for all others
+/// (hessian.h). `model` must outlive the operator. Throws Error as their constructors do.
 std::unique_ptr<LinearOperator> make_curvature_operator(const Model& model, const at::Tensor& parameters,
-                                                        const std::vector<at::Tensor>& buffers, const Dataset& data,
-                                                        const HessianOptions& options, std::string name);
+                                                        const std::vector<at::Tensor>& buffers,
+                                                        const Dataset& data, const HessianOptions& options,
+                                                        std::string name);
 
 }  // namespace seigh

@@ -41,8 +41,8 @@ ActivationValues activate(Activation activation, const at::Tensor& a) {
 
 // The loops below run along samples, which are contiguous; a plain loop over n is what compilers vectorise.
 
-// R h = phi' R a, and in the place of R a the term phi'' g R a of R delta (if `bend`). All [width, c, n] but slope and
-// bend [width, n].
+// R h = phi' R a, and in the place of R a the term phi'' g R a of R delta (if `bend`). All [width, c, n] but
+// slope and bend [width, n].
 template <typename T>
 void forward_step(int64_t width, int64_t c, int64_t n, const T* slope, const T* bend, T* ra, T* rh) {
   for (int64_t w = 0; w < width; ++w) {
@@ -75,7 +75,8 @@ void backward_step(int64_t width, int64_t c, int64_t n, const T* slope, const T*
   }
 }
 
-// l'' of the softmax cross-entropy, (diag(p) - p p^T) / N, applied in place to r [classes, c, n]; p is [classes, n].
+// l'' of the softmax cross-entropy, (diag(p) - p p^T) / N, applied in place to r [classes, c, n]; p is
+// [classes, n].
 template <typename T>
 void softmax_hessian(int64_t classes, int64_t c, int64_t n, const T* p, T scale, T* r) {
   constexpr int64_t width = 128;
@@ -124,7 +125,9 @@ at::Tensor matrix(const at::Tensor& buffer, int64_t rows, int64_t columns) {
 }
 
 // y = x w + beta y.
-void multiply(at::Tensor y, const at::Tensor& x, const at::Tensor& w, double beta) { at::addmm_out(y, y, x, w, beta); }
+void multiply(at::Tensor y, const at::Tensor& x, const at::Tensor& w, double beta) {
+  at::addmm_out(y, y, x, w, beta);
+}
 
 }  // namespace
 
@@ -138,7 +141,7 @@ struct MlpCurvatureOperator::Tile {
 };
 
 struct MlpCurvatureOperator::Workspace {
-  int64_t c = 0, capacity = 0;  // vectors in the present chunk, and what the buffers hold
+  int64_t c = 0, capacity = 0;              // vectors in the present chunk, and what the buffers hold
   std::vector<at::Tensor> vectors;          // (V_l, v_l) as [out, c, in + 1]
   std::vector<at::Tensor> transposed;       // V_l as [in, c, out]
   std::vector<at::Tensor> sums;             // of R delta_l (h_{l-1}, 1)^T: [out, c, in + 1]
@@ -148,16 +151,21 @@ struct MlpCurvatureOperator::Workspace {
 };
 
 void MlpCurvatureOptions::validate() const {
-  require(label_smoothing >= 0 && label_smoothing < 1, "label_smoothing must be in [0, 1), not ", label_smoothing);
-  require(label_smoothing == 0 || loss == LossKind::cross_entropy, "label_smoothing needs the cross-entropy loss");
+  require(label_smoothing >= 0 && label_smoothing < 1, "label_smoothing must be in [0, 1), not ",
+          label_smoothing);
+  require(label_smoothing == 0 || loss == LossKind::cross_entropy,
+          "label_smoothing needs the cross-entropy loss");
   require(vectors_per_chunk >= 0, "vectors_per_chunk must not be negative: ", vectors_per_chunk);
   require(samples_per_tile >= 0, "samples_per_tile must not be negative: ", samples_per_tile);
 }
 
-bool MlpCurvatureOperator::supports(const Model& model) { return dynamic_cast<const Mlp*>(&model) != nullptr; }
+bool MlpCurvatureOperator::supports(const Model& model) {
+  return dynamic_cast<const Mlp*>(&model) != nullptr;
+}
 
-MlpCurvatureOperator::MlpCurvatureOperator(const Model& model, const at::Tensor& parameters, const Dataset& data,
-                                           const MlpCurvatureOptions& options, std::string name)
+MlpCurvatureOperator::MlpCurvatureOperator(const Model& model, const at::Tensor& parameters,
+                                           const Dataset& data, const MlpCurvatureOptions& options,
+                                           std::string name)
     : LinearOperator(model.parameter_count(), options.dtype, std::move(name)), options_(options) {
   options_.validate();
   const Mlp* mlp = dynamic_cast<const Mlp*>(&model);
@@ -170,8 +178,8 @@ MlpCurvatureOperator::MlpCurvatureOperator(const Model& model, const at::Tensor&
   require(data.x.numel() == data.size() * widths_[0], this->name(), ": the first width is ", widths_[0],
           " but a sample has ", data.x.numel() / data.size(), " numbers");
   const int64_t lowest = data.y.min().item<int64_t>(), highest = data.y.max().item<int64_t>();
-  require(lowest >= 0 && highest < widths_.back(), this->name(), ": targets run from ", lowest, " to ", highest,
-          " but the network has ", widths_.back(), " outputs");
+  require(lowest >= 0 && highest < widths_.back(), this->name(), ": targets run from ", lowest, " to ",
+          highest, " but the network has ", widths_.back(), " outputs");
 
   const at::NoGradGuard no_grad;
   samples_ = data.size();
@@ -190,10 +198,12 @@ void MlpCurvatureOperator::choose_sizes() {
   if (options_.samples_per_tile == 0) options_.samples_per_tile = 512;
   options_.samples_per_tile = std::min(options_.samples_per_tile, samples_);
   if (options_.vectors_per_chunk == 0) {
-    // Wide enough for large matrix products, while one thread's activations stay near the size of its caches. Measured
-    // flat within 10 % for wide layers; for 256-20-...-10 with 500 samples 4 vectors beat 16 by 10 %, and 2 by 15 % in float64.
+    // Wide enough for large matrix products, while one thread's activations stay near the size of its caches.
+    // Measured flat within 10 % for wide layers; for 256-20-...-10 with 500 samples 4 vectors beat 16 by 10
+    // %, and 2 by 15 % in float64.
     constexpr int64_t kBudget = int64_t{2} << 20;
-    const int64_t numbers = 2 * options_.samples_per_tile * std::accumulate(widths_.begin() + 1, widths_.end(), int64_t{0});
+    const int64_t numbers =
+        2 * options_.samples_per_tile * std::accumulate(widths_.begin() + 1, widths_.end(), int64_t{0});
     const int64_t bytes = numbers * (dtype() == at::kFloat ? 4 : 8);
     options_.vectors_per_chunk = std::clamp<int64_t>(kBudget / bytes, 2, 32);
   }
@@ -247,9 +257,11 @@ at::Tensor MlpCurvatureOperator::apply_impl(const at::Tensor& block) {
   if (b == 0) return products;
   // As many chunks as the limit on their width asks for, or a multiple of the threads, of nearly equal width.
   const int64_t workers = std::min<int64_t>(threads(), b);
-  const int64_t rounds = (b + workers * options_.vectors_per_chunk - 1) / (workers * options_.vectors_per_chunk);
+  const int64_t rounds =
+      (b + workers * options_.vectors_per_chunk - 1) / (workers * options_.vectors_per_chunk);
   const int64_t c = (b + workers * rounds - 1) / (workers * rounds);
-  while (static_cast<int64_t>(workspaces_.size()) < workers) workspaces_.push_back(std::make_unique<Workspace>());
+  while (static_cast<int64_t>(workspaces_.size()) < workers)
+    workspaces_.push_back(std::make_unique<Workspace>());
   const auto run = [&](auto zero) {
     using T = decltype(zero);
     parallel_for(workers, [&](int64_t worker) {
@@ -311,7 +323,8 @@ void MlpCurvatureOperator::pack(const T* vectors, Workspace& work) const {
         std::memcpy(row, weight + o * in, sizeof(T) * in);
         row[in] = bias[o];
       }
-      if (hessian() && l > 0) transpose<false>(out, in, weight, work.transposed[l].data_ptr<T>() + j * out, c * out);
+      if (hessian() && l > 0)
+        transpose<false>(out, in, weight, work.transposed[l].data_ptr<T>() + j * out, c * out);
       weight = bias + out;
     }
   }
@@ -351,15 +364,16 @@ void MlpCurvatureOperator::apply_tile(const Tile& tile, bool first, Workspace& w
     multiply(matrix(ra, out * c, n), matrix(work.vectors[l], out * c, in + 1), tile.inputs[l], 0);
     if (l > 0) multiply(matrix(ra, out, c * n), weights_[l], matrix(work.rh[l - 1], in, c * n), 1);
     if (l < last) {
-      forward_step(out, c, n, tile.slopes[l].template data_ptr<T>(), curved() ? tile.bends[l].template data_ptr<T>() : nullptr,
-                   ra.data_ptr<T>(), work.rh[l].template data_ptr<T>());
+      forward_step(out, c, n, tile.slopes[l].template data_ptr<T>(),
+                   curved() ? tile.bends[l].template data_ptr<T>() : nullptr, ra.data_ptr<T>(),
+                   work.rh[l].template data_ptr<T>());
     }
   }
   // R delta_last = l'' R a_last
   const int64_t classes = widths_.back();
   if (options_.loss == LossKind::cross_entropy) {
-    softmax_hessian(classes, c, n, tile.probabilities.data_ptr<T>(), static_cast<T>(1.0 / static_cast<double>(samples_)),
-                    work.r[0].template data_ptr<T>());
+    softmax_hessian(classes, c, n, tile.probabilities.data_ptr<T>(),
+                    static_cast<T>(1.0 / static_cast<double>(samples_)), work.r[0].template data_ptr<T>());
   } else {
     matrix(work.r[0], classes, c * n).mul_(2.0 / static_cast<double>(classes * samples_));
   }
@@ -370,12 +384,14 @@ void MlpCurvatureOperator::apply_tile(const Tile& tile, bool first, Workspace& w
     multiply(matrix(work.sums[l], out * c, in + 1), matrix(rdelta, out * c, n), tile.inputs[l].t(), add);
     if (l == 0) break;
     if (hessian()) {
-      multiply(matrix(work.transposed_sums[l], in * c, out), matrix(work.rh[l - 1], in * c, n), tile.deltas[l].t(), add);
+      multiply(matrix(work.transposed_sums[l], in * c, out), matrix(work.rh[l - 1], in * c, n),
+               tile.deltas[l].t(), add);
     }
     // R g_{l-1} = W_l^T R delta_l + V_l^T delta_l;  R delta_{l-1} = phi' R g + phi'' g R a
     at::Tensor& rg = work.r[(last - l + 1) % 2];
     multiply(matrix(rg, in, c * n), weights_[l].t(), matrix(rdelta, out, c * n), 0);
-    if (hessian()) multiply(matrix(rg, in * c, n), matrix(work.transposed[l], in * c, out), tile.deltas[l], 1);
+    if (hessian())
+      multiply(matrix(rg, in * c, n), matrix(work.transposed[l], in * c, out), tile.deltas[l], 1);
     backward_step(in, c, n, tile.slopes[l - 1].template data_ptr<T>(),
                   curved() ? work.ra[l - 1].template data_ptr<T>() : nullptr, rg.data_ptr<T>());
   }

@@ -1,8 +1,8 @@
 // Exact curvature products for fully connected networks, many vectors at a time.
 //
-// Method: the R-operator of Pearlmutter (1994), "Fast exact multiplication by the Hessian": differentiate the forward and
-// the backward pass in the direction v. With a_l = W_l h_{l-1} + b_l, h_l = phi(a_l), delta_l = dL/da_l, g_l = dL/dh_l and
-// v = (V_1, v_1, V_2, ...), per sample
+// Method: the R-operator of Pearlmutter (1994), "Fast exact multiplication by the Hessian": differentiate the
+// forward and the backward pass in the direction v. With a_l = W_l h_{l-1} + b_l, h_l = phi(a_l), delta_l =
+// dL/da_l, g_l = dL/dh_l and v = (V_1, v_1, V_2, ...), per sample
 //
 //     R a_l         = W_l R h_{l-1} + V_l h_{l-1} + v_l                 R h_l = phi'(a_l) R a_l
 //     R delta_last  = l''(a_last) R a_last
@@ -10,17 +10,19 @@
 //     R delta_l     = phi'(a_l) R g_l + phi''(a_l) g_l R a_l
 //     (H v)_{W_l}   = sum_n R delta_l h_{l-1}^T + delta_l R h_{l-1}^T   (H v)_{b_l} = sum_n R delta_l
 //
-// Dropping V_l^T delta_l, the phi'' term and delta_l R h^T leaves the generalised Gauss-Newton product (Martens and
-// Schraudolph: Schraudolph 2002, "Fast curvature matrix-vector products"; Martens 2010, "Deep learning via Hessian-free
-// optimization").
+// Dropping V_l^T delta_l, the phi'' term and delta_l R h^T leaves the generalised Gauss-Newton product
+// (Martens and Schraudolph: Schraudolph 2002, "Fast curvature matrix-vector products"; Martens 2010, "Deep
+// learning via Hessian-free optimization").
 //
-// The base point (h, phi', phi'' g, delta) is computed once per operator, in float64. The c vectors of a chunk are stacked
-// as [width, c, n] for n samples, so that each of the products above is one matrix product for the whole chunk: W_l acts
-// on [in, c n], V_l is packed as [out, c, in] and acts on [in, n]. Threads work on chunks of their own.
+// The base point (h, phi', phi'' g, delta) is computed once per operator, in float64. The c vectors of a
+// chunk are stacked as [width, c, n] for n samples, so that each of the products above is one matrix product
+// for the whole chunk: W_l acts on [in, c n], V_l is packed as [out, c, in] and acts on [in, n]. Threads work
+// on chunks of their own.
 //
-// Cost per vector: 6F flops (GGN 4F), F being one forward pass over all samples, less the terms the first layer does not
-// need (4F and 2F of its share). Memory: base point 4 N (sum of widths) numbers; per thread 2 c n (sum of widths) numbers
-// of activations and 4 c D of packed vectors; c and n are chosen to stay within a cache budget.
+// Cost per vector: 6F flops (GGN 4F), F being one forward pass over all samples, less the terms the first
+// layer does not need (4F and 2F of its share). Memory: base point 4 N (sum of widths) numbers; per thread 2
+// c n (sum of widths) numbers of activations and 4 c D of packed vectors; c and n are chosen to stay within a
+// cache budget.
 #pragma once
 
 #include <memory>
@@ -37,7 +39,7 @@ namespace seigh {
 struct MlpCurvatureOptions {
   CurvatureKind kind = CurvatureKind::hessian;
   LossKind loss = LossKind::cross_entropy;
-  double label_smoothing = 0;         ///< in [0, 1), cross-entropy only: targets (1 - s) one-hot + s / classes
+  double label_smoothing = 0;  ///< in [0, 1), cross-entropy only: targets (1 - s) one-hot + s / classes
   at::ScalarType dtype = at::kFloat;  ///< of vectors and products: float32 or float64
   int64_t vectors_per_chunk = 0;      ///< c; 0: chosen from the widths
   int64_t samples_per_tile = 0;       ///< n; 0: chosen from the widths
@@ -46,15 +48,17 @@ struct MlpCurvatureOptions {
   void validate() const;
 };
 
-/// The Hessian or GGN of (1/N) sum_n loss_n at theta = parameters, for an Mlp. A product is bitwise reproducible for the
-/// same block and number of threads, and depends on the latter by rounding alone. Owns all it needs.
+/// The Hessian or GGN of (1/N) sum_n loss_n at theta = parameters, for an Mlp. A product is bitwise
+/// reproducible for the same block and number of threads, and depends on the latter by rounding alone. Owns
+/// all it needs.
 class MlpCurvatureOperator final : public LinearOperator {
  public:
   /// Whether `model` is one this operator can differentiate: an Mlp.
   static bool supports(const Model& model);
 
-  /// `parameters` is flat, [D]; `model` need not outlive the call. Throws Error on a model that is not supported, when
-  /// parameters or inputs hold NaN or infinity, on targets outside 0..outputs-1 and on an empty data set.
+  /// `parameters` is flat, [D]; `model` need not outlive the call. Throws Error on a model that is not
+  /// supported, when parameters or inputs hold NaN or infinity, on targets outside 0..outputs-1 and on an
+  /// empty data set.
   MlpCurvatureOperator(const Model& model, const at::Tensor& parameters, const Dataset& data,
                        const MlpCurvatureOptions& options = {}, std::string name = "MLP curvature");
   ~MlpCurvatureOperator() override;

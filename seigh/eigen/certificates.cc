@@ -26,7 +26,8 @@ double probability_overestimate(int64_t q, double eps, int beta) {
 }
 
 double underestimate_margin(int64_t q, double probability, int beta) {
-  require(0 < probability && probability < 1, "underestimate_margin: a probability between 0 and 1 is needed, not ", probability);
+  require(0 < probability && probability < 1,
+          "underestimate_margin: a probability between 0 and 1 is needed, not ", probability);
   double low = 0, high = 1;  // the bound falls from 1 to 0 as eps rises from 0 to 1
   for (int i = 0; i < 200; ++i) {
     const double middle = 0.5 * (low + high);
@@ -36,16 +37,23 @@ double underestimate_margin(int64_t q, double probability, int beta) {
   return low;
 }
 
-double ErrorEstimate::error() const { return std::sqrt(squared_error); }
-double ErrorEstimate::frobenius() const { return std::sqrt(squared_frobenius); }
-double ErrorEstimate::relative_error() const { return squared_frobenius > 0 ? error() / frobenius() : 0.0; }
+double ErrorEstimate::error() const {
+  return std::sqrt(squared_error);
+}
+double ErrorEstimate::frobenius() const {
+  return std::sqrt(squared_frobenius);
+}
+double ErrorEstimate::relative_error() const {
+  return squared_frobenius > 0 ? error() / frobenius() : 0.0;
+}
 
 at::Tensor ErrorEstimate::residual_bounds() const {
   return residuals / std::sqrt(1 - underestimate_margin(probes, kResidualFailure));
 }
 
-ErrorEstimate estimate_error(LinearOperator& op, const at::Tensor& eigenvalues, const Eigenvectors& eigenvectors,
-                             int64_t probes, uint64_t seed, Progress& progress) {
+ErrorEstimate estimate_error(LinearOperator& op, const at::Tensor& eigenvalues,
+                             const Eigenvectors& eigenvectors, int64_t probes, uint64_t seed,
+                             Progress& progress) {
   require(probes >= 1, "probes must be at least 1, not ", probes);
   ErrorEstimate estimate;
   estimate.probes = probes;

@@ -1,15 +1,16 @@
-// A-posteriori certificates: how far a computed eigendecomposition is from the operator, by fresh random probes
-// [TYUC19, Sec. 6].
+// A-posteriori certificates: how far a computed eigendecomposition is from the operator, by fresh random
+// probes [TYUC19, Sec. 6].
 //
 // For independent standard normal g_1..g_q,  est^2 = mean_i ||(A - A^) g_i||^2  is an unbiased estimate of
 // ||A - A^||_F^2, with
 //   P(est^2 <= (1 - eps) true^2) <= (e^eps  (1 - eps))^(beta q / 2)
-//   P(est^2 >= (1 + eps) true^2) <= (e^-eps (1 + eps))^(beta q / 2),   beta = 1 for real probes, 2 for complex ones.
-// The same probes give every pair's residual at no further product: with E = A - A^ symmetric and u_i a unit vector,
-// u_i^T E g ~ N(0, ||E u_i||^2) and E u_i = A u_i - lambda_i u_i, so  mean_j (u_i^T E g_j)^2  estimates the squared residual,
-// and the two bounds hold for it too (it is exactly chi-square distributed). Every |lambda_i| is within ||A u_i - lambda_i u_i||
-// of a true eigenvalue.
-// TYUC19: Tropp, Yurtsever, Udell, Cevher, "Streaming low-rank matrix approximation", arXiv 1902.08651.
+//   P(est^2 >= (1 + eps) true^2) <= (e^-eps (1 + eps))^(beta q / 2),   beta = 1 for real probes, 2 for
+//   complex ones.
+// The same probes give every pair's residual at no further product: with E = A - A^ symmetric and u_i a unit
+// vector, u_i^T E g ~ N(0, ||E u_i||^2) and E u_i = A u_i - lambda_i u_i, so  mean_j (u_i^T E g_j)^2
+// estimates the squared residual, and the two bounds hold for it too (it is exactly chi-square distributed).
+// Every |lambda_i| is within ||A u_i - lambda_i u_i|| of a true eigenvalue. TYUC19: Tropp, Yurtsever, Udell,
+// Cevher, "Streaming low-rank matrix approximation", arXiv 1902.08651.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -23,9 +24,11 @@ namespace seigh {
 
 class Eigenvectors;
 
-/// Bound on the probability that the squared error estimate of q probes is at most (1 - eps) times the truth, 0 < eps < 1.
+/// Bound on the probability that the squared error estimate of q probes is at most (1 - eps) times the truth,
+/// 0 < eps < 1.
 double probability_underestimate(int64_t q, double eps, int beta = 1);
-/// The eps for which probability_underestimate is `probability`: with all but that probability true^2 <= est^2 / (1 - eps).
+/// The eps for which probability_underestimate is `probability`: with all but that probability true^2 <=
+/// est^2 / (1 - eps).
 double underestimate_margin(int64_t q, double probability, int beta = 1);
 /// Bound on the probability that it is at least (1 + eps) times the truth, eps > 0.
 double probability_overestimate(int64_t q, double eps, int beta = 1);
@@ -49,11 +52,14 @@ struct ErrorEstimate {
 };
 
 /// Spends `probes` products on fresh Gaussian vectors, independent of the sketch.
-ErrorEstimate estimate_error(LinearOperator& op, const at::Tensor& eigenvalues, const Eigenvectors& eigenvectors,
-                             int64_t probes, uint64_t seed, Progress& progress = silent_progress());
+ErrorEstimate estimate_error(LinearOperator& op, const at::Tensor& eigenvalues,
+                             const Eigenvectors& eigenvectors, int64_t probes, uint64_t seed,
+                             Progress& progress = silent_progress());
 
-/// Bounds on the share of ||H||_F^2 outside the k leading pairs, for every k [TYUC19, Sec. 6.5]: float64 [K] each,
-///   lower(k) = (tail_k / ||H^||)^2,  upper(k) = ((tail_k + err) / ||H^||)^2,  tail_k^2 = sum_{i >= k} lambda_i^2.
+/// Bounds on the share of ||H||_F^2 outside the k leading pairs, for every k [TYUC19, Sec. 6.5]: float64 [K]
+/// each,
+///   lower(k) = (tail_k / ||H^||)^2,  upper(k) = ((tail_k + err) / ||H^||)^2,  tail_k^2 = sum_{i >= k}
+///   lambda_i^2.
 struct Scree {
   at::Tensor lower, upper;
 };

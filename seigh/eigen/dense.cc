@@ -32,7 +32,8 @@ at::Tensor materialize(LinearOperator& op, Progress& progress) {
 }
 
 DenseResult dense(LinearOperator& op, int64_t k, Progress& progress) {
-  require(1 <= k && k <= op.size(), "dense: k must lie between 1 and the number of parameters, ", op.size(), ", not ", k);
+  require(1 <= k && k <= op.size(), "dense: k must lie between 1 and the number of parameters, ", op.size(),
+          ", not ", k);
   const Timer timer;
   at::Tensor matrix = materialize(op, progress);
   const double largest = std::max(matrix.max().item<double>(), -matrix.min().item<double>());
@@ -60,10 +61,12 @@ DenseResult dense(LinearOperator& op, int64_t k, Progress& progress) {
   return {std::move(result), std::move(matrix)};
 }
 
-double exact_error(const at::Tensor& matrix, const at::Tensor& eigenvalues, const Eigenvectors& eigenvectors) {
+double exact_error(const at::Tensor& matrix, const at::Tensor& eigenvalues,
+                   const Eigenvectors& eigenvectors) {
   const at::Tensor u = eigenvectors.all().to(at::kDouble);
   const at::Tensor quadratic = (u * at::matmul(matrix, u)).sum(0);  // u_i^T A u_i
-  const double squared = matrix.square().sum().item<double>() - 2 * (eigenvalues * quadratic).sum().item<double>() +
+  const double squared = matrix.square().sum().item<double>() -
+                         2 * (eigenvalues * quadratic).sum().item<double>() +
                          eigenvalues.square().sum().item<double>();
   return std::sqrt(std::max(squared, 0.0));
 }

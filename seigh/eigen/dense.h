@@ -15,8 +15,8 @@ struct DenseResult {
 /// The whole matrix of `op` as float64 [D, D], by D products with unit vectors. D^2 x 8 bytes.
 at::Tensor materialize(LinearOperator& op, Progress& progress = silent_progress());
 
-/// All eigenvalues and the k eigenvectors of largest |lambda|. Cost: D products, about 9 D^3 flops, 3 D^2 x 8 bytes.
-/// Throws Error unless 1 <= k <= D.
+/// All eigenvalues and the k eigenvectors of largest |lambda|. Cost: D products, about 9 D^3 flops, 3 D^2 x 8
+/// bytes. Throws Error unless 1 <= k <= D.
 DenseResult dense(LinearOperator& op, int64_t k, Progress& progress = silent_progress());
 
 /// ||A - U Lambda U^T||_F for a symmetric A, float64 [D, D], and orthonormal U:

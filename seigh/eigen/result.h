@@ -11,8 +11,8 @@
 
 namespace seigh {
 
-/// Orthonormal eigenvectors U = B M: a tall block B [D, r] and, optionally, a small matrix M, float64 [r, k] (U = B when
-/// M is undefined). The D x k matrix U itself is formed only on request.
+/// Orthonormal eigenvectors U = B M: a tall block B [D, r] and, optionally, a small matrix M, float64 [r, k]
+/// (U = B when M is undefined). The D x k matrix U itself is formed only on request.
 class Eigenvectors {
  public:
   Eigenvectors() = default;
@@ -51,8 +51,9 @@ struct EigenResult {
   double frobenius = 0;                ///< dense only: exact ||H||_F
   double asymmetry = 0;                ///< dense only: max |H - H^T| / max |H| before symmetrising
 
-  /// Pairs whose residual bound is below |lambda|: the operator has an eigenvalue of the same sign and no more than twice
-  /// the size there. The others may be noise. Boolean [rank]; all true for dense, undefined without a certificate.
+  /// Pairs whose residual bound is below |lambda|: the operator has an eigenvalue of the same sign and no
+  /// more than twice the size there. The others may be noise. Boolean [rank]; all true for dense, undefined
+  /// without a certificate.
   at::Tensor certified() const;
 };
 

@@ -22,8 +22,8 @@ namespace {
 
 constexpr double kEps = std::numeric_limits<double>::epsilon();
 
-// T with Y T orthonormal. G's eigenvalues carry absolute errors of about k eps ||G||, so directions below that are
-// rounding, not range, and are dropped: singular values of Y below sqrt(k eps) ||Y||.
+// T with Y T orthonormal. G's eigenvalues carry absolute errors of about k eps ||G||, so directions below
+// that are rounding, not range, and are dropped: singular values of Y below sqrt(k eps) ||Y||.
 at::Tensor orthonormalizer(const at::Tensor& y) {
   const int64_t k = y.size(1);
   auto [squares, v] = at::linalg_eigh(transposed_product(y, y));  // rising
@@ -31,8 +31,8 @@ at::Tensor orthonormalizer(const at::Tensor& y) {
   if (largest <= 0) return at::empty({k, 0}, squares.options());
   const int64_t dropped = (squares <= static_cast<double>(k) * kEps * largest).sum().item<int64_t>();
   const at::Tensor t = v.slice(1, dropped, k) / squares.slice(0, dropped, k).sqrt();
-  // The smallest direction kept is orthonormal only to eps ||G|| / its square. Where that is poor, one more pass over Y
-  // mends it, as in Cholesky QR done twice: R^T R = (Y T)^T (Y T), T <- T R^-1.
+  // The smallest direction kept is orthonormal only to eps ||G|| / its square. Where that is poor, one more
+  // pass over Y mends it, as in Cholesky QR done twice: R^T R = (Y T)^T (Y T), T <- T R^-1.
   if (kEps * largest <= 1e-12 * squares[dropped].item<double>()) return t;
   const at::Tensor r = at::linalg_cholesky(gram_of_product(y, t), /*upper=*/true);
   return at::linalg_solve_triangular(r, t, /*upper=*/true, /*left=*/false);

@@ -1,13 +1,14 @@
 // SEIGH: single-pass sketched eigendecomposition of a symmetric operator, in its streaming form.
 //
-// Algorithm 2 of Fernandez, Schneider, Mahsereci, Hennig, "Connecting Parameter Magnitudes and Hessian Eigenspaces at
-// Scale using Sketched Methods" (TMLR 2025, arXiv 2504.14701), after Tropp et al. (arXiv 1902.08651):
+// Algorithm 2 of Fernandez, Schneider, Mahsereci, Hennig, "Connecting Parameter Magnitudes and Hessian
+// Eigenspaces at Scale using Sketched Methods" (TMLR 2025, arXiv 2504.14701), after Tropp et al. (arXiv
+// 1902.08651):
 //   y_i = H omega_i, i = 1..s;  Y = [y_1..y_k], W = Psi^T [y_1..y_s];  Q = orth(Y);
 //   C = (Psi^T Q)^+ W ((Omega^T Q)^+)^T, symmetrised;  C = E Lambda E^T;  U = Q E.
-// Departure from the paper: Psi^T Y and Omega^T Y are taken while Y is in memory (sketch/measure.h). With the Gram matrix
-// G = Y^T Y = V S^2 V^T in float64 and T = V S^-1 (numerically zero S dropped), Q = Y T, Psi^T Q = (Psi^T Y) T and
-// Omega^T Q = (Omega^T Y) T, so recovery needs one pass over Y and no second pass over the test matrices.
-// Cost: s products, 2 D k^2 flops for G, O(s^3) for the rest, D k numbers of memory.
+// Departure from the paper: Psi^T Y and Omega^T Y are taken while Y is in memory (sketch/measure.h). With the
+// Gram matrix G = Y^T Y = V S^2 V^T in float64 and T = V S^-1 (numerically zero S dropped), Q = Y T, Psi^T Q
+// = (Psi^T Y) T and Omega^T Q = (Omega^T Y) T, so recovery needs one pass over Y and no second pass over the
+// test matrices. Cost: s products, 2 D k^2 flops for G, O(s^3) for the rest, D k numbers of memory.
 #pragma once
 
 #include "seigh/base/progress.h"
@@ -18,8 +19,8 @@
 namespace seigh {
 
 struct SeighOptions {
-  int64_t k = 0;        ///< eigenpairs wanted
-  int64_t s = 0;        ///< products for the sketch; 0: 2 k
+  int64_t k = 0;  ///< eigenpairs wanted
+  int64_t s = 0;  ///< products for the sketch; 0: 2 k
   uint64_t seed = 0;
   int64_t probes = 30;  ///< products for the a-posteriori error; 0: no certificate
   int64_t block = 0;    ///< vectors per product; 0: the operator's preference

@@ -16,23 +16,28 @@ at::Tensor empty_block(int64_t rows, int64_t columns, at::ScalarType dtype) {
   return at::empty_strided({rows, columns}, {1, std::max<int64_t>(rows, 1)}, dtype);
 }
 
-at::Tensor as_block(const at::Tensor& x) { return x.t().contiguous().t(); }
+at::Tensor as_block(const at::Tensor& x) {
+  return x.t().contiguous().t();
+}
 
 LinearOperator::LinearOperator(int64_t size, at::ScalarType dtype, std::string name)
     : size_(size), dtype_(dtype), name_(std::move(name)) {
   require(size > 0, name_, ": size must be positive, not ", size);
-  require(dtype == at::kFloat || dtype == at::kDouble, name_, ": dtype must be float32 or float64, not ", dtype);
+  require(dtype == at::kFloat || dtype == at::kDouble, name_, ": dtype must be float32 or float64, not ",
+          dtype);
 }
 
 at::Tensor LinearOperator::apply(const at::Tensor& block) {
   check_interrupt();
-  require(block.dim() == 2 && block.size(0) == size_, name_, ": expected a block of shape (", size_, ", b), got ",
-          block.sizes());
+  require(block.dim() == 2 && block.size(0) == size_, name_, ": expected a block of shape (", size_,
+          ", b), got ", block.sizes());
   require(block.scalar_type() == dtype_, name_, ": expected dtype ", dtype_, ", got ", block.scalar_type());
   const Timer timer;
   at::Tensor result = as_block(apply_impl(block));
-  require(result.sizes() == block.sizes(), name_, ": product has shape ", result.sizes(), ", expected ", block.sizes());
-  // One sum decides: NaN and infinity survive every sum, while finite terms only overflow it together with the norm.
+  require(result.sizes() == block.sizes(), name_, ": product has shape ", result.sizes(), ", expected ",
+          block.sizes());
+  // One sum decides: NaN and infinity survive every sum, while finite terms only overflow it together with
+  // the norm.
   require(result.sum(at::kDouble).isfinite().item<bool>(), name_,
           ": the product holds NaN or infinity; check the parameters and the data for such values");
   products_ += block.size(1);

@@ -35,12 +35,16 @@ MatrixOperator::MatrixOperator(at::Tensor matrix, std::string name)
     : LinearOperator(matrix.dim() == 2 ? matrix.size(0) : 1, matrix.scalar_type(), name),
       matrix_(checked(std::move(matrix), name)) {}
 
-at::Tensor MatrixOperator::apply_impl(const at::Tensor& block) { return at::matmul(matrix_, block); }
+at::Tensor MatrixOperator::apply_impl(const at::Tensor& block) {
+  return at::matmul(matrix_, block);
+}
 
 DiagonalOperator::DiagonalOperator(at::Tensor diagonal, std::string name)
     : LinearOperator(diagonal.numel(), diagonal.scalar_type(), std::move(name)),
       diagonal_(diagonal.reshape({-1, 1})) {}
 
-at::Tensor DiagonalOperator::apply_impl(const at::Tensor& block) { return diagonal_ * block; }
+at::Tensor DiagonalOperator::apply_impl(const at::Tensor& block) {
+  return diagonal_ * block;
+}
 
 }  // namespace seigh

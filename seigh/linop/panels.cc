@@ -10,8 +10,11 @@
 namespace seigh {
 namespace {
 
-// Rows of a panel: the float64 copy stays near 32 MB, small beside the block and large enough for full gemm speed.
-int64_t panel_rows(int64_t columns) { return std::max<int64_t>(1024, (int64_t{1} << 22) / std::max<int64_t>(columns, 1)); }
+// Rows of a panel: the float64 copy stays near 32 MB, small beside the block and large enough for full gemm
+// speed.
+int64_t panel_rows(int64_t columns) {
+  return std::max<int64_t>(1024, (int64_t{1} << 22) / std::max<int64_t>(columns, 1));
+}
 
 template <typename Body>
 void for_panels(int64_t rows, int64_t step, const Body& body) {

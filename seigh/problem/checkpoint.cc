@@ -18,11 +18,13 @@ std::string shortest(double value) {
 template <typename T>
 T number(const std::filesystem::path& path, const NamedTensors& content, const std::string& key) {
   const auto entry = content.metadata.find(key);
-  require(entry != content.metadata.end(), path.string(), ": metadata \"", key, "\" is missing; not a seigh checkpoint");
+  require(entry != content.metadata.end(), path.string(), ": metadata \"", key,
+          "\" is missing; not a seigh checkpoint");
   T value{};
   const char* end = entry->second.data() + entry->second.size();
   const auto [stop, code] = std::from_chars(entry->second.data(), end, value);
-  require(code == std::errc() && stop == end, path.string(), ": metadata \"", key, "\" is no number: ", entry->second);
+  require(code == std::errc() && stop == end, path.string(), ": metadata \"", key,
+          "\" is no number: ", entry->second);
   return value;
 }
 
@@ -53,9 +55,10 @@ Checkpoint read_checkpoint(const std::filesystem::path& path, const Model& model
   const NamedTensors content = read_safetensors(path);
   const auto take = [&](const ParameterSpec& spec) {
     const at::Tensor* tensor = content.find(spec.name);
-    require(tensor != nullptr, path.string(), ": parameter ", spec.name, " is missing; is this another model's file?");
-    require(tensor->sizes() == at::IntArrayRef(spec.shape), path.string(), ": parameter ", spec.name, " has shape ",
-            tensor->sizes(), ", the model's has ", at::IntArrayRef(spec.shape));
+    require(tensor != nullptr, path.string(), ": parameter ", spec.name,
+            " is missing; is this another model's file?");
+    require(tensor->sizes() == at::IntArrayRef(spec.shape), path.string(), ": parameter ", spec.name,
+            " has shape ", tensor->sizes(), ", the model's has ", at::IntArrayRef(spec.shape));
     return tensor->to(at::kFloat);
   };
   std::vector<at::Tensor> pieces;

@@ -13,15 +13,16 @@ namespace seigh {
 
 struct Checkpoint {
   int64_t step = 0;
-  double loss = 0;           ///< mean loss of the mini-batch that made this step; of the first mini-batch at step 0
-  double test_accuracy = 0;  ///< share of test samples classified right
-  at::Tensor parameters;     ///< flat, float32 [D]
+  double loss = 0;  ///< mean loss of the mini-batch that made this step; of the first mini-batch at step 0
+  double test_accuracy = 0;         ///< share of test samples classified right
+  at::Tensor parameters;            ///< flat, float32 [D]
   std::vector<at::Tensor> buffers;  ///< float32, as Model::buffers()
 };
 
 /// "step_000100": how files of training step 100 are named.
 std::string step_name(int64_t step);
-/// Parameters by name in registration order, metadata step, loss, test_accuracy. Written completely or not at all.
+/// Parameters by name in registration order, metadata step, loss, test_accuracy. Written completely or not at
+/// all.
 void write_checkpoint(const std::filesystem::path& path, const Model& model, const Checkpoint& checkpoint);
 /// Throws Error naming the file when a parameter is missing, has another shape, or when the file is damaged.
 Checkpoint read_checkpoint(const std::filesystem::path& path, const Model& model);

@@ -24,12 +24,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int64_t kClasses = 10, kChannels = 3, kSide = 32, kPlane = kSide * kSide, kRecord = 1 + kChannels * kPlane;
+constexpr int64_t kClasses = 10, kChannels = 3, kSide = 32, kPlane = kSide * kSide,
+                  kRecord = 1 + kChannels * kPlane;
 constexpr const char* kName = "cifar-10";
 constexpr const char* kSubfolder = "cifar-10-batches-bin";
 constexpr const char* kArchive = "cifar-10-binary.tar.xz";
 constexpr const char* kTestFile = "test_batch.bin";
-constexpr const char* kAdvice = "; get the binary version of CIFAR-10 from its authors and pass its folder with --data";
+constexpr const char* kAdvice =
+    "; get the binary version of CIFAR-10 from its authors and pass its folder with --data";
 const std::vector<std::string> kTrainFiles = {"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin",
                                               "data_batch_4.bin", "data_batch_5.bin"};
 
@@ -62,12 +64,14 @@ Inventory inventory(const fs::path& folder) {
 void run_tar(const fs::path& archive, const fs::path& folder) {
   const std::string archive_name = fs::absolute(archive).string(), folder_name = folder.string();
   const fs::path complaints = folder_name + ".stderr";
-  const std::vector<const char*> arguments = {"tar", "-xJf", archive_name.c_str(), "-C", folder_name.c_str(), nullptr};
+  const std::vector<const char*> arguments = {"tar",  "-xJf", archive_name.c_str(), "-C", folder_name.c_str(),
+                                              nullptr};
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
   posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-  posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, complaints.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
+  posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, complaints.c_str(), O_WRONLY | O_CREAT | O_TRUNC,
+                                   0666);
   pid_t child = 0;
   const int spawned =
       posix_spawnp(&child, "tar", &actions, nullptr, const_cast<char* const*>(arguments.data()), environ);
@@ -111,8 +115,8 @@ fs::path unpacked(const fs::path& archive) {
   std::error_code error;
   fs::create_directories(temporary.path, error);
   if (!error) fs::create_directories(target.parent_path(), error);
-  require(!error, "cannot unpack ", archive.string(), ": no folder can be made in ", cache.string(), ": ", error.message(),
-          "; set XDG_CACHE_HOME");
+  require(!error, "cannot unpack ", archive.string(), ": no folder can be made in ", cache.string(), ": ",
+          error.message(), "; set XDG_CACHE_HOME");
   run_tar(archive, temporary.path);
   const std::string missing = inventory(temporary.path / kSubfolder).missing;
   require(missing.empty(), archive.string(), ": holds no ", kSubfolder, "/", missing, kAdvice);
@@ -133,27 +137,30 @@ fs::path find_folder(const CifarOptions& options) {
     const Inventory files = inventory(folder);
     if (files.complete()) return folder;
     // Parts of two copies are never mixed.
-    require(files.found == 0, "the data set ", kName, " in ", folder.string(), " lacks ", files.missing, kAdvice);
+    require(files.found == 0, "the data set ", kName, " in ", folder.string(), " lacks ", files.missing,
+            kAdvice);
   }
   const std::vector<fs::path> places = file_places(options.data_folder, kName);
   for (const fs::path& place : places) {
     if (is_file(place / kArchive)) return unpacked(place / kArchive);
   }
-  fail("the data set ", kName, " is not here: no ", kTrainFiles[0], " and no ", kArchive, " in ", listed(places), kAdvice);
+  fail("the data set ", kName, " is not here: no ", kTrainFiles[0], " and no ", kArchive, " in ",
+       listed(places), kAdvice);
 }
 
 // Pixels in [0, 1] to x [n, 3, 32, 32], labels to y [n], n = samples_per_file.
 void read_records(const fs::path& path, int64_t samples, const at::Tensor& x, const at::Tensor& y) {
   const std::string bytes = read_file(path);
-  require(static_cast<int64_t>(bytes.size()) == samples * kRecord, path.string(), ": expected ", samples * kRecord,
-          " bytes (", samples, " records of ", kRecord, ") but it has ", bytes.size(), "; get it again");
+  require(static_cast<int64_t>(bytes.size()) == samples * kRecord, path.string(), ": expected ",
+          samples * kRecord, " bytes (", samples, " records of ", kRecord, ") but it has ", bytes.size(),
+          "; get it again");
   float* pixel = x.data_ptr<float>();
   int64_t* label = y.data_ptr<int64_t>();
   const auto* byte = reinterpret_cast<const uint8_t*>(bytes.data());
   for (int64_t n = 0; n < samples; ++n) {
     label[n] = *byte++;
-    require(label[n] < kClasses, path.string(), ": label ", label[n], " of sample ", n, " is not among 0..", kClasses - 1,
-            "; get it again");
+    require(label[n] < kClasses, path.string(), ": label ", label[n], " of sample ", n, " is not among 0..",
+            kClasses - 1, "; get it again");
     for (int64_t p = 0; p < kRecord - 1; ++p) *pixel++ = static_cast<float>(*byte++) / 255.0f;
   }
 }
@@ -164,8 +171,8 @@ DataSplits load_cifar10(const CifarOptions& options) {
   const int64_t per_file = options.samples_per_file, files = static_cast<int64_t>(kTrainFiles.size());
   require(per_file >= 1, "a CIFAR-10 file cannot have ", per_file, " samples");
   const int64_t all = files * per_file, train = all - options.validation_samples;
-  require(options.validation_samples >= 0 && train >= 1, "validation samples must be between 0 and ", all - 1, ", not ",
-          options.validation_samples);
+  require(options.validation_samples >= 0 && train >= 1, "validation samples must be between 0 and ", all - 1,
+          ", not ", options.validation_samples);
   const fs::path folder = find_folder(options);
 
   const at::Tensor x = at::empty({all + per_file, kChannels, kSide, kSide}, at::kFloat);
@@ -187,7 +194,8 @@ DataSplits load_cifar10(const CifarOptions& options) {
       }
       const double count = static_cast<double>(train * kPlane), mean = sum / count;
       const double std = std::sqrt(squares / count - mean * mean);
-      require(std > 1e-6, "channel ", c, " of the training images in ", folder.string(), " is constant and cannot be normalised");
+      require(std > 1e-6, "channel ", c, " of the training images in ", folder.string(),
+              " is constant and cannot be normalised");
       x.select(1, c).sub_(mean).div_(std);
     }
   }

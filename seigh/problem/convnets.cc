@@ -20,10 +20,11 @@ Init xavier_conv(int64_t in, int64_t out, int64_t kernel) {
 
 }  // namespace
 
-void require_image(const std::string& model, const std::vector<int64_t>& shape, int64_t side, int64_t classes) {
+void require_image(const std::string& model, const std::vector<int64_t>& shape, int64_t side,
+                   int64_t classes) {
   require(shape.size() == 3 && shape[0] >= 1 && std::min(shape[1], shape[2]) >= side, model,
-          ": images of shape [channels, height, width] with sides of at least ", side, " are needed, not samples of shape ",
-          at::IntArrayRef(shape));
+          ": images of shape [channels, height, width] with sides of at least ", side,
+          " are needed, not samples of shape ", at::IntArrayRef(shape));
   require(classes >= 1, model, ": at least one class is needed, not ", classes);
 }
 
@@ -45,22 +46,26 @@ ThreeC3d::ThreeC3d(const std::vector<int64_t>& input_shape, int64_t classes, con
   add_conv("conv3", c2, c3, 3, xavier_conv(c2, c3, 3), Init::constant(0));
   const int64_t widths[] = {features, options.hidden[0], options.hidden[1], classes};
   for (int i = 0; i < 3; ++i) {
-    add_linear("dense" + std::to_string(i + 1), widths[i], widths[i + 1], Init::xavier_uniform(widths[i], widths[i + 1]),
-               Init::constant(0));
+    add_linear("dense" + std::to_string(i + 1), widths[i], widths[i + 1],
+               Init::xavier_uniform(widths[i], widths[i + 1]), Init::constant(0));
   }
   std::ostringstream text;
-  text << "3c3d, convolutions " << c1 << '-' << c2 << '-' << c3 << ", linear " << features << '-' << widths[1] << '-'
-       << widths[2] << '-' << classes;
+  text << "3c3d, convolutions " << c1 << '-' << c2 << '-' << c3 << ", linear " << features << '-' << widths[1]
+       << '-' << widths[2] << '-' << classes;
   description_ = text.str();
 }
 
-std::string ThreeC3d::description() const { return description_; }
+std::string ThreeC3d::description() const {
+  return description_;
+}
 
-at::Tensor ThreeC3d::forward(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& buffers,
-                             const at::Tensor& x, bool training) const {
+at::Tensor ThreeC3d::forward(const std::vector<at::Tensor>& parameters,
+                             const std::vector<at::Tensor>& buffers, const at::Tensor& x,
+                             bool training) const {
   ParameterReader reader(parameters, buffers, training);
   at::Tensor h = x;
-  for (const int64_t padding : {0, 0, 1}) h = max_pool_3x3_stride_2_same(at::relu(conv(reader, h, 1, padding)));
+  for (const int64_t padding : {0, 0, 1})
+    h = max_pool_3x3_stride_2_same(at::relu(conv(reader, h, 1, padding)));
   h = h.flatten(1);
   for (int i = 0; i < 2; ++i) h = at::relu(linear(reader, h));
   return linear(reader, h);
@@ -81,7 +86,9 @@ AllCnn::AllCnn(const std::vector<int64_t>& input_shape, int64_t classes, const A
   description_ = text.str();
 }
 
-std::string AllCnn::description() const { return description_; }
+std::string AllCnn::description() const {
+  return description_;
+}
 
 at::Tensor AllCnn::forward(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& buffers,
                            const at::Tensor& x, bool training) const {

@@ -11,7 +11,8 @@ namespace seigh {
 
 /// Inputs and targets of N samples.
 struct Dataset {
-  at::Tensor x;  ///< float32 [N, ...] (text: int64 [N, T]); images as [N, channels, height, width] with values in [0, 1]
+  at::Tensor x;  ///< float32 [N, ...] (text: int64 [N, T]); images as [N, channels, height, width] with
+                 ///< values in [0, 1]
   at::Tensor y;  ///< int64 [N] (text: [N, T]), classes 0..classes-1
   int64_t classes = 0;
 

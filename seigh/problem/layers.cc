@@ -27,17 +27,22 @@ namespace {
 
 constexpr double kNormEps = 1e-5, kBatchNormMomentum = 0.1;
 
-double root(double variance) { return std::sqrt(variance); }
+double root(double variance) {
+  return std::sqrt(variance);
+}
 
 at::Tensor draw(const Initialization& initialization, int64_t count, uint64_t seed, int64_t column) {
   const double scale = initialization.scale;
   switch (initialization.kind) {
-    case Initialization::Kind::constant: break;
+    case Initialization::Kind::constant:
+      break;
     case Initialization::Kind::normal:
-      return (random_gaussian(seed, Stream::initialization, count, column, 1, at::kDouble).select(1, 0) * scale)
+      return (random_gaussian(seed, Stream::initialization, count, column, 1, at::kDouble).select(1, 0) *
+              scale)
           .to(at::kFloat);
     case Initialization::Kind::uniform:
-      return (random_uniform(seed, Stream::initialization, count, column) * (2 * scale) - scale).to(at::kFloat);
+      return (random_uniform(seed, Stream::initialization, count, column) * (2 * scale) - scale)
+          .to(at::kFloat);
   }
   return at::full({count}, scale, at::kFloat);
 }
@@ -48,7 +53,8 @@ Initialization Initialization::xavier_normal(int64_t fan_in, int64_t fan_out) {
   return normal(root(2.0 / static_cast<double>(fan_in + fan_out)));
 }
 Initialization Initialization::xavier_uniform(int64_t fan_in, int64_t fan_out) {
-  return uniform(root(6.0 / static_cast<double>(fan_in + fan_out)));  // a uniform on [-b, b) has variance b^2 / 3
+  return uniform(
+      root(6.0 / static_cast<double>(fan_in + fan_out)));  // a uniform on [-b, b) has variance b^2 / 3
 }
 Initialization Initialization::kaiming_normal_fan_out(int64_t fan_out) {
   return normal(root(2.0 / static_cast<double>(fan_out)));
@@ -78,12 +84,13 @@ void LayeredModel::add(std::string name, std::vector<int64_t> shape, Initializat
   initializations_.push_back(initialization);
 }
 
-void LayeredModel::add_conv(const std::string& name, int64_t in, int64_t out, int64_t kernel, Initialization weight) {
+void LayeredModel::add_conv(const std::string& name, int64_t in, int64_t out, int64_t kernel,
+                            Initialization weight) {
   add(name + ".weight", {out, in, kernel, kernel}, weight);
 }
 
-void LayeredModel::add_conv(const std::string& name, int64_t in, int64_t out, int64_t kernel, Initialization weight,
-                            Initialization bias) {
+void LayeredModel::add_conv(const std::string& name, int64_t in, int64_t out, int64_t kernel,
+                            Initialization weight, Initialization bias) {
   add_conv(name, in, out, kernel, weight);
   add(name + ".bias", {out}, bias);
 }
@@ -122,8 +129,8 @@ at::Tensor conv_3x3_stride_2_same(ParameterReader& reader, const at::Tensor& x) 
 }
 
 at::Tensor max_pool_3x3_stride_2_same(const at::Tensor& x) {
-  // An even height needs one more row at the bottom, which is what ceil_mode adds; an odd one has an exact fit between
-  // one row on either side.
+  // An even height needs one more row at the bottom, which is what ceil_mode adds; an odd one has an exact
+  // fit between one row on either side.
   return at::max_pool2d(x, 3, 2, {x.size(2) % 2, x.size(3) % 2}, 1, /*ceil_mode=*/true);
 }
 
@@ -141,7 +148,8 @@ at::Tensor batch_norm(ParameterReader& reader, const at::Tensor& x) {
   if (reader.training()) {
     return at::batch_norm(x, weight, bias, mean, variance, true, kBatchNormMomentum, kNormEps, false);
   }
-  // y = (x - mean) weight / sqrt(variance + eps) + bias as x * scale + shift, whose second derivatives are short.
+  // y = (x - mean) weight / sqrt(variance + eps) + bias as x * scale + shift, whose second derivatives are
+  // short.
   const at::Tensor scale = weight * at::rsqrt(variance + kNormEps);
   const at::Tensor shift = bias - mean * scale;
   std::vector<int64_t> shape(static_cast<size_t>(x.dim()), 1);

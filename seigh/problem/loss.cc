@@ -19,8 +19,9 @@ void check(const Loss& loss, const at::Tensor& outputs, const at::Tensor& target
   loss.validate();
   require(outputs.dim() >= 2 && targets.scalar_type() == at::kLong &&
               targets.sizes() == outputs.sizes().slice(0, static_cast<size_t>(outputs.dim() - 1)),
-          to_string(loss.kind), ": outputs of shape ", outputs.sizes(), " need int64 targets of all their dimensions but the last, not ",
-          targets.scalar_type(), " of shape ", targets.sizes());
+          to_string(loss.kind), ": outputs of shape ", outputs.sizes(),
+          " need int64 targets of all their dimensions but the last, not ", targets.scalar_type(),
+          " of shape ", targets.sizes());
 }
 
 }  // namespace
@@ -34,19 +35,24 @@ LossKind parse_loss(const std::string& name) {
 
 std::string to_string(LossKind kind) {
   switch (kind) {
-    case LossKind::cross_entropy: return "cross_entropy";
-    case LossKind::mean_squared_error: return "mean_squared_error";
+    case LossKind::cross_entropy:
+      return "cross_entropy";
+    case LossKind::mean_squared_error:
+      return "mean_squared_error";
   }
   fail("loss out of range");
 }
 
 void Loss::validate() const {
-  require(0 <= label_smoothing && label_smoothing <= 1, "label smoothing must lie between 0 and 1, not ", label_smoothing);
+  require(0 <= label_smoothing && label_smoothing <= 1, "label smoothing must lie between 0 and 1, not ",
+          label_smoothing);
   require(kind == LossKind::cross_entropy || label_smoothing == 0, "label smoothing (", label_smoothing,
           ") belongs to cross_entropy; ", to_string(kind), " has none");
 }
 
-int64_t target_count(const at::Tensor& targets) { return targets.numel(); }
+int64_t target_count(const at::Tensor& targets) {
+  return targets.numel();
+}
 
 at::Tensor loss_sum(const Loss& loss, const at::Tensor& outputs, const at::Tensor& targets) {
   check(loss, outputs, targets);
@@ -66,27 +72,32 @@ at::Tensor loss_sum(const Loss& loss, const at::Tensor& outputs, const at::Tenso
 at::Tensor output_hessian_product(const Loss& loss, const at::Tensor& outputs, const at::Tensor& targets,
                                   const at::Tensor& u) {
   check(loss, outputs, targets);
-  require(u.dim() >= outputs.dim() && u.sizes().slice(static_cast<size_t>(u.dim() - outputs.dim())) == outputs.sizes(),
-          to_string(loss.kind), ": a vector of shape ", u.sizes(), " does not fit outputs of shape ", outputs.sizes());
+  require(u.dim() >= outputs.dim() &&
+              u.sizes().slice(static_cast<size_t>(u.dim() - outputs.dim())) == outputs.sizes(),
+          to_string(loss.kind), ": a vector of shape ", u.sizes(), " does not fit outputs of shape ",
+          outputs.sizes());
   switch (loss.kind) {
     case LossKind::cross_entropy: {
       const at::Tensor p = at::softmax(outputs, -1);
       const at::Tensor pu = p * u;
       return pu - p * pu.sum(-1, /*keepdim=*/true);
     }
-    case LossKind::mean_squared_error: return u * (2.0 / static_cast<double>(outputs.size(-1)));
+    case LossKind::mean_squared_error:
+      return u * (2.0 / static_cast<double>(outputs.size(-1)));
   }
   fail("loss out of range");
 }
 
-at::Tensor sampled_targets(const Loss& loss, const at::Tensor& outputs, uint64_t seed, int64_t draw, int64_t row_begin) {
+at::Tensor sampled_targets(const Loss& loss, const at::Tensor& outputs, uint64_t seed, int64_t draw,
+                           int64_t row_begin) {
   require(loss.kind == LossKind::cross_entropy, "targets cannot be sampled for ", to_string(loss.kind),
           ": its Fisher matrix is the generalised Gauss-Newton matrix; use that");
-  require(outputs.dim() >= 2 && outputs.size(-1) >= 1, "targets are sampled for outputs [samples, classes], not ",
-          outputs.sizes());
+  require(outputs.dim() >= 2 && outputs.size(-1) >= 1,
+          "targets are sampled for outputs [samples, classes], not ", outputs.sizes());
   const at::Tensor cdf = at::softmax(outputs.detach().to(at::kDouble), -1).flatten(0, -2).cumsum(-1);
   const at::Tensor u = random_uniform(seed, kTargetStream, cdf.size(0), draw, row_begin).to(cdf.device());
-  // Class c when cdf[c - 1] <= u cdf[C - 1] < cdf[c]. As u < 1, at most C - 1 entries pass, but for the rounding of u cdf[C - 1].
+  // Class c when cdf[c - 1] <= u cdf[C - 1] < cdf[c]. As u < 1, at most C - 1 entries pass, but for the
+  // rounding of u cdf[C - 1].
   const at::Tensor passed = cdf.le(u.unsqueeze(1) * cdf.slice(1, -1)).sum(1).clamp_max(outputs.size(-1) - 1);
   return passed.reshape(outputs.sizes().slice(0, static_cast<size_t>(outputs.dim() - 1)));
 }

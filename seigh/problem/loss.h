@@ -1,7 +1,8 @@
-// Loss functions, as sums over targets so that mini-batches of any size add up; the mean is the sum over target_count().
+// Loss functions, as sums over targets so that mini-batches of any size add up; the mean is the sum over
+// target_count().
 //
-// Everywhere: outputs [N, C] with targets int64 [N], or for sequences outputs [N, T, C] with targets [N, T]; classes
-// 0..C-1. Throws Error when the shapes do not fit.
+// Everywhere: outputs [N, C] with targets int64 [N], or for sequences outputs [N, T, C] with targets [N, T];
+// classes 0..C-1. Throws Error when the shapes do not fit.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -36,17 +37,18 @@ int64_t target_count(const at::Tensor& targets);
 /// mean_squared_error: squared distance to the one-hot target over C.
 at::Tensor loss_sum(const Loss& loss, const at::Tensor& outputs, const at::Tensor& targets);
 
-/// H_L u, the Hessian of loss_sum with respect to the outputs times u; u has the shape of outputs, or leading dimensions
-/// more: [b, N, C] for b vectors at once. Both losses have a Hessian that depends on no target:
+/// H_L u, the Hessian of loss_sum with respect to the outputs times u; u has the shape of outputs, or leading
+/// dimensions more: [b, N, C] for b vectors at once. Both losses have a Hessian that depends on no target:
 /// cross_entropy: p * u - p <p, u> in each row, whatever the smoothing. mean_squared_error: 2 u / C.
 at::Tensor output_hessian_product(const Loss& loss, const at::Tensor& outputs, const at::Tensor& targets,
                                   const at::Tensor& u);
 
-/// One target per row of outputs drawn from the network's own distribution softmax(outputs), for Monte-Carlo estimates of
-/// the Fisher matrix: int64 [N] or [N, T]. Row r (counted through the sequences: n T + t) uses the uniform number at
-/// counter (row_begin + r, draw), so mini-batches draw what the whole data set would. Computed in float64.
-/// Throws Error for mean squared error: its distribution is a Gaussian of variance C/2 about the outputs, not one over
-/// classes, and its Fisher matrix is the generalised Gauss-Newton matrix, which needs no sampling.
+/// One target per row of outputs drawn from the network's own distribution softmax(outputs), for Monte-Carlo
+/// estimates of the Fisher matrix: int64 [N] or [N, T]. Row r (counted through the sequences: n T + t) uses
+/// the uniform number at counter (row_begin + r, draw), so mini-batches draw what the whole data set would.
+/// Computed in float64. Throws Error for mean squared error: its distribution is a Gaussian of variance C/2
+/// about the outputs, not one over classes, and its Fisher matrix is the generalised Gauss-Newton matrix,
+/// which needs no sampling.
 at::Tensor sampled_targets(const Loss& loss, const at::Tensor& outputs, uint64_t seed, int64_t draw = 0,
                            int64_t row_begin = 0);
 

@@ -16,8 +16,8 @@ Activation parse_activation(const std::string& name);
 std::string to_string(Activation activation);
 
 /// widths[0] inputs (an image is flattened), hidden layers with `activation`, widths.back() linear outputs.
-/// Initialisation: weights and biases uniform in +-1/sqrt(fan_in). Parameter names "layers.<i>.weight" [out, in] and
-/// "layers.<i>.bias" [out].
+/// Initialisation: weights and biases uniform in +-1/sqrt(fan_in). Parameter names "layers.<i>.weight" [out,
+/// in] and "layers.<i>.bias" [out].
 class Mlp final : public Model {
  public:
   /// Throws Error on fewer than two widths or a width below 1.

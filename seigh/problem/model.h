@@ -12,12 +12,13 @@ namespace seigh {
 
 /// One parameter tensor of a model.
 struct ParameterSpec {
-  std::string name;            ///< as in state dictionaries: "layers.0.weight"
+  std::string name;  ///< as in state dictionaries: "layers.0.weight"
   std::vector<int64_t> shape;
   int64_t numel() const;
 };
 
-/// A differentiable map from inputs to outputs, without state of its own: parameters and buffers are arguments.
+/// A differentiable map from inputs to outputs, without state of its own: parameters and buffers are
+/// arguments.
 class Model {
  public:
   virtual ~Model() = default;
@@ -30,15 +31,18 @@ class Model {
   int64_t parameter_count() const;
   /// Flat initial parameters, float32 [D], a function of the seed alone.
   virtual at::Tensor initial_parameters(uint64_t seed) const = 0;
-  /// Tensors that are no parameters but change in training (running statistics of batch norm), in registration order.
+  /// Tensors that are no parameters but change in training (running statistics of batch norm), in
+  /// registration order.
   const std::vector<ParameterSpec>& buffers() const { return buffers_; }
   /// Their values before training, float32; none for most models.
   virtual std::vector<at::Tensor> initial_buffers() const { return {}; }
-  /// Outputs [N, classes] for x [N, ...] ([N, T, classes] for sequences x [N, T]), differentiable at least twice in every
-  /// tensor of `parameters` (the shapes of parameters()). Floating inputs, parameters and buffers share one dtype.
-  /// `training` selects training mode (batch statistics; `buffers` are updated in place); curvature uses evaluation mode.
-  virtual at::Tensor forward(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& buffers,
-                             const at::Tensor& x, bool training = false) const = 0;
+  /// Outputs [N, classes] for x [N, ...] ([N, T, classes] for sequences x [N, T]), differentiable at least
+  /// twice in every tensor of `parameters` (the shapes of parameters()). Floating inputs, parameters and
+  /// buffers share one dtype. `training` selects training mode (batch statistics; `buffers` are updated in
+  /// place); curvature uses evaluation mode.
+  virtual at::Tensor forward(const std::vector<at::Tensor>& parameters,
+                             const std::vector<at::Tensor>& buffers, const at::Tensor& x,
+                             bool training = false) const = 0;
 
  protected:
   std::vector<ParameterSpec> parameters_, buffers_;

@@ -7,13 +7,15 @@
 
 namespace seigh {
 
-/// Folders that may hold the data set `name`, best first: `data_folder` if given, else $SEIGH_DATA and the cache folder,
-/// in each first its subfolder `name`, then itself; and last, unless data_folder is given, /usr/share/datasets/`name`,
-/// where Debian's packages put theirs.
-std::vector<std::filesystem::path> data_places(const std::filesystem::path& data_folder, const std::string& name);
-/// data_places() and, unless data_folder is given, ./shared/data and ../shared/data: places of files whose name says
-/// what they are.
-std::vector<std::filesystem::path> file_places(const std::filesystem::path& data_folder, const std::string& name);
+/// Folders that may hold the data set `name`, best first: `data_folder` if given, else $SEIGH_DATA and the
+/// cache folder, in each first its subfolder `name`, then itself; and last, unless data_folder is given,
+/// /usr/share/datasets/`name`, where Debian's packages put theirs.
+std::vector<std::filesystem::path> data_places(const std::filesystem::path& data_folder,
+                                               const std::string& name);
+/// data_places() and, unless data_folder is given, ./shared/data and ../shared/data: places of files whose
+/// name says what they are.
+std::vector<std::filesystem::path> file_places(const std::filesystem::path& data_folder,
+                                               const std::string& name);
 /// $XDG_CACHE_HOME/seigh or ~/.cache/seigh; empty when neither variable is set.
 std::filesystem::path cache_folder();
 /// "a, b, c", for error messages.

@@ -19,7 +19,8 @@ void ResNetOptions::validate() const {
   require_widths("resnet", {width});
   require(norm == Norm::batch || (groups >= 1 && width % groups == 0), "resnet: ", groups,
           " groups of group norm do not divide the width ", width);
-  for (const int64_t count : blocks) require(count >= 1, "resnet: a stage of ", count, " blocks is not possible");
+  for (const int64_t count : blocks)
+    require(count >= 1, "resnet: a stage of ", count, " blocks is not possible");
 }
 
 Stem parse_stem(const std::string& name) {
@@ -36,7 +37,8 @@ ResNet::ResNet(const std::vector<int64_t>& input_shape, int64_t classes, const R
     : classes_(classes), options_(options) {
   require_image("resnet", input_shape, 1, classes);
   options.validate();
-  add_convolution_and_norm("conv1", "bn1", input_shape[0], options.width, options.stem == Stem::cifar ? 3 : 7);
+  add_convolution_and_norm("conv1", "bn1", input_shape[0], options.width,
+                           options.stem == Stem::cifar ? 3 : 7);
   int64_t in = options.width;
   for (size_t stage = 0; stage < options.blocks.size(); ++stage) {
     const int64_t out = options.width << stage;
@@ -51,8 +53,8 @@ ResNet::ResNet(const std::vector<int64_t>& input_shape, int64_t classes, const R
   add_linear("fc", in, classes, Initialization::torch_default(in), Initialization::torch_default(in));
 }
 
-void ResNet::add_convolution_and_norm(const std::string& conv, const std::string& norm, int64_t in, int64_t out,
-                                      int64_t kernel) {
+void ResNet::add_convolution_and_norm(const std::string& conv, const std::string& norm, int64_t in,
+                                      int64_t out, int64_t kernel) {
   add_conv(conv, in, out, kernel, Initialization::kaiming_normal_fan_out(out * kernel * kernel));
   add_norm(norm, out);
   if (options_.norm == Norm::batch) add_running_statistics(norm, out);

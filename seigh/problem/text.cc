@@ -18,14 +18,15 @@ namespace fs = std::filesystem;
 namespace {
 
 fs::path find_text(const TextOptions& options) {
-  require(!options.name.empty() && options.name.find('/') == std::string::npos, "a text is named without its folder, not \"",
-          options.name, "\"; pass --data FOLDER");
+  require(!options.name.empty() && options.name.find('/') == std::string::npos,
+          "a text is named without its folder, not \"", options.name, "\"; pass --data FOLDER");
   const std::vector<fs::path> places = file_places(options.data_folder, options.name);
   for (const fs::path& place : places) {
     std::error_code ignored;
     if (fs::is_regular_file(place / (options.name + ".txt"), ignored)) return place / (options.name + ".txt");
   }
-  fail("the text ", options.name, " is not here: no ", options.name, ".txt in ", listed(places), "; pass --data FOLDER");
+  fail("the text ", options.name, " is not here: no ", options.name, ".txt in ", listed(places),
+       "; pass --data FOLDER");
 }
 
 }  // namespace
@@ -48,7 +49,8 @@ DataSplits load_text(const TextOptions& options) {
             " characters, too few for a context of ", context, " and the character after it");
     const at::Tensor classes_of = at::empty({windows * context + 1}, at::kLong);
     int64_t* out = classes_of.data_ptr<int64_t>();
-    for (int64_t i = 0; i < classes_of.numel(); ++i) out[i] = rank[static_cast<uint8_t>(bytes[static_cast<size_t>(begin + i)])];
+    for (int64_t i = 0; i < classes_of.numel(); ++i)
+      out[i] = rank[static_cast<uint8_t>(bytes[static_cast<size_t>(begin + i)])];
     const auto windowed = [&](int64_t shift) {
       return classes_of.narrow(0, shift, windows * context).reshape({windows, context});
     };

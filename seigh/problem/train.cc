@@ -16,9 +16,11 @@ namespace seigh {
 
 void TrainOptions::validate(int64_t train_samples) const {
   require(steps >= 0, "training steps must not be negative: ", steps);
-  require(1 <= batch_size && batch_size <= train_samples, "batch_size must lie between 1 and the number of training samples, ",
-          train_samples, ", not ", batch_size);
-  require(learning_rate > 0 && learning_rate < std::numeric_limits<float>::max(), "learning_rate must be positive and finite, not ", learning_rate);
+  require(1 <= batch_size && batch_size <= train_samples,
+          "batch_size must lie between 1 and the number of training samples, ", train_samples, ", not ",
+          batch_size);
+  require(learning_rate > 0 && learning_rate < std::numeric_limits<float>::max(),
+          "learning_rate must be positive and finite, not ", learning_rate);
   require(std::is_sorted(checkpoint_steps.begin(), checkpoint_steps.end()), "checkpoint steps must ascend");
   for (const int64_t step : checkpoint_steps) {
     require(0 <= step && step <= steps, "checkpoint step ", step, " lies outside 0..", steps);
@@ -70,7 +72,9 @@ void train(const Model& model, const DataSplits& data, const TrainOptions& optio
     const Dataset batch = data.train.select(order.slice(0, begin, begin + options.batch_size));
     at::Tensor leaf = parameters.detach().requires_grad_(true);
     const at::Tensor loss =
-        loss_sum(options.loss, model.forward(unflatten(model.parameters(), leaf), buffers, batch.x, gradient != nullptr), batch.y) /
+        loss_sum(options.loss,
+                 model.forward(unflatten(model.parameters(), leaf), buffers, batch.x, gradient != nullptr),
+                 batch.y) /
         target_count(batch.y);
     const double value = loss.item<double>();
     require(std::isfinite(value), "training diverged: the loss is ", value, " at step ", step,

@@ -20,23 +20,25 @@ struct TrainOptions {
   int64_t batch_size = 500;
   double learning_rate = 0.3;
   LossKind loss = LossKind::cross_entropy;
-  uint64_t seed = 12345;                ///< of the order of samples
+  uint64_t seed = 12345;                  ///< of the order of samples
   std::vector<int64_t> checkpoint_steps;  ///< ascending, each in 0..steps
 
   /// Throws Error on values that cannot be trained with.
   void validate(int64_t train_samples) const;
 };
 
-/// Sample indices (int64 [batch_size]) of the mini-batch that makes step `step` (counted from 1). Each epoch goes through
-/// a fresh permutation; samples that fill no whole mini-batch are left out of that epoch.
+/// Sample indices (int64 [batch_size]) of the mini-batch that makes step `step` (counted from 1). Each epoch
+/// goes through a fresh permutation; samples that fill no whole mini-batch are left out of that epoch.
 at::Tensor batch_indices(const TrainOptions& options, int64_t train_samples, int64_t step);
 
 /// Share of samples whose largest output is the target, in evaluation mode.
-double accuracy(const Model& model, const at::Tensor& parameters, const std::vector<at::Tensor>& buffers, const Dataset& data);
+double accuracy(const Model& model, const at::Tensor& parameters, const std::vector<at::Tensor>& buffers,
+                const Dataset& data);
 
-/// Trains from `start` (its step and parameters) and calls `save` at every checkpoint step after it, including
-/// start.step itself when that is 0 and among them. A mini-batch depends on (seed, step) alone, so training from a
-/// checkpoint repeats the uninterrupted run. Throws Error when the loss becomes NaN or infinite.
+/// Trains from `start` (its step and parameters) and calls `save` at every checkpoint step after it,
+/// including start.step itself when that is 0 and among them. A mini-batch depends on (seed, step) alone, so
+/// training from a checkpoint repeats the uninterrupted run. Throws Error when the loss becomes NaN or
+/// infinite.
 void train(const Model& model, const DataSplits& data, const TrainOptions& options, Checkpoint start,
            const std::function<void(const Checkpoint&)>& save, Progress& progress = silent_progress());
 

@@ -24,7 +24,8 @@ using Init = Initialization;
 
 constexpr double kStd = 0.02, kDecoderEps = 1e-5, kVitEps = 1e-6;
 
-void validate_blocks(const std::string& model, int64_t width, int64_t depth, int64_t heads, int64_t mlp_ratio) {
+void validate_blocks(const std::string& model, int64_t width, int64_t depth, int64_t heads,
+                     int64_t mlp_ratio) {
   require_widths(model, {width, mlp_ratio});
   require(depth >= 1, model, ": a depth of ", depth, " is not possible");
   require(heads >= 1 && width % heads == 0, model, ": ", heads, " heads do not divide the width ", width);
@@ -40,10 +41,12 @@ void TransformerOptions::validate() const {
           " experts 1 or 2 can be chosen, not ", chosen);
 }
 
-Transformer::Transformer(const std::vector<int64_t>& input_shape, int64_t classes, const TransformerOptions& options)
+Transformer::Transformer(const std::vector<int64_t>& input_shape, int64_t classes,
+                         const TransformerOptions& options)
     : classes_(classes), options_(options) {
   require(input_shape.size() == 1 && input_shape[0] >= 1,
-          "transformer: sequences of shape [tokens] are needed, not samples of shape ", at::IntArrayRef(input_shape));
+          "transformer: sequences of shape [tokens] are needed, not samples of shape ",
+          at::IntArrayRef(input_shape));
   require(classes >= 1, "transformer: at least one class is needed, not ", classes);
   options.validate();
   if (options_.context == 0) options_.context = input_shape[0];
@@ -69,7 +72,8 @@ Transformer::Transformer(const std::vector<int64_t>& input_shape, int64_t classe
       add_feed_forward(name + "mlp.");
     } else {
       add(name + "mlp.gate.weight", {options.experts, w}, small);
-      for (int64_t e = 0; e < options.experts; ++e) add_feed_forward(name + "mlp.experts." + std::to_string(e) + ".");
+      for (int64_t e = 0; e < options.experts; ++e)
+        add_feed_forward(name + "mlp.experts." + std::to_string(e) + ".");
     }
   }
   add_norm("transformer.ln_f", w);
@@ -78,8 +82,8 @@ Transformer::Transformer(const std::vector<int64_t>& input_shape, int64_t classe
 
 std::string Transformer::description() const {
   std::ostringstream text;
-  text << "transformer, context " << options_.context << ", width " << options_.width << ", depth " << options_.depth
-       << ", " << options_.heads << " heads";
+  text << "transformer, context " << options_.context << ", width " << options_.width << ", depth "
+       << options_.depth << ", " << options_.heads << " heads";
   if (options_.experts > 0) text << ", " << options_.chosen << " of " << options_.experts << " experts";
   text << ", " << classes_ << " classes" << (options_.tied ? ", tied" : "");
   return text.str();
@@ -88,7 +92,8 @@ std::string Transformer::description() const {
 at::Tensor Transformer::mixture(ParameterReader& reader, const at::Tensor& x) const {
   const at::Tensor logits = at::linear(x, reader.parameter());  // [N, T, experts]
   const at::Tensor index = std::get<1>(at::topk(logits.detach(), options_.chosen, -1));
-  const at::Tensor passed = at::zeros_like(logits, logits.options().dtype(at::kBool)).scatter_(-1, index, true);
+  const at::Tensor passed =
+      at::zeros_like(logits, logits.options().dtype(at::kBool)).scatter_(-1, index, true);
   const at::Tensor weights =
       options_.chosen == 1
           ? at::softmax(logits, -1).masked_fill(~passed, 0)
@@ -101,10 +106,12 @@ at::Tensor Transformer::mixture(ParameterReader& reader, const at::Tensor& x) co
   return sum;
 }
 
-at::Tensor Transformer::forward(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& buffers,
-                                const at::Tensor& x, bool training) const {
-  require(x.dim() == 2 && x.size(1) <= options_.context, "transformer: inputs of shape [samples, tokens] with up to ",
-          options_.context, " tokens are needed, not ", x.sizes());
+at::Tensor Transformer::forward(const std::vector<at::Tensor>& parameters,
+                                const std::vector<at::Tensor>& buffers, const at::Tensor& x,
+                                bool training) const {
+  require(x.dim() == 2 && x.size(1) <= options_.context,
+          "transformer: inputs of shape [samples, tokens] with up to ", options_.context,
+          " tokens are needed, not ", x.sizes());
   ParameterReader reader(parameters, buffers, training);
   const at::Tensor tokens = reader.parameter();
   const at::Tensor positions = reader.parameter();
@@ -129,7 +136,8 @@ Vit::Vit(const std::vector<int64_t>& input_shape, int64_t classes, const VitOpti
   options.validate();
   require(input_shape[1] % options.patch == 0 && input_shape[2] % options.patch == 0, "vit: patches of side ",
           options.patch, " do not divide images of ", input_shape[1], " x ", input_shape[2]);
-  const int64_t w = options.width, hidden = options.mlp_ratio * w, fan_in = input_shape[0] * options.patch * options.patch;
+  const int64_t w = options.width, hidden = options.mlp_ratio * w,
+                fan_in = input_shape[0] * options.patch * options.patch;
   const int64_t patches = input_shape[1] / options.patch * (input_shape[2] / options.patch);
   const Init small = Init::normal(kStd), zero = Init::constant(0);
   add("cls_token", {1, 1, w}, small);
@@ -151,8 +159,8 @@ Vit::Vit(const std::vector<int64_t>& input_shape, int64_t classes, const VitOpti
 
 std::string Vit::description() const {
   std::ostringstream text;
-  text << "vit, patch " << options_.patch << ", width " << options_.width << ", depth " << options_.depth << ", "
-       << options_.heads << " heads, " << classes_ << " classes";
+  text << "vit, patch " << options_.patch << ", width " << options_.width << ", depth " << options_.depth
+       << ", " << options_.heads << " heads, " << classes_ << " classes";
   return text.str();
 }
 
@@ -163,7 +171,8 @@ at::Tensor Vit::forward(const std::vector<at::Tensor>& parameters, const std::ve
   const at::Tensor& positions = reader.parameter();
   const at::Tensor& weight = reader.parameter();
   const at::Tensor& bias = reader.parameter();
-  // A convolution whose stride is its kernel, as a product with the patches: [N, C, H/p, p, W/p, p] to [N, S, C p p].
+  // A convolution whose stride is its kernel, as a product with the patches: [N, C, H/p, p, W/p, p] to [N, S,
+  // C p p].
   const int64_t n = x.size(0), p = options_.patch, rows = x.size(2) / p, columns = x.size(3) / p;
   const at::Tensor patches = x.reshape({n, x.size(1), rows, p, columns, p}).permute({0, 2, 4, 1, 3, 5});
   const at::Tensor embedded = at::linear(patches.reshape({n, rows * columns, -1}), weight.flatten(1), bias);

@@ -9,13 +9,16 @@
 namespace seigh {
 
 const std::vector<std::string>& model_kinds() {
-  static const std::vector<std::string> kinds = {"mlp", "3c3d", "all-cnn-c", "resnet18", "vit", "transformer"};
+  static const std::vector<std::string> kinds = {"mlp",      "3c3d", "all-cnn-c",
+                                                 "resnet18", "vit",  "transformer"};
   return kinds;
 }
 
-std::unique_ptr<Model> make_model(const ModelOptions& options, const std::vector<int64_t>& input_shape, int64_t classes) {
+std::unique_ptr<Model> make_model(const ModelOptions& options, const std::vector<int64_t>& input_shape,
+                                  int64_t classes) {
   if (options.kind == "mlp") {
-    require(!input_shape.empty(), "mlp: samples of shape [features] or more dimensions are needed, not single numbers");
+    require(!input_shape.empty(),
+            "mlp: samples of shape [features] or more dimensions are needed, not single numbers");
     std::vector<int64_t> widths = {
         std::accumulate(input_shape.begin(), input_shape.end(), int64_t{1}, std::multiplies<>())};
     widths.insert(widths.end(), options.mlp.hidden.begin(), options.mlp.hidden.end());
@@ -26,7 +29,8 @@ std::unique_ptr<Model> make_model(const ModelOptions& options, const std::vector
   if (options.kind == "all-cnn-c") return std::make_unique<AllCnn>(input_shape, classes, options.all_cnn);
   if (options.kind == "resnet18") return std::make_unique<ResNet>(input_shape, classes, options.resnet);
   if (options.kind == "vit") return std::make_unique<Vit>(input_shape, classes, options.vit);
-  if (options.kind == "transformer") return std::make_unique<Transformer>(input_shape, classes, options.transformer);
+  if (options.kind == "transformer")
+    return std::make_unique<Transformer>(input_shape, classes, options.transformer);
   std::string known;
   for (const std::string& kind : model_kinds()) known += (known.empty() ? "" : ", ") + kind;
   fail("unknown model \"", options.kind, "\"; choose one of ", known);

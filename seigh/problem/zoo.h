@@ -32,9 +32,11 @@ struct ModelOptions {
 /// "mlp", "3c3d", "all-cnn-c", "resnet18", "vit", "transformer".
 const std::vector<std::string>& model_kinds();
 
-/// The network for samples of shape `input_shape` (without the batch: {channels, height, width} of images, any shape for
-/// mlp, {tokens} for transformer) and `classes` outputs (per token). Throws Error on an unknown kind, listing those known,
-/// on a shape the kind does not take, saying which it does, and on options that make no network.
-std::unique_ptr<Model> make_model(const ModelOptions& options, const std::vector<int64_t>& input_shape, int64_t classes);
+/// The network for samples of shape `input_shape` (without the batch: {channels, height, width} of images,
+/// any shape for mlp, {tokens} for transformer) and `classes` outputs (per token). Throws Error on an unknown
+/// kind, listing those known, on a shape the kind does not take, saying which it does, and on options that
+/// make no network.
+std::unique_ptr<Model> make_model(const ModelOptions& options, const std::vector<int64_t>& input_shape,
+                                  int64_t classes);
 
 }  // namespace seigh

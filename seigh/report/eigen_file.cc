@@ -15,8 +15,8 @@ class Attributes {
   template <typename T>
   T get(const std::string& name) const {
     const auto found = values_.find(name);
-    require(found != values_.end() && std::holds_alternative<T>(found->second), path_.string(), ": attribute \"", name,
-            "\" is missing or of another type; not a seigh decomposition");
+    require(found != values_.end() && std::holds_alternative<T>(found->second), path_.string(),
+            ": attribute \"", name, "\" is missing or of another type; not a seigh decomposition");
     return std::get<T>(found->second);
   }
 
@@ -87,8 +87,10 @@ EigenFile read_eigen_file(const std::filesystem::path& path, bool with_vectors) 
   result.seconds = attributes.get<double>("seconds");
   result.peak_bytes = attributes.get<int64_t>("peak_bytes");
   if (attributes.has("error_probes")) {
-    const double error = attributes.get<double>("error_estimate"), norm = attributes.get<double>("frobenius_estimate");
-    result.error = ErrorEstimate{attributes.get<int64_t>("error_probes"), error * error, norm * norm, file.read("residuals")};
+    const double error = attributes.get<double>("error_estimate"),
+                 norm = attributes.get<double>("frobenius_estimate");
+    result.error = ErrorEstimate{attributes.get<int64_t>("error_probes"), error * error, norm * norm,
+                                 file.read("residuals")};
   } else if (result.method == "dense") {
     result.frobenius = attributes.get<double>("frobenius_estimate");
     result.asymmetry = attributes.get<double>("asymmetry");
@@ -97,8 +99,9 @@ EigenFile read_eigen_file(const std::filesystem::path& path, bool with_vectors) 
   content.has_vectors = file.has("eigenvectors");
   if (with_vectors && content.has_vectors) {
     const at::Tensor vectors = file.read("eigenvectors");
-    require(vectors.dim() == 2 && vectors.size(0) == result.rank && vectors.size(1) == info.parameters, path.string(),
-            ": eigenvectors have shape ", vectors.sizes(), ", expected [", result.rank, ", ", info.parameters, "]");
+    require(vectors.dim() == 2 && vectors.size(0) == result.rank && vectors.size(1) == info.parameters,
+            path.string(), ": eigenvectors have shape ", vectors.sizes(), ", expected [", result.rank, ", ",
+            info.parameters, "]");
     result.eigenvectors = Eigenvectors(vectors.t());
   }
   return content;

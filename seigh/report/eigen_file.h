@@ -14,11 +14,11 @@ struct EigenFileInfo {
   std::string matrix;  ///< "hessian", or "matrix" for one read from a file
   std::string split;   ///< "train", "validation", "test"; empty for a matrix from a file
   int64_t step = 0;
-  int64_t parameters = 0;  ///< D
-  int64_t samples = 0;     ///< 0 for a matrix from a file
-  int64_t k = 0;           ///< eigenpairs asked for
-  int64_t s = 0;           ///< measurements; D for dense
-  std::string dtype;       ///< of the products: "float32" or "float64"
+  int64_t parameters = 0;     ///< D
+  int64_t samples = 0;        ///< 0 for a matrix from a file
+  int64_t k = 0;              ///< eigenpairs asked for
+  int64_t s = 0;              ///< measurements; D for dense
+  std::string dtype;          ///< of the products: "float32" or "float64"
   at::Tensor sample_indices;  ///< int64 [samples] within the split; undefined for a matrix from a file
   /// Dense beside a sketch of the same matrix only: the sketch's true error ||H - H^||_F.
   std::optional<double> sketch_error;
@@ -33,7 +33,8 @@ struct EigenFile {
 /// Written completely or not at all.
 void write_eigen_file(const std::filesystem::path& path, const EigenFileInfo& info, const EigenResult& result,
                       bool with_vectors);
-/// Throws Error naming the file when it is damaged or no decomposition. `with_vectors` reads the eigenvectors, if any.
+/// Throws Error naming the file when it is damaged or no decomposition. `with_vectors` reads the
+/// eigenvectors, if any.
 EigenFile read_eigen_file(const std::filesystem::path& path, bool with_vectors = false);
 
 }  // namespace seigh

@@ -21,7 +21,8 @@ const std::vector<std::pair<const char*, at::Tensor OverlapCurves::*>> kDataSets
 
 }  // namespace
 
-void write_overlap_file(const std::filesystem::path& path, const OverlapCurves& curves, const OverlapOptions& options) {
+void write_overlap_file(const std::filesystem::path& path, const OverlapCurves& curves,
+                        const OverlapOptions& options) {
   Hdf5Writer file(path);
   for (const auto& [name, member] : kDataSets) file.write(name, curves.*member);
   file.attribute("random_masks", options.random_masks);

@@ -10,7 +10,8 @@
 namespace seigh {
 
 /// Written completely or not at all.
-void write_overlap_file(const std::filesystem::path& path, const OverlapCurves& curves, const OverlapOptions& options);
+void write_overlap_file(const std::filesystem::path& path, const OverlapCurves& curves,
+                        const OverlapOptions& options);
 /// Throws Error naming the file when it is damaged or holds no overlap curves.
 OverlapCurves read_overlap_file(const std::filesystem::path& path);
 

@@ -19,7 +19,8 @@ auto mendable(const fs::path& path, const Read& read) {
   } catch (const Error& error) {
     const std::string message = error.what(), name = path.string();
     const bool named = message.find(name) != std::string::npos;
-    fail(named ? "" : name + ": ", message, "; delete ", named ? "the file" : name, " and continue with seigh run --resume");
+    fail(named ? "" : name + ": ", message, "; delete ", named ? "the file" : name,
+         " and continue with seigh run --resume");
   }
 }
 
@@ -39,10 +40,11 @@ EigenFile finished_eigen(const fs::path& path, const Model& model, bool with_vec
   return mendable(path, [&] {
     EigenFile file = read_eigen_file(path, with_vectors);
     const int64_t d = model.parameter_count();
-    require(file.info.parameters == d, path.string(), ": is of ", file.info.parameters, " parameters, the model has ", d);
+    require(file.info.parameters == d, path.string(), ": is of ", file.info.parameters,
+            " parameters, the model has ", d);
     const at::Tensor& values = file.result.eigenvalues;
-    require(values.dim() == 1 && values.numel() == file.result.rank, path.string(), ": eigenvalues have shape ", values.sizes(),
-            ", not [", file.result.rank, "]");
+    require(values.dim() == 1 && values.numel() == file.result.rank, path.string(),
+            ": eigenvalues have shape ", values.sizes(), ", not [", file.result.rank, "]");
     require(values.isfinite().all().item<bool>(), path.string(), ": eigenvalues hold NaN or infinity");
     return file;
   });
@@ -52,10 +54,11 @@ OverlapCurves finished_overlap(const fs::path& path) {
   return mendable(path, [&] {
     OverlapCurves curves = read_overlap_file(path);
     const int64_t k = curves.magnitude.numel();
-    for (const at::Tensor* curve : {&curves.magnitude, &curves.best, &curves.random_mean, &curves.random_std,
-                                    &curves.random_by_layer_mean, &curves.random_by_layer_std, &curves.chance}) {
-      require(k >= 1 && curve->dim() == 1 && curve->numel() == k && curve->scalar_type() == at::kDouble, path.string(),
-              ": a curve has shape ", curve->sizes(), ", not float64 [", k, "]");
+    for (const at::Tensor* curve :
+         {&curves.magnitude, &curves.best, &curves.random_mean, &curves.random_std,
+          &curves.random_by_layer_mean, &curves.random_by_layer_std, &curves.chance}) {
+      require(k >= 1 && curve->dim() == 1 && curve->numel() == k && curve->scalar_type() == at::kDouble,
+              path.string(), ": a curve has shape ", curve->sizes(), ", not float64 [", k, "]");
     }
     return curves;
   });

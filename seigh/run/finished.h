@@ -1,4 +1,5 @@
-// Files of a run folder read back by a later stage. What is damaged there is named together with the way to mend it.
+// Files of a run folder read back by a later stage. What is damaged there is named together with the way to
+// mend it.
 #pragma once
 
 #include <cstdint>

@@ -22,34 +22,55 @@ namespace {
 template <typename R, typename Visitor>
 void for_each_key(R& r, Visitor&& visit) {
   visit("name", r.name, "Name of the experiment; default: the file's name. Names the run folder.");
-  visit("seed", r.seed, "Seed of everything random: initial parameters, order of samples, test matrices, random masks.");
+  visit("seed", r.seed,
+        "Seed of everything random: initial parameters, order of samples, test matrices, random masks.");
   visit("data.name", r.data.name, "Data set: \"mnist\", \"fashion-mnist\" or \"cifar-10\".");
-  visit("data.image_size", r.data.image_size, "Side of MNIST images in pixels after an antialiased bilinear resize; CIFAR-10 stays at 32.");
-  visit("data.validation_samples", r.data.validation_samples, "The last this many training images are held out.");
-  visit("model.kind", r.model.kind, "Network: \"mlp\" (fully connected), \"3c3d\", \"all-cnn-c\", \"resnet18\" or \"vit\".");
-  visit("model.hidden", r.model.hidden, "Widths of the hidden layers of mlp; input and output follow from the data.");
+  visit("data.image_size", r.data.image_size,
+        "Side of MNIST images in pixels after an antialiased bilinear resize; CIFAR-10 stays at 32.");
+  visit("data.validation_samples", r.data.validation_samples,
+        "The last this many training images are held out.");
+  visit("model.kind", r.model.kind,
+        "Network: \"mlp\" (fully connected), \"3c3d\", \"all-cnn-c\", \"resnet18\" or \"vit\".");
+  visit("model.hidden", r.model.hidden,
+        "Widths of the hidden layers of mlp; input and output follow from the data.");
   visit("model.activation", r.model.activation, "Of mlp: \"tanh\", \"relu\" or \"gelu\".");
-  visit("model.stem", r.model.stem, "First layers of resnet18: \"cifar\" (3 x 3, full resolution) or \"imagenet\" (7 x 7, a quarter of it).");
-  visit("model.norm", r.model.norm, "Normalisation of resnet18: \"batch\" (evaluation mode for curvature) or \"group\".");
+  visit("model.stem", r.model.stem,
+        "First layers of resnet18: \"cifar\" (3 x 3, full resolution) or \"imagenet\" (7 x 7, a quarter of "
+        "it).");
+  visit("model.norm", r.model.norm,
+        "Normalisation of resnet18: \"batch\" (evaluation mode for curvature) or \"group\".");
   visit("train.steps", r.train.steps, "Steps of stochastic gradient descent.");
   visit("train.batch_size", r.train.batch_size, "Samples per step.");
   visit("train.learning_rate", r.train.learning_rate, "Step size.");
-  visit("train.loss", r.train.loss, "\"cross_entropy\" or \"mean_squared_error\", mean over samples; also the loss whose curvature is taken.");
-  visit("train.checkpoints", r.train.checkpoints, "Steps at which the parameters are kept: a list, or a number n for every n-th from 0. Default: 0 and the last.");
-  visit("curvature.matrix", r.curvature.matrix, "Curvature matrix: \"hessian\" or \"ggn\" (generalised Gauss-Newton).");
-  visit("curvature.splits", r.curvature.splits, "Data the curvature is taken on: \"train\", \"validation\", \"test\".");
-  visit("curvature.samples", r.curvature.samples, "Samples of each split: the first ones of each class, equally many of each.");
-  visit("curvature.steps", r.curvature.steps, "Checkpoints to decompose: a list, or a number n for every n-th. Default: all.");
-  visit("curvature.batch_size", r.curvature.batch_size, "Samples per mini-batch of a matrix-vector product; 0: all at once.");
+  visit("train.loss", r.train.loss,
+        "\"cross_entropy\" or \"mean_squared_error\", mean over samples; also the loss whose curvature is "
+        "taken.");
+  visit("train.checkpoints", r.train.checkpoints,
+        "Steps at which the parameters are kept: a list, or a number n for every n-th from 0. Default: 0 and "
+        "the last.");
+  visit("curvature.matrix", r.curvature.matrix,
+        "Curvature matrix: \"hessian\" or \"ggn\" (generalised Gauss-Newton).");
+  visit("curvature.splits", r.curvature.splits,
+        "Data the curvature is taken on: \"train\", \"validation\", \"test\".");
+  visit("curvature.samples", r.curvature.samples,
+        "Samples of each split: the first ones of each class, equally many of each.");
+  visit("curvature.steps", r.curvature.steps,
+        "Checkpoints to decompose: a list, or a number n for every n-th. Default: all.");
+  visit("curvature.batch_size", r.curvature.batch_size,
+        "Samples per mini-batch of a matrix-vector product; 0: all at once.");
   visit("eigh.method", r.eigh.method, "Eigensolver: \"seigh\".");
   visit("eigh.k", r.eigh.k, "Eigenpairs wanted.");
   visit("eigh.s", r.eigh.s, "Matrix-vector products of the sketch, k <= s <= D; 0: 2 k.");
   visit("eigh.probes", r.eigh.probes, "Further products that estimate the error; 0: none, no certificate.");
   visit("eigh.dtype", r.eigh.dtype, "\"float32\" or \"float64\".");
   visit("eigh.block", r.eigh.block, "Vectors per product; 0: chosen.");
-  visit("eigh.vectors", r.eigh.vectors, "Keep the eigenvectors on disk (D k numbers each); masks can then be studied later.");
-  visit("dense.steps", r.dense.steps, "Steps at which the exact dense decomposition (float64, 3 D^2 numbers) is computed beside the sketch; a list, or n for every n-th.");
-  visit("overlap.random_masks", r.overlap.random_masks, "Random masks that the null distributions are estimated from.");
+  visit("eigh.vectors", r.eigh.vectors,
+        "Keep the eigenvectors on disk (D k numbers each); masks can then be studied later.");
+  visit("dense.steps", r.dense.steps,
+        "Steps at which the exact dense decomposition (float64, 3 D^2 numbers) is computed beside the "
+        "sketch; a list, or n for every n-th.");
+  visit("overlap.random_masks", r.overlap.random_masks,
+        "Random masks that the null distributions are estimated from.");
 }
 
 int64_t edit_distance(const std::string& a, const std::string& b) {
@@ -74,7 +95,8 @@ std::string nearest_key(const std::string& key) {
   // A misspelt key in the right table, or the right key in the wrong table, whichever is nearer.
   const std::string leaf = key.substr(key.rfind('.') + 1);
   for_each_key(recipe, [&](const std::string& known, auto&, const char*) {
-    const int64_t d = std::min(edit_distance(key, known), edit_distance(leaf, known.substr(known.rfind('.') + 1)) + 1);
+    const int64_t d =
+        std::min(edit_distance(key, known), edit_distance(leaf, known.substr(known.rfind('.') + 1)) + 1);
     if (best.empty() || d < distance) {
       best = known;
       distance = d;
@@ -84,7 +106,9 @@ std::string nearest_key(const std::string& key) {
 }
 
 std::string place(const std::string& origin, const toml::node& node) {
-  return node.source().begin && !origin.starts_with("--set ") ? origin + ":" + std::to_string(node.source().begin.line) : origin;
+  return node.source().begin && !origin.starts_with("--set ")
+             ? origin + ":" + std::to_string(node.source().begin.line)
+             : origin;
 }
 
 // A table that holds nothing is no key, but its name may still be misspelt.
@@ -98,7 +122,8 @@ const std::set<std::string> kTables = [] {
 }();
 
 // Values by dotted key.
-void collect(const toml::table& table, const std::string& prefix, std::map<std::string, const toml::node*>& out) {
+void collect(const toml::table& table, const std::string& prefix,
+             std::map<std::string, const toml::node*>& out) {
   for (const auto& [key, node] : table) {
     const std::string name = prefix + std::string(key.str());
     const toml::table* inner = node.as_table();
@@ -113,7 +138,8 @@ void collect(const toml::table& table, const std::string& prefix, std::map<std::
 template <typename T>
 T scalar(const toml::node& node, const std::string& where, const std::string& key, const char* type) {
   const auto value = node.value<T>();
-  require(value.has_value() && (!std::is_same_v<T, bool> || node.is_boolean()), where, ": ", key, " must be ", type);
+  require(value.has_value() && (!std::is_same_v<T, bool> || node.is_boolean()), where, ": ", key, " must be ",
+          type);
   return *value;
 }
 
@@ -132,11 +158,13 @@ void read_value(const toml::node& node, const std::string& where, const std::str
   out = *node.value<double>();
 }
 template <typename T>
-void read_value(const toml::node& node, const std::string& where, const std::string& key, std::vector<T>& out) {
+void read_value(const toml::node& node, const std::string& where, const std::string& key,
+                std::vector<T>& out) {
   const toml::array* array = node.as_array();
   require(array != nullptr, where, ": ", key, " must be a list");
   out.clear();
-  for (const toml::node& element : *array) read_value(element, where, "every element of " + key, out.emplace_back());
+  for (const toml::node& element : *array)
+    read_value(element, where, "every element of " + key, out.emplace_back());
 }
 
 std::string literal(const std::string& value) {
@@ -144,8 +172,12 @@ std::string literal(const std::string& value) {
   out << toml::value<std::string>(value);
   return out.str();
 }
-std::string literal(bool value) { return value ? "true" : "false"; }
-std::string literal(int64_t value) { return std::to_string(value); }
+std::string literal(bool value) {
+  return value ? "true" : "false";
+}
+std::string literal(int64_t value) {
+  return std::to_string(value);
+}
 std::string literal(double value) {
   std::ostringstream out;
   out << toml::value<double>(value);
@@ -161,12 +193,24 @@ std::string literal(const std::vector<T>& values) {
   return text.append("]");
 }
 
-const char* type_name(const std::string&) { return "string"; }
-const char* type_name(bool) { return "bool"; }
-const char* type_name(int64_t) { return "integer"; }
-const char* type_name(double) { return "number"; }
-const char* type_name(const std::vector<int64_t>&) { return "integers"; }
-const char* type_name(const std::vector<std::string>&) { return "strings"; }
+const char* type_name(const std::string&) {
+  return "string";
+}
+const char* type_name(bool) {
+  return "bool";
+}
+const char* type_name(int64_t) {
+  return "integer";
+}
+const char* type_name(double) {
+  return "number";
+}
+const char* type_name(const std::vector<int64_t>&) {
+  return "integers";
+}
+const char* type_name(const std::vector<std::string>&) {
+  return "strings";
+}
 
 // A list of steps may be written as one number n: the possible steps that n divides.
 const std::set<std::string> kStepKeys = {"train.checkpoints", "curvature.steps", "dense.steps"};
@@ -174,7 +218,8 @@ const std::set<std::string> kStepKeys = {"train.checkpoints", "curvature.steps",
 using Intervals = std::map<std::string, std::pair<int64_t, std::string>>;  // key -> n and where it stands
 
 std::vector<int64_t> every(int64_t n, int64_t last, const std::string& where) {
-  require(last / n < 100'000, where, ": every ", n, " steps of ", last, " are too many; take a larger number");
+  require(last / n < 100'000, where, ": every ", n, " steps of ", last,
+          " are too many; take a larger number");
   std::vector<int64_t> steps;
   for (int64_t step = 0; step <= last; step += n) steps.push_back(step);
   return steps;
@@ -195,26 +240,40 @@ void sort_unique(std::vector<int64_t>& steps) {
 
 // Checks that need no data; the sizes that depend on the network are checked where it is known.
 void resolve(Recipe& r, const std::string& origin, const Intervals& intervals) {
-  const auto check = [&](bool condition, const auto&... message) { require(condition, origin, ": ", message...); };
-  const bool plain = !r.name.empty() && r.name != "." && r.name != ".." && r.name.find('/') == std::string::npos &&
+  const auto check = [&](bool condition, const auto&... message) {
+    require(condition, origin, ": ", message...);
+  };
+  const bool plain = !r.name.empty() && r.name != "." && r.name != ".." &&
+                     r.name.find('/') == std::string::npos &&
                      std::none_of(r.name.begin(), r.name.end(), [](unsigned char c) { return c < 32; });
   check(plain, "name must be a plain name, not \"", r.name, "\"");
   check(r.seed >= 0, "seed must not be negative: ", r.seed);
-  check(r.data.name == "mnist" || r.data.name == "fashion-mnist" || r.data.name == "cifar-10", "data.name must be \"mnist\", \"fashion-mnist\" or \"cifar-10\", not \"", r.data.name, "\"");
-  check(1 <= r.data.image_size && r.data.image_size <= 1024, "data.image_size must lie between 1 and 1024, not ", r.data.image_size);
-  check(r.data.validation_samples >= 0, "data.validation_samples must not be negative: ", r.data.validation_samples);
+  check(r.data.name == "mnist" || r.data.name == "fashion-mnist" || r.data.name == "cifar-10",
+        "data.name must be \"mnist\", \"fashion-mnist\" or \"cifar-10\", not \"", r.data.name, "\"");
+  check(1 <= r.data.image_size && r.data.image_size <= 1024,
+        "data.image_size must lie between 1 and 1024, not ", r.data.image_size);
+  check(r.data.validation_samples >= 0,
+        "data.validation_samples must not be negative: ", r.data.validation_samples);
   const std::vector<std::string>& kinds = model_kinds();
   check(r.model.kind != "transformer" && std::find(kinds.begin(), kinds.end(), r.model.kind) != kinds.end(),
-        "model.kind must be \"mlp\", \"3c3d\", \"all-cnn-c\", \"resnet18\" or \"vit\", not \"", r.model.kind, "\"");
-  for (const int64_t width : r.model.hidden) check(1 <= width && width <= 1'000'000, "model.hidden: a width of ", width, " is not possible");
-  check(0 <= r.train.steps && r.train.steps <= 1'000'000'000, "train.steps must lie between 0 and 1000000000, not ", r.train.steps);
+        "model.kind must be \"mlp\", \"3c3d\", \"all-cnn-c\", \"resnet18\" or \"vit\", not \"", r.model.kind,
+        "\"");
+  for (const int64_t width : r.model.hidden)
+    check(1 <= width && width <= 1'000'000, "model.hidden: a width of ", width, " is not possible");
+  check(0 <= r.train.steps && r.train.steps <= 1'000'000'000,
+        "train.steps must lie between 0 and 1000000000, not ", r.train.steps);
   check(r.train.batch_size >= 1, "train.batch_size must be at least 1, not ", r.train.batch_size);
-  check(std::isfinite(r.train.learning_rate) && r.train.learning_rate > 0, "train.learning_rate must be positive, not ", r.train.learning_rate);
-  check(r.curvature.matrix == "hessian" || r.curvature.matrix == "ggn", "curvature.matrix must be \"hessian\" or \"ggn\", not \"", r.curvature.matrix, "\"");
-  check(!r.curvature.splits.empty(), "curvature.splits is empty; name at least one of \"train\", \"validation\", \"test\"");
+  check(std::isfinite(r.train.learning_rate) && r.train.learning_rate > 0,
+        "train.learning_rate must be positive, not ", r.train.learning_rate);
+  check(r.curvature.matrix == "hessian" || r.curvature.matrix == "ggn",
+        "curvature.matrix must be \"hessian\" or \"ggn\", not \"", r.curvature.matrix, "\"");
+  check(!r.curvature.splits.empty(),
+        "curvature.splits is empty; name at least one of \"train\", \"validation\", \"test\"");
   for (const std::string& split : r.curvature.splits) {
-    check(split == "train" || split == "validation" || split == "test", "curvature.splits: \"", split, "\" is none of \"train\", \"validation\", \"test\"");
-    check(std::count(r.curvature.splits.begin(), r.curvature.splits.end(), split) == 1, "curvature.splits names \"", split, "\" twice");
+    check(split == "train" || split == "validation" || split == "test", "curvature.splits: \"", split,
+          "\" is none of \"train\", \"validation\", \"test\"");
+    check(std::count(r.curvature.splits.begin(), r.curvature.splits.end(), split) == 1,
+          "curvature.splits names \"", split, "\" twice");
   }
   check(r.curvature.samples >= 1, "curvature.samples must be at least 1, not ", r.curvature.samples);
   check(r.curvature.batch_size >= 0, "curvature.batch_size must not be negative: ", r.curvature.batch_size);
@@ -223,11 +282,14 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals) {
   if (r.eigh.s == 0) r.eigh.s = 2 * r.eigh.k;
   check(r.eigh.s >= r.eigh.k, "eigh.s must be at least eigh.k: s = ", r.eigh.s, ", k = ", r.eigh.k);
   check(r.eigh.probes >= 0, "eigh.probes must not be negative: ", r.eigh.probes);
-  check(r.eigh.dtype == "float32" || r.eigh.dtype == "float64", "eigh.dtype must be \"float32\" or \"float64\", not \"", r.eigh.dtype, "\"");
+  check(r.eigh.dtype == "float32" || r.eigh.dtype == "float64",
+        "eigh.dtype must be \"float32\" or \"float64\", not \"", r.eigh.dtype, "\"");
   check(r.eigh.block >= 0, "eigh.block must not be negative: ", r.eigh.block);
-  check(r.overlap.random_masks >= 2, "overlap.random_masks must be at least 2 for a deviation, not ", r.overlap.random_masks);
+  check(r.overlap.random_masks >= 2, "overlap.random_masks must be at least 2 for a deviation, not ",
+        r.overlap.random_masks);
 
-  const auto select = [&](const char* key, std::vector<int64_t>& steps, const std::vector<int64_t>& possible) {
+  const auto select = [&](const char* key, std::vector<int64_t>& steps,
+                          const std::vector<int64_t>& possible) {
     const auto found = intervals.find(key);
     if (found == intervals.end()) return;
     steps.clear();
@@ -235,16 +297,19 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals) {
                  [n = found->second.first](int64_t step) { return step % n == 0; });
   };
   if (const auto found = intervals.find("train.checkpoints"); found != intervals.end()) {
-    r.train.checkpoints = every(found->second.first, r.train.steps, found->second.second + ": train.checkpoints");
+    r.train.checkpoints =
+        every(found->second.first, r.train.steps, found->second.second + ": train.checkpoints");
   }
   if (r.train.checkpoints.empty()) r.train.checkpoints = {0, r.train.steps};
   sort_unique(r.train.checkpoints);
   for (const int64_t step : r.train.checkpoints) {
-    check(0 <= step && step <= r.train.steps, "train.checkpoints: step ", step, " lies outside 0..", r.train.steps, " (train.steps)");
+    check(0 <= step && step <= r.train.steps, "train.checkpoints: step ", step, " lies outside 0..",
+          r.train.steps, " (train.steps)");
   }
   select("curvature.steps", r.curvature.steps, r.train.checkpoints);
   if (r.curvature.steps.empty()) r.curvature.steps = r.train.checkpoints;
-  const auto within = [&](std::vector<int64_t>& steps, const std::vector<int64_t>& of, const char* key, const char* in) {
+  const auto within = [&](std::vector<int64_t>& steps, const std::vector<int64_t>& of, const char* key,
+                          const char* in) {
     sort_unique(steps);
     for (const int64_t step : steps) {
       check(std::binary_search(of.begin(), of.end(), step), key, ": step ", step, " is not among ", in);
@@ -257,13 +322,15 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals) {
 
 }  // namespace
 
-Recipe parse_recipe(const std::string& text, const std::string& origin, const std::vector<std::string>& overrides) {
+Recipe parse_recipe(const std::string& text, const std::string& origin,
+                    const std::vector<std::string>& overrides) {
   std::vector<std::pair<std::string, toml::table>> sources;
   sources.emplace_back(origin, parse_text(text, origin));
   for (const std::string& override_text : overrides) {
     const std::string where = "--set " + override_text;
     const size_t equals = override_text.find('=');
-    require(equals != std::string::npos && equals > 0, where, ": expected KEY=VALUE, for example --set eigh.k=100");
+    require(equals != std::string::npos && equals > 0, where,
+            ": expected KEY=VALUE, for example --set eigh.k=100");
     const std::string key = override_text.substr(0, equals), value = override_text.substr(equals + 1);
     toml::table table;
     try {  // a bare word is taken for a string
@@ -286,7 +353,8 @@ Recipe parse_recipe(const std::string& text, const std::string& origin, const st
       const std::string where = place(source, *found->second);
       if (kStepKeys.contains(key) && found->second->is_integer()) {
         const int64_t n = *found->second->template value<int64_t>();
-        require(n >= 1, where, ": ", key, " as a number means every n-th step, so it must be at least 1, not ", n);
+        require(n >= 1, where, ": ", key,
+                " as a number means every n-th step, so it must be at least 1, not ", n);
         intervals[key] = {n, where};
       } else {
         intervals.erase(key);
@@ -296,7 +364,8 @@ Recipe parse_recipe(const std::string& text, const std::string& origin, const st
     });
     if (!values.empty()) {
       const auto& [key, node] = *values.begin();
-      fail(place(source, *node), ": unknown key \"", key, "\"; the nearest known key is \"", nearest_key(key), "\"");
+      fail(place(source, *node), ": unknown key \"", key, "\"; the nearest known key is \"", nearest_key(key),
+           "\"");
     }
   }
   resolve(recipe, origin, intervals);
@@ -332,7 +401,8 @@ std::string recipe_reference() {
 
 std::vector<std::string> differences(const Recipe& a, const Recipe& b) {
   std::vector<std::string> values, result;
-  for_each_key(a, [&](const std::string&, const auto& field, const char*) { values.push_back(literal(field)); });
+  for_each_key(a,
+               [&](const std::string&, const auto& field, const char*) { values.push_back(literal(field)); });
   size_t i = 0;
   for_each_key(b, [&](const std::string& key, const auto& field, const char*) {
     if (literal(field) != values[i]) result.push_back(key + ": " + values[i] + " / " + literal(field));

@@ -62,12 +62,15 @@ struct Recipe {
   } overlap;
 };
 
-/// Reads and resolves a recipe: defaults filled in, lists of steps expanded, values checked. `overrides` are "KEY=VALUE"
-/// with dotted keys, applied on top. Throws Error naming file, line and key; an unknown key also gets the nearest known.
+/// Reads and resolves a recipe: defaults filled in, lists of steps expanded, values checked. `overrides` are
+/// "KEY=VALUE" with dotted keys, applied on top. Throws Error naming file, line and key; an unknown key also
+/// gets the nearest known.
 Recipe load_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides = {});
 /// The same from TOML text; `origin` stands for the file in messages.
-Recipe parse_recipe(const std::string& text, const std::string& origin, const std::vector<std::string>& overrides = {});
-/// The resolved recipe as TOML, every key present, each with its description: load_recipe reads it back unchanged.
+Recipe parse_recipe(const std::string& text, const std::string& origin,
+                    const std::vector<std::string>& overrides = {});
+/// The resolved recipe as TOML, every key present, each with its description: load_recipe reads it back
+/// unchanged.
 std::string to_toml(const Recipe& recipe);
 /// Every key with type, default and meaning, for --help and the documentation.
 std::string recipe_reference();

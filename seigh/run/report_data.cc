@@ -3,7 +3,6 @@
 #include <ATen/TensorOperators.h>
 
 #include <algorithm>
-
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -44,11 +43,14 @@ json certificate(const ErrorEstimate& e) {
 }
 
 // A sketch beside the exact decomposition of the same matrix.
-json comparison(const EigenFile& sketch, const EigenFile& dense, const std::optional<OverlapCurves>& sketch_overlap,
+json comparison(const EigenFile& sketch, const EigenFile& dense,
+                const std::optional<OverlapCurves>& sketch_overlap,
                 const std::optional<OverlapCurves>& dense_overlap) {
   json out;
-  if (dense.info.sketch_error) out["relative_frobenius_error"] = *dense.info.sketch_error / dense.result.frobenius;
-  const int64_t leading = std::min<int64_t>({10, sketch.result.eigenvalues.numel(), dense.result.eigenvalues.numel()});
+  if (dense.info.sketch_error)
+    out["relative_frobenius_error"] = *dense.info.sketch_error / dense.result.frobenius;
+  const int64_t leading =
+      std::min<int64_t>({10, sketch.result.eigenvalues.numel(), dense.result.eigenvalues.numel()});
   const at::Tensor exact = dense.result.eigenvalues.slice(0, 0, leading);
   out["leading_eigenvalue_error"] =
       ((sketch.result.eigenvalues.slice(0, 0, leading) - exact) / exact).abs().max().item<double>();
@@ -72,12 +74,14 @@ json settings(const Recipe& r, const Model& model) {
   add("Data", r.data.name + ", " + size + " × " + size + " pixels");
   add("Network", model.description());
   add("Parameters", std::to_string(model.parameter_count()));
-  add("Training", std::to_string(r.train.steps) + " steps of SGD, learning rate " + json(r.train.learning_rate).dump() +
-                      ", batch " + std::to_string(r.train.batch_size));
+  add("Training", std::to_string(r.train.steps) + " steps of SGD, learning rate " +
+                      json(r.train.learning_rate).dump() + ", batch " + std::to_string(r.train.batch_size));
   add("Loss", r.train.loss + ", mean over samples");
-  add("Matrix", r.curvature.matrix + " on " + std::to_string(r.curvature.samples) + " class-balanced samples, evaluation mode");
+  add("Matrix", r.curvature.matrix + " on " + std::to_string(r.curvature.samples) +
+                    " class-balanced samples, evaluation mode");
   add("Steps", list(r.curvature.steps));
-  add("Eigensolver", r.eigh.method + ", k = " + std::to_string(r.eigh.k) + ", s = " + std::to_string(r.eigh.s) + ", " + r.eigh.dtype);
+  add("Eigensolver", r.eigh.method + ", k = " + std::to_string(r.eigh.k) +
+                         ", s = " + std::to_string(r.eigh.s) + ", " + r.eigh.dtype);
   add("Exact decompositions at steps", r.dense.steps.empty() ? "none" : list(r.dense.steps));
   add("Random masks", std::to_string(r.overlap.random_masks));
   add("Seed", std::to_string(r.seed));
@@ -86,7 +90,8 @@ json settings(const Recipe& r, const Model& model) {
 
 }  // namespace
 
-std::string report_data(const RunFolder& folder, const Model& model, const std::vector<std::string>& headline) {
+std::string report_data(const RunFolder& folder, const Model& model,
+                        const std::vector<std::string>& headline) {
   const Recipe& r = folder.recipe();
   std::error_code none;
   json data = {{"title", r.name},
@@ -148,7 +153,8 @@ std::string report_data(const RunFolder& folder, const Model& model, const std::
                               {"chance", numbers(curves->chance)}};
         }
         if (method == "dense") {
-          if (sketch) decompositions.back()["exact_comparison"] = comparison(*sketch, file, sketch_overlap, curves);
+          if (sketch)
+            decompositions.back()["exact_comparison"] = comparison(*sketch, file, sketch_overlap, curves);
         } else {
           sketch = file;
           sketch_overlap = curves;

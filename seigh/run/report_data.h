@@ -10,6 +10,7 @@
 namespace seigh {
 
 /// JSON as web/README.md describes it, from whatever the run has finished so far.
-std::string report_data(const RunFolder& folder, const Model& model, const std::vector<std::string>& headline);
+std::string report_data(const RunFolder& folder, const Model& model,
+                        const std::vector<std::string>& headline);
 
 }  // namespace seigh

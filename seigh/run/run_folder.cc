@@ -27,18 +27,22 @@ void cut_torn_line(const fs::path& path) {
   const std::string text = read_file(path);
   if (text.back() == '\n') return;
   const size_t newline = text.rfind('\n');
-  fs::resize_file(path, newline == std::string::npos ? 0 : newline + 1, none);  // where it fails, so will log()
+  fs::resize_file(path, newline == std::string::npos ? 0 : newline + 1,
+                  none);  // where it fails, so will log()
 }
 
 std::vector<fs::path> contents(const fs::path& folder) {
   std::error_code code;
   std::vector<fs::path> paths;
-  for (fs::directory_iterator it(folder, code), end; !code && it != end; it.increment(code)) paths.push_back(it->path());
+  for (fs::directory_iterator it(folder, code), end; !code && it != end; it.increment(code))
+    paths.push_back(it->path());
   require(!code, "cannot read ", folder.string(), ": ", code.message());
   return paths;
 }
 
-bool is_temporary(const fs::path& path) { return path.filename().string().find(".tmp-") != std::string::npos; }
+bool is_temporary(const fs::path& path) {
+  return path.filename().string().find(".tmp-") != std::string::npos;
+}
 
 // Files that a killed process left half written; nobody else works in a locked folder.
 void remove_temporaries(const fs::path& folder) {
@@ -51,8 +55,8 @@ void remove_temporaries(const fs::path& folder) {
   }
 }
 
-// A run that was refused or stopped before it had a result: its folder may be given to another recipe. The lock tells
-// it from a folder in which somebody keeps a recipe of his own.
+// A run that was refused or stopped before it had a result: its folder may be given to another recipe. The
+// lock tells it from a folder in which somebody keeps a recipe of his own.
 bool nothing_finished(const fs::path& folder) {
   std::error_code code;
   if (!fs::exists(folder / ".lock", code)) return false;
@@ -99,14 +103,15 @@ std::string now() {
 RunFolder::RunFolder(fs::path path, Recipe recipe) : path_(std::move(path)), recipe_(std::move(recipe)) {
   const fs::path lock = path_ / ".lock";
   lock_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  require(lock_ >= 0, "cannot write ", lock.string(), ": ", std::strerror(errno), "; choose another folder with --out");
+  require(lock_ >= 0, "cannot write ", lock.string(), ": ", std::strerror(errno),
+          "; choose another folder with --out");
   if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
     char pid[32] = {};
     const bool known = ::pread(lock_, pid, sizeof(pid) - 1, 0) > 0;
     ::close(lock_);
     lock_ = -1;
-    fail("another seigh", known ? std::string(" (process ") + pid + ")" : "", " is working in ", path_.string(),
-         "; wait for it, or choose another folder with --out");
+    fail("another seigh", known ? std::string(" (process ") + pid + ")" : "", " is working in ",
+         path_.string(), "; wait for it, or choose another folder with --out");
   }
   const std::string pid = std::to_string(::getpid());
   if (::ftruncate(lock_, 0) != 0 || ::pwrite(lock_, pid.data(), pid.size(), 0) < 0) {
@@ -136,24 +141,29 @@ RunFolder RunFolder::start(const fs::path& folder, const Recipe& recipe, bool re
   const auto same_recipe = [&] {
     if (nothing_finished(folder)) return;
     const std::vector<std::string> different = differences(recipe_of(folder), recipe);
-    require(different.empty(), folder.string(), " holds a run of another recipe (", different.empty() ? "" : different[0],
-            different.size() > 1 ? ", ..." : "", "); choose another folder with --out");
+    require(different.empty(), folder.string(), " holds a run of another recipe (",
+            different.empty() ? "" : different[0], different.size() > 1 ? ", ..." : "",
+            "); choose another folder with --out");
     require(resume, folder.string(),
-            " already holds a run of this recipe; continue it with --resume, or choose another folder with --out");
+            " already holds a run of this recipe; continue it with --resume, or choose another folder with "
+            "--out");
   };
   if (fs::exists(file, code)) {
     same_recipe();
   } else if (fs::exists(folder, code)) {
-    require(fs::is_directory(folder, code), folder.string(), " is not a folder; choose another one with --out");
+    require(fs::is_directory(folder, code), folder.string(),
+            " is not a folder; choose another one with --out");
     for (const fs::path& path : contents(folder)) {
       const bool ours = is_temporary(path) || path.filename() == ".lock" || path.filename() == "log.jsonl";
       require(ours, folder.string(), " is not empty and holds no run; choose another folder with --out");
     }
   }
   fs::create_directories(folder, code);
-  require(!code, "cannot create ", folder.string(), ": ", code.message(), "; choose another folder with --out");
+  require(!code, "cannot create ", folder.string(), ": ", code.message(),
+          "; choose another folder with --out");
   RunFolder run(folder, recipe);
-  if (fs::exists(file, code)) same_recipe();  // again under the lock: another process may have begun meanwhile
+  if (fs::exists(file, code))
+    same_recipe();  // again under the lock: another process may have begun meanwhile
   if (!holds(file, recipe)) write_file(file, to_toml(recipe));
   return run;
 }
@@ -161,14 +171,18 @@ RunFolder RunFolder::start(const fs::path& folder, const Recipe& recipe, bool re
 RunFolder RunFolder::open(const fs::path& folder) {
   std::error_code none;
   require(fs::exists(folder / "recipe.toml", none), folder.string(),
-          folder.empty() ? "RUN, an empty name," : "", " holds no run (no recipe.toml); start one with: seigh run RECIPE --out FOLDER");
+          folder.empty() ? "RUN, an empty name," : "",
+          " holds no run (no recipe.toml); start one with: seigh run RECIPE --out FOLDER");
   return {folder, recipe_of(folder)};
 }
 
-fs::path RunFolder::checkpoint(int64_t step) const { return path_ / "checkpoints" / (step_name(step) + ".safetensors"); }
+fs::path RunFolder::checkpoint(int64_t step) const {
+  return path_ / "checkpoints" / (step_name(step) + ".safetensors");
+}
 
 fs::path RunFolder::eigen(int64_t step, const std::string& split, const std::string& method) const {
-  return path_ / "eigen" / (step_name(step) + "_" + split + "_" + recipe_.curvature.matrix + "_" + method + ".h5");
+  return path_ / "eigen" /
+         (step_name(step) + "_" + split + "_" + recipe_.curvature.matrix + "_" + method + ".h5");
 }
 
 fs::path RunFolder::overlap(int64_t step, const std::string& split, const std::string& method) const {
@@ -179,9 +193,11 @@ void RunFolder::log(const std::string& event, const nlohmann::ordered_json& fiel
   nlohmann::ordered_json line = {{"time", now()}, {"event", event}};
   line.update(fields);
   errno = 0;
-  log_ << line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';  // paths may be no UTF-8
+  log_ << line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)
+       << '\n';  // paths may be no UTF-8
   log_.flush();
-  require(log_.good(), "cannot write ", (path_ / "log.jsonl").string(), ": ", errno != 0 ? std::strerror(errno) : "output error",
+  require(log_.good(), "cannot write ", (path_ / "log.jsonl").string(), ": ",
+          errno != 0 ? std::strerror(errno) : "output error",
           "; free some space or choose another folder with --out");
 }
 

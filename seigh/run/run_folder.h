@@ -15,9 +15,9 @@ namespace seigh {
 ///   recipe.toml  log.jsonl  checkpoints/step_*.safetensors  eigen/*.h5  overlap/*.h5  report.html
 class RunFolder {
  public:
-  /// Starts a run: creates the folder and writes the resolved recipe. When the folder already holds a run, `resume`
-  /// continues it, provided its recipe is the same. Throws Error otherwise, and when the folder is not writable or
-  /// another process works in it.
+  /// Starts a run: creates the folder and writes the resolved recipe. When the folder already holds a run,
+  /// `resume` continues it, provided its recipe is the same. Throws Error otherwise, and when the folder is
+  /// not writable or another process works in it.
   static RunFolder start(const std::filesystem::path& folder, const Recipe& recipe, bool resume);
   /// Opens an existing run. Throws Error when `folder` holds none.
   static RunFolder open(const std::filesystem::path& folder);

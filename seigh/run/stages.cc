@@ -36,12 +36,14 @@ std::unique_ptr<Model> make_model(const Recipe& r) {
   options.resnet.stem = parse_stem(r.model.stem);
   options.resnet.norm = parse_norm(r.model.norm);
   const int64_t side = r.data.image_size;
-  const std::vector<int64_t> sample = r.data.name == "cifar-10" ? std::vector<int64_t>{3, 32, 32} : std::vector<int64_t>{1, side, side};
+  const std::vector<int64_t> sample =
+      r.data.name == "cifar-10" ? std::vector<int64_t>{3, 32, 32} : std::vector<int64_t>{1, side, side};
   return make_model(options, sample, 10);  // all data sets have ten classes
 }
 
 DataSplits load_data(const Recipe& r, const std::filesystem::path& folder) {
-  if (r.data.name == "cifar-10") return load_cifar10({.data_folder = folder, .validation_samples = r.data.validation_samples});
+  if (r.data.name == "cifar-10")
+    return load_cifar10({.data_folder = folder, .validation_samples = r.data.validation_samples});
   MnistOptions options;
   options.name = r.data.name;
   options.data_folder = folder;
@@ -50,7 +52,9 @@ DataSplits load_data(const Recipe& r, const std::filesystem::path& folder) {
   return load_mnist(options);
 }
 
-at::ScalarType parse_dtype(const std::string& name) { return name == "float64" ? at::kDouble : at::kFloat; }
+at::ScalarType parse_dtype(const std::string& name) {
+  return name == "float64" ? at::kDouble : at::kFloat;
+}
 
 // Is `data` what the page says already?
 bool report_shows(const std::filesystem::path& page, const std::string& data) {
@@ -72,13 +76,17 @@ struct Run::Decomposition {
 };
 
 Run::Run(RunFolder folder, const std::filesystem::path& data_folder, Progress& progress)
-    : folder_(std::move(folder)), data_folder_(data_folder), model_(make_model(folder_.recipe())), progress_(progress) {
+    : folder_(std::move(folder)),
+      data_folder_(data_folder),
+      model_(make_model(folder_.recipe())),
+      progress_(progress) {
   check(folder_.recipe());
 }
 
 void Run::check(const Recipe& r) {
   parse_loss(r.train.loss);
-  SeighOptions{.k = r.eigh.k, .s = r.eigh.s, .probes = r.eigh.probes}.validate(make_model(r)->parameter_count());
+  SeighOptions{.k = r.eigh.k, .s = r.eigh.s, .probes = r.eigh.probes}.validate(
+      make_model(r)->parameter_count());
 }
 
 const DataSplits& Run::data() {
@@ -98,7 +106,10 @@ const DataSplits& Run::data() {
       }
     }
     data_ = std::move(loaded);
-    folder_.log("data", {{"name", data_->name}, {"source", data_->source}, {"train", data_->train.size()}, {"test", data_->test.size()}});
+    folder_.log("data", {{"name", data_->name},
+                         {"source", data_->source},
+                         {"train", data_->train.size()},
+                         {"test", data_->test.size()}});
   }
   return *data_;
 }
@@ -133,10 +144,14 @@ void Run::train() {
   const Timer timer;
   folder_.log("train", {{"from", start.step}, {"to", options.steps}});
   const auto save = [&](const Checkpoint& c) {
-    require(c.parameters.isfinite().all().item<bool>(), "training diverged: a parameter is not finite at step ", c.step,
+    require(c.parameters.isfinite().all().item<bool>(),
+            "training diverged: a parameter is not finite at step ", c.step,
             "; lower train.learning_rate (now ", r.train.learning_rate, ")");
     write_checkpoint(folder_.checkpoint(c.step), *model_, c);
-    folder_.log("checkpoint", {{"step", c.step}, {"loss", c.loss}, {"test_accuracy", c.test_accuracy}, {"seconds", timer.seconds()}});
+    folder_.log("checkpoint", {{"step", c.step},
+                               {"loss", c.loss},
+                               {"test_accuracy", c.test_accuracy},
+                               {"seconds", timer.seconds()}});
   };
   seigh::train(*model_, data(), options, std::move(start), save, progress_);
 }
@@ -147,21 +162,26 @@ std::vector<Run::Decomposition> Run::decompositions() const {
   for (const int64_t step : r.curvature.steps) {
     for (const std::string& split : r.curvature.splits) {
       all.push_back({step, split, r.eigh.method});
-      if (std::binary_search(r.dense.steps.begin(), r.dense.steps.end(), step)) all.push_back({step, split, "dense"});
+      if (std::binary_search(r.dense.steps.begin(), r.dense.steps.end(), step))
+        all.push_back({step, split, "dense"});
     }
   }
   return all;
 }
 
 void Run::write_overlap(const Decomposition& d, const Eigenvectors& vectors, const Checkpoint& checkpoint) {
-  require(vectors.count() > 0, "step ", d.step, ", ", d.split, ": the matrix is zero, it has no leading eigenvectors; has the training diverged? lower train.learning_rate (now ",
+  require(vectors.count() > 0, "step ", d.step, ", ", d.split,
+          ": the matrix is zero, it has no leading eigenvectors; has the training diverged? lower "
+          "train.learning_rate (now ",
           folder_.recipe().train.learning_rate, ")");
   std::vector<int64_t> layer_sizes;
   for (const ParameterSpec& p : model_->parameters()) layer_sizes.push_back(p.numel());
   const OverlapOptions options{.random_masks = folder_.recipe().overlap.random_masks,
                                .seed = static_cast<uint64_t>(folder_.recipe().seed)};
-  write_overlap_file(folder_.overlap(d.step, d.split, d.method),
-                     overlap_curves(ResultEigenspace(vectors), checkpoint.parameters, layer_sizes, options, progress_), options);
+  write_overlap_file(
+      folder_.overlap(d.step, d.split, d.method),
+      overlap_curves(ResultEigenspace(vectors), checkpoint.parameters, layer_sizes, options, progress_),
+      options);
   folder_.log("overlap", {{"file", folder_.overlap(d.step, d.split, d.method).filename().string()}});
 }
 
@@ -172,7 +192,8 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
   const auto exists = [&](const std::filesystem::path& path) { return std::filesystem::exists(path, none); };
   const bool want_dense = std::binary_search(r.dense.steps.begin(), r.dense.steps.end(), step);
   const Decomposition sketched{step, split_name, r.eigh.method}, exact{step, split_name, "dense"};
-  const auto sketch_path = folder_.eigen(step, split_name, r.eigh.method), dense_path = folder_.eigen(step, split_name, "dense");
+  const auto sketch_path = folder_.eigen(step, split_name, r.eigh.method),
+             dense_path = folder_.eigen(step, split_name, "dense");
   const bool need_dense = want_dense && !exists(dense_path);
   // The exact decomposition measures the sketch's error, which takes the sketch's eigenvectors.
   const bool need_sketch = !exists(sketch_path) || (need_dense && !r.eigh.vectors);
@@ -189,34 +210,46 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
   info.dtype = r.eigh.dtype;
   info.sample_indices = balanced_subset(split(split_name).y, split(split_name).classes, r.curvature.samples);
   const Dataset samples = split(split_name).select(info.sample_indices);
-  HessianOptions options{.kind = parse_curvature(r.curvature.matrix), .loss = parse_loss(r.train.loss), .batch_size = r.curvature.batch_size};
+  HessianOptions options{.kind = parse_curvature(r.curvature.matrix),
+                         .loss = parse_loss(r.train.loss),
+                         .batch_size = r.curvature.batch_size};
 
-  // Without eigenvectors on disk, overlap is taken while they are in memory, before the file that marks the end.
+  // Without eigenvectors on disk, overlap is taken while they are in memory, before the file that marks the
+  // end.
   const auto finish = [&](const Decomposition& d, const EigenFileInfo& about, const EigenResult& result) {
     if (!r.eigh.vectors) write_overlap(d, result.eigenvectors, checkpoint);
     const auto path = folder_.eigen(d.step, d.split, d.method);
     write_eigen_file(path, about, result, r.eigh.vectors);
-    folder_.log("eigh", {{"file", path.filename().string()}, {"products", result.products}, {"seconds", result.seconds}, {"peak_bytes", result.peak_bytes}});
+    folder_.log("eigh", {{"file", path.filename().string()},
+                         {"products", result.products},
+                         {"seconds", result.seconds},
+                         {"peak_bytes", result.peak_bytes}});
   };
 
   EigenResult sketch;
   if (need_sketch) {
     options.dtype = parse_dtype(r.eigh.dtype);
-    const auto matrix = make_curvature_operator(*model_, checkpoint.parameters, checkpoint.buffers, samples, options,
-                                                label(step, split_name, r.curvature.matrix));
+    const auto matrix = make_curvature_operator(*model_, checkpoint.parameters, checkpoint.buffers, samples,
+                                                options, label(step, split_name, r.curvature.matrix));
     sketch = seigh(*matrix,
-                   {.k = r.eigh.k, .s = r.eigh.s, .seed = static_cast<uint64_t>(r.seed), .probes = r.eigh.probes, .block = r.eigh.block},
+                   {.k = r.eigh.k,
+                    .s = r.eigh.s,
+                    .seed = static_cast<uint64_t>(r.seed),
+                    .probes = r.eigh.probes,
+                    .block = r.eigh.block},
                    progress_);
     if (!exists(sketch_path)) finish(sketched, info, sketch);
   } else {
     const EigenFile file = finished_eigen(sketch_path, *model_, /*with_vectors=*/true);
-    require(file.has_vectors, sketch_path.string(), " holds no eigenvectors; delete it and continue with seigh run --resume");
+    require(file.has_vectors, sketch_path.string(),
+            " holds no eigenvectors; delete it and continue with seigh run --resume");
     sketch = file.result;
   }
   if (need_dense) {
     options.dtype = at::kDouble;
-    const auto matrix = make_curvature_operator(*model_, checkpoint.parameters, checkpoint.buffers, samples, options,
-                                                label(step, split_name, "exact " + r.curvature.matrix));
+    const auto matrix =
+        make_curvature_operator(*model_, checkpoint.parameters, checkpoint.buffers, samples, options,
+                                label(step, split_name, "exact " + r.curvature.matrix));
     const DenseResult d = dense(*matrix, r.eigh.k, progress_);
     info.s = d.result.products;
     info.dtype = "float64";
@@ -229,9 +262,11 @@ void Run::eigh() {
   for (const int64_t step : folder_.recipe().curvature.steps) {
     const auto path = folder_.checkpoint(step);
     std::error_code none;
-    require(std::filesystem::exists(path, none), path.string(), " is missing; make it with: seigh train ", folder_.path().string());
+    require(std::filesystem::exists(path, none), path.string(), " is missing; make it with: seigh train ",
+            folder_.path().string());
     const Checkpoint checkpoint = finished_checkpoint(folder_, *model_, step);
-    for (const std::string& split_name : folder_.recipe().curvature.splits) decompose(step, split_name, checkpoint);
+    for (const std::string& split_name : folder_.recipe().curvature.splits)
+      decompose(step, split_name, checkpoint);
   }
 }
 
@@ -240,9 +275,11 @@ void Run::overlap() {
   for (const Decomposition& d : decompositions()) {
     if (std::filesystem::exists(folder_.overlap(d.step, d.split, d.method), none)) continue;
     const auto path = folder_.eigen(d.step, d.split, d.method);
-    require(std::filesystem::exists(path, none), path.string(), " is missing; make it with: seigh eigh ", folder_.path().string());
+    require(std::filesystem::exists(path, none), path.string(), " is missing; make it with: seigh eigh ",
+            folder_.path().string());
     const EigenFile file = finished_eigen(path, *model_, /*with_vectors=*/true);
-    require(file.has_vectors, path.string(), " holds no eigenvectors, so its overlap cannot be computed; delete it and run seigh eigh ",
+    require(file.has_vectors, path.string(),
+            " holds no eigenvectors, so its overlap cannot be computed; delete it and run seigh eigh ",
             folder_.path().string(), " again");
     write_overlap(d, file.result.eigenvectors, finished_checkpoint(folder_, *model_, d.step));
   }
@@ -269,11 +306,13 @@ std::vector<std::string> Run::headline() const {
         if (!std::filesystem::exists(path, none)) continue;
         const OverlapCurves curves = finished_overlap(path);
         const int64_t last = curves.magnitude.numel() - 1;
-        const double overlap = curves.magnitude[last].item<double>(), chance = curves.chance[last].item<double>();
+        const double overlap = curves.magnitude[last].item<double>(),
+                     chance = curves.chance[last].item<double>();
         if (k == 0) {
           k = last + 1;
           std::snprintf(text, sizeof(text),
-                        "Overlap of the %lld largest of %lld parameters with the top-%lld eigenspace, over chance (%.4g):",
+                        "Overlap of the %lld largest of %lld parameters with the top-%lld eigenspace, over "
+                        "chance (%.4g):",
                         static_cast<long long>(k), static_cast<long long>(model_->parameter_count()),
                         static_cast<long long>(k), chance);
           lines.emplace_back(text);

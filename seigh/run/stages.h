@@ -1,5 +1,5 @@
-// The stages of a run. Each does what is missing in the run folder and leaves finished files alone, so each can be
-// repeated, and a run that was stopped anywhere continues where it was.
+// The stages of a run. Each does what is missing in the run folder and leaves finished files alone, so each
+// can be repeated, and a run that was stopped anywhere continues where it was.
 #pragma once
 
 #include <filesystem>
@@ -29,7 +29,8 @@ class Run {
   void train();
   /// Decompositions of every checkpoint, split and method. Throws Error when checkpoints are missing.
   void eigh();
-  /// Overlap curves of every decomposition. Throws Error when decompositions or their eigenvectors are missing.
+  /// Overlap curves of every decomposition. Throws Error when decompositions or their eigenvectors are
+  /// missing.
   void overlap();
   /// report.html from what is there.
   void report();

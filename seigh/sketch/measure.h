@@ -20,7 +20,8 @@ struct MeasureOptions {
   void validate(int64_t dimension) const;
 };
 
-/// Y = H Omega[:, :k], W = Psi^T H Omega and Omega^T Y, for independent SSRFT test matrices Omega, Psi in R^{D x s}.
+/// Y = H Omega[:, :k], W = Psi^T H Omega and Omega^T Y, for independent SSRFT test matrices Omega, Psi in
+/// R^{D x s}.
 struct Sketch {
   int64_t k = 0, s = 0;
   uint64_t seed = 0;
@@ -30,8 +31,8 @@ struct Sketch {
   int64_t products = 0;    ///< products spent: s
 };
 
-/// Measures `op` once with each of s test vectors. Cost: s products, 4 s + 2 k FFTs of length about D, D k numbers.
-/// Every column is independent of the others.
+/// Measures `op` once with each of s test vectors. Cost: s products, 4 s + 2 k FFTs of length about D, D k
+/// numbers. Every column is independent of the others.
 Sketch measure(LinearOperator& op, const MeasureOptions& options, Progress& progress = silent_progress());
 
 }  // namespace seigh

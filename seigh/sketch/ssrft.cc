@@ -24,7 +24,8 @@ namespace {
 
 // exp(-i pi k / 2n), k = 0..n/2, times `scale`.
 at::Tensor twiddles(int64_t n, double scale, at::ScalarType dtype) {
-  const at::Tensor angle = at::arange(n / 2 + 1, at::kDouble) * (-std::numbers::pi / (2.0 * static_cast<double>(n)));
+  const at::Tensor angle =
+      at::arange(n / 2 + 1, at::kDouble) * (-std::numbers::pi / (2.0 * static_cast<double>(n)));
   return at::complex((angle.cos() * scale).to(dtype), (angle.sin() * scale).to(dtype));
 }
 
@@ -47,13 +48,14 @@ int64_t fast_fft_length(int64_t minimum) {
   }
 }
 
-// Makhoul 1980: with v = (x_0, x_2, ..., x_5, x_3, x_1) and Z_k = exp(-i pi k / 2n) FFT(v)_k, the unnormalised DCT-II is
-// X_k = 2 Re Z_k for k <= n/2 and X_{n-k} = -2 Im Z_k.
+// Makhoul 1980: with v = (x_0, x_2, ..., x_5, x_3, x_1) and Z_k = exp(-i pi k / 2n) FFT(v)_k, the
+// unnormalised DCT-II is X_k = 2 Re Z_k for k <= n/2 and X_{n-k} = -2 Im Z_k.
 at::Tensor dct(const at::Tensor& x) {
   const int64_t n = x.size(1);
   const at::Tensor v = at::cat({x.slice(1, 0, n, 2), x.slice(1, 1, n, 2).flip(1)}, 1);
   // Orthonormal scaling: 2 / sqrt(2n) for all but X_0, which takes another 1/sqrt(2).
-  const at::Tensor z = at::fft_rfft(v, c10::nullopt, 1) * twiddles(n, std::sqrt(2.0 / static_cast<double>(n)), x.scalar_type());
+  const at::Tensor z = at::fft_rfft(v, c10::nullopt, 1) *
+                       twiddles(n, std::sqrt(2.0 / static_cast<double>(n)), x.scalar_type());
   at::Tensor result = at::empty_like(v);
   result.slice(1, 0, n / 2 + 1).copy_(at::real(z));
   result.slice(1, n / 2 + 1, n).copy_(-at::imag(z).slice(1, 1, n / 2).flip(1));
@@ -66,8 +68,8 @@ at::Tensor inverse_dct(const at::Tensor& x) {
   at::Tensor re = x.slice(1, 0, n / 2 + 1).contiguous();
   re.select(1, 0).mul_(std::numbers::sqrt2);
   const at::Tensor im = at::cat({at::zeros({x.size(0), 1}, x.options()), -x.slice(1, n / 2, n).flip(1)}, 1);
-  const at::Tensor spectrum =
-      at::complex(re, im.contiguous()) / twiddles(n, std::sqrt(2.0 / static_cast<double>(n)), x.scalar_type());
+  const at::Tensor spectrum = at::complex(re, im.contiguous()) /
+                              twiddles(n, std::sqrt(2.0 / static_cast<double>(n)), x.scalar_type());
   const at::Tensor v = at::fft_irfft(spectrum, n, 1);
   at::Tensor result = at::empty_like(v);
   result.slice(1, 0, n, 2).copy_(v.slice(1, 0, n / 2));
@@ -87,8 +89,8 @@ Ssrft::Ssrft(int64_t rows, int64_t columns, uint64_t seed, Stream stream, at::Sc
 }
 
 at::Tensor Ssrft::block(int64_t begin, int64_t count) const {
-  require(0 <= begin && 0 <= count && begin + count <= columns_, "test matrix columns ", begin, "..", begin + count,
-          " lie outside 0..", columns_);
+  require(0 <= begin && 0 <= count && begin + count <= columns_, "test matrix columns ", begin, "..",
+          begin + count, " lie outside 0..", columns_);
   at::Tensor unit = at::zeros({count, length_}, dtype_);
   const at::Tensor row = at::arange(count, at::kLong);
   unit.index_put_({row, kept_.slice(0, begin, begin + count)}, at::ones({count}, dtype_));
@@ -98,7 +100,8 @@ at::Tensor Ssrft::block(int64_t begin, int64_t count) const {
 }
 
 at::Tensor Ssrft::transposed_product(const at::Tensor& x) const {
-  require(x.dim() == 2 && x.size(0) == rows_, "test matrix: expected a block of ", rows_, " rows, got ", x.sizes());
+  require(x.dim() == 2 && x.size(0) == rows_, "test matrix: expected a block of ", rows_, " rows, got ",
+          x.sizes());
   at::Tensor padded = at::zeros({x.size(1), length_}, dtype_);
   padded.slice(1, 0, rows_).copy_(x.t());
   at::Tensor z = dct((padded * first_signs_).index_select(1, first_order_));

@@ -2,10 +2,11 @@
 //
 //   Omega^T = R F Pi eps F Pi' eps'      (s x D)
 //
-// R keeps s of N coordinates, F is the orthonormal DCT-II, Pi and Pi' are random permutations, eps and eps' random signs.
-// A vector of length D is padded with zeros to N, the next length the FFT is fast for, which leaves the map an isometry
-// on R^D before R. Storage 2 N indices and 2 N signs; a product with one column costs two FFTs of length N.
-// TYUC19: Tropp, Yurtsever, Udell, Cevher, "Streaming low-rank matrix approximation", arXiv 1902.08651.
+// R keeps s of N coordinates, F is the orthonormal DCT-II, Pi and Pi' are random permutations, eps and eps'
+// random signs. A vector of length D is padded with zeros to N, the next length the FFT is fast for, which
+// leaves the map an isometry on R^D before R. Storage 2 N indices and 2 N signs; a product with one column
+// costs two FFTs of length N. TYUC19: Tropp, Yurtsever, Udell, Cevher, "Streaming low-rank matrix
+// approximation", arXiv 1902.08651.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -39,8 +40,9 @@ class Ssrft {
  private:
   int64_t rows_, columns_, length_;
   at::ScalarType dtype_;
-  at::Tensor first_signs_, first_order_, second_signs_, second_order_;  // eps', Pi', eps, Pi; order as gather indices
-  at::Tensor kept_;                                                     // R: int64 [s]
+  at::Tensor first_signs_, first_order_, second_signs_,
+      second_order_;  // eps', Pi', eps, Pi; order as gather indices
+  at::Tensor kept_;   // R: int64 [s]
 };
 
 }  // namespace seigh

@@ -35,7 +35,9 @@ TEST(Parallel, RethrowsAnException) {
   EXPECT_SEIGH_ERROR(parallel_for(10, [](int64_t i) { require(i != 7, "seven"); }), "seven");
 }
 
-TEST(Parallel, RefusesNegativeThreads) { EXPECT_SEIGH_ERROR(set_threads(-1), "threads"); }
+TEST(Parallel, RefusesNegativeThreads) {
+  EXPECT_SEIGH_ERROR(set_threads(-1), "threads");
+}
 
 }  // namespace
 }  // namespace seigh

@@ -23,7 +23,8 @@ TEST(Random, TheSameBytesOnOneAndTwoThreads) {
   EXPECT_TRUE(at::equal(one, random_gaussian(3, Stream::test, 5000, 0, 17, at::kFloat)));
 }
 
-// n = 200000 numbers. Each statistic below is within 5 standard errors: failure probability under 1e-6 each, seed fixed.
+// n = 200000 numbers. Each statistic below is within 5 standard errors: failure probability under 1e-6 each,
+// seed fixed.
 TEST(Random, GaussianMomentsAndIndependenceOfColumns) {
   const int64_t n = 100'000;
   const at::Tensor g = random_gaussian(11, Stream::test, n, 0, 2, at::kDouble);

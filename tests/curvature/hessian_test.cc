@@ -26,7 +26,8 @@ class HessianTest : public ::testing::TestWithParam<Case> {
   const Dataset data_ = test::gaussian_data(17, 6, 3);
 
   HessianOperator make(int64_t batch_size = 0, at::ScalarType dtype = at::kDouble) const {
-    return {model_, parameters_, {}, data_, {.loss = GetParam().loss, .dtype = dtype, .batch_size = batch_size}};
+    return {
+        model_, parameters_, {}, data_, {.loss = GetParam().loss, .dtype = dtype, .batch_size = batch_size}};
   }
   at::Tensor block(int64_t columns, uint64_t seed = 5) const {
     return random_gaussian(seed, Stream::test, model_.parameter_count(), 0, columns, at::kDouble);
@@ -36,14 +37,17 @@ class HessianTest : public ::testing::TestWithParam<Case> {
 TEST_P(HessianTest, EqualsDifferencesOfGradients) {
   HessianOperator h = make();
   const at::Tensor v = block(1);
-  EXPECT_LT(relative_difference(h.apply(v).select(1, 0),
-                                test::difference_product(model_, parameters_, data_, GetParam().loss, v.select(1, 0))),
-            1e-6);
+  EXPECT_LT(
+      relative_difference(h.apply(v).select(1, 0), test::difference_product(model_, parameters_, data_,
+                                                                            GetParam().loss, v.select(1, 0))),
+      1e-6);
 }
 
 TEST_P(HessianTest, GradientEqualsAPlainBackwardPass) {
   const HessianOperator h = make(5);
-  EXPECT_LT(relative_difference(h.gradient(), test::plain_gradient(model_, parameters_, data_, GetParam().loss)), 1e-13);
+  EXPECT_LT(
+      relative_difference(h.gradient(), test::plain_gradient(model_, parameters_, data_, GetParam().loss)),
+      1e-13);
 }
 
 TEST_P(HessianTest, IsSymmetricAndLinear) {
@@ -67,7 +71,8 @@ TEST_P(HessianTest, ABlockIsItsColumns) {
 TEST_P(HessianTest, MiniBatchesOfUnequalSizeAreWeightedRightly) {
   const at::Tensor v = block(3);
   const at::Tensor whole = make().apply(v);
-  for (const int64_t batch_size : {1, 5, 16}) EXPECT_LT(relative_difference(make(batch_size).apply(v), whole), 1e-12);
+  for (const int64_t batch_size : {1, 5, 16})
+    EXPECT_LT(relative_difference(make(batch_size).apply(v), whole), 1e-12);
   EXPECT_NEAR(make(5).loss(), make().loss(), 1e-14);
 }
 
@@ -78,7 +83,10 @@ TEST_P(HessianTest, GgnEqualsTheStackedOne) {
                                {.kind = CurvatureKind::ggn, .loss = GetParam().loss, .dtype = at::kDouble});
   for (const int64_t batch_size : {0, 5}) {
     HessianOperator ggn(model_, parameters_, {}, data_,
-                        {.kind = CurvatureKind::ggn, .loss = GetParam().loss, .dtype = at::kDouble, .batch_size = batch_size});
+                        {.kind = CurvatureKind::ggn,
+                         .loss = GetParam().loss,
+                         .dtype = at::kDouble,
+                         .batch_size = batch_size});
     EXPECT_LT(relative_difference(ggn.apply(v), stacked.apply(v)), 1e-12);
     EXPECT_LT(relative_difference(ggn.gradient(), make().gradient()), 1e-13);
   }
@@ -87,7 +95,8 @@ TEST_P(HessianTest, GgnEqualsTheStackedOne) {
 TEST_P(HessianTest, Float32AgreesWithFloat64) {
   const at::Tensor v = block(2);
   // eps = 6e-8 through some ten layers of sums of up to 17 x 6 terms.
-  EXPECT_LT(relative_difference(make(0, at::kFloat).apply(v.to(at::kFloat)).to(at::kDouble), make().apply(v)), 1e-5);
+  EXPECT_LT(relative_difference(make(0, at::kFloat).apply(v.to(at::kFloat)).to(at::kDouble), make().apply(v)),
+            1e-5);
 }
 
 INSTANTIATE_TEST_SUITE_P(ActivationsAndLosses, HessianTest,
@@ -98,10 +107,12 @@ INSTANTIATE_TEST_SUITE_P(ActivationsAndLosses, HessianTest,
                                            Case{Activation::gelu, LossKind::mean_squared_error}));
 
 TEST(Hessian, OfALinearModelWithSquaredLossIsKnown) {
-  // outputs = W x + b, loss = (1/N) sum |Wx + b - t|^2 / C: H = (2 / (C N)) sum (x, 1)(x, 1)^T for every output.
+  // outputs = W x + b, loss = (1/N) sum |Wx + b - t|^2 / C: H = (2 / (C N)) sum (x, 1)(x, 1)^T for every
+  // output.
   const Mlp model({3, 2}, Activation::tanh);
   const Dataset data = test::gaussian_data(11, 3, 2);
-  HessianOperator h(model, model.initial_parameters(1), {}, data, {.loss = LossKind::mean_squared_error, .dtype = at::kDouble});
+  HessianOperator h(model, model.initial_parameters(1), {}, data,
+                    {.loss = LossKind::mean_squared_error, .dtype = at::kDouble});
   const at::Tensor x = at::cat({data.x.to(at::kDouble), at::ones({11, 1}, at::kDouble)}, 1);
   const at::Tensor moment = at::matmul(x.t(), x) * (2.0 / (2 * 11));
   const at::Tensor got = materialize(h);
@@ -119,7 +130,8 @@ TEST(Hessian, RefusesWhatItCannotUse) {
   at::Tensor parameters = model.initial_parameters(1);
   EXPECT_SEIGH_ERROR(HessianOperator(model, parameters, {}, Dataset{}, {}), "empty");
   EXPECT_SEIGH_ERROR(HessianOperator(model, parameters, {}, data, {.batch_size = -1}), "batch_size");
-  EXPECT_SEIGH_ERROR(HessianOperator(model, parameters.slice(0, 0, 5), {}, data, {}).apply(at::ones({8, 1})), "too short");
+  EXPECT_SEIGH_ERROR(HessianOperator(model, parameters.slice(0, 0, 5), {}, data, {}).apply(at::ones({8, 1})),
+                     "too short");
   parameters[2] = std::nan("");
   EXPECT_SEIGH_ERROR(HessianOperator(model, parameters, {}, data, {}), "parameters hold NaN");
 }

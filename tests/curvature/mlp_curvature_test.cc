@@ -49,9 +49,11 @@ TEST(MlpCurvature, HessianEqualsAutograd) {
     // Tiles and chunks of every size give the same sums.
     for (const int64_t tile : {0, 1, 4}) {
       for (const int64_t chunk : {0, 1, 3}) {
-        MlpCurvatureOperator op(model, parameters, data,
-                                {.loss = c.loss, .dtype = at::kDouble, .vectors_per_chunk = chunk, .samples_per_tile = tile});
-        EXPECT_LT(relative_difference(op.apply(v), expected), 1e-12) << model.description() << " " << to_string(c.loss);
+        MlpCurvatureOperator op(
+            model, parameters, data,
+            {.loss = c.loss, .dtype = at::kDouble, .vectors_per_chunk = chunk, .samples_per_tile = tile});
+        EXPECT_LT(relative_difference(op.apply(v), expected), 1e-12)
+            << model.description() << " " << to_string(c.loss);
       }
     }
   }
@@ -70,8 +72,9 @@ at::Tensor explicit_ggn(const Mlp& model, const at::Tensor& parameters, const Da
       rows.push_back(torch::autograd::grad({outputs[i][k]}, {leaf}, {}, /*retain_graph=*/true)[0]);
     }
     const at::Tensor jacobian = at::stack(rows);
-    const at::Tensor inner = loss == LossKind::cross_entropy ? p[i].diag() - p[i].outer(p[i])
-                                                             : at::eye(classes, at::kDouble) * (2.0 / classes);
+    const at::Tensor inner = loss == LossKind::cross_entropy
+                                 ? p[i].diag() - p[i].outer(p[i])
+                                 : at::eye(classes, at::kDouble) * (2.0 / classes);
     sum += at::matmul(jacobian.t(), at::matmul(inner, jacobian)) / n;
   }
   return sum;
@@ -83,7 +86,8 @@ TEST(MlpCurvature, GgnEqualsExplicitJacobians) {
     const Mlp model(c.widths, c.activation);
     const Dataset data = test::gaussian_data(c.samples, c.widths.front(), c.widths.back());
     const at::Tensor parameters = model.initial_parameters(3);
-    MlpCurvatureOperator op(model, parameters, data, {.kind = CurvatureKind::ggn, .loss = c.loss, .dtype = at::kDouble});
+    MlpCurvatureOperator op(model, parameters, data,
+                            {.kind = CurvatureKind::ggn, .loss = c.loss, .dtype = at::kDouble});
     EXPECT_LT(relative_difference(materialize(op), explicit_ggn(model, parameters, data, c.loss)), 1e-12)
         << model.description() << " " << to_string(c.loss);
   }
@@ -103,8 +107,9 @@ TEST(MlpCurvature, EqualsDifferencesOfGradients) {
   const Dataset data = test::gaussian_data(17, 6, 3);
   const at::Tensor parameters = model.initial_parameters(3), v = block(model.parameter_count(), 1);
   MlpCurvatureOperator op(model, parameters, data, {.dtype = at::kDouble});
-  EXPECT_LT(relative_difference(op.apply(v).select(1, 0),
-                                test::difference_product(model, parameters, data, LossKind::cross_entropy, v.select(1, 0))),
+  EXPECT_LT(relative_difference(
+                op.apply(v).select(1, 0),
+                test::difference_product(model, parameters, data, LossKind::cross_entropy, v.select(1, 0))),
             1e-6);
 }
 
@@ -155,8 +160,10 @@ TEST_F(MlpProducts, LabelSmoothingMovesTheTargets) {
   const at::Tensor p = parameters_.to(at::kDouble);
   const auto gradient = [&](const at::Tensor& at) {
     const at::Tensor leaf = at.detach().requires_grad_(true);
-    const at::Tensor outputs = model_.forward(unflatten(model_.parameters(), leaf), {}, data_.x.to(at::kDouble));
-    return torch::autograd::grad({loss_sum({LossKind::cross_entropy, 0.2}, outputs, data_.y) / data_.size()}, {leaf})[0];
+    const at::Tensor outputs =
+        model_.forward(unflatten(model_.parameters(), leaf), {}, data_.x.to(at::kDouble));
+    return torch::autograd::grad({loss_sum({LossKind::cross_entropy, 0.2}, outputs, data_.y) / data_.size()},
+                                 {leaf})[0];
   };
   const at::Tensor d = v.select(1, 0) * 1e-4;
   EXPECT_LT(relative_difference(op.apply(v).select(1, 0), (gradient(p + d) - gradient(p - d)) / 2e-4), 1e-6);
@@ -164,10 +171,13 @@ TEST_F(MlpProducts, LabelSmoothingMovesTheTargets) {
 
 TEST_F(MlpProducts, BadInputIsRefused) {
   EXPECT_SEIGH_ERROR(MlpCurvatureOperator(model_, parameters_, Dataset{}), "empty");
-  EXPECT_SEIGH_ERROR(MlpCurvatureOperator(model_, at::full({model_.parameter_count()}, std::nan("")), data_), "NaN");
-  EXPECT_SEIGH_ERROR(MlpCurvatureOperator(model_, parameters_, test::gaussian_data(6, 12, 5)), "targets run from 0 to 4");
+  EXPECT_SEIGH_ERROR(MlpCurvatureOperator(model_, at::full({model_.parameter_count()}, std::nan("")), data_),
+                     "NaN");
+  EXPECT_SEIGH_ERROR(MlpCurvatureOperator(model_, parameters_, test::gaussian_data(6, 12, 5)),
+                     "targets run from 0 to 4");
   EXPECT_SEIGH_ERROR(MlpCurvatureOperator(model_, parameters_, test::gaussian_data(6, 11, 4)), "first width");
-  EXPECT_SEIGH_ERROR(MlpCurvatureOperator(model_, parameters_, data_, {.label_smoothing = 1.5}), "label_smoothing");
+  EXPECT_SEIGH_ERROR(MlpCurvatureOperator(model_, parameters_, data_, {.label_smoothing = 1.5}),
+                     "label_smoothing");
 }
 
 }  // namespace

@@ -49,8 +49,8 @@ TEST(Certificates, PairsWithLargeResidualsAreNotCertified) {
   EXPECT_TRUE(r.certified().all().item<bool>());
 }
 
-// 40 pairs, 20 probes: each squared estimate over the truth is chi-square with 20 degrees of freedom over 20; the bounds
-// give probability below 1e-5 for a pair outside [0.1, 4], so below 1e-3 for any.
+// 40 pairs, 20 probes: each squared estimate over the truth is chi-square with 20 degrees of freedom over 20;
+// the bounds give probability below 1e-5 for a pair outside [0.1, 4], so below 1e-3 for any.
 TEST(Certificates, ResidualsOfAllPairsFromTheSameProbes) {
   const auto m = test::spectral_matrix("polynomial", 300);
   MatrixOperator op(m.matrix);

@@ -15,19 +15,23 @@ using test::named_spectrum;
 using test::orthonormality_error;
 using test::spectral_matrix;
 
-double best_rank_k_error(const at::Tensor& values, int64_t k) { return values.slice(0, k).norm().item<double>(); }
+double best_rank_k_error(const at::Tensor& values, int64_t k) {
+  return values.slice(0, k).norm().item<double>();
+}
 
 TEST(Seigh, RecoversExactlyLowRank) {
   const auto m = spectral_matrix("low_rank_10", 300);
   for (const at::ScalarType dtype : {at::kDouble, at::kFloat}) {
     MatrixOperator op(m.matrix.to(dtype));
     const EigenResult r = seigh(op, {.k = 15, .s = 40, .seed = 3, .probes = 10});
-    // Float64: 1e-5 is the promise; the ten true pairs are far better. Float32: eps 6e-8 times the conditioning of the
-    // core problem (about 1e3 at s = 40).
+    // Float64: 1e-5 is the promise; the ten true pairs are far better. Float32: eps 6e-8 times the
+    // conditioning of the core problem (about 1e3 at s = 40).
     const double tolerance = dtype == at::kDouble ? 1e-5 : 1e-3;
     const at::Tensor leading = r.eigenvalues.slice(0, 0, 10);
-    EXPECT_LT(((leading - m.eigenvalues.slice(0, 0, 10)).abs() / leading.abs()).max().item<double>(), tolerance);
-    EXPECT_LT(exact_error(m.matrix, r.eigenvalues, r.eigenvectors) / m.matrix.norm().item<double>(), tolerance);
+    EXPECT_LT(((leading - m.eigenvalues.slice(0, 0, 10)).abs() / leading.abs()).max().item<double>(),
+              tolerance);
+    EXPECT_LT(exact_error(m.matrix, r.eigenvalues, r.eigenvectors) / m.matrix.norm().item<double>(),
+              tolerance);
     EXPECT_LT(orthonormality_error(r.eigenvectors.all()), dtype == at::kDouble ? 1e-10 : 1e-5);
     EXPECT_EQ(r.products, 50);
     if (dtype == at::kDouble) {
@@ -42,10 +46,12 @@ TEST(Seigh, IsNearOptimalOnDecayingSpectra) {
     MatrixOperator op(m.matrix);
     const EigenResult r = seigh(op, {.k = 40, .s = 120, .seed = 3});
     const double error = exact_error(m.matrix, r.eigenvalues, r.eigenvectors);
-    // [TYUC19, Thm 5.1] bounds the expected error by small factors of the best error at a lower rank; rank 25 here.
+    // [TYUC19, Thm 5.1] bounds the expected error by small factors of the best error at a lower rank; rank 25
+    // here.
     EXPECT_LT(error, 3 * best_rank_k_error(m.eigenvalues, 25)) << name;
     EXPECT_LT(orthonormality_error(r.eigenvectors.all()), 1e-10) << name;
-    // Leading eigenvalues, signs included: |lambda^ - lambda| <= ||H - H^||_2 <= error (Weyl), in matching order of sign.
+    // Leading eigenvalues, signs included: |lambda^ - lambda| <= ||H - H^||_2 <= error (Weyl), in matching
+    // order of sign.
     const at::Tensor got = std::get<0>(r.eigenvalues.sort()), want = std::get<0>(m.eigenvalues.sort());
     EXPECT_LT((got.slice(0, -5) - want.slice(0, -5)).abs().max().item<double>(), error) << name;
     EXPECT_LT((got.slice(0, 0, 3) - want.slice(0, 0, 3)).abs().max().item<double>(), error) << name;
@@ -95,7 +101,8 @@ TEST(Seigh, RowsAndColumnsOfUAgree) {
   const at::Tensor index = at::tensor({4, 0, 49}, at::kLong);
   EXPECT_LT(test::relative_difference(r.eigenvectors.rows(index), u.index_select(0, index)), 1e-13);
   EXPECT_TRUE(at::allclose(r.eigenvectors.columns(3, 2), u.slice(1, 3, 5), 0, 1e-14));
-  EXPECT_LT(test::relative_difference(r.eigenvectors.transposed_times(m.matrix), at::matmul(u.t(), m.matrix)), 1e-12);
+  EXPECT_LT(test::relative_difference(r.eigenvectors.transposed_times(m.matrix), at::matmul(u.t(), m.matrix)),
+            1e-12);
 }
 
 TEST(Seigh, RefusesImpossibleOptions) {

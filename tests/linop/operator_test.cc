@@ -66,7 +66,8 @@ TEST(Panels, AgreeWithPlainProducts) {
 TEST(Panels, AccumulateFloat32BlocksInFloat64) {
   const at::Tensor x = random_gaussian(1, Stream::test, 200'000, 0, 2, at::kFloat);
   const at::Tensor exact = at::matmul(x.t().to(at::kDouble), x.to(at::kDouble));
-  EXPECT_LT(test::relative_difference(transposed_product(x, x), exact), 1e-13);  // float32 sums would give 1e-6
+  EXPECT_LT(test::relative_difference(transposed_product(x, x), exact),
+            1e-13);  // float32 sums would give 1e-6
 }
 
 }  // namespace

@@ -21,7 +21,8 @@ using test::WorkingFolder;
 
 constexpr int kPerFile = 4;
 
-// Pixel p of record n of file f is 31 f + 37 n + p mod 256 (p counts through the three planes), its label f + n mod 10.
+// Pixel p of record n of file f is 31 f + 37 n + p mod 256 (p counts through the three planes), its label f +
+// n mod 10.
 std::string records(int f, int count = kPerFile) {
   std::string bytes;
   for (int n = 0; n < count; ++n) {
@@ -32,7 +33,8 @@ std::string records(int f, int count = kPerFile) {
 }
 
 void write_data(const fs::path& folder) {
-  for (int f = 0; f < 5; ++f) write_file(folder / ("data_batch_" + std::to_string(f + 1) + ".bin"), records(f));
+  for (int f = 0; f < 5; ++f)
+    write_file(folder / ("data_batch_" + std::to_string(f + 1) + ".bin"), records(f));
   write_file(folder / "test_batch.bin", records(5));
 }
 
@@ -41,8 +43,8 @@ void write_archive(const fs::path& folder) {
   const TempFolder content;
   write_data(content / "cifar-10-batches-bin");
   fs::create_directories(folder);
-  const std::string command = "tar -cJf '" + (folder / "cifar-10-binary.tar.xz").string() + "' -C '" + content.path().string() +
-                              "' cifar-10-batches-bin";
+  const std::string command = "tar -cJf '" + (folder / "cifar-10-binary.tar.xz").string() + "' -C '" +
+                              content.path().string() + "' cifar-10-batches-bin";
   ASSERT_EQ(std::system(command.c_str()), 0);
 }
 
@@ -89,7 +91,9 @@ TEST(Cifar, NormalisesByTheTrainingPart) {
   const DataSplits data = load_cifar10(options);
   const at::Tensor x = raw.train.x.to(at::kDouble).transpose(0, 1).reshape({3, -1});
   const at::Tensor mean = x.mean(1).reshape({3, 1, 1}), std = x.std(1, /*unbiased=*/false).reshape({3, 1, 1});
-  for (const auto& [normal, plain] : {std::pair(data.train.x, raw.train.x), {data.validation.x, raw.validation.x}, {data.test.x, raw.test.x}}) {
+  for (const auto& [normal, plain] : {std::pair(data.train.x, raw.train.x),
+                                      {data.validation.x, raw.validation.x},
+                                      {data.test.x, raw.test.x}}) {
     // Values up to 2 in float32, two roundings.
     EXPECT_LT((normal - (plain.to(at::kDouble) - mean) / std).abs().max().item<double>(), 1e-6);
   }
@@ -137,13 +141,15 @@ TEST(Cifar, ArchivesThatCannotBeUnpackedAreNamed) {
   }
   // A half copy under the final name is not overwritten.
   write_file(folder / "cache/seigh/cifar-10/cifar-10-batches-bin/data_batch_1.bin", "x");
-  EXPECT_SEIGH_ERROR(load(), (folder / "cache/seigh/cifar-10/cifar-10-batches-bin").string(), "remove that folder");
+  EXPECT_SEIGH_ERROR(load(), (folder / "cache/seigh/cifar-10/cifar-10-batches-bin").string(),
+                     "remove that folder");
   fs::remove_all(folder / "cache/seigh/cifar-10");
   load();
   // An archive of something else.
   fs::remove_all(folder / "cache/seigh");
   write_file(folder / "data/other", "x");
-  const std::string command = "tar -cJf '" + archive.string() + "' -C '" + (folder / "data").string() + "' other";
+  const std::string command =
+      "tar -cJf '" + archive.string() + "' -C '" + (folder / "data").string() + "' other";
   ASSERT_EQ(std::system(command.c_str()), 0);
   EXPECT_SEIGH_ERROR(load(), archive.string(), "cifar-10-batches-bin/data_batch_1.bin");
 }
@@ -180,7 +186,8 @@ TEST(Cifar, BadOptionsAreNamed) {
   options.samples_per_file = 0;
   EXPECT_SEIGH_ERROR(load_cifar10(options), "0 samples");
   // Images that are all the same cannot be normalised.
-  for (int f = 0; f < 5; ++f) write_file(folder / ("data_batch_" + std::to_string(f + 1) + ".bin"), std::string(3073 * kPerFile, '\3'));
+  for (int f = 0; f < 5; ++f)
+    write_file(folder / ("data_batch_" + std::to_string(f + 1) + ".bin"), std::string(3073 * kPerFile, '\3'));
   options = options_for(folder.path());
   options.normalise = true;
   EXPECT_SEIGH_ERROR(load_cifar10(options), "channel 0", "constant");

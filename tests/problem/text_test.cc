@@ -19,7 +19,9 @@ using test::Environment;
 using test::TempFolder;
 using test::WorkingFolder;
 
-at::Tensor matrix(const std::vector<int64_t>& values, int64_t rows) { return at::tensor(values).reshape({rows, -1}); }
+at::Tensor matrix(const std::vector<int64_t>& values, int64_t rows) {
+  return at::tensor(values).reshape({rows, -1});
+}
 
 TEST(Text, WindowsAndShiftsByHand) {
   const TempFolder folder;
@@ -57,7 +59,8 @@ TEST(Text, LeavesOutWhatFillsNoWindow) {
   EXPECT_TRUE(at::equal(data.test.y[0], at::arange(1, 9)));
   // A window needs the character after it: 9 windows of 10 would use 91.
   EXPECT_EQ(load_text({.name = "digits", .data_folder = folder.path(), .context = 9}).train.size(), 9);
-  EXPECT_SEIGH_ERROR(load_text({.name = "digits", .data_folder = folder.path(), .context = 10}), "test part", "10");
+  EXPECT_SEIGH_ERROR(load_text({.name = "digits", .data_folder = folder.path(), .context = 10}), "test part",
+                     "10");
 }
 
 TEST(Text, SearchesTheUsualPlaces) {
@@ -68,11 +71,15 @@ TEST(Text, SearchesTheUsualPlaces) {
   fs::create_directories(folder / "work/inner");
   const WorkingFolder working(folder / "work/inner");
   const auto source = [] { return load_text({.name = "t", .context = 2}).source; };
-  EXPECT_SEIGH_ERROR(source(), "t.txt", (folder / "data/t").string(), (folder / "cache/seigh").string(), "../shared/data", "--data");
-  for (const std::string place : {"work/shared/data", "work/inner/shared/data", "cache/seigh", "cache/seigh/t", "data", "data/t"}) {
+  EXPECT_SEIGH_ERROR(source(), "t.txt", (folder / "data/t").string(), (folder / "cache/seigh").string(),
+                     "../shared/data", "--data");
+  for (const std::string place :
+       {"work/shared/data", "work/inner/shared/data", "cache/seigh", "cache/seigh/t", "data", "data/t"}) {
     write_file(folder / place / "t.txt", std::string(40, 'x'));
-    const std::string expected = place.find("work") == 0 ? (place.find("inner") == std::string::npos ? "../shared/data" : "shared/data")
-                                                         : (folder / place).string();
+    const std::string expected =
+        place.find("work") == 0
+            ? (place.find("inner") == std::string::npos ? "../shared/data" : "shared/data")
+            : (folder / place).string();
     EXPECT_EQ(source(), expected);
   }
 }

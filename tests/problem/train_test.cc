@@ -16,13 +16,18 @@ namespace seigh {
 namespace {
 
 DataSplits tiny_splits() {
-  return {"tiny", "", test::gaussian_data(60, 6, 3, 1), test::gaussian_data(6, 6, 3, 2), test::gaussian_data(30, 6, 3, 3)};
+  return {"tiny", "", test::gaussian_data(60, 6, 3, 1), test::gaussian_data(6, 6, 3, 2),
+          test::gaussian_data(30, 6, 3, 3)};
 }
 
 const Mlp kModel({6, 5, 3}, Activation::tanh);
 
-Checkpoint initial(const at::Tensor& parameters) { return {0, 0, 0, parameters, {}}; }
-Checkpoint initial(uint64_t seed) { return initial(kModel.initial_parameters(seed)); }
+Checkpoint initial(const at::Tensor& parameters) {
+  return {0, 0, 0, parameters, {}};
+}
+Checkpoint initial(uint64_t seed) {
+  return initial(kModel.initial_parameters(seed));
+}
 
 TrainOptions tiny_options() {
   TrainOptions options;
@@ -55,8 +60,8 @@ TEST(Train, OneStepIsOneStepOfGradientDescent) {
   options.checkpoint_steps = {1};
   const at::Tensor start = kModel.initial_parameters(1);
   const Dataset batch = tiny_splits().train.select(batch_indices(options, 60, 1));
-  const at::Tensor expected = start - options.learning_rate *
-                                          test::plain_gradient(kModel, start, batch, LossKind::cross_entropy);
+  const at::Tensor expected =
+      start - options.learning_rate * test::plain_gradient(kModel, start, batch, LossKind::cross_entropy);
   // Float32 training against a float64 gradient.
   EXPECT_LT((run(options, initial(start)).at(1).parameters - expected).abs().max().item<double>(), 1e-6);
 }
@@ -102,7 +107,7 @@ TEST(Train, RefusesImpossibleOptions) {
 TEST(Accuracy, CountsByHand) {
   // One output wins everywhere: a bias and no weights.
   at::Tensor parameters = at::zeros({kModel.parameter_count()});
-  parameters[-2] = 1;  // bias of class 1
+  parameters[-2] = 1;                                  // bias of class 1
   const Dataset data = test::gaussian_data(10, 6, 3);  // classes 0 1 2 0 1 2 0 1 2 0: three of class 1
   EXPECT_DOUBLE_EQ(accuracy(kModel, parameters, {}, data), 0.3);
 }
@@ -123,8 +128,10 @@ TEST(Checkpoint, OfAnotherModelIsRefused) {
   const test::TempFolder folder;
   const Checkpoint c = initial(uint64_t{2});
   write_checkpoint(folder.path() / "c.safetensors", kModel, c);
-  EXPECT_SEIGH_ERROR(read_checkpoint(folder.path() / "c.safetensors", Mlp({6, 4, 3}, Activation::tanh)), "has shape");
-  EXPECT_SEIGH_ERROR(read_checkpoint(folder.path() / "c.safetensors", Mlp({6, 5, 3, 3}, Activation::tanh)), "missing");
+  EXPECT_SEIGH_ERROR(read_checkpoint(folder.path() / "c.safetensors", Mlp({6, 4, 3}, Activation::tanh)),
+                     "has shape");
+  EXPECT_SEIGH_ERROR(read_checkpoint(folder.path() / "c.safetensors", Mlp({6, 5, 3, 3}, Activation::tanh)),
+                     "missing");
 }
 
 TEST(Mlp, HasThePublishedSizeAndInitialisation) {
@@ -134,23 +141,26 @@ TEST(Mlp, HasThePublishedSizeAndInitialisation) {
   EXPECT_TRUE(at::equal(p, model.initial_parameters(12345)));
   EXPECT_FALSE(at::equal(p, model.initial_parameters(12346)));
   const auto pieces = unflatten(model.parameters(), p);
-  // Uniform in +-1/sqrt(fan_in): bounds for all, and the variance of 5120 weights to 5 standard errors (0.9 of it each
-  // sqrt(4/5)/sqrt(5120)).
+  // Uniform in +-1/sqrt(fan_in): bounds for all, and the variance of 5120 weights to 5 standard errors (0.9
+  // of it each sqrt(4/5)/sqrt(5120)).
   for (size_t i = 0; i < pieces.size(); ++i) {
     const double bound = 1 / std::sqrt(i < 2 ? 256.0 : 20.0);
     EXPECT_LE(pieces[i].abs().max().item<double>(), bound * (1 + 1e-6));
     EXPECT_GT(pieces[i].abs().max().item<double>(), 0.7 * bound);
   }
-  EXPECT_NEAR(pieces[0].to(at::kDouble).square().mean().item<double>() * 3 * 256, 1, 5 * std::sqrt(0.8 / 5120));
+  EXPECT_NEAR(pieces[0].to(at::kDouble).square().mean().item<double>() * 3 * 256, 1,
+              5 * std::sqrt(0.8 / 5120));
 }
 
 TEST(Mlp, ForwardByHand) {
   const Mlp model({2, 2, 1}, Activation::relu);
   const at::Tensor p = at::tensor({1.0, 2.0, -1.0, 1.0, 0.5, -0.5, 2.0, 3.0, 0.25}, at::kDouble);
   // h = relu([1 + 4 + .5, -1 + 2 - .5]) = [5.5, .5]; out = 11 + 1.5 + .25
-  const at::Tensor out = model.forward(unflatten(model.parameters(), p), {}, at::tensor({1.0, 2.0}, at::kDouble).reshape({1, 2}));
+  const at::Tensor out = model.forward(unflatten(model.parameters(), p), {},
+                                       at::tensor({1.0, 2.0}, at::kDouble).reshape({1, 2}));
   EXPECT_DOUBLE_EQ(out.item<double>(), 12.75);
-  EXPECT_SEIGH_ERROR(model.forward(unflatten(model.parameters(), p), {}, at::ones({1, 3}, at::kDouble)), "first width is 2");
+  EXPECT_SEIGH_ERROR(model.forward(unflatten(model.parameters(), p), {}, at::ones({1, 3}, at::kDouble)),
+                     "first width is 2");
 }
 
 TEST(Mlp, RefusesImpossibleWidths) {

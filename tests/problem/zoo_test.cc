@@ -50,7 +50,8 @@ struct Tiny {
 
 std::vector<Tiny> tiny_models() {
   std::vector<Tiny> all;
-  const auto add = [&](const std::string& name, const ModelOptions& options, const Shape& shape, int64_t classes) {
+  const auto add = [&](const std::string& name, const ModelOptions& options, const Shape& shape,
+                       int64_t classes) {
     Shape batch = shape;
     batch.insert(batch.begin(), 4);
     const bool text = options.kind == "transformer";
@@ -74,7 +75,8 @@ std::vector<Tiny> tiny_models() {
       ModelOptions r{.kind = "resnet18"};
       r.resnet = {.stem = stem, .norm = norm, .groups = 2, .width = 4, .blocks = {2, 2, 2, 2}};
       const bool small = stem == ResNetOptions::Stem::cifar;
-      add(std::string("resnet18 ") + (small ? "cifar" : "imagenet") + (norm == ResNetOptions::Norm::batch ? " batch" : " group"),
+      add(std::string("resnet18 ") + (small ? "cifar" : "imagenet") +
+              (norm == ResNetOptions::Norm::batch ? " batch" : " group"),
           r, {3, small ? 16 : 40, small ? 16 : 40}, 5);
     }
   }
@@ -84,7 +86,12 @@ std::vector<Tiny> tiny_models() {
   for (const int64_t experts : {0, 1, 3}) {
     for (const bool tied : {true, false}) {
       ModelOptions t{.kind = "transformer"};
-      t.transformer = {.width = 12, .depth = 2, .heads = 3, .mlp_ratio = 2, .tied = tied, .experts = experts,
+      t.transformer = {.width = 12,
+                       .depth = 2,
+                       .heads = 3,
+                       .mlp_ratio = 2,
+                       .tied = tied,
+                       .experts = experts,
                        .chosen = experts == 1 || (experts == 3 && tied) ? 1 : 2};
       add("transformer " + std::to_string(experts) + (tied ? " tied" : ""), t, {6}, 7);
     }
@@ -109,7 +116,8 @@ TEST_F(Zoo, ParameterCountsAreThePublishedOnes) {
   EXPECT_EQ(count({.kind = "vit"}, cifar, 10), 811'146);  // the formula of transformer.h by hand
   EXPECT_EQ(count({.kind = "transformer"}, {64}, 65), 809'856);
   options = {.kind = "transformer"};
-  options.transformer.experts = 4;  // per block: a gate of 4 x 128 and three more networks of 2 x 128 x 512 + 512 + 128
+  options.transformer.experts =
+      4;  // per block: a gate of 4 x 128 and three more networks of 2 x 128 x 512 + 512 + 128
   EXPECT_EQ(count(options, {64}, 65), 809'856 + 4 * (4 * 128 + 3 * (2 * 128 * 512 + 512 + 128)));
   options.transformer = {.tied = false};
   EXPECT_EQ(count(options, {64}, 65), 809'856 + 65 * 128);
@@ -129,7 +137,8 @@ TEST_F(Zoo, OutputsAreOneRowOfClassesPerSampleOrToken) {
     // Samples differ, so the outputs must: nothing on the way forgets the input.
     EXPECT_GT((y[0] - y[1]).abs().max().item<double>(), 1e-6);
     std::set<std::string> names;
-    for (const ParameterSpec& p : tiny.model->parameters()) EXPECT_TRUE(names.insert(p.name).second) << p.name;
+    for (const ParameterSpec& p : tiny.model->parameters())
+      EXPECT_TRUE(names.insert(p.name).second) << p.name;
     kinds.insert(tiny.model->description().substr(0, tiny.model->description().find_first_of(" ,")));
   }
   EXPECT_EQ(kinds, std::set<std::string>(model_kinds().begin(), model_kinds().end()));
@@ -138,7 +147,8 @@ TEST_F(Zoo, OutputsAreOneRowOfClassesPerSampleOrToken) {
 TEST_F(Zoo, SecondDerivativesAgreeWithDifferencesOfGradients) {
   for (const Tiny& tiny : tiny_models()) {
     SCOPED_TRACE(tiny.name);
-    // 1e-9 or less where the difference crosses no kink of a ReLU or maximum; a wrong term would be of the order 1.
+    // 1e-9 or less where the difference crosses no kink of a ReLU or maximum; a wrong term would be of the
+    // order 1.
     EXPECT_LT(test::second_derivative_error(*tiny.model, tiny.x, tiny.y, 3), 1e-6);
     // Some hundred roundings of 6e-8 through a dozen layers and back twice.
     EXPECT_LT(test::single_precision_error(*tiny.model, tiny.x, tiny.y, 3), 1e-3);
@@ -147,7 +157,8 @@ TEST_F(Zoo, SecondDerivativesAgreeWithDifferencesOfGradients) {
 
 TEST_F(Zoo, EveryParameterMatters) {
   for (const Tiny& tiny : tiny_models()) {
-    const at::Tensor g = test::MeanLoss(*tiny.model, tiny.x, tiny.y).gradient(test::generic_point(*tiny.model, 3));
+    const at::Tensor g =
+        test::MeanLoss(*tiny.model, tiny.x, tiny.y).gradient(test::generic_point(*tiny.model, 3));
     const std::vector<at::Tensor> pieces = unflatten(tiny.model->parameters(), g);
     for (size_t i = 0; i < pieces.size(); ++i) {
       const std::string& name = tiny.model->parameters()[i].name;
@@ -169,8 +180,9 @@ TEST_F(Zoo, InitialParametersDependOnTheSeedAlone) {
   }
 }
 
-// Standard deviations, means and bounds of single tensors. A sample standard deviation of n normal entries has relative
-// standard error 1/sqrt(2n), less for a uniform; 5 of them fail with probability 6e-7 a tensor, and the seed is fixed.
+// Standard deviations, means and bounds of single tensors. A sample standard deviation of n normal entries
+// has relative standard error 1/sqrt(2n), less for a uniform; 5 of them fail with probability 6e-7 a tensor,
+// and the seed is fixed.
 TEST_F(Zoo, InitializationsHaveTheirDistributions) {
   const auto check = [](const Model& model, const std::string& name, double std, bool uniform) {
     SCOPED_TRACE(name);
@@ -224,8 +236,8 @@ TEST_F(Zoo, InitializationsHaveTheirDistributions) {
   constant(*gpt, ".bias", 0);
 }
 
-// 3x3 maximum of stride 2 by loops over TensorFlow's rule: ceil(n/2) outputs, total padding max((ceil(n/2) - 1) 2 + 3 - n, 0),
-// the smaller half before.
+// 3x3 maximum of stride 2 by loops over TensorFlow's rule: ceil(n/2) outputs, total padding max((ceil(n/2) -
+// 1) 2 + 3 - n, 0), the smaller half before.
 at::Tensor max_pool_by_hand(const at::Tensor& x) {
   const int64_t height = x.size(2), width = x.size(3), rows = (height + 1) / 2, columns = (width + 1) / 2;
   const int64_t top = std::max<int64_t>((rows - 1) * 2 + 3 - height, 0) / 2;
@@ -250,8 +262,8 @@ TEST(Layers, MaxPoolSamePadsAsTensorFlow) {
 }
 
 TEST(Layers, StridedConvolutionSamePadsAsTensorFlow) {
-  // The sum over each window of an image that is 1 everywhere counts the pixels inside: with an even side the padding is
-  // after the last pixel, with an odd one on both sides.
+  // The sum over each window of an image that is 1 everywhere counts the pixels inside: with an even side the
+  // padding is after the last pixel, with an odd one on both sides.
   const std::vector<at::Tensor> ones = {at::ones({1, 1, 3, 3}), at::zeros({1})};
   const auto sums = [&](int64_t height, int64_t width) {
     ParameterReader reader(ones, {}, false);
@@ -280,7 +292,8 @@ TEST_F(Zoo, ThreeC3dForwardByHand) {
     h = at::matmul(h, p[2 * i].t()) + p[2 * i + 1];
     if (i < 5) h = h.clamp_min(0);
   }
-  EXPECT_LT((y - h).norm().item<double>(), 1e-12 * h.norm().item<double>());  // double rounding over sums of hundreds
+  EXPECT_LT((y - h).norm().item<double>(),
+            1e-12 * h.norm().item<double>());  // double rounding over sums of hundreds
 }
 
 TEST_F(Zoo, AllCnnForwardByHand) {
@@ -301,8 +314,10 @@ TEST_F(Zoo, AllCnnForwardByHand) {
 
 TEST(Layers, BatchNormEvaluationIsTheLibrarys) {
   const at::Tensor x = gaussian({4, 3, 5, 2}).to(at::kDouble);
-  const std::vector<at::Tensor> parameters = {gaussian({3}, 8).to(at::kDouble), gaussian({3}, 9).to(at::kDouble)};
-  const std::vector<at::Tensor> buffers = {gaussian({3}, 10).to(at::kDouble), gaussian({3}, 11).abs().to(at::kDouble)};
+  const std::vector<at::Tensor> parameters = {gaussian({3}, 8).to(at::kDouble),
+                                              gaussian({3}, 9).to(at::kDouble)};
+  const std::vector<at::Tensor> buffers = {gaussian({3}, 10).to(at::kDouble),
+                                           gaussian({3}, 11).abs().to(at::kDouble)};
   ParameterReader reader(parameters, buffers, false);
   const at::Tensor expected =
       at::batch_norm(x, parameters[0], parameters[1], buffers[0], buffers[1], false, 0.1, 1e-5, false);
@@ -339,7 +354,8 @@ TEST_F(Zoo, TrainingModeMovesBuffersAndEvaluationDoesNot) {
     const std::vector<at::Tensor> initial = tiny.model->initial_buffers();
     for (size_t i = 0; i < buffers.size(); ++i) EXPECT_TRUE(at::equal(buffers[i], initial[i]));
     tiny.model->forward(p, buffers, tiny.x, true);
-    for (size_t i = 0; i < buffers.size(); ++i) EXPECT_FALSE(at::equal(buffers[i], initial[i])) << tiny.model->buffers()[i].name;
+    for (size_t i = 0; i < buffers.size(); ++i)
+      EXPECT_FALSE(at::equal(buffers[i], initial[i])) << tiny.model->buffers()[i].name;
     EXPECT_EQ(at::equal(tiny.model->forward(p, buffers, tiny.x, false), before), buffers.empty());
   }
 }
@@ -350,17 +366,21 @@ TEST_F(Zoo, ResNetForwardByName) {
     const ResNet model({3, 40, 40}, 5, {.stem = stem, .width = 4, .blocks = {2, 1, 2, 1}});
     const std::vector<at::Tensor> p = unflatten(model.parameters(), test::generic_point(model, 1));
     std::vector<at::Tensor> b;
-    for (const at::Tensor& buffer : model.initial_buffers()) b.push_back((buffer + gaussian(buffer.sizes().vec()).abs()).to(at::kDouble));
-    const auto find = [](const std::vector<ParameterSpec>& specs, const std::vector<at::Tensor>& values, const std::string& name) {
+    for (const at::Tensor& buffer : model.initial_buffers())
+      b.push_back((buffer + gaussian(buffer.sizes().vec()).abs()).to(at::kDouble));
+    const auto find = [](const std::vector<ParameterSpec>& specs, const std::vector<at::Tensor>& values,
+                         const std::string& name) {
       for (size_t i = 0; i < specs.size(); ++i) {
         if (specs[i].name == name) return values[i];
       }
       fail("no ", name);
     };
     const auto parameter = [&](const std::string& name) { return find(model.parameters(), p, name); };
-    const auto conv_norm = [&](const at::Tensor& x, const std::string& conv, const std::string& norm, int64_t stride, int64_t padding) {
-      return at::batch_norm(at::conv2d(x, parameter(conv + ".weight"), {}, stride, padding), parameter(norm + ".weight"),
-                            parameter(norm + ".bias"), find(model.buffers(), b, norm + ".running_mean"),
+    const auto conv_norm = [&](const at::Tensor& x, const std::string& conv, const std::string& norm,
+                               int64_t stride, int64_t padding) {
+      return at::batch_norm(at::conv2d(x, parameter(conv + ".weight"), {}, stride, padding),
+                            parameter(norm + ".weight"), parameter(norm + ".bias"),
+                            find(model.buffers(), b, norm + ".running_mean"),
                             find(model.buffers(), b, norm + ".running_var"), false, 0.1, 1e-5, false);
     };
     const at::Tensor x = gaussian({2, 3, 40, 40}).to(at::kDouble);
@@ -377,7 +397,8 @@ TEST_F(Zoo, ResNetForwardByName) {
     EXPECT_EQ(h.size(2), small ? 5 : 2);
     const at::Tensor expected = at::matmul(h.mean({2, 3}), parameter("fc.weight").t()) + parameter("fc.bias");
     // Double rounding through a dozen layers of sums of hundreds.
-    EXPECT_LT((model.forward(p, b, x) - expected).norm().item<double>(), 1e-11 * expected.norm().item<double>());
+    EXPECT_LT((model.forward(p, b, x) - expected).norm().item<double>(),
+              1e-11 * expected.norm().item<double>());
   }
 }
 
@@ -441,14 +462,16 @@ TEST_F(Zoo, PrefixesNeedNoPaddingAndLongerSequencesAreRefused) {
 }
 
 TEST_F(Zoo, TiedWeightsEqualAnUntiedCopy) {
-  const Transformer tied({6}, 7, {.width = 12, .depth = 1, .heads = 3}), untied({6}, 7, {.width = 12, .depth = 1, .heads = 3, .tied = false});
+  const Transformer tied({6}, 7, {.width = 12, .depth = 1, .heads = 3}),
+      untied({6}, 7, {.width = 12, .depth = 1, .heads = 3, .tied = false});
   const at::Tensor p = test::generic_point(tied, 1), x = tokens({3, 6}, 7);
   const at::Tensor q = at::cat({p, p.slice(0, 0, 7 * 12)});  // the embedding comes first, lm_head last
   EXPECT_EQ(untied.parameters().back().name, "lm_head.weight");
   EXPECT_TRUE(at::equal(outputs(tied, p, x), outputs(untied, q, x)));
 }
 
-// Mixture of experts against one expert at a time: the output depends on the chosen experts alone, weighed as documented.
+// Mixture of experts against one expert at a time: the output depends on the chosen experts alone, weighed as
+// documented.
 TEST_F(Zoo, MixtureWeighsTheChosenExperts) {
   for (const int64_t chosen : {1, 2}) {
     SCOPED_TRACE(chosen);
@@ -489,7 +512,8 @@ TEST_F(Zoo, MixtureWeighsTheChosenExperts) {
     EXPECT_GT(used.size(), 1u);  // otherwise the gate was not tested
     const at::Tensor expected = at::matmul(norm(h2, p[23], p[24]), p[0].t());
     const at::Tensor y = mixture.forward(p, {}, x);
-    EXPECT_LT((y - expected).norm().item<double>(), 1e-12 * expected.norm().item<double>());  // double rounding
+    EXPECT_LT((y - expected).norm().item<double>(),
+              1e-12 * expected.norm().item<double>());  // double rounding
   }
 }
 
@@ -499,7 +523,8 @@ TEST_F(Zoo, VitKnowsPatchesByTheirPositionsAlone) {
   std::vector<at::Tensor> p = unflatten(model.parameters(), test::generic_point(model, 1).clone());
   const at::Tensor x = gaussian({3, 2, 8, 12}).to(at::kDouble);
   const at::Tensor y = model.forward(p, {}, x);
-  // The second patch (row 0, column 1) and the fourth (row 1, column 0) change places; their positions are tokens 2 and 4.
+  // The second patch (row 0, column 1) and the fourth (row 1, column 0) change places; their positions are
+  // tokens 2 and 4.
   at::Tensor swapped = x.clone();
   swapped.slice(2, 0, 4).slice(3, 4, 8).copy_(x.slice(2, 4, 8).slice(3, 0, 4));
   swapped.slice(2, 4, 8).slice(3, 0, 4).copy_(x.slice(2, 0, 4).slice(3, 4, 8));
@@ -527,7 +552,8 @@ TEST_F(Zoo, VitForwardByName) {
   const at::Tensor hidden = at::matmul(norm(h, p[10], p[11]), p[12].t()) + p[13];
   h = h + at::matmul(hidden * 0.5 * (1 + at::erf(hidden / std::sqrt(2.0))), p[14].t()) + p[15];
   const at::Tensor expected = at::matmul(norm(h.select(1, 0), p[16], p[17]), p[18].t()) + p[19];
-  EXPECT_LT((model.forward(p, {}, x) - expected).norm().item<double>(), 1e-12 * expected.norm().item<double>());
+  EXPECT_LT((model.forward(p, {}, x) - expected).norm().item<double>(),
+            1e-12 * expected.norm().item<double>());
 }
 
 TEST_F(Zoo, BadOptionsAreNamed) {
@@ -549,7 +575,8 @@ TEST_F(Zoo, BadOptionsAreNamed) {
   EXPECT_SEIGH_ERROR(Transformer({8}, 10, {.context = 4}), "8 tokens", "context, 4");
   EXPECT_SEIGH_ERROR(Transformer({8}, 10, {.experts = 4, .chosen = 3}), "4 experts", "not 3");
   EXPECT_SEIGH_ERROR(Transformer({8}, 10, {.experts = 1, .chosen = 2}), "1 experts", "not 2");
-  EXPECT_SEIGH_ERROR(ResNet({3, 32, 32}, 10, {.norm = ResNetOptions::Norm::group, .groups = 3}), "3 groups", "64");
+  EXPECT_SEIGH_ERROR(ResNet({3, 32, 32}, 10, {.norm = ResNetOptions::Norm::group, .groups = 3}), "3 groups",
+                     "64");
   EXPECT_SEIGH_ERROR(ResNet({3, 32, 32}, 10, {.blocks = {2, 0, 2, 2}}), "0 blocks");
   EXPECT_SEIGH_ERROR(AllCnn({3, 32, 32}, 10, {{96, 0}}), "width of 0");
   EXPECT_SEIGH_ERROR(parse_stem("vgg"), "vgg", "imagenet");

@@ -71,8 +71,9 @@ TEST(EigenFile, OtherFilesAreRefused) {
   EXPECT_SEIGH_ERROR(read_eigen_file(folder.path() / "none.h5"), "none.h5");
   OverlapCurves curves;
   for (at::Tensor OverlapCurves::*member :
-       {&OverlapCurves::magnitude, &OverlapCurves::best, &OverlapCurves::random_mean, &OverlapCurves::random_std,
-        &OverlapCurves::random_by_layer_mean, &OverlapCurves::random_by_layer_std, &OverlapCurves::chance}) {
+       {&OverlapCurves::magnitude, &OverlapCurves::best, &OverlapCurves::random_mean,
+        &OverlapCurves::random_std, &OverlapCurves::random_by_layer_mean, &OverlapCurves::random_by_layer_std,
+        &OverlapCurves::chance}) {
     curves.*member = at::rand({5}, at::kDouble);
   }
   curves.mask = at::arange(5);

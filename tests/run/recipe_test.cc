@@ -26,8 +26,10 @@ TEST(Recipe, ANumberOfStepsMeansEveryNth) {
 }
 
 TEST(Recipe, IsReadBackUnchanged) {
-  const Recipe r = parse("[train]\nsteps = 250\ncheckpoints = 50\nlearning_rate = 0.1\n[curvature]\nsteps = [0, 50]\n[dense]\nsteps = 50\n",
-                         {"eigh.k=7", "curvature.splits=[\"test\"]"});
+  const Recipe r = parse(
+      "[train]\nsteps = 250\ncheckpoints = 50\nlearning_rate = 0.1\n[curvature]\nsteps = [0, "
+      "50]\n[dense]\nsteps = 50\n",
+      {"eigh.k=7", "curvature.splits=[\"test\"]"});
   const Recipe back = parse_recipe(to_toml(r), "recipe.toml");
   EXPECT_TRUE(differences(r, back).empty()) << differences(r, back)[0];
   EXPECT_EQ(back.name, "thing");
@@ -44,7 +46,8 @@ TEST(Recipe, OverridesWinAndABareWordIsAString) {
 }
 
 TEST(Recipe, UnknownKeysNameLineAndNearestKey) {
-  EXPECT_SEIGH_ERROR(parse("\n[eigh]\nkk = 3\n"), "folder/thing.toml:3: unknown key \"eigh.kk\"; the nearest known key is \"eigh.k\"");
+  EXPECT_SEIGH_ERROR(parse("\n[eigh]\nkk = 3\n"),
+                     "folder/thing.toml:3: unknown key \"eigh.kk\"; the nearest known key is \"eigh.k\"");
   EXPECT_SEIGH_ERROR(parse("[training]\nsteps = 3\n"), "\"train.steps\"");
   EXPECT_SEIGH_ERROR(parse("learning_rate = 3\n"), "\"train.learning_rate\"");
 }
@@ -64,7 +67,8 @@ TEST(Recipe, WrongTypesAndValuesAreRefused) {
 }
 
 TEST(Recipe, DifferencesNameTheKey) {
-  EXPECT_EQ(differences(parse("[eigh]\nk = 5\ns = 10"), parse("[eigh]\nk = 6\ns = 10")), std::vector<std::string>{"eigh.k: 5 / 6"});
+  EXPECT_EQ(differences(parse("[eigh]\nk = 5\ns = 10"), parse("[eigh]\nk = 6\ns = 10")),
+            std::vector<std::string>{"eigh.k: 5 / 6"});
 }
 
 TEST(Recipe, TheReferenceDescribesEveryKeyOfTheResolvedRecipe) {

@@ -14,7 +14,8 @@
 namespace seigh {
 namespace {
 
-// The orthonormal DCT-II matrix from its definition: c_k cos(pi (2j + 1) k / 2n), c_0 = sqrt(1/n), c_k = sqrt(2/n).
+// The orthonormal DCT-II matrix from its definition: c_k cos(pi (2j + 1) k / 2n), c_0 = sqrt(1/n), c_k =
+// sqrt(2/n).
 at::Tensor dct_matrix(int64_t n) {
   const at::Tensor j = at::arange(n, at::kDouble), k = j.unsqueeze(1);
   at::Tensor c = (std::numbers::pi * (2 * j + 1) * k / (2.0 * n)).cos() * std::sqrt(2.0 / n);
@@ -70,7 +71,8 @@ TEST(Ssrft, StreamsAndSeedsDiffer) {
   EXPECT_GT((a - Ssrft(64, 8, 2, Stream::omega, at::kDouble).block(0, 8)).abs().max().item<double>(), 0.01);
 }
 
-// E ||S x||^2 = s/N ||x||^2 over seeds. 400 seeds, relative standard error about sqrt(2/s/400) = 0.013; five of them.
+// E ||S x||^2 = s/N ||x||^2 over seeds. 400 seeds, relative standard error about sqrt(2/s/400) = 0.013; five
+// of them.
 TEST(Ssrft, PreservesNormsOnAverage) {
   const int64_t d = 100, s = 30;
   const at::Tensor x = at::zeros({d, 1}, at::kDouble);
