@@ -90,16 +90,15 @@ class Interruption(Case):
         while True:
             def finished():
                 return len([p for p in run.glob("*/*") if ".tmp-" not in p.name])
-            wanted, process = finished() + rng.randrange(4), self.start(run)
-            delay = rng.uniform(0, 0.01)
+            wanted, process = finished() + rng.randrange(1, 4), self.start(run)
             while process.poll() is None and finished() < wanted:
                 time.sleep(0.001)
-            try:
-                process.communicate(timeout=0.4 * (wanted == finished()) + delay)
+            time.sleep(rng.uniform(0, 0.01))
+            ended = process.poll() is not None
+            process.kill()
+            process.communicate()
+            if ended:
                 break
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.communicate()
             kills += 1
             if run.exists():
                 self.whole(run)
