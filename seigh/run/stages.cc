@@ -52,6 +52,10 @@ DataSplits load_data(const Recipe& r, const std::filesystem::path& folder) {
   return load_mnist(options);
 }
 
+const Dataset& named_part(const DataSplits& data, const std::string& name) {
+  return name == "train" ? data.train : name == "test" ? data.test : data.validation;
+}
+
 at::ScalarType parse_dtype(const std::string& name) {
   return name == "float64" ? at::kDouble : at::kFloat;
 }
@@ -98,7 +102,7 @@ const DataSplits& Run::data() {
     training.batch_size = r.train.batch_size;
     training.validate(loaded.train.size());
     for (const std::string& name : r.curvature.splits) {
-      const Dataset& part = name == "train" ? loaded.train : name == "test" ? loaded.test : loaded.validation;
+      const Dataset& part = named_part(loaded, name);
       try {
         balanced_subset(part.y, part.classes, r.curvature.samples);
       } catch (const Error& error) {
@@ -115,7 +119,7 @@ const DataSplits& Run::data() {
 }
 
 const Dataset& Run::split(const std::string& name) {
-  return name == "train" ? data().train : name == "test" ? data().test : data().validation;
+  return named_part(data(), name);
 }
 
 void Run::train() {
