@@ -5,7 +5,7 @@
 
 #include "bench/support.h"
 #include "seigh/base/parallel.h"
-#include "seigh/curvature/hessian.h"
+#include "seigh/curvature/autograd_curvature.h"
 #include "seigh/curvature/mlp_curvature.h"
 
 using namespace seigh;
@@ -41,14 +41,15 @@ void shape(const std::vector<int64_t>& widths, const double* rate, int64_t b, bo
     }
     if (!slow_ways) continue;
     const int64_t few = std::min<int64_t>(b, 16);
-    HessianOperator autograd(model, parameters, {}, data, {.dtype = dtype});
+    AutogradCurvatureOperator autograd(model, parameters, {}, data, {.dtype = dtype});
     row(single ? "autograd, one graph, float32" : "autograd, one graph, float64",
         bench::median_seconds(3, [&] { autograd.apply(v.slice(1, 0, few)); }) / few,
         6 * flops / rate[single ? 0 : 1]);
     row(single ? "autograd, graph redone, float32" : "autograd, graph redone, float64",
         bench::median_seconds(3,
                               [&] {
-                                HessianOperator again(model, parameters, {}, data, {.dtype = dtype});
+                                AutogradCurvatureOperator again(model, parameters, {}, data,
+                                                                {.dtype = dtype});
                                 again.apply(v.slice(1, 0, 1));
                               }),
         6 * flops / rate[single ? 0 : 1]);

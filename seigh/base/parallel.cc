@@ -4,6 +4,9 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <exception>
+#include <thread>
+#include <vector>
 
 #include "seigh/base/error.h"
 
@@ -31,6 +34,28 @@ void parallel_for(int64_t n, const std::function<void(int64_t)>& body) {
   at::parallel_for(0, n, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) body(i);
   });
+}
+
+void run_workers(int n, const std::function<void(int)>& body) {
+  if (n == 1) return body(0);
+  const int before = at::get_num_threads();
+  std::vector<std::exception_ptr> errors(static_cast<size_t>(n));
+  std::vector<std::thread> workers;
+  for (int i = 0; i < n; ++i) {
+    workers.emplace_back([&, i] {
+      try {
+        at::set_num_threads(1);  // of this thread
+        body(i);
+      } catch (...) {
+        errors[static_cast<size_t>(i)] = std::current_exception();
+      }
+    });
+  }
+  for (std::thread& worker : workers) worker.join();
+  at::set_num_threads(before);  // what threads made later begin with
+  for (const std::exception_ptr& error : errors) {
+    if (error) std::rethrow_exception(error);
+  }
 }
 
 }  // namespace seigh

@@ -14,5 +14,8 @@ int threads();
 /// Calls body(0), ..., body(n - 1), each once, over the threads in force. The result must not depend on the
 /// order. An exception thrown by one call is rethrown after all have ended.
 void parallel_for(int64_t n, const std::function<void(int64_t)>& body);
+/// Calls body(0), ..., body(n - 1) at the same time, each on a thread of its own in which libtorch and BLAS
+/// use one thread. An exception thrown by one call is rethrown after all have ended.
+void run_workers(int n, const std::function<void(int)>& body);
 
 }  // namespace seigh

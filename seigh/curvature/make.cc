@@ -2,23 +2,21 @@
 
 #include <utility>
 
+#include "seigh/curvature/autograd_curvature.h"
 #include "seigh/curvature/mlp_curvature.h"
 
 namespace seigh {
 
-std::unique_ptr<LinearOperator> make_curvature_operator(const Model& model, const at::Tensor& parameters,
-                                                        const std::vector<at::Tensor>& buffers,
-                                                        const Dataset& data, const HessianOptions& options,
-                                                        std::string name) {
-  if (MlpCurvatureOperator::supports(model)) {
-    MlpCurvatureOptions stacked;
-    stacked.kind = options.kind;
-    stacked.loss = options.loss;
-    stacked.dtype = options.dtype;
-    if (options.batch_size > 0) stacked.samples_per_tile = options.batch_size;
-    return std::make_unique<MlpCurvatureOperator>(model, parameters, data, stacked, std::move(name));
+std::unique_ptr<CurvatureOperator> make_curvature_operator(const Model& model, const at::Tensor& parameters,
+                                                           const std::vector<at::Tensor>& buffers,
+                                                           const Dataset& data,
+                                                           const CurvatureOptions& options,
+                                                           std::string name) {
+  if (MlpCurvatureOperator::supports(model, options.loss)) {
+    return std::make_unique<MlpCurvatureOperator>(model, parameters, data, options, std::move(name));
   }
-  return std::make_unique<HessianOperator>(model, parameters, buffers, data, options, std::move(name));
+  return std::make_unique<AutogradCurvatureOperator>(model, parameters, buffers, data, options,
+                                                     std::move(name));
 }
 
 }  // namespace seigh

@@ -12,6 +12,7 @@
 
 #include "seigh/base/error.h"
 #include "seigh/base/parallel.h"
+#include "seigh/problem/subset.h"
 
 namespace seigh {
 namespace {
@@ -133,11 +134,12 @@ void multiply(at::Tensor y, const at::Tensor& x, const at::Tensor& w, double bet
 
 struct MlpCurvatureOperator::Tile {
   int64_t samples = 0;
-  std::vector<at::Tensor> inputs;  // of each layer: h_{l-1} with a row of ones below, [in + 1, n]
-  std::vector<at::Tensor> slopes;  // phi'(a_l) [out, n], hidden layers
-  std::vector<at::Tensor> bends;   // phi''(a_l) g_l [out, n], hidden layers
-  std::vector<at::Tensor> deltas;  // dL/da_l [out, n]
-  at::Tensor probabilities;        // softmax of the outputs [classes, n]
+  std::vector<at::Tensor> inputs;     // of each layer: h_{l-1} with a row of ones below, [in + 1, n]
+  std::vector<at::Tensor> slopes;     // phi'(a_l) [out, n], hidden layers
+  std::vector<at::Tensor> bends;      // phi''(a_l) g_l [out, n], hidden layers
+  std::vector<at::Tensor> deltas;     // dL/da_l [out, n]
+  at::Tensor probabilities;           // softmax of the outputs [classes, n]
+  std::vector<at::Tensor> residuals;  // Fisher kinds: dl/da_last [classes, n], one per draw
 };
 
 struct MlpCurvatureOperator::Workspace {
@@ -150,26 +152,25 @@ struct MlpCurvatureOperator::Workspace {
   at::Tensor r[2];                          // R delta of a layer and of the one below, [widest, c, n]
 };
 
-void MlpCurvatureOptions::validate() const {
-  require(label_smoothing >= 0 && label_smoothing < 1, "label_smoothing must be in [0, 1), not ",
-          label_smoothing);
-  require(label_smoothing == 0 || loss == LossKind::cross_entropy,
-          "label_smoothing needs the cross-entropy loss");
-  require(vectors_per_chunk >= 0, "vectors_per_chunk must not be negative: ", vectors_per_chunk);
-  require(samples_per_tile >= 0, "samples_per_tile must not be negative: ", samples_per_tile);
-}
-
-bool MlpCurvatureOperator::supports(const Model& model) {
-  return dynamic_cast<const Mlp*>(&model) != nullptr;
+bool MlpCurvatureOperator::supports(const Model& model, const Loss& loss) {
+  return dynamic_cast<const Mlp*>(&model) != nullptr &&
+         (loss.kind == LossKind::cross_entropy || loss.kind == LossKind::mean_squared_error);
 }
 
 MlpCurvatureOperator::MlpCurvatureOperator(const Model& model, const at::Tensor& parameters,
-                                           const Dataset& data, const MlpCurvatureOptions& options,
-                                           std::string name)
-    : LinearOperator(model.parameter_count(), options.dtype, std::move(name)), options_(options) {
+                                           const Dataset& data, const CurvatureOptions& options,
+                                           std::string name, int64_t vectors_per_chunk)
+    : CurvatureOperator(select_parameters(model.parameters(), options.parameters).count, options.dtype,
+                        std::move(name)),
+      options_(options),
+      vectors_per_chunk_(vectors_per_chunk),
+      chosen_(model.parameters().size(), false) {
   options_.validate();
+  require(supports(model, options_.loss), this->name(),
+          ": a fully connected network and a loss by name are needed, not ", model.description());
+  const ParameterSubset subset = select_parameters(model.parameters(), options.parameters);
+  for (const size_t i : subset.tensors) chosen_[i] = true;
   const Mlp* mlp = dynamic_cast<const Mlp*>(&model);
-  require(mlp != nullptr, this->name(), ": a fully connected network is needed, not ", model.description());
   widths_ = mlp->widths();
   activation_ = mlp->activation();
   require(data.size() > 0, this->name(), ": the data set is empty");
@@ -184,33 +185,40 @@ MlpCurvatureOperator::MlpCurvatureOperator(const Model& model, const at::Tensor&
   const at::NoGradGuard no_grad;
   samples_ = data.size();
   choose_sizes();
-  const std::vector<at::Tensor> exact = unflatten(model.parameters(), parameters.detach().to(at::kDouble));
+  const at::Tensor theta = parameters.detach().to(at::kDouble);
+  const std::vector<at::Tensor> exact = unflatten(model.parameters(), theta);
   for (size_t l = 0; l < layers(); ++l) weights_.push_back(exact[2 * l].to(dtype()).contiguous());
-  for (int64_t begin = 0; begin < data.size(); begin += options_.samples_per_tile) {
-    const int64_t end = std::min(begin + options_.samples_per_tile, data.size());
-    tiles_.push_back(make_tile(exact, data.x.slice(0, begin, end), data.y.slice(0, begin, end)));
+  const at::Tensor gradient = at::zeros_like(theta);
+  for (int64_t begin = 0; begin < data.size(); begin += options_.batch_size) {
+    const int64_t end = std::min(begin + options_.batch_size, data.size());
+    tiles_.push_back(make_tile(exact, data, begin, end, unflatten(model.parameters(), gradient)));
   }
+  const at::Tensor chosen = subset.gather(model.parameters(), theta);
+  loss_ += options_.l2 / 2 * chosen.square().sum().item<double>();
+  gradient_ = subset.gather(model.parameters(), gradient) + options_.l2 * chosen;
 }
 
 MlpCurvatureOperator::~MlpCurvatureOperator() = default;
 
 void MlpCurvatureOperator::choose_sizes() {
-  if (options_.samples_per_tile == 0) options_.samples_per_tile = 512;
-  options_.samples_per_tile = std::min(options_.samples_per_tile, samples_);
-  if (options_.vectors_per_chunk == 0) {
+  if (options_.batch_size == 0) options_.batch_size = 512;
+  options_.batch_size = std::min(options_.batch_size, samples_);
+  if (vectors_per_chunk_ == 0) {
     // Wide enough for large matrix products, while one thread's activations stay near the size of its caches.
     // Measured flat within 10 % for wide layers; for 256-20-...-10 with 500 samples 4 vectors beat 16 by 10
     // %, and 2 by 15 % in float64.
     constexpr int64_t kBudget = int64_t{2} << 20;
     const int64_t numbers =
-        2 * options_.samples_per_tile * std::accumulate(widths_.begin() + 1, widths_.end(), int64_t{0});
+        2 * options_.batch_size * std::accumulate(widths_.begin() + 1, widths_.end(), int64_t{0});
     const int64_t bytes = numbers * (dtype() == at::kFloat ? 4 : 8);
-    options_.vectors_per_chunk = std::clamp<int64_t>(kBudget / bytes, 2, 32);
+    vectors_per_chunk_ = std::clamp<int64_t>(kBudget / bytes, 2, 32);
   }
 }
 
 MlpCurvatureOperator::Tile MlpCurvatureOperator::make_tile(const std::vector<at::Tensor>& parameters,
-                                                           const at::Tensor& x, const at::Tensor& y) const {
+                                                           const Dataset& data, int64_t begin, int64_t end,
+                                                           const std::vector<at::Tensor>& gradient) {
+  const at::Tensor x = data.x.slice(0, begin, end), y = data.y.slice(0, begin, end);
   const auto keep = [&](const at::Tensor& t) { return t.to(dtype()).contiguous(); };
   Tile tile;
   tile.samples = x.size(0);
@@ -226,23 +234,24 @@ MlpCurvatureOperator::Tile MlpCurvatureOperator::make_tile(const std::vector<at:
     tile.slopes.push_back(keep(hidden.back().slope));
   }
 
-  const double classes = static_cast<double>(widths_.back());
-  const at::Tensor one_hot = at::one_hot(y, widths_.back()).t().to(at::kDouble);
-  at::Tensor delta;
-  if (options_.loss == LossKind::cross_entropy) {
-    const at::Tensor p = at::softmax(a, 0);
-    tile.probabilities = keep(p);
-    delta = p - (one_hot * (1 - options_.label_smoothing) + options_.label_smoothing / classes);
-  } else {
-    delta = (a - one_hot) * (2 / classes);
+  const at::Tensor outputs = a.t();
+  loss_ += loss_sum(options_.loss, outputs, y).item<double>() / static_cast<double>(samples_);
+  at::Tensor delta = output_gradient(options_.loss, outputs, y).t();
+  if (options_.loss.kind == LossKind::cross_entropy) tile.probabilities = keep(at::softmax(a, 0));
+  if (options_.kind == CurvatureKind::empirical_fisher) tile.residuals = {keep(delta)};
+  if (options_.kind == CurvatureKind::mc_fisher) {
+    for (int64_t draw = 0; draw < options_.draws; ++draw) {
+      const at::Tensor drawn = sampled_targets(options_.loss, outputs, options_.seed, draw, begin);
+      tile.residuals.push_back(keep(output_gradient(options_.loss, outputs, drawn).t()));
+    }
   }
   delta = delta / static_cast<double>(samples_);
-  if (!hessian()) return tile;
-
   tile.deltas.resize(layers());
   tile.bends.resize(layers() - 1);
   for (size_t l = layers() - 1;; --l) {
-    tile.deltas[l] = keep(delta);
+    gradient[2 * l].add_(at::mm(delta, (l > 0 ? hidden[l - 1].h : x.to(at::kDouble).flatten(1).t()).t()));
+    gradient[2 * l + 1].add_(delta.sum(1));
+    if (hessian()) tile.deltas[l] = keep(delta);
     if (l == 0) return tile;
     const at::Tensor g = at::mm(parameters[2 * l].t(), delta);
     if (curved()) tile.bends[l - 1] = keep(hidden[l - 1].second * g);
@@ -257,8 +266,7 @@ at::Tensor MlpCurvatureOperator::apply_impl(const at::Tensor& block) {
   if (b == 0) return products;
   // As many chunks as the limit on their width asks for, or a multiple of the threads, of nearly equal width.
   const int64_t workers = std::min<int64_t>(threads(), b);
-  const int64_t rounds =
-      (b + workers * options_.vectors_per_chunk - 1) / (workers * options_.vectors_per_chunk);
+  const int64_t rounds = (b + workers * vectors_per_chunk_ - 1) / (workers * vectors_per_chunk_);
   const int64_t c = (b + workers * rounds - 1) / (workers * rounds);
   while (static_cast<int64_t>(workspaces_.size()) < workers)
     workspaces_.push_back(std::make_unique<Workspace>());
@@ -274,13 +282,14 @@ at::Tensor MlpCurvatureOperator::apply_impl(const at::Tensor& block) {
     });
   };
   dtype() == at::kFloat ? run(0.F) : run(0.0);
+  if (options_.l2 > 0) products.add_(vectors, options_.l2);
   return products;
 }
 
 void MlpCurvatureOperator::resize(Workspace& work, int64_t c) const {
   if (work.c == c) return;
   const auto buffer = [&](int64_t numbers) { return at::empty({numbers}, dtype()); };
-  const int64_t n = options_.samples_per_tile;
+  const int64_t n = options_.batch_size;
   if (c > work.capacity) {
     work = Workspace();
     work.capacity = c;
@@ -316,16 +325,28 @@ void MlpCurvatureOperator::pack(const T* vectors, Workspace& work) const {
     const T* weight = vectors + j * size();
     for (size_t l = 0; l < layers(); ++l) {
       const int64_t in = widths_[l], out = widths_[l + 1];
-      const T* bias = weight + out * in;
+      const bool with_weight = chosen_[2 * l], with_bias = chosen_[2 * l + 1];
+      const T* bias = with_weight ? weight + out * in : weight;
       T* packed = work.vectors[l].data_ptr<T>();
       for (int64_t o = 0; o < out; ++o) {
         T* row = packed + (o * c + j) * (in + 1);
-        std::memcpy(row, weight + o * in, sizeof(T) * in);
-        row[in] = bias[o];
+        if (with_weight) {
+          std::memcpy(row, weight + o * in, sizeof(T) * in);
+        } else {
+          std::fill(row, row + in, T(0));
+        }
+        row[in] = with_bias ? bias[o] : T(0);
       }
-      if (hessian() && l > 0)
-        transpose<false>(out, in, weight, work.transposed[l].data_ptr<T>() + j * out, c * out);
-      weight = bias + out;
+      if (hessian() && l > 0) {
+        T* columns = work.transposed[l].data_ptr<T>() + j * out;
+        if (with_weight) {
+          transpose<false>(out, in, weight, columns, c * out);
+        } else {
+          for (int64_t i = 0; i < in; ++i)
+            std::fill(columns + i * c * out, columns + i * c * out + out, T(0));
+        }
+      }
+      weight = with_bias ? bias + out : bias;
     }
   }
 }
@@ -337,17 +358,18 @@ void MlpCurvatureOperator::unpack(const Workspace& work, T* products) const {
     T* weight = products + j * size();
     for (size_t l = 0; l < layers(); ++l) {
       const int64_t in = widths_[l], out = widths_[l + 1];
-      T* bias = weight + out * in;
+      const bool with_weight = chosen_[2 * l], with_bias = chosen_[2 * l + 1];
+      T* bias = with_weight ? weight + out * in : weight;
       const T* packed = work.sums[l].data_ptr<T>();
       for (int64_t o = 0; o < out; ++o) {
         const T* row = packed + (o * c + j) * (in + 1);
-        std::memcpy(weight + o * in, row, sizeof(T) * in);
-        bias[o] = row[in];
+        if (with_weight) std::memcpy(weight + o * in, row, sizeof(T) * in);
+        if (with_bias) bias[o] = row[in];
       }
-      if (hessian() && l > 0) {
+      if (hessian() && l > 0 && with_weight) {
         transpose<true>(out, in, weight, work.transposed_sums[l].data_ptr<T>() + j * out, c * out);
       }
-      weight = bias + out;
+      weight = with_bias ? bias + out : bias;
     }
   }
 }
@@ -371,7 +393,15 @@ void MlpCurvatureOperator::apply_tile(const Tile& tile, bool first, Workspace& w
   }
   // R delta_last = l'' R a_last
   const int64_t classes = widths_.back();
-  if (options_.loss == LossKind::cross_entropy) {
+  if (!tile.residuals.empty()) {  // mean over draws of r (r^T R a_last)
+    const at::Tensor ra = matrix(work.r[0], classes, c * n).view({classes, c, n});
+    at::Tensor sum = at::zeros_like(ra);
+    for (const at::Tensor& r : tile.residuals) {
+      const at::Tensor column = r.unsqueeze(1);
+      sum += column * (column * ra).sum(0, /*keepdim=*/true);
+    }
+    ra.copy_(sum).div_(static_cast<double>(samples_) * static_cast<double>(tile.residuals.size()));
+  } else if (options_.loss.kind == LossKind::cross_entropy) {
     softmax_hessian(classes, c, n, tile.probabilities.data_ptr<T>(),
                     static_cast<T>(1.0 / static_cast<double>(samples_)), work.r[0].template data_ptr<T>());
   } else {

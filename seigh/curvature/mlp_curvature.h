@@ -11,8 +11,8 @@
 //     (H v)_{W_l}   = sum_n R delta_l h_{l-1}^T + delta_l R h_{l-1}^T   (H v)_{b_l} = sum_n R delta_l
 //
 // Dropping V_l^T delta_l, the phi'' term and delta_l R h^T leaves the generalised Gauss-Newton product
-// (Martens and Schraudolph: Schraudolph 2002, "Fast curvature matrix-vector products"; Martens 2010, "Deep
-// learning via Hessian-free optimization").
+// (Schraudolph 2002, "Fast curvature matrix-vector products"; Martens 2010, "Deep learning via Hessian-free
+// optimization"); the Fisher matrices put r r^T with r = dl/da_last in the place of l''.
 //
 // The base point (h, phi', phi'' g, delta) is computed once per operator, in float64. The c vectors of a
 // chunk are stacked as [width, c, n] for n samples, so that each of the products above is one matrix product
@@ -28,40 +28,29 @@
 #include <memory>
 #include <vector>
 
-#include "seigh/curvature/kind.h"
-#include "seigh/linop/linear_operator.h"
+#include "seigh/curvature/curvature.h"
 #include "seigh/problem/dataset.h"
-#include "seigh/problem/loss.h"
 #include "seigh/problem/mlp.h"
 
 namespace seigh {
 
-struct MlpCurvatureOptions {
-  CurvatureKind kind = CurvatureKind::hessian;
-  LossKind loss = LossKind::cross_entropy;
-  double label_smoothing = 0;  ///< in [0, 1), cross-entropy only: targets (1 - s) one-hot + s / classes
-  at::ScalarType dtype = at::kFloat;  ///< of vectors and products: float32 or float64
-  int64_t vectors_per_chunk = 0;      ///< c; 0: chosen from the widths
-  int64_t samples_per_tile = 0;       ///< n; 0: chosen from the widths
-
-  /// Throws Error on a value out of range.
-  void validate() const;
-};
-
-/// The Hessian or GGN of (1/N) sum_n loss_n at theta = parameters, for an Mlp. A product is bitwise
-/// reproducible for the same block and number of threads, and depends on the latter by rounding alone. Owns
-/// all it needs.
-class MlpCurvatureOperator final : public LinearOperator {
+/// A curvature matrix of an Mlp at theta = parameters. A product is bitwise reproducible for the same block
+/// and number of threads, and depends on the latter by rounding alone. Owns all it needs.
+class MlpCurvatureOperator final : public CurvatureOperator {
  public:
-  /// Whether `model` is one this operator can differentiate: an Mlp.
-  static bool supports(const Model& model);
+  /// Whether this operator knows the model (an Mlp) and the loss (one by name).
+  static bool supports(const Model& model, const Loss& loss);
 
   /// `parameters` is flat, [D]; `model` need not outlive the call. Throws Error on a model that is not
   /// supported, when parameters or inputs hold NaN or infinity, on targets outside 0..outputs-1 and on an
-  /// empty data set.
+  /// empty data set. options.batch_size is n, `vectors_per_chunk` is c; 0: chosen from the widths.
   MlpCurvatureOperator(const Model& model, const at::Tensor& parameters, const Dataset& data,
-                       const MlpCurvatureOptions& options = {}, std::string name = "MLP curvature");
+                       const CurvatureOptions& options = {}, std::string name = "MLP curvature",
+                       int64_t vectors_per_chunk = 0);
   ~MlpCurvatureOperator() override;
+
+  double loss() override { return loss_; }
+  at::Tensor gradient() override { return gradient_.to(dtype()); }
 
   int64_t preferred_block() const override { return preferred_block_; }
 
@@ -72,7 +61,8 @@ class MlpCurvatureOperator final : public LinearOperator {
   struct Tile;       // the base point on some of the samples
   struct Workspace;  // one thread's buffers
   void choose_sizes();
-  Tile make_tile(const std::vector<at::Tensor>& parameters, const at::Tensor& x, const at::Tensor& y) const;
+  Tile make_tile(const std::vector<at::Tensor>& parameters, const Dataset& data, int64_t begin, int64_t end,
+                 const std::vector<at::Tensor>& gradient);
   void resize(Workspace& work, int64_t c) const;
   template <typename T>
   void apply_chunk(const T* vectors, T* products, Workspace& work) const;
@@ -86,7 +76,11 @@ class MlpCurvatureOperator final : public LinearOperator {
   bool hessian() const { return options_.kind == CurvatureKind::hessian; }
   bool curved() const { return hessian() && activation_ != Activation::relu; }  // phi'' is not zero
 
-  MlpCurvatureOptions options_;
+  CurvatureOptions options_;
+  int64_t vectors_per_chunk_;
+  std::vector<bool> chosen_;  // which parameter tensors the matrix is over
+  double loss_ = 0;
+  at::Tensor gradient_;  // float64
   std::vector<int64_t> widths_;
   Activation activation_;
   int64_t samples_;                  // N

@@ -66,6 +66,19 @@ at::Tensor loss_sum(const Loss& loss, const at::Tensor& outputs, const at::Tenso
   fail("loss out of range");
 }
 
+at::Tensor output_gradient(const Loss& loss, const at::Tensor& outputs, const at::Tensor& targets) {
+  check(loss, outputs, targets);
+  const double s = loss.label_smoothing, classes = static_cast<double>(outputs.size(-1));
+  const at::Tensor one_hot = at::one_hot(targets, outputs.size(-1));
+  switch (loss.kind) {
+    case LossKind::cross_entropy:
+      return at::softmax(outputs, -1) - (one_hot.to(outputs.scalar_type()) * (1 - s) + s / classes);
+    case LossKind::mean_squared_error:
+      return (outputs - one_hot) * (2 / classes);
+  }
+  fail("loss out of range");
+}
+
 at::Tensor output_hessian_product(const Loss& loss, const at::Tensor& outputs, const at::Tensor& targets,
                                   const at::Tensor& u) {
   check(loss, outputs, targets);
@@ -92,7 +105,8 @@ at::Tensor sampled_targets(const Loss& loss, const at::Tensor& outputs, uint64_t
   require(outputs.dim() >= 2 && outputs.size(-1) >= 1,
           "targets are sampled for outputs [samples, classes], not ", outputs.sizes());
   const at::Tensor cdf = at::softmax(outputs.detach().to(at::kDouble), -1).flatten(0, -2).cumsum(-1);
-  const at::Tensor u = random_uniform(seed, Stream::sampled_targets, cdf.size(0), draw, row_begin).to(cdf.device());
+  const at::Tensor u =
+      random_uniform(seed, Stream::sampled_targets, cdf.size(0), draw, row_begin).to(cdf.device());
   // Class c when cdf[c - 1] <= u cdf[C - 1] < cdf[c]. As u < 1, at most C - 1 entries pass, but for the
   // rounding of u cdf[C - 1].
   const at::Tensor passed = cdf.le(u.unsqueeze(1) * cdf.slice(1, -1)).sum(1).clamp_max(outputs.size(-1) - 1);

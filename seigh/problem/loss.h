@@ -37,6 +37,10 @@ int64_t target_count(const at::Tensor& targets);
 /// mean_squared_error: squared distance to the one-hot target over C.
 at::Tensor loss_sum(const Loss& loss, const at::Tensor& outputs, const at::Tensor& targets);
 
+/// dl/df, the gradient of loss_sum with respect to the outputs: the shape of outputs; row n is that of target
+/// n's own loss.
+at::Tensor output_gradient(const Loss& loss, const at::Tensor& outputs, const at::Tensor& targets);
+
 /// H_L u, the Hessian of loss_sum with respect to the outputs times u; u has the shape of outputs, or leading
 /// dimensions more: [b, N, C] for b vectors at once. Both losses have a Hessian that depends on no target:
 /// cross_entropy: p * u - p <p, u> in each row, whatever the smoothing. mean_squared_error: 2 u / C.

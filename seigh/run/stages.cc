@@ -214,9 +214,9 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
   info.dtype = r.eigh.dtype;
   info.sample_indices = balanced_subset(split(split_name).y, split(split_name).classes, r.curvature.samples);
   const Dataset samples = split(split_name).select(info.sample_indices);
-  HessianOptions options{.kind = parse_curvature(r.curvature.matrix),
-                         .loss = parse_loss(r.train.loss),
-                         .batch_size = r.curvature.batch_size};
+  CurvatureOptions options{.kind = parse_curvature(r.curvature.matrix),
+                           .loss = parse_loss(r.train.loss),
+                           .batch_size = r.curvature.batch_size};
 
   // Without eigenvectors on disk, overlap is taken while they are in memory, before the file that marks the
   // end.

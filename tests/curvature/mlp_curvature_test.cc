@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "seigh/base/parallel.h"
-#include "seigh/curvature/hessian.h"
+#include "seigh/curvature/autograd_curvature.h"
 #include "seigh/eigen/dense.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/spectra.h"
@@ -44,14 +44,13 @@ TEST(MlpCurvature, HessianEqualsAutograd) {
     const Dataset data = test::gaussian_data(c.samples, c.widths.front(), c.widths.back());
     const at::Tensor parameters = model.initial_parameters(3);
     const at::Tensor v = block(model.parameter_count(), 5);
-    HessianOperator autograd(model, parameters, {}, data, {.loss = c.loss, .dtype = at::kDouble});
+    AutogradCurvatureOperator autograd(model, parameters, {}, data, {.loss = c.loss, .dtype = at::kDouble});
     const at::Tensor expected = autograd.apply(v);
     // Tiles and chunks of every size give the same sums.
     for (const int64_t tile : {0, 1, 4}) {
       for (const int64_t chunk : {0, 1, 3}) {
-        MlpCurvatureOperator op(
-            model, parameters, data,
-            {.loss = c.loss, .dtype = at::kDouble, .vectors_per_chunk = chunk, .samples_per_tile = tile});
+        MlpCurvatureOperator op(model, parameters, data,
+                                {.loss = c.loss, .dtype = at::kDouble, .batch_size = tile}, "", chunk);
         EXPECT_LT(relative_difference(op.apply(v), expected), 1e-12)
             << model.description() << " " << to_string(c.loss);
       }
@@ -155,7 +154,8 @@ TEST_F(MlpProducts, Float32AgreesWithFloat64) {
 }
 
 TEST_F(MlpProducts, LabelSmoothingMovesTheTargets) {
-  MlpCurvatureOperator op(model_, parameters_, data_, {.label_smoothing = 0.2, .dtype = at::kDouble});
+  MlpCurvatureOperator op(model_, parameters_, data_,
+                          {.loss = {LossKind::cross_entropy, 0.2}, .dtype = at::kDouble});
   const at::Tensor v = block(op.size(), 1);
   const at::Tensor p = parameters_.to(at::kDouble);
   const auto gradient = [&](const at::Tensor& at) {
@@ -176,8 +176,9 @@ TEST_F(MlpProducts, BadInputIsRefused) {
   EXPECT_SEIGH_ERROR(MlpCurvatureOperator(model_, parameters_, test::gaussian_data(6, 12, 5)),
                      "targets run from 0 to 4");
   EXPECT_SEIGH_ERROR(MlpCurvatureOperator(model_, parameters_, test::gaussian_data(6, 11, 4)), "first width");
-  EXPECT_SEIGH_ERROR(MlpCurvatureOperator(model_, parameters_, data_, {.label_smoothing = 1.5}),
-                     "label_smoothing");
+  EXPECT_SEIGH_ERROR(
+      MlpCurvatureOperator(model_, parameters_, data_, {.loss = {LossKind::cross_entropy, 1.5}}),
+      "label smoothing");
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "seigh/curvature/hessian.h"
+#include "seigh/curvature/autograd_curvature.h"
 
 #include <gtest/gtest.h>
 
@@ -25,7 +25,7 @@ class HessianTest : public ::testing::TestWithParam<Case> {
   const at::Tensor parameters_ = model_.initial_parameters(3);
   const Dataset data_ = test::gaussian_data(17, 6, 3);
 
-  HessianOperator make(int64_t batch_size = 0, at::ScalarType dtype = at::kDouble) const {
+  AutogradCurvatureOperator make(int64_t batch_size = 0, at::ScalarType dtype = at::kDouble) const {
     return {
         model_, parameters_, {}, data_, {.loss = GetParam().loss, .dtype = dtype, .batch_size = batch_size}};
   }
@@ -35,7 +35,7 @@ class HessianTest : public ::testing::TestWithParam<Case> {
 };
 
 TEST_P(HessianTest, EqualsDifferencesOfGradients) {
-  HessianOperator h = make();
+  AutogradCurvatureOperator h = make();
   const at::Tensor v = block(1);
   EXPECT_LT(
       relative_difference(h.apply(v).select(1, 0), test::difference_product(model_, parameters_, data_,
@@ -44,14 +44,14 @@ TEST_P(HessianTest, EqualsDifferencesOfGradients) {
 }
 
 TEST_P(HessianTest, GradientEqualsAPlainBackwardPass) {
-  const HessianOperator h = make(5);
+  AutogradCurvatureOperator h = make(5);
   EXPECT_LT(
       relative_difference(h.gradient(), test::plain_gradient(model_, parameters_, data_, GetParam().loss)),
       1e-13);
 }
 
 TEST_P(HessianTest, IsSymmetricAndLinear) {
-  HessianOperator h = make();
+  AutogradCurvatureOperator h = make();
   const at::Tensor u = block(1, 6), v = block(1, 7);
   const at::Tensor hu = h.apply(u), hv = h.apply(v);
   const double scale = (u.norm() * hv.norm()).item<double>();
@@ -60,7 +60,7 @@ TEST_P(HessianTest, IsSymmetricAndLinear) {
 }
 
 TEST_P(HessianTest, ABlockIsItsColumns) {
-  HessianOperator h = make();
+  AutogradCurvatureOperator h = make();
   const at::Tensor v = block(4);
   const at::Tensor together = h.apply(v);
   for (int64_t j = 0; j < 4; ++j) {
@@ -82,11 +82,11 @@ TEST_P(HessianTest, GgnEqualsTheStackedOne) {
   MlpCurvatureOperator stacked(model_, parameters_, data_,
                                {.kind = CurvatureKind::ggn, .loss = GetParam().loss, .dtype = at::kDouble});
   for (const int64_t batch_size : {0, 5}) {
-    HessianOperator ggn(model_, parameters_, {}, data_,
-                        {.kind = CurvatureKind::ggn,
-                         .loss = GetParam().loss,
-                         .dtype = at::kDouble,
-                         .batch_size = batch_size});
+    AutogradCurvatureOperator ggn(model_, parameters_, {}, data_,
+                                  {.kind = CurvatureKind::ggn,
+                                   .loss = GetParam().loss,
+                                   .dtype = at::kDouble,
+                                   .batch_size = batch_size});
     EXPECT_LT(relative_difference(ggn.apply(v), stacked.apply(v)), 1e-12);
     EXPECT_LT(relative_difference(ggn.gradient(), make().gradient()), 1e-13);
   }
@@ -111,8 +111,8 @@ TEST(Hessian, OfALinearModelWithSquaredLossIsKnown) {
   // output.
   const Mlp model({3, 2}, Activation::tanh);
   const Dataset data = test::gaussian_data(11, 3, 2);
-  HessianOperator h(model, model.initial_parameters(1), {}, data,
-                    {.loss = LossKind::mean_squared_error, .dtype = at::kDouble});
+  AutogradCurvatureOperator h(model, model.initial_parameters(1), {}, data,
+                              {.loss = LossKind::mean_squared_error, .dtype = at::kDouble});
   const at::Tensor x = at::cat({data.x.to(at::kDouble), at::ones({11, 1}, at::kDouble)}, 1);
   const at::Tensor moment = at::matmul(x.t(), x) * (2.0 / (2 * 11));
   const at::Tensor got = materialize(h);
@@ -128,12 +128,14 @@ TEST(Hessian, RefusesWhatItCannotUse) {
   const Mlp model({3, 2}, Activation::tanh);
   const Dataset data = test::gaussian_data(4, 3, 2);
   at::Tensor parameters = model.initial_parameters(1);
-  EXPECT_SEIGH_ERROR(HessianOperator(model, parameters, {}, Dataset{}, {}), "empty");
-  EXPECT_SEIGH_ERROR(HessianOperator(model, parameters, {}, data, {.batch_size = -1}), "batch_size");
-  EXPECT_SEIGH_ERROR(HessianOperator(model, parameters.slice(0, 0, 5), {}, data, {}).apply(at::ones({8, 1})),
-                     "too short");
+  EXPECT_SEIGH_ERROR(AutogradCurvatureOperator(model, parameters, {}, Dataset{}, {}), "empty");
+  EXPECT_SEIGH_ERROR(AutogradCurvatureOperator(model, parameters, {}, data, {.batch_size = -1}),
+                     "batch_size");
+  EXPECT_SEIGH_ERROR(
+      AutogradCurvatureOperator(model, parameters.slice(0, 0, 5), {}, data, {}).apply(at::ones({8, 1})),
+      "too short");
   parameters[2] = std::nan("");
-  EXPECT_SEIGH_ERROR(HessianOperator(model, parameters, {}, data, {}), "parameters hold NaN");
+  EXPECT_SEIGH_ERROR(AutogradCurvatureOperator(model, parameters, {}, data, {}), "parameters hold NaN");
 }
 
 }  // namespace

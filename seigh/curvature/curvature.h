@@ -1,0 +1,62 @@
+// Curvature matrices of a mean loss, and what all their operators share.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "seigh/linop/linear_operator.h"
+#include "seigh/problem/loss.h"
+#include "seigh/problem/model.h"
+
+namespace seigh {
+
+/// Of the mean loss L(theta) = (1/N) sum_n l_n(f_n(theta)) over N targets (samples, or samples x tokens), with J_n =
+/// df_n/dtheta:
+///   hessian           d^2 L / dtheta^2
+///   ggn               generalised Gauss-Newton matrix (1/N) sum_n J_n^T l_n''(f_n) J_n (Schraudolph 2002)
+///   empirical_fisher  (1/N) sum_n g_n g_n^T with g_n = J_n^T l_n'(f_n), the gradient of one target's loss
+///   mc_fisher         the same with targets drawn from the network's own distribution, an unbiased estimate of the
+///                     Fisher matrix, which for cross-entropy is the ggn (Martens 2020, "New insights and
+///                     perspectives on the natural gradient method")
+enum class CurvatureKind { hessian, ggn, empirical_fisher, mc_fisher };
+
+/// "hessian", "ggn", "empirical_fisher", "mc_fisher"; throws Error on another name.
+CurvatureKind parse_curvature(const std::string& name);
+std::string to_string(CurvatureKind kind);
+/// All of them, in that order.
+const std::vector<CurvatureKind>& curvature_kinds();
+
+struct CurvatureOptions {
+  CurvatureKind kind = CurvatureKind::hessian;
+  Loss loss = {};
+  at::ScalarType dtype = at::kFloat;  ///< of vectors and products: float32 or float64
+  /// Samples whose activations are in memory at once; 0: chosen from the memory ceiling and the threads.
+  int64_t batch_size = 0;
+  /// Parameters the matrix is over; the others stay fixed. Patterns as in select_parameters(); empty: all.
+  std::vector<std::string> parameters = {};
+  double l2 = 0;      ///< adds l2/2 |theta|^2 to the loss: l2 to the diagonal
+  int64_t draws = 1;  ///< of mc_fisher, targets drawn for each target
+  uint64_t seed = 0;  ///< of mc_fisher's draws
+  int64_t reserve = 0;  ///< bytes of memory to leave to others when batch_size is chosen
+
+  /// Throws Error on a value out of range.
+  void validate() const;
+};
+
+class CurvatureOperator : public LinearOperator {
+ public:
+  using LinearOperator::LinearOperator;
+
+  /// Mean loss, with the L2 term if any, computed anew.
+  virtual double loss() = 0;
+  /// Its gradient with respect to the operator's parameters, computed anew: [D] of dtype().
+  virtual at::Tensor gradient() = 0;
+};
+
+/// Are the loss, the gradient and a product the same when computed twice, and is <u, A v> = <v, A u>? To be called
+/// before a long job: throws Error saying what is not so and what usually causes it (dropout left on, batch norm in
+/// training mode). Cost: two gradients and four products.
+void check_reproducible(CurvatureOperator& op);
+
+}  // namespace seigh
