@@ -92,7 +92,8 @@ at::Tensor sampled_targets(const Loss& loss, const at::Tensor& outputs, uint64_t
   require(outputs.dim() >= 2 && outputs.size(-1) >= 1,
           "targets are sampled for outputs [samples, classes], not ", outputs.sizes());
   const at::Tensor cdf = at::softmax(outputs.detach().to(at::kDouble), -1).flatten(0, -2).cumsum(-1);
-  const at::Tensor u = random_uniform(seed, Stream::sampled_targets, cdf.size(0), draw, row_begin).to(cdf.device());
+  const at::Tensor u =
+      random_uniform(seed, Stream::sampled_targets, cdf.size(0), draw, row_begin).to(cdf.device());
   // Class c when cdf[c - 1] <= u cdf[C - 1] < cdf[c]. As u < 1, at most C - 1 entries pass, but for the
   // rounding of u cdf[C - 1].
   const at::Tensor passed = cdf.le(u.unsqueeze(1) * cdf.slice(1, -1)).sum(1).clamp_max(outputs.size(-1) - 1);

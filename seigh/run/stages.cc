@@ -13,13 +13,11 @@
 #include "seigh/eigen/dense.h"
 #include "seigh/eigen/seigh.h"
 #include "seigh/overlap/curves.h"
-#include "seigh/problem/cifar.h"
-#include "seigh/problem/train.h"
-#include "seigh/problem/zoo.h"
 #include "seigh/report/eigen_file.h"
 #include "seigh/report/overlap_file.h"
 #include "seigh/report/page.h"
 #include "seigh/run/finished.h"
+#include "seigh/run/options.h"
 #include "seigh/run/report_data.h"
 
 namespace seigh {
@@ -27,29 +25,6 @@ namespace {
 
 std::string label(int64_t step, const std::string& split, const std::string& what) {
   return "step " + std::to_string(step) + " " + split + " " + what;
-}
-
-std::unique_ptr<Model> make_model(const Recipe& r) {
-  ModelOptions options;
-  options.kind = r.model.kind;
-  options.mlp = {r.model.hidden, parse_activation(r.model.activation)};
-  options.resnet.stem = parse_stem(r.model.stem);
-  options.resnet.norm = parse_norm(r.model.norm);
-  const int64_t side = r.data.image_size;
-  const std::vector<int64_t> sample =
-      r.data.name == "cifar-10" ? std::vector<int64_t>{3, 32, 32} : std::vector<int64_t>{1, side, side};
-  return make_model(options, sample, 10);  // all data sets have ten classes
-}
-
-DataSplits load_data(const Recipe& r, const std::filesystem::path& folder) {
-  if (r.data.name == "cifar-10")
-    return load_cifar10({.data_folder = folder, .validation_samples = r.data.validation_samples});
-  MnistOptions options;
-  options.name = r.data.name;
-  options.data_folder = folder;
-  options.image_size = r.data.image_size;
-  options.validation_samples = r.data.validation_samples;
-  return load_mnist(options);
 }
 
 const Dataset& named_part(const DataSplits& data, const std::string& name) {
@@ -88,7 +63,7 @@ Run::Run(RunFolder folder, const std::filesystem::path& data_folder, Progress& p
 }
 
 void Run::check(const Recipe& r) {
-  parse_loss(r.train.loss);
+  train_options(r);
   SeighOptions{.k = r.eigh.k, .s = r.eigh.s, .probes = r.eigh.probes}.validate(
       make_model(r)->parameter_count());
 }
@@ -98,13 +73,11 @@ const DataSplits& Run::data() {
     const Recipe& r = folder_.recipe();
     DataSplits loaded = load_data(r, data_folder_);
     // All that the recipe asks of the data, now rather than after the training.
-    TrainOptions training;
-    training.batch_size = r.train.batch_size;
-    training.validate(loaded.train.size());
+    train_options(r).validate(loaded.train.size());
     for (const std::string& name : r.curvature.splits) {
       const Dataset& part = named_part(loaded, name);
       try {
-        balanced_subset(part.y, part.classes, r.curvature.samples);
+        curvature_subset(part, r.curvature.samples);
       } catch (const Error& error) {
         fail("curvature.samples, split \"", name, "\": ", error.what());
       }
@@ -138,12 +111,7 @@ void Run::train() {
   } else {
     start = finished_checkpoint(folder_, *model_, *(missing - 1));
   }
-  TrainOptions options;
-  options.steps = steps.back();  // nobody needs what comes after the last checkpoint
-  options.batch_size = r.train.batch_size;
-  options.learning_rate = r.train.learning_rate;
-  options.loss = parse_loss(r.train.loss);
-  options.seed = static_cast<uint64_t>(r.seed);
+  TrainOptions options = train_options(r);
   options.checkpoint_steps.assign(missing, steps.end());
   const Timer timer;
   folder_.log("train", {{"from", start.step}, {"to", options.steps}});
@@ -212,10 +180,10 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
   info.k = r.eigh.k;
   info.s = r.eigh.s;
   info.dtype = r.eigh.dtype;
-  info.sample_indices = balanced_subset(split(split_name).y, split(split_name).classes, r.curvature.samples);
+  info.sample_indices = curvature_subset(split(split_name), r.curvature.samples);
   const Dataset samples = split(split_name).select(info.sample_indices);
   HessianOptions options{.kind = parse_curvature(r.curvature.matrix),
-                         .loss = parse_loss(r.train.loss),
+                         .loss = make_loss(r).kind,  // label smoothing
                          .batch_size = r.curvature.batch_size};
 
   // Without eigenvectors on disk, overlap is taken while they are in memory, before the file that marks the
