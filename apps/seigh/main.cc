@@ -15,6 +15,7 @@
 #include "apps/seigh/commands.h"
 #include "seigh/base/error.h"
 #include "seigh/base/interrupt.h"
+#include "seigh/base/memory_pool.h"
 #include "seigh/base/parallel.h"
 #include "seigh/base/version.h"
 
@@ -63,6 +64,9 @@ int run(int argc, char** argv) {
   app.fallthrough();
   int threads = 0;
   app.add_option("--threads", threads, "Threads; 0: all cores")->capture_default_str();
+  std::string memory;
+  app.add_option("--memory", memory, "Ceiling of this process's memory, as 8G or 512M; default: three quarters of what "
+                 "is available are used as needed");
   app.footer(
       "From network to figure in one command:\n  seigh run recipes/mnist-mini.toml\n"
       "Help on a command, with an example:\n  seigh run --help");
@@ -82,7 +86,9 @@ int run(int argc, char** argv) {
   }
   seigh::install_interrupt_handlers();
   try {
+    seigh::use_memory_pool();
     seigh::set_threads(threads);
+    if (!memory.empty()) seigh::set_memory_ceiling(seigh::parse_bytes(memory));
     action();
     errno = 0;
     if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {

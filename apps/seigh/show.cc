@@ -55,7 +55,7 @@ void show_safetensors(const std::filesystem::path& path, int64_t numbers) {
   int64_t count = 0;
   for (const auto& [name, tensor] : content.tensors) {
     print_tensor(name, tensor, numbers);
-    count += tensor.numel();
+    if (!name.starts_with("optimizer.")) count += tensor.numel();
   }
   std::printf("%-28s %lld\n", "parameters in all", static_cast<long long>(count));
 }

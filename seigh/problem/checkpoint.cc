@@ -9,6 +9,8 @@
 namespace seigh {
 namespace {
 
+const std::string kOptimizer = "optimizer.";
+
 std::string shortest(double value) {
   char buffer[32];
   const auto end = std::to_chars(buffer, buffer + sizeof(buffer), value).ptr;
@@ -45,6 +47,11 @@ void write_checkpoint(const std::filesystem::path& path, const Model& model, con
   for (size_t i = 0; i < checkpoint.buffers.size(); ++i) {
     content.tensors.emplace_back(model.buffers()[i].name, checkpoint.buffers[i]);
   }
+  for (const auto& [state, flat] : checkpoint.optimizer) {
+    const std::vector<at::Tensor> parts = unflatten(model.parameters(), flat);
+    for (size_t i = 0; i < parts.size(); ++i)
+      content.tensors.emplace_back(kOptimizer + state + "." + model.parameters()[i].name, parts[i]);
+  }
   content.metadata = {{"step", std::to_string(checkpoint.step)},
                       {"loss", shortest(checkpoint.loss)},
                       {"test_accuracy", shortest(checkpoint.test_accuracy)}};
@@ -53,22 +60,33 @@ void write_checkpoint(const std::filesystem::path& path, const Model& model, con
 
 Checkpoint read_checkpoint(const std::filesystem::path& path, const Model& model) {
   const NamedTensors content = read_safetensors(path);
-  const auto take = [&](const ParameterSpec& spec) {
-    const at::Tensor* tensor = content.find(spec.name);
-    require(tensor != nullptr, path.string(), ": parameter ", spec.name,
+  const auto take = [&](const ParameterSpec& spec, const std::string& prefix = {}) {
+    const std::string name = prefix + spec.name;
+    const at::Tensor* tensor = content.find(name);
+    require(tensor != nullptr, path.string(), ": parameter ", name,
             " is missing; is this another model's file?");
-    require(tensor->sizes() == at::IntArrayRef(spec.shape), path.string(), ": parameter ", spec.name,
+    require(tensor->sizes() == at::IntArrayRef(spec.shape), path.string(), ": parameter ", name,
             " has shape ", tensor->sizes(), ", the model's has ", at::IntArrayRef(spec.shape));
     return tensor->to(at::kFloat);
   };
-  std::vector<at::Tensor> pieces;
-  for (const ParameterSpec& spec : model.parameters()) pieces.push_back(take(spec));
+  const auto take_all = [&](const std::string& prefix) {
+    std::vector<at::Tensor> pieces;
+    for (const ParameterSpec& spec : model.parameters()) pieces.push_back(take(spec, prefix));
+    return flatten(pieces);
+  };
   Checkpoint checkpoint;
   checkpoint.step = number<int64_t>(path, content, "step");
   checkpoint.loss = number<double>(path, content, "loss");
   checkpoint.test_accuracy = number<double>(path, content, "test_accuracy");
-  checkpoint.parameters = flatten(pieces);
+  checkpoint.parameters = take_all("");
   for (const ParameterSpec& spec : model.buffers()) checkpoint.buffers.push_back(take(spec));
+  for (const auto& entry : content.tensors) {
+    if (!entry.first.starts_with(kOptimizer)) continue;
+    const std::string state =
+        entry.first.substr(kOptimizer.size(), entry.first.find('.', kOptimizer.size()) - kOptimizer.size());
+    if (!checkpoint.optimizer.contains(state))
+      checkpoint.optimizer[state] = take_all(kOptimizer + state + ".");
+  }
   return checkpoint;
 }
 

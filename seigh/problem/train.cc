@@ -21,6 +21,9 @@ void TrainOptions::validate(int64_t train_samples) const {
           batch_size);
   require(learning_rate > 0 && learning_rate < std::numeric_limits<float>::max(),
           "learning_rate must be positive and finite, not ", learning_rate);
+  schedule.validate();
+  optimizer.validate();
+  loss.validate();
   require(std::is_sorted(checkpoint_steps.begin(), checkpoint_steps.end()), "checkpoint steps must ascend");
   for (const int64_t step : checkpoint_steps) {
     require(0 <= step && step <= steps, "checkpoint step ", step, " lies outside 0..", steps);
@@ -58,6 +61,7 @@ void train(const Model& model, const DataSplits& data, const TrainOptions& optio
     return tensors;
   };
   std::vector<at::Tensor> buffers = copied(start.buffers);
+  Optimizer optimizer(options.optimizer, parameters.numel(), start.optimizer, start.step);
   const int64_t per_epoch = samples / options.batch_size;
   int64_t epoch = -1;
   at::Tensor order;
@@ -84,7 +88,8 @@ void train(const Model& model, const DataSplits& data, const TrainOptions& optio
   };
   const auto checkpoint = [&](int64_t step, double loss) {
     if (!std::binary_search(options.checkpoint_steps.begin(), options.checkpoint_steps.end(), step)) return;
-    save({step, loss, accuracy(model, parameters, buffers, data.test), parameters.clone(), copied(buffers)});
+    save({step, loss, accuracy(model, parameters, buffers, data.test), parameters.clone(), copied(buffers),
+          step == 0 ? OptimizerState() : optimizer.state()});
   };
 
   progress.begin("training " + model.description(), options.steps - start.step, "steps");
@@ -93,7 +98,7 @@ void train(const Model& model, const DataSplits& data, const TrainOptions& optio
     check_interrupt();
     at::Tensor gradient;
     const double loss = evaluate(step, &gradient);
-    parameters.sub_(gradient, options.learning_rate);
+    optimizer.step(parameters, gradient, options.learning_rate * options.schedule.factor(step), step);
     checkpoint(step, loss);
     progress.advance(1);
   }

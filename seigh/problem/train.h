@@ -1,4 +1,4 @@
-// Training by stochastic gradient descent, restartable at any step.
+// Training by mini-batches, restartable at any step.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -12,14 +12,18 @@
 #include "seigh/problem/dataset.h"
 #include "seigh/problem/loss.h"
 #include "seigh/problem/model.h"
+#include "seigh/problem/optimizer.h"
+#include "seigh/problem/schedule.h"
 
 namespace seigh {
 
 struct TrainOptions {
   int64_t steps = 1000;
   int64_t batch_size = 500;
-  double learning_rate = 0.3;
-  LossKind loss = LossKind::cross_entropy;
+  double learning_rate = 0.3;  ///< times schedule.factor(t) at step t
+  Schedule schedule = {};
+  OptimizerOptions optimizer = {};
+  Loss loss = {};
   uint64_t seed = 12345;                  ///< of the order of samples
   std::vector<int64_t> checkpoint_steps;  ///< ascending, each in 0..steps
 
@@ -31,14 +35,15 @@ struct TrainOptions {
 /// goes through a fresh permutation; samples that fill no whole mini-batch are left out of that epoch.
 at::Tensor batch_indices(const TrainOptions& options, int64_t train_samples, int64_t step);
 
-/// Share of samples whose largest output is the target, in evaluation mode.
+/// Share of targets (samples, or tokens of all sequences) whose largest output is the target, in evaluation
+/// mode.
 double accuracy(const Model& model, const at::Tensor& parameters, const std::vector<at::Tensor>& buffers,
                 const Dataset& data);
 
-/// Trains from `start` (its step and parameters) and calls `save` at every checkpoint step after it,
-/// including start.step itself when that is 0 and among them. A mini-batch depends on (seed, step) alone, so
-/// training from a checkpoint repeats the uninterrupted run. Throws Error when the loss becomes NaN or
-/// infinite.
+/// Trains from `start` (its step, parameters, buffers and, after step 0, state of the optimizer) and calls
+/// `save` at every checkpoint step after it, including start.step itself when that is 0 and among them. A
+/// mini-batch depends on (seed, step) alone, so training from a checkpoint repeats the uninterrupted run.
+/// Throws Error when the loss becomes NaN or infinite, and when `start` lacks the optimizer's state.
 void train(const Model& model, const DataSplits& data, const TrainOptions& options, Checkpoint start,
            const std::function<void(const Checkpoint&)>& save, Progress& progress = silent_progress());
 

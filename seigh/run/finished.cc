@@ -36,12 +36,11 @@ Checkpoint finished_checkpoint(const RunFolder& folder, const Model& model, int6
   });
 }
 
-EigenFile finished_eigen(const fs::path& path, const Model& model, bool with_vectors) {
+EigenFile finished_eigen(const fs::path& path, int64_t parameters, bool with_vectors) {
   return mendable(path, [&] {
     EigenFile file = read_eigen_file(path, with_vectors);
-    const int64_t d = model.parameter_count();
-    require(file.info.parameters == d, path.string(), ": is of ", file.info.parameters,
-            " parameters, the model has ", d);
+    require(file.info.parameters == parameters, path.string(), ": is of ", file.info.parameters,
+            " parameters, this run of ", parameters);
     const at::Tensor& values = file.result.eigenvalues;
     require(values.dim() == 1 && values.numel() == file.result.rank, path.string(),
             ": eigenvalues have shape ", values.sizes(), ", not [", file.result.rank, "]");

@@ -24,40 +24,94 @@ void for_each_key(R& r, Visitor&& visit) {
   visit("name", r.name, "Name of the experiment; default: the file's name. Names the run folder.");
   visit("seed", r.seed,
         "Seed of everything random: initial parameters, order of samples, test matrices, random masks.");
-  visit("data.name", r.data.name, "Data set: \"mnist\", \"fashion-mnist\" or \"cifar-10\".");
+  visit("data.name", r.data.name, "Data set: \"mnist\", \"fashion-mnist\", \"cifar-10\" or \"text\".");
   visit("data.image_size", r.data.image_size,
         "Side of MNIST images in pixels after an antialiased bilinear resize; CIFAR-10 stays at 32.");
   visit("data.validation_samples", r.data.validation_samples,
         "The last this many training images are held out.");
+  visit("data.normalise", r.data.normalise,
+        "CIFAR-10 only: each colour channel to mean 0 and standard deviation 1 over the training images.");
+  visit("data.text", r.data.text,
+        "Of text: the name of its file without \".txt\"; a token is one byte, the last tenth is the test "
+        "part.");
+  visit("data.context", r.data.context, "Of text: tokens of a sequence, which is one sample.");
+  visit("data.vocabulary", r.data.vocabulary, "Of text: how many different characters the file has.");
   visit("model.kind", r.model.kind,
-        "Network: \"mlp\" (fully connected), \"3c3d\", \"all-cnn-c\", \"resnet18\" or \"vit\".");
-  visit("model.hidden", r.model.hidden,
-        "Widths of the hidden layers of mlp; input and output follow from the data.");
+        "Network: \"mlp\" (fully connected), \"3c3d\", \"all-cnn-c\", \"resnet18\" or \"vit\"; of text: "
+        "\"transformer\".");
+  visit(
+      "model.hidden", r.model.hidden,
+      "Widths of the hidden layers of mlp; input and output follow from the data. Of 3c3d: of its two hidden "
+      "linear layers; default [512, 256].");
   visit("model.activation", r.model.activation, "Of mlp: \"tanh\", \"relu\" or \"gelu\".");
   visit("model.stem", r.model.stem,
         "First layers of resnet18: \"cifar\" (3 x 3, full resolution) or \"imagenet\" (7 x 7, a quarter of "
         "it).");
   visit("model.norm", r.model.norm,
         "Normalisation of resnet18: \"batch\" (evaluation mode for curvature) or \"group\".");
-  visit("train.steps", r.train.steps, "Steps of stochastic gradient descent.");
+  visit("model.groups", r.model.groups, "Groups of resnet18's group norm; a divisor of model.width.");
+  visit("model.blocks", r.model.blocks,
+        "Blocks of the four stages of resnet18; [3, 4, 6, 3] makes it a ResNet-34.");
+  visit("model.channels", r.model.channels,
+        "Of 3c3d: channels of its three convolutions; of all-cnn-c: of convolutions 1 to 3 and 4 to 8. "
+        "Default: the published ones.");
+  visit("model.patch", r.model.patch, "Side in pixels of the patches of vit; a divisor of the image's side.");
+  visit(
+      "model.width", r.model.width,
+      "Of vit and transformer: numbers per token; of resnet18: channels of its first stage. 0: 128 and 64.");
+  visit("model.depth", r.model.depth, "Blocks of vit and transformer; 0: 6 and 4.");
+  visit("model.heads", r.model.heads, "Attention heads of vit and transformer; a divisor of model.width.");
+  visit("model.mlp_ratio", r.model.mlp_ratio,
+        "Width of the feed-forward layers of vit and transformer over model.width; 0: 2 and 4.");
+  visit("model.tied", r.model.tied, "Of transformer: the output layer is the token embedding.");
+  visit("model.experts", r.model.experts,
+        "Of transformer: feed-forward networks in each block to choose from; 0: one, without a gate.");
+  visit("model.chosen", r.model.chosen, "Of transformer with experts: how many each token gets, 1 or 2.");
+  visit("train.steps", r.train.steps, "Steps of the optimizer.");
   visit("train.batch_size", r.train.batch_size, "Samples per step.");
-  visit("train.learning_rate", r.train.learning_rate, "Step size.");
-  visit("train.loss", r.train.loss,
-        "\"cross_entropy\" or \"mean_squared_error\", mean over samples; also the loss whose curvature is "
-        "taken.");
+  visit("train.learning_rate", r.train.learning_rate, "Step size, which train.schedule may lower.");
+  visit("train.optimizer", r.train.optimizer,
+        "\"sgd\" (stochastic gradient descent) or \"adamw\", as PyTorch defines them.");
+  visit("train.momentum", r.train.momentum, "Of sgd, at least 0 and below 1.");
+  visit(
+      "train.weight_decay", r.train.weight_decay,
+      "w: sgd adds w times the parameters to the gradient, adamw shrinks them by w times the step size. Not "
+      "part of the loss whose curvature is taken.");
+  visit("train.betas", r.train.betas, "Of adamw: decay of the means of the gradient and of its square.");
+  visit("train.epsilon", r.train.epsilon, "Of adamw: added to the root of the mean square.");
+  visit(
+      "train.schedule", r.train.schedule,
+      "Step size over time: \"constant\", \"cosine\" (to zero at train.steps) or \"step\" (times train.decay "
+      "after each of train.milestones).");
+  visit("train.warmup", r.train.warmup, "First steps, over which the step size grows linearly.");
+  visit("train.milestones", r.train.milestones, "Of the schedule step: after which steps.");
+  visit("train.decay", r.train.decay, "Of the schedule step: the factor.");
+  visit(
+      "train.loss", r.train.loss,
+      "\"cross_entropy\" or \"mean_squared_error\", mean over samples (of text: over all their tokens); also "
+      "the loss whose curvature is taken.");
+  visit("train.label_smoothing", r.train.label_smoothing,
+        "s of cross_entropy, 0 to 1: the target is 1 - s of the label and s of all classes alike.");
   visit("train.checkpoints", r.train.checkpoints,
-        "Steps at which the parameters are kept: a list, or a number n for every n-th from 0. Default: 0 and "
-        "the last.");
+        "Steps at which the parameters are kept: a list, a number n for every n-th from 0, or \"log\" for 0, "
+        "1, 2, 4, 8 and so on and the last. Default: 0 and the last.");
   visit("curvature.matrix", r.curvature.matrix,
-        "Curvature matrix: \"hessian\" or \"ggn\" (generalised Gauss-Newton).");
+        "Curvature matrix: \"hessian\", \"ggn\" (generalised Gauss-Newton), \"empirical_fisher\" (outer products of "
+        "the gradients of single targets) or \"mc_fisher\" (the same at targets drawn from the network's outputs).");
+  visit("curvature.parameters", r.curvature.parameters,
+        "Which parameters the matrix is over, the others staying fixed: names of tensors or layers, wildcards * ? [] "
+        "allowed: [\"conv1\", \"*.bias\"]. Default: all.");
+  visit("curvature.l2", r.curvature.l2, "Adds l2/2 times the squared norm of those parameters to the loss.");
+  visit("curvature.draws", r.curvature.draws, "Of mc_fisher: targets drawn for each target.");
   visit("curvature.splits", r.curvature.splits,
         "Data the curvature is taken on: \"train\", \"validation\", \"test\".");
   visit("curvature.samples", r.curvature.samples,
-        "Samples of each split: the first ones of each class, equally many of each.");
+        "Samples of each split: the first ones of each class, equally many of each; of text the first "
+        "sequences.");
   visit("curvature.steps", r.curvature.steps,
         "Checkpoints to decompose: a list, or a number n for every n-th. Default: all.");
   visit("curvature.batch_size", r.curvature.batch_size,
-        "Samples per mini-batch of a matrix-vector product; 0: all at once.");
+        "Samples whose activations are in memory at once; 0: chosen from the memory ceiling and the threads.");
   visit("eigh.method", r.eigh.method, "Eigensolver: \"seigh\".");
   visit("eigh.k", r.eigh.k, "Eigenpairs wanted.");
   visit("eigh.s", r.eigh.s, "Matrix-vector products of the sketch, k <= s <= D; 0: 2 k.");
@@ -208,6 +262,9 @@ const char* type_name(double) {
 const char* type_name(const std::vector<int64_t>&) {
   return "integers";
 }
+const char* type_name(const std::vector<double>&) {
+  return "numbers";
+}
 const char* type_name(const std::vector<std::string>&) {
   return "strings";
 }
@@ -216,12 +273,20 @@ const char* type_name(const std::vector<std::string>&) {
 const std::set<std::string> kStepKeys = {"train.checkpoints", "curvature.steps", "dense.steps"};
 
 using Intervals = std::map<std::string, std::pair<int64_t, std::string>>;  // key -> n and where it stands
+constexpr int64_t kLogarithmic = 0;                                        // as n, of train.checkpoints
 
 std::vector<int64_t> every(int64_t n, int64_t last, const std::string& where) {
   require(last / n < 100'000, where, ": every ", n, " steps of ", last,
           " are too many; take a larger number");
   std::vector<int64_t> steps;
   for (int64_t step = 0; step <= last; step += n) steps.push_back(step);
+  return steps;
+}
+
+std::vector<int64_t> powers_of_two(int64_t last) {
+  std::vector<int64_t> steps = {0};
+  for (int64_t step = 1; step < last; step *= 2) steps.push_back(step);
+  steps.push_back(last);
   return steps;
 }
 
@@ -238,8 +303,91 @@ void sort_unique(std::vector<int64_t>& steps) {
   steps.erase(std::unique(steps.begin(), steps.end()), steps.end());
 }
 
+// Defaults that depend on the kind of network, and limits that keep the size of one from overflowing; whether
+// the sizes make a network is for the network to say.
+void resolve_model(Recipe& r, const std::string& origin, bool hidden_given) {
+  Recipe::Network& m = r.model;
+  const auto check = [&](bool condition, const auto&... message) {
+    require(condition, origin, ": ", message...);
+  };
+  const auto within = [&](const char* key, int64_t value, int64_t least, int64_t most) {
+    check(least <= value && value <= most, key, " must lie between ", least, " and ", most, ", not ", value);
+  };
+  const std::vector<std::string>& kinds = model_kinds();
+  check(
+      std::find(kinds.begin(), kinds.end(), m.kind) != kinds.end(),
+      "model.kind must be \"mlp\", \"3c3d\", \"all-cnn-c\", \"resnet18\", \"vit\" or \"transformer\", not \"",
+      m.kind, "\"");
+  check(r.data.name != "text" || m.kind == "transformer",
+        "model.kind must be \"transformer\" for text, not \"", m.kind, "\"");
+  check(r.data.name == "text" || m.kind != "transformer",
+        "model.kind = \"transformer\" is for data.name = \"text\"; images take \"vit\"");
+  if (m.kind == "3c3d" && !hidden_given) m.hidden = {512, 256};
+  check(m.kind != "3c3d" || m.hidden.size() == 2, "model.hidden of 3c3d must be two widths, not ",
+        m.hidden.size());
+  for (const int64_t width : m.hidden)
+    check(1 <= width && width <= 1'000'000, "model.hidden: a width of ", width, " is not possible");
+  if (m.channels.empty() && m.kind == "3c3d") m.channels = {64, 96, 128};
+  if (m.channels.empty() && m.kind == "all-cnn-c") m.channels = {96, 192};
+  check(m.kind != "3c3d" || m.channels.size() == 3, "model.channels of 3c3d must be three numbers, not ",
+        m.channels.size());
+  check(m.kind != "all-cnn-c" || m.channels.size() == 2,
+        "model.channels of all-cnn-c must be two numbers, not ", m.channels.size());
+  for (const int64_t channels : m.channels) within("every element of model.channels", channels, 1, 65'536);
+  check(m.blocks.size() == 4, "model.blocks must be four numbers, not ", m.blocks.size());
+  for (const int64_t blocks : m.blocks) within("every element of model.blocks", blocks, 1, 1024);
+  const bool vit = m.kind == "vit", transformer = m.kind == "transformer";
+  if (m.width == 0 && (vit || transformer)) m.width = 128;
+  if (m.width == 0 && m.kind == "resnet18") m.width = 64;
+  if (m.depth == 0 && (vit || transformer)) m.depth = vit ? 6 : 4;
+  if (m.mlp_ratio == 0 && (vit || transformer)) m.mlp_ratio = vit ? 2 : 4;
+  within("model.groups", m.groups, 1, 65'536);
+  within("model.patch", m.patch, 1, 1024);
+  within("model.width", m.width, 0, 65'536);
+  within("model.depth", m.depth, 0, 1024);
+  within("model.heads", m.heads, 1, 65'536);
+  within("model.mlp_ratio", m.mlp_ratio, 0, 64);
+  within("model.experts", m.experts, 0, 1024);
+  within("model.chosen", m.chosen, 1, 2);
+}
+
+void resolve_training(Recipe::Training& t, const std::string& origin) {
+  const auto check = [&](bool condition, const auto&... message) {
+    require(condition, origin, ": ", message...);
+  };
+  check(0 <= t.steps && t.steps <= 1'000'000'000, "train.steps must lie between 0 and 1000000000, not ",
+        t.steps);
+  check(t.batch_size >= 1, "train.batch_size must be at least 1, not ", t.batch_size);
+  check(std::isfinite(t.learning_rate) && t.learning_rate > 0, "train.learning_rate must be positive, not ",
+        t.learning_rate);
+  check(t.optimizer == "sgd" || t.optimizer == "adamw",
+        "train.optimizer must be \"sgd\" or \"adamw\", not \"", t.optimizer, "\"");
+  check(0 <= t.momentum && t.momentum < 1, "train.momentum must be at least 0 and below 1, not ", t.momentum);
+  check(t.momentum == 0 || t.optimizer == "sgd", "train.momentum belongs to sgd; adamw has train.betas");
+  check(std::isfinite(t.weight_decay) && t.weight_decay >= 0,
+        "train.weight_decay must not be negative: ", t.weight_decay);
+  check(t.betas.size() == 2, "train.betas must be two numbers, not ", t.betas.size());
+  for (const double beta : t.betas)
+    check(0 <= beta && beta < 1, "train.betas must be at least 0 and below 1, not ", beta);
+  check(std::isfinite(t.epsilon) && t.epsilon > 0, "train.epsilon must be positive, not ", t.epsilon);
+  check(t.schedule == "constant" || t.schedule == "cosine" || t.schedule == "step",
+        "train.schedule must be \"constant\", \"cosine\" or \"step\", not \"", t.schedule, "\"");
+  check(t.warmup >= 0, "train.warmup must not be negative: ", t.warmup);
+  check(t.schedule != "cosine" || t.warmup < t.steps, "train.warmup, ", t.warmup, " steps, leaves none of ",
+        t.steps, " (train.steps) to the cosine");
+  check(t.milestones.empty() == (t.schedule != "step"),
+        "train.milestones and train.schedule = \"step\" need each other");
+  sort_unique(t.milestones);
+  check(t.milestones.empty() || t.milestones.front() >= 1, "train.milestones must be at least 1");
+  check(std::isfinite(t.decay) && t.decay > 0, "train.decay must be positive, not ", t.decay);
+  check(0 <= t.label_smoothing && t.label_smoothing <= 1,
+        "train.label_smoothing must lie between 0 and 1, not ", t.label_smoothing);
+  check(t.label_smoothing == 0 || t.loss == "cross_entropy",
+        "train.label_smoothing belongs to cross_entropy, ", t.loss, " has none");
+}
+
 // Checks that need no data; the sizes that depend on the network are checked where it is known.
-void resolve(Recipe& r, const std::string& origin, const Intervals& intervals) {
+void resolve(Recipe& r, const std::string& origin, const Intervals& intervals, bool hidden_given) {
   const auto check = [&](bool condition, const auto&... message) {
     require(condition, origin, ": ", message...);
   };
@@ -248,25 +396,26 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals) {
                      std::none_of(r.name.begin(), r.name.end(), [](unsigned char c) { return c < 32; });
   check(plain, "name must be a plain name, not \"", r.name, "\"");
   check(r.seed >= 0, "seed must not be negative: ", r.seed);
-  check(r.data.name == "mnist" || r.data.name == "fashion-mnist" || r.data.name == "cifar-10",
-        "data.name must be \"mnist\", \"fashion-mnist\" or \"cifar-10\", not \"", r.data.name, "\"");
+  const std::set<std::string> data_sets = {"mnist", "fashion-mnist", "cifar-10", "text"};
+  check(data_sets.contains(r.data.name),
+        "data.name must be \"mnist\", \"fashion-mnist\", \"cifar-10\" or \"text\", not \"", r.data.name,
+        "\"");
   check(1 <= r.data.image_size && r.data.image_size <= 1024,
         "data.image_size must lie between 1 and 1024, not ", r.data.image_size);
   check(r.data.validation_samples >= 0,
         "data.validation_samples must not be negative: ", r.data.validation_samples);
-  const std::vector<std::string>& kinds = model_kinds();
-  check(r.model.kind != "transformer" && std::find(kinds.begin(), kinds.end(), r.model.kind) != kinds.end(),
-        "model.kind must be \"mlp\", \"3c3d\", \"all-cnn-c\", \"resnet18\" or \"vit\", not \"", r.model.kind,
-        "\"");
-  for (const int64_t width : r.model.hidden)
-    check(1 <= width && width <= 1'000'000, "model.hidden: a width of ", width, " is not possible");
-  check(0 <= r.train.steps && r.train.steps <= 1'000'000'000,
-        "train.steps must lie between 0 and 1000000000, not ", r.train.steps);
-  check(r.train.batch_size >= 1, "train.batch_size must be at least 1, not ", r.train.batch_size);
-  check(std::isfinite(r.train.learning_rate) && r.train.learning_rate > 0,
-        "train.learning_rate must be positive, not ", r.train.learning_rate);
-  check(r.curvature.matrix == "hessian" || r.curvature.matrix == "ggn",
-        "curvature.matrix must be \"hessian\" or \"ggn\", not \"", r.curvature.matrix, "\"");
+  check(1 <= r.data.context && r.data.context <= 65'536, "data.context must lie between 1 and 65536, not ",
+        r.data.context);
+  check(1 <= r.data.vocabulary && r.data.vocabulary <= 256,
+        "data.vocabulary must lie between 1 and 256, not ", r.data.vocabulary);
+  resolve_model(r, origin, hidden_given);
+  resolve_training(r.train, origin);
+  check(r.curvature.matrix == "hessian" || r.curvature.matrix == "ggn" || r.curvature.matrix == "empirical_fisher" ||
+            r.curvature.matrix == "mc_fisher",
+        "curvature.matrix must be \"hessian\", \"ggn\", \"empirical_fisher\" or \"mc_fisher\", not \"",
+        r.curvature.matrix, "\"");
+  check(std::isfinite(r.curvature.l2) && r.curvature.l2 >= 0, "curvature.l2 must not be negative: ", r.curvature.l2);
+  check(r.curvature.draws >= 1, "curvature.draws must be at least 1, not ", r.curvature.draws);
   check(!r.curvature.splits.empty(),
         "curvature.splits is empty; name at least one of \"train\", \"validation\", \"test\"");
   for (const std::string& split : r.curvature.splits) {
@@ -297,8 +446,9 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals) {
                  [n = found->second.first](int64_t step) { return step % n == 0; });
   };
   if (const auto found = intervals.find("train.checkpoints"); found != intervals.end()) {
-    r.train.checkpoints =
-        every(found->second.first, r.train.steps, found->second.second + ": train.checkpoints");
+    const auto& [n, where] = found->second;
+    r.train.checkpoints = n == kLogarithmic ? powers_of_two(r.train.steps)
+                                            : every(n, r.train.steps, where + ": train.checkpoints");
   }
   if (r.train.checkpoints.empty()) r.train.checkpoints = {0, r.train.steps};
   sort_unique(r.train.checkpoints);
@@ -344,6 +494,7 @@ Recipe parse_recipe(const std::string& text, const std::string& origin,
   Recipe recipe;
   recipe.name = std::filesystem::path(origin).stem().string();
   Intervals intervals;
+  bool hidden_given = false;
   for (const auto& [source, table] : sources) {
     std::map<std::string, const toml::node*> values;
     collect(table, "", values);
@@ -356,10 +507,15 @@ Recipe parse_recipe(const std::string& text, const std::string& origin,
         require(n >= 1, where, ": ", key,
                 " as a number means every n-th step, so it must be at least 1, not ", n);
         intervals[key] = {n, where};
+      } else if (key == "train.checkpoints" && found->second->is_string()) {
+        require(*found->second->template value<std::string>() == "log", where,
+                ": train.checkpoints must be a list of steps, a number n for every n-th, or \"log\"");
+        intervals[key] = {kLogarithmic, where};
       } else {
         intervals.erase(key);
         read_value(*found->second, where, key, field);
       }
+      hidden_given |= key == "model.hidden";
       values.erase(found);
     });
     if (!values.empty()) {
@@ -368,7 +524,7 @@ Recipe parse_recipe(const std::string& text, const std::string& origin,
            "\"");
     }
   }
-  resolve(recipe, origin, intervals);
+  resolve(recipe, origin, intervals, hidden_given);
   return recipe;
 }
 

@@ -17,6 +17,10 @@ struct Recipe {
     std::string name = "mnist";
     int64_t image_size = 28;
     int64_t validation_samples = 10'000;
+    bool normalise = false;
+    std::string text = "tinyshakespeare";
+    int64_t context = 64;
+    int64_t vocabulary = 65;
   } data;
 
   struct Network {
@@ -25,18 +29,42 @@ struct Recipe {
     std::string activation = "tanh";
     std::string stem = "cifar";
     std::string norm = "batch";
+    int64_t groups = 32;
+    std::vector<int64_t> blocks = {2, 2, 2, 2};
+    std::vector<int64_t> channels;
+    int64_t patch = 4;
+    int64_t width = 0;
+    int64_t depth = 0;
+    int64_t heads = 4;
+    int64_t mlp_ratio = 0;
+    bool tied = true;
+    int64_t experts = 0;
+    int64_t chosen = 2;
   } model;
 
   struct Training {
     int64_t steps = 1000;
     int64_t batch_size = 500;
     double learning_rate = 0.3;
+    std::string optimizer = "sgd";
+    double momentum = 0;
+    double weight_decay = 0;
+    std::vector<double> betas = {0.9, 0.999};
+    double epsilon = 1e-8;
+    std::string schedule = "constant";
+    int64_t warmup = 0;
+    std::vector<int64_t> milestones;
+    double decay = 0.1;
     std::string loss = "cross_entropy";
+    double label_smoothing = 0;
     std::vector<int64_t> checkpoints;
   } train;
 
   struct Curvature {
     std::string matrix = "hessian";
+    std::vector<std::string> parameters;
+    double l2 = 0;
+    int64_t draws = 1;
     std::vector<std::string> splits = {"train", "test"};
     int64_t samples = 500;
     std::vector<int64_t> steps;

@@ -62,23 +62,45 @@ json comparison(const EigenFile& sketch, const EigenFile& dense,
   return out;
 }
 
+std::string training(const Recipe::Training& t) {
+  std::string text = std::to_string(t.steps) + " steps of " + (t.optimizer == "sgd" ? "SGD" : "AdamW");
+  if (t.momentum > 0) text += " with momentum " + json(t.momentum).dump();
+  if (t.weight_decay > 0) text += ", weight decay " + json(t.weight_decay).dump();
+  text += ", learning rate " + json(t.learning_rate).dump();
+  if (t.schedule != "constant") text += " (" + t.schedule + ")";
+  if (t.warmup > 0) text += " after " + std::to_string(t.warmup) + " steps of warm-up";
+  return text + ", batch " + std::to_string(t.batch_size);
+}
+
 json settings(const Recipe& r, const Model& model) {
   const auto list = [](const std::vector<int64_t>& steps) {
     std::string text;
     for (const int64_t step : steps) text.append(text.empty() ? "" : ", ").append(std::to_string(step));
     return text;
   };
-  const std::string size = std::to_string(r.data.image_size);
+  const bool text = r.data.name == "text";
+  const std::string size = std::to_string(r.data.name == "cifar-10" ? 32 : r.data.image_size);
   json rows = json::array();
   const auto add = [&](const char* name, const std::string& value) { rows.push_back({name, value}); };
-  add("Data", r.data.name + ", " + size + " × " + size + " pixels");
+  add("Data",
+      text ? r.data.text + ", sequences of " + std::to_string(r.data.context) + " characters"
+           : r.data.name + ", " + size + " × " + size + " pixels" + (r.data.normalise ? ", normalised" : ""));
   add("Network", model.description());
   add("Parameters", std::to_string(model.parameter_count()));
-  add("Training", std::to_string(r.train.steps) + " steps of SGD, learning rate " +
-                      json(r.train.learning_rate).dump() + ", batch " + std::to_string(r.train.batch_size));
-  add("Loss", r.train.loss + ", mean over samples");
-  add("Matrix", r.curvature.matrix + " on " + std::to_string(r.curvature.samples) +
-                    " class-balanced samples, evaluation mode");
+  add("Training", training(r.train));
+  add("Loss",
+      r.train.loss +
+          (r.train.label_smoothing > 0 ? ", label smoothing " + json(r.train.label_smoothing).dump() : "") +
+          (text ? ", mean over tokens" : ", mean over samples"));
+  add("Matrix", r.curvature.matrix + " on " + (text ? "the first " : "") +
+                    std::to_string(r.curvature.samples) + (text ? " sequences" : " class-balanced samples") +
+                    ", evaluation mode");
+  if (!r.curvature.parameters.empty()) {
+    std::string patterns;
+    for (const std::string& pattern : r.curvature.parameters) patterns += (patterns.empty() ? "" : ", ") + pattern;
+    add("Over the parameters", patterns);
+  }
+  if (r.curvature.l2 > 0) add("L2 term", json(r.curvature.l2).dump());
   add("Steps", list(r.curvature.steps));
   add("Eigensolver", r.eigh.method + ", k = " + std::to_string(r.eigh.k) +
                          ", s = " + std::to_string(r.eigh.s) + ", " + r.eigh.dtype);
@@ -90,7 +112,7 @@ json settings(const Recipe& r, const Model& model) {
 
 }  // namespace
 
-std::string report_data(const RunFolder& folder, const Model& model,
+std::string report_data(const RunFolder& folder, const Model& model, int64_t parameters,
                         const std::vector<std::string>& headline) {
   const Recipe& r = folder.recipe();
   std::error_code none;
@@ -98,7 +120,7 @@ std::string report_data(const RunFolder& folder, const Model& model,
                {"version", version()},
                {"headline", headline},
                {"settings", settings(r, model)},
-               {"parameters", model.parameter_count()}};
+               {"parameters", parameters}};
 
   json step = json::array(), loss = json::array(), accuracy = json::array();
   for (const int64_t s : r.train.checkpoints) {
@@ -118,7 +140,7 @@ std::string report_data(const RunFolder& folder, const Model& model,
       for (const std::string& method : {r.eigh.method, std::string("dense")}) {
         const fs::path path = folder.eigen(s, split, method);
         if (!fs::exists(path, none)) continue;
-        const EigenFile file = finished_eigen(path, model);
+        const EigenFile file = finished_eigen(path, parameters);
         const EigenResult& result = file.result;
         json entry = {{"id", path.stem().string()},
                       {"step", s},

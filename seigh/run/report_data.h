@@ -10,7 +10,7 @@
 namespace seigh {
 
 /// JSON as web/README.md describes it, from whatever the run has finished so far.
-std::string report_data(const RunFolder& folder, const Model& model,
+std::string report_data(const RunFolder& folder, const Model& model, int64_t parameters,
                         const std::vector<std::string>& headline);
 
 }  // namespace seigh

@@ -8,18 +8,17 @@
 #include <utility>
 
 #include "seigh/base/error.h"
+#include "seigh/base/memory_pool.h"
 #include "seigh/base/timer.h"
 #include "seigh/curvature/make.h"
 #include "seigh/eigen/dense.h"
 #include "seigh/eigen/seigh.h"
 #include "seigh/overlap/curves.h"
-#include "seigh/problem/cifar.h"
-#include "seigh/problem/train.h"
-#include "seigh/problem/zoo.h"
 #include "seigh/report/eigen_file.h"
 #include "seigh/report/overlap_file.h"
 #include "seigh/report/page.h"
 #include "seigh/run/finished.h"
+#include "seigh/run/options.h"
 #include "seigh/run/report_data.h"
 
 namespace seigh {
@@ -27,29 +26,6 @@ namespace {
 
 std::string label(int64_t step, const std::string& split, const std::string& what) {
   return "step " + std::to_string(step) + " " + split + " " + what;
-}
-
-std::unique_ptr<Model> make_model(const Recipe& r) {
-  ModelOptions options;
-  options.kind = r.model.kind;
-  options.mlp = {r.model.hidden, parse_activation(r.model.activation)};
-  options.resnet.stem = parse_stem(r.model.stem);
-  options.resnet.norm = parse_norm(r.model.norm);
-  const int64_t side = r.data.image_size;
-  const std::vector<int64_t> sample =
-      r.data.name == "cifar-10" ? std::vector<int64_t>{3, 32, 32} : std::vector<int64_t>{1, side, side};
-  return make_model(options, sample, 10);  // all data sets have ten classes
-}
-
-DataSplits load_data(const Recipe& r, const std::filesystem::path& folder) {
-  if (r.data.name == "cifar-10")
-    return load_cifar10({.data_folder = folder, .validation_samples = r.data.validation_samples});
-  MnistOptions options;
-  options.name = r.data.name;
-  options.data_folder = folder;
-  options.image_size = r.data.image_size;
-  options.validation_samples = r.data.validation_samples;
-  return load_mnist(options);
 }
 
 const Dataset& named_part(const DataSplits& data, const std::string& name) {
@@ -83,14 +59,16 @@ Run::Run(RunFolder folder, const std::filesystem::path& data_folder, Progress& p
     : folder_(std::move(folder)),
       data_folder_(data_folder),
       model_(make_model(folder_.recipe())),
+      subset_(select_parameters(model_->parameters(), folder_.recipe().curvature.parameters)),
       progress_(progress) {
   check(folder_.recipe());
 }
 
 void Run::check(const Recipe& r) {
-  parse_loss(r.train.loss);
+  train_options(r);
   SeighOptions{.k = r.eigh.k, .s = r.eigh.s, .probes = r.eigh.probes}.validate(
-      make_model(r)->parameter_count());
+      select_parameters(make_model(r)->parameters(), r.curvature.parameters).count);
+  curvature_options(r).validate();
 }
 
 const DataSplits& Run::data() {
@@ -98,13 +76,11 @@ const DataSplits& Run::data() {
     const Recipe& r = folder_.recipe();
     DataSplits loaded = load_data(r, data_folder_);
     // All that the recipe asks of the data, now rather than after the training.
-    TrainOptions training;
-    training.batch_size = r.train.batch_size;
-    training.validate(loaded.train.size());
+    train_options(r).validate(loaded.train.size());
     for (const std::string& name : r.curvature.splits) {
       const Dataset& part = named_part(loaded, name);
       try {
-        balanced_subset(part.y, part.classes, r.curvature.samples);
+        curvature_subset(part, r.curvature.samples);
       } catch (const Error& error) {
         fail("curvature.samples, split \"", name, "\": ", error.what());
       }
@@ -138,12 +114,7 @@ void Run::train() {
   } else {
     start = finished_checkpoint(folder_, *model_, *(missing - 1));
   }
-  TrainOptions options;
-  options.steps = steps.back();  // nobody needs what comes after the last checkpoint
-  options.batch_size = r.train.batch_size;
-  options.learning_rate = r.train.learning_rate;
-  options.loss = parse_loss(r.train.loss);
-  options.seed = static_cast<uint64_t>(r.seed);
+  TrainOptions options = train_options(r);
   options.checkpoint_steps.assign(missing, steps.end());
   const Timer timer;
   folder_.log("train", {{"from", start.step}, {"to", options.steps}});
@@ -179,12 +150,13 @@ void Run::write_overlap(const Decomposition& d, const Eigenvectors& vectors, con
           "train.learning_rate (now ",
           folder_.recipe().train.learning_rate, ")");
   std::vector<int64_t> layer_sizes;
-  for (const ParameterSpec& p : model_->parameters()) layer_sizes.push_back(p.numel());
+  for (const ParameterSpec& p : subset_.specs) layer_sizes.push_back(p.numel());
   const OverlapOptions options{.random_masks = folder_.recipe().overlap.random_masks,
                                .seed = static_cast<uint64_t>(folder_.recipe().seed)};
   write_overlap_file(
       folder_.overlap(d.step, d.split, d.method),
-      overlap_curves(ResultEigenspace(vectors), checkpoint.parameters, layer_sizes, options, progress_),
+      overlap_curves(ResultEigenspace(vectors),
+                     subset_.gather(model_->parameters(), checkpoint.parameters), layer_sizes, options, progress_),
       options);
   folder_.log("overlap", {{"file", folder_.overlap(d.step, d.split, d.method).filename().string()}});
 }
@@ -207,16 +179,14 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
   info.matrix = r.curvature.matrix;
   info.split = split_name;
   info.step = step;
-  info.parameters = model_->parameter_count();
+  info.parameters = subset_.count;
   info.samples = r.curvature.samples;
   info.k = r.eigh.k;
   info.s = r.eigh.s;
   info.dtype = r.eigh.dtype;
-  info.sample_indices = balanced_subset(split(split_name).y, split(split_name).classes, r.curvature.samples);
+  info.sample_indices = curvature_subset(split(split_name), r.curvature.samples);
   const Dataset samples = split(split_name).select(info.sample_indices);
-  CurvatureOptions options{.kind = parse_curvature(r.curvature.matrix),
-                           .loss = parse_loss(r.train.loss),
-                           .batch_size = r.curvature.batch_size};
+  CurvatureOptions options = curvature_options(r);
 
   // Without eigenvectors on disk, overlap is taken while they are in memory, before the file that marks the
   // end.
@@ -233,8 +203,14 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
   EigenResult sketch;
   if (need_sketch) {
     options.dtype = parse_dtype(r.eigh.dtype);
+    // What measuring and recovery hold: Y, and small matrices in float64.
+    options.reserve = subset_.count * r.eigh.k * (options.dtype == at::kFloat ? 4 : 8) + 6 * 8 * r.eigh.s * r.eigh.s;
+    require(options.reserve < available_memory(), "k = ", r.eigh.k, " eigenpairs of ", subset_.count,
+            " parameters take ", format_bytes(options.reserve), " of memory, ", format_bytes(available_memory()),
+            " are left; lower eigh.k or raise the ceiling (--memory)");
     const auto matrix = make_curvature_operator(*model_, checkpoint.parameters, checkpoint.buffers, samples,
                                                 options, label(step, split_name, r.curvature.matrix));
+    check_reproducible(*matrix);
     sketch = seigh(*matrix,
                    {.k = r.eigh.k,
                     .s = r.eigh.s,
@@ -244,7 +220,7 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
                    progress_);
     if (!exists(sketch_path)) finish(sketched, info, sketch);
   } else {
-    const EigenFile file = finished_eigen(sketch_path, *model_, /*with_vectors=*/true);
+    const EigenFile file = finished_eigen(sketch_path, subset_.count, /*with_vectors=*/true);
     require(file.has_vectors, sketch_path.string(),
             " holds no eigenvectors; delete it and continue with seigh run --resume");
     sketch = file.result;
@@ -281,7 +257,7 @@ void Run::overlap() {
     const auto path = folder_.eigen(d.step, d.split, d.method);
     require(std::filesystem::exists(path, none), path.string(), " is missing; make it with: seigh eigh ",
             folder_.path().string());
-    const EigenFile file = finished_eigen(path, *model_, /*with_vectors=*/true);
+    const EigenFile file = finished_eigen(path, subset_.count, /*with_vectors=*/true);
     require(file.has_vectors, path.string(),
             " holds no eigenvectors, so its overlap cannot be computed; delete it and run seigh eigh ",
             folder_.path().string(), " again");
@@ -290,7 +266,7 @@ void Run::overlap() {
 }
 
 void Run::report() {
-  const std::string data = report_data(folder_, *model_, headline());
+  const std::string data = report_data(folder_, *model_, subset_.count, headline());
   if (report_shows(folder_.report(), data)) return;
   write_report_page(folder_.report(), folder_.recipe().name, data);
   folder_.log("report", {{"file", "report.html"}});
@@ -317,7 +293,7 @@ std::vector<std::string> Run::headline() const {
           std::snprintf(text, sizeof(text),
                         "Overlap of the %lld largest of %lld parameters with the top-%lld eigenspace, over "
                         "chance (%.4g):",
-                        static_cast<long long>(k), static_cast<long long>(model_->parameter_count()),
+                        static_cast<long long>(k), static_cast<long long>(subset_.count),
                         static_cast<long long>(k), chance);
           lines.emplace_back(text);
         }

@@ -13,6 +13,7 @@
 #include "seigh/problem/checkpoint.h"
 #include "seigh/problem/dataset.h"
 #include "seigh/problem/model.h"
+#include "seigh/problem/subset.h"
 #include "seigh/run/run_folder.h"
 
 namespace seigh {
@@ -51,6 +52,7 @@ class Run {
   std::filesystem::path data_folder_;
   std::optional<DataSplits> data_;
   std::unique_ptr<Model> model_;
+  ParameterSubset subset_;  // which the matrices are over
   Progress& progress_;
 };
 

@@ -1,0 +1,109 @@
+#include "seigh/run/options.h"
+
+#include <algorithm>
+
+#include "seigh/base/error.h"
+#include "seigh/problem/cifar.h"
+#include "seigh/problem/text.h"
+#include "seigh/problem/zoo.h"
+
+namespace seigh {
+namespace {
+
+template <size_t N>
+void assign(std::array<int64_t, N>& to, const std::vector<int64_t>& from) {
+  if (from.size() == N) std::copy(from.begin(), from.end(), to.begin());
+}
+
+}  // namespace
+
+DataSplits load_data(const Recipe& r, const std::filesystem::path& data_folder) {
+  if (r.data.name == "cifar-10") {
+    return load_cifar10({.data_folder = data_folder,
+                         .validation_samples = r.data.validation_samples,
+                         .normalise = r.data.normalise});
+  }
+  if (r.data.name == "text") {
+    DataSplits text =
+        load_text({.name = r.data.text, .data_folder = data_folder, .context = r.data.context});
+    require(text.train.classes == r.data.vocabulary, "the text ", r.data.text, " has ", text.train.classes,
+            " different characters, data.vocabulary is ", r.data.vocabulary, "; set data.vocabulary = ",
+            text.train.classes);
+    return text;
+  }
+  MnistOptions options;
+  options.name = r.data.name;
+  options.data_folder = data_folder;
+  options.image_size = r.data.image_size;
+  options.validation_samples = r.data.validation_samples;
+  return load_mnist(options);
+}
+
+std::unique_ptr<Model> make_model(const Recipe& r) {
+  const Recipe::Network& m = r.model;
+  ModelOptions options;
+  options.kind = m.kind;
+  options.mlp = {m.hidden, parse_activation(m.activation)};
+  assign(options.three_c3d.channels, m.channels);
+  assign(options.three_c3d.hidden, m.hidden);
+  assign(options.all_cnn.channels, m.channels);
+  options.resnet = {.stem = parse_stem(m.stem), .norm = parse_norm(m.norm), .groups = m.groups, .width = m.width};
+  assign(options.resnet.blocks, m.blocks);
+  options.vit = {
+      .patch = m.patch, .width = m.width, .depth = m.depth, .heads = m.heads, .mlp_ratio = m.mlp_ratio};
+  options.transformer = {.width = m.width,
+                         .depth = m.depth,
+                         .heads = m.heads,
+                         .mlp_ratio = m.mlp_ratio,
+                         .tied = m.tied,
+                         .experts = m.experts,
+                         .chosen = m.chosen};
+  if (r.data.name == "text") return make_model(options, {r.data.context}, r.data.vocabulary);
+  const int64_t side = r.data.image_size, classes = 10;
+  if (r.data.name == "cifar-10") return make_model(options, {3, 32, 32}, classes);
+  return make_model(options, {1, side, side}, classes);
+}
+
+Loss make_loss(const Recipe& r) {
+  const Loss loss{parse_loss(r.train.loss), r.train.label_smoothing};
+  loss.validate();
+  return loss;
+}
+
+TrainOptions train_options(const Recipe& r) {
+  TrainOptions options;
+  options.steps = r.train.checkpoints.back();  // nobody needs what comes after the last checkpoint
+  options.batch_size = r.train.batch_size;
+  options.learning_rate = r.train.learning_rate;
+  options.schedule = {.kind = parse_schedule(r.train.schedule),
+                      .warmup = r.train.warmup,
+                      .steps = r.train.steps,
+                      .milestones = r.train.milestones,
+                      .decay = r.train.decay};
+  options.optimizer = {.kind = parse_optimizer(r.train.optimizer),
+                       .momentum = r.train.momentum,
+                       .weight_decay = r.train.weight_decay,
+                       .beta1 = r.train.betas.at(0),
+                       .beta2 = r.train.betas.at(1),
+                       .epsilon = r.train.epsilon};
+  options.loss = make_loss(r);
+  options.seed = static_cast<uint64_t>(r.seed);
+  options.checkpoint_steps = r.train.checkpoints;
+  return options;
+}
+
+CurvatureOptions curvature_options(const Recipe& r) {
+  return {.kind = parse_curvature(r.curvature.matrix),
+          .loss = make_loss(r),
+          .batch_size = r.curvature.batch_size,
+          .parameters = r.curvature.parameters,
+          .l2 = r.curvature.l2,
+          .draws = r.curvature.draws,
+          .seed = static_cast<uint64_t>(r.seed)};
+}
+
+at::Tensor curvature_subset(const Dataset& part, int64_t count) {
+  return part.y.dim() == 1 ? balanced_subset(part.y, part.classes, count) : first_subset(part.size(), count);
+}
+
+}  // namespace seigh

@@ -1,0 +1,33 @@
+// What the tables of a resolved recipe mean to the library.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+#include <memory>
+
+#include "seigh/curvature/curvature.h"
+#include "seigh/problem/dataset.h"
+#include "seigh/problem/loss.h"
+#include "seigh/problem/model.h"
+#include "seigh/problem/train.h"
+#include "seigh/run/recipe.h"
+
+namespace seigh {
+
+/// Loads the data set, from `data_folder` or the usual places. Throws Error as the loaders do, and when a
+/// text has another number of characters than the recipe says.
+DataSplits load_data(const Recipe& recipe, const std::filesystem::path& data_folder);
+/// The network for the recipe's data, which need not be there. Throws Error when they do not fit.
+std::unique_ptr<Model> make_model(const Recipe& recipe);
+/// Of training and of the curvature. Throws Error on an unknown loss or one that cannot be smoothed.
+Loss make_loss(const Recipe& recipe);
+/// The whole training, all checkpoints. Throws Error on unknown names.
+TrainOptions train_options(const Recipe& recipe);
+/// Of the matrices, all but dtype and reserve. Throws Error on an unknown matrix.
+CurvatureOptions curvature_options(const Recipe& recipe);
+/// Indices of the `count` samples of `part` that curvature is taken on: the first of each class, the first
+/// sequences of a text. Throws Error when there are too few.
+at::Tensor curvature_subset(const Dataset& part, int64_t count);
+
+}  // namespace seigh
