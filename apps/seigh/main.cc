@@ -65,7 +65,8 @@ int run(int argc, char** argv) {
   int threads = 0;
   app.add_option("--threads", threads, "Threads; 0: all cores")->capture_default_str();
   std::string memory;
-  app.add_option("--memory", memory, "Ceiling of this process's memory, as 8G or 512M; default: three quarters of what "
+  app.add_option("--memory", memory,
+                 "Ceiling of this process's memory, as 8G or 512M; default: three quarters of what "
                  "is available are used as needed");
   app.footer(
       "From network to figure in one command:\n  seigh run recipes/mnist-mini.toml\n"

@@ -23,10 +23,10 @@
 namespace seigh {
 namespace {
 
-constexpr int64_t kAlignment = 64;           // of vector loads and cache lines
-constexpr int64_t kSmall = 64 << 10;         // below, the system's allocator is quick and wastes less
+constexpr int64_t kAlignment = 64;    // of vector loads and cache lines
+constexpr int64_t kSmall = 64 << 10;  // below, the system's allocator is quick and wastes less
 constexpr int64_t kHugePage = 2 << 20;
-constexpr int64_t kSegment = 64 << 20;       // taken from the kernel at once
+constexpr int64_t kSegment = 64 << 20;  // taken from the kernel at once
 
 int64_t round_up(int64_t bytes, int64_t unit) {
   return (bytes + unit - 1) / unit * unit;
@@ -110,8 +110,8 @@ void MemoryPool::check_ceiling(int64_t more) {
   if (ceiling_ > 0 && others_ + mapped_ + small_bytes_ + more > ceiling_) give_back();
   if (ceiling_ > 0 && others_ + mapped_ + small_bytes_ + more > ceiling_) {
     fail("the memory ceiling of ", format_bytes(ceiling_), " is too low: ", format_bytes(others_ + used_),
-         " are in use and ", format_bytes(more), " more are needed; raise it (--memory), or take a smaller block, ",
-         "fewer samples or a smaller k");
+         " are in use and ", format_bytes(more),
+         " more are needed; raise it (--memory), or take a smaller block, ", "fewer samples or a smaller k");
   }
 }
 
@@ -119,7 +119,8 @@ void MemoryPool::grow(int64_t bytes) {
   bytes = round_up(std::max(bytes, kSegment), kHugePage);
   if (ceiling_ > 0 && others_ + mapped_ + small_bytes_ + bytes > ceiling_) {
     give_back();
-    bytes = round_up(std::max<int64_t>(std::min(bytes, ceiling_ - others_ - mapped_ - small_bytes_), 1), kHugePage);
+    bytes = round_up(std::max<int64_t>(std::min(bytes, ceiling_ - others_ - mapped_ - small_bytes_), 1),
+                     kHugePage);
   }
   // One huge page more, so that the segment can start at one.
   void* const raw = mmap(nullptr, static_cast<size_t>(bytes + kHugePage), PROT_READ | PROT_WRITE,
@@ -224,7 +225,8 @@ void MemoryPool::release(void* data) {
   self.free_.insert(piece);
 }
 
-// A number from a file of one number, or from the line of /proc/meminfo that begins with `key`; -1 if there is none.
+// A number from a file of one number, or from the line of /proc/meminfo that begins with `key`; -1 if there
+// is none.
 int64_t number_in(const char* path, const std::string& key = "") {
   std::ifstream file(path);
   std::string word;
@@ -289,7 +291,8 @@ int64_t available_memory() {
   if (memory_ceiling() > 0) return std::max<int64_t>(pool()->below_ceiling(), 0);
   int64_t available = number_in("/proc/meminfo", "MemAvailable:") * 1024;
   if (available < 0) available = int64_t{4} << 30;
-  const int64_t limit = number_in("/sys/fs/cgroup/memory.max"), used = number_in("/sys/fs/cgroup/memory.current");
+  const int64_t limit = number_in("/sys/fs/cgroup/memory.max"),
+                used = number_in("/sys/fs/cgroup/memory.current");
   if (limit > 0 && used >= 0) available = std::min(available, limit - used);
   // What the pool keeps for later is available too.
   if (installed) available += pool()->mapped() - pool()->used();
@@ -312,7 +315,8 @@ int64_t parse_bytes(const std::string& text) {
   bool known = unit.empty() || unit == "B";
   if (!known) {
     const size_t power = prefixes.find(unit[0]);
-    known = power != std::string::npos && (unit.size() == 1 || unit.substr(1) == "B" || unit.substr(1) == "IB");
+    known =
+        power != std::string::npos && (unit.size() == 1 || unit.substr(1) == "B" || unit.substr(1) == "IB");
     if (known) factor = std::pow(1024.0, static_cast<double>(power) + 1);
   }
   require(end > 0 && known && std::isfinite(number) && number > 0 && number * factor < 1e18, "\"", text,

@@ -18,10 +18,13 @@
 namespace seigh {
 namespace {
 
-// Gradients of `outputs` (weighted by `weights`) with respect to `inputs`; undefined where they do not depend on one.
-std::vector<at::Tensor> derivative(const std::vector<at::Tensor>& outputs, const std::vector<at::Tensor>& inputs,
+// Gradients of `outputs` (weighted by `weights`) with respect to `inputs`; undefined where they do not depend
+// on one.
+std::vector<at::Tensor> derivative(const std::vector<at::Tensor>& outputs,
+                                   const std::vector<at::Tensor>& inputs,
                                    const std::vector<at::Tensor>& weights, bool create_graph = false) {
-  return torch::autograd::grad(outputs, inputs, weights, /*retain_graph=*/true, create_graph, /*allow_unused=*/true);
+  return torch::autograd::grad(outputs, inputs, weights, /*retain_graph=*/true, create_graph,
+                               /*allow_unused=*/true);
 }
 
 // Lets several workers add to the same columns, each column in the order of the mini-batches.
@@ -67,8 +70,9 @@ struct AutogradCurvatureOperator::Graph {
 };
 
 AutogradCurvatureOperator::AutogradCurvatureOperator(const Model& model, const at::Tensor& parameters,
-                                                     const std::vector<at::Tensor>& buffers, const Dataset& data,
-                                                     const CurvatureOptions& options, std::string name)
+                                                     const std::vector<at::Tensor>& buffers,
+                                                     const Dataset& data, const CurvatureOptions& options,
+                                                     std::string name)
     : CurvatureOperator(select_parameters(model.parameters(), options.parameters).count, options.dtype,
                         std::move(name)),
       model_(model),
@@ -118,8 +122,8 @@ at::Tensor AutogradCurvatureOperator::forward(const std::vector<at::Tensor>& lea
   return model_.forward(leaves, buffers_, data_.x.slice(0, begin, end));
 }
 
-at::Tensor AutogradCurvatureOperator::mean_loss(const std::vector<at::Tensor>& leaves, int64_t begin, int64_t end,
-                                                double targets) const {
+at::Tensor AutogradCurvatureOperator::mean_loss(const std::vector<at::Tensor>& leaves, int64_t begin,
+                                                int64_t end, double targets) const {
   return loss_sum(options_.loss, forward(leaves, begin, end), data_.y.slice(0, begin, end)) / targets;
 }
 
@@ -143,8 +147,8 @@ std::unique_ptr<AutogradCurvatureOperator::Graph> AutogradCurvatureOperator::bui
     if (options_.kind == CurvatureKind::empirical_fisher) graph->residuals = {residual(graph->targets)};
     if (options_.kind == CurvatureKind::mc_fisher) {
       for (int64_t draw = 0; draw < options_.draws; ++draw) {
-        graph->residuals.push_back(residual(sampled_targets(options_.loss, graph->outputs, options_.seed, draw,
-                                                            begin * targets_per_sample())));
+        graph->residuals.push_back(residual(sampled_targets(options_.loss, graph->outputs, options_.seed,
+                                                            draw, begin * targets_per_sample())));
       }
     }
   }
@@ -214,8 +218,9 @@ void AutogradCurvatureOperator::choose_sizes() {
     const auto fitting = [&](int64_t workers) { return (spare / workers - fixed) / per_sample; };
     workers_ = static_cast<int>(std::min<int64_t>(most, samples));
     while (workers_ > 1 && fitting(workers_) < 1) --workers_;
-    require(fitting(workers_) >= 1, name(), ": ", format_bytes(budget), " of memory are too little for one sample, ",
-            "which takes ", format_bytes((fixed + per_sample) / 9 * 10 + 3 * number * size() * preferred_block_),
+    require(fitting(workers_) >= 1, name(), ": ", format_bytes(budget),
+            " of memory are too little for one sample, ", "which takes ",
+            format_bytes((fixed + per_sample) / 9 * 10 + 3 * number * size() * preferred_block_),
             "; raise the ceiling (--memory) or lower k");
     constexpr int64_t kEnough = int64_t{512} << 20;  // larger mini-batches were measured no faster
     const int64_t useful = std::max<int64_t>(kEnough / per_sample, 8);

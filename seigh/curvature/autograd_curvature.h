@@ -1,20 +1,21 @@
 // The curvature matrices of any model, by automatic differentiation.
 //
-// The samples are cut into mini-batches. For each, the gradient is computed once with its graph kept; every vector
-// of a block is one backward pass through that graph:  H v = d/dtheta <grad L(theta), v>  (Pearlmutter 1994, "Fast
-// exact multiplication by the Hessian").
+// The samples are cut into mini-batches. For each, the gradient is computed once with its graph kept; every
+// vector of a block is one backward pass through that graph:  H v = d/dtheta <grad L(theta), v>  (Pearlmutter
+// 1994, "Fast exact multiplication by the Hessian").
 //
 // Gauss-Newton kinds:  G v = (1/N) sum_n J_n^T B_n J_n v.  J^T u is one backward pass and linear in u, so its
-// derivative along v with respect to u is J v: one linearisation of the network, kept, serves all vectors (Schraudolph
-// 2002). B_n is the loss's Hessian in the outputs (ggn), or r_n r_n^T with r_n the gradient of the loss in the outputs,
-// at the targets (empirical_fisher) or at sampled ones (mc_fisher): J_n^T r_n is the gradient of one target's loss.
+// derivative along v with respect to u is J v: one linearisation of the network, kept, serves all vectors
+// (Schraudolph 2002). B_n is the loss's Hessian in the outputs (ggn), or r_n r_n^T with r_n the gradient of
+// the loss in the outputs, at the targets (empirical_fisher) or at sampled ones (mc_fisher): J_n^T r_n is the
+// gradient of one target's loss.
 //
-// Threads work on mini-batches of their own, each with one thread of libtorch; they add to the result in the order of
-// the mini-batches, so a product does not depend on who was faster.
+// Threads work on mini-batches of their own, each with one thread of libtorch; they add to the result in the
+// order of the mini-batches, so a product does not depend on who was faster.
 //
-// Cost per vector: 6F flops (Gauss-Newton kinds 4F), F being those of one forward pass over all samples, less the terms
-// that the first layer does not need; a graph adds 3F once per block, or once in all where memory allows to keep every
-// graph. Memory: the activations of one mini-batch for each thread, three times.
+// Cost per vector: 6F flops (Gauss-Newton kinds 4F), F being those of one forward pass over all samples, less
+// the terms that the first layer does not need; a graph adds 3F once per block, or once in all where memory
+// allows to keep every graph. Memory: the activations of one mini-batch for each thread, three times.
 #pragma once
 
 #include <memory>
@@ -30,12 +31,13 @@ namespace seigh {
 /// In evaluation mode, at theta = parameters. The model must outlive the operator.
 class AutogradCurvatureOperator final : public CurvatureOperator {
  public:
-  /// `parameters` is flat, [D] of all the model's parameters, whatever subset the matrix is over. Measures what a
-  /// sample's activations take and chooses batch_size so that the memory ceiling holds (set_memory_ceiling). Throws
-  /// Error when parameters or inputs hold NaN or infinity, on an empty data set, and when the ceiling is too low for
-  /// one sample.
-  AutogradCurvatureOperator(const Model& model, const at::Tensor& parameters, const std::vector<at::Tensor>& buffers,
-                            const Dataset& data, const CurvatureOptions& options, std::string name = "curvature");
+  /// `parameters` is flat, [D] of all the model's parameters, whatever subset the matrix is over. Measures
+  /// what a sample's activations take and chooses batch_size so that the memory ceiling holds
+  /// (set_memory_ceiling). Throws Error when parameters or inputs hold NaN or infinity, on an empty data set,
+  /// and when the ceiling is too low for one sample.
+  AutogradCurvatureOperator(const Model& model, const at::Tensor& parameters,
+                            const std::vector<at::Tensor>& buffers, const Dataset& data,
+                            const CurvatureOptions& options, std::string name = "curvature");
   ~AutogradCurvatureOperator() override;
 
   double loss() override;
@@ -46,8 +48,8 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
   int64_t batch_size() const { return options_.batch_size; }
   int workers() const { return workers_; }
 
-  /// Gradients of the loss of single samples (of a sequence: the mean over its tokens), without the L2 term: column i
-  /// of the block [D, count] belongs to sample begin + i. Cost: 3F/N flops a sample.
+  /// Gradients of the loss of single samples (of a sequence: the mean over its tokens), without the L2 term:
+  /// column i of the block [D, count] belongs to sample begin + i. Cost: 3F/N flops a sample.
   at::Tensor per_sample_gradients(int64_t begin, int64_t count);
 
  protected:
@@ -59,7 +61,8 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
   at::Tensor forward(const std::vector<at::Tensor>& leaves, int64_t begin, int64_t end) const;
   std::vector<at::Tensor> product(const Graph& graph, const std::vector<at::Tensor>& v) const;
   at::Tensor between(const Graph& graph, const at::Tensor& jv) const;
-  at::Tensor mean_loss(const std::vector<at::Tensor>& leaves, int64_t begin, int64_t end, double targets) const;
+  at::Tensor mean_loss(const std::vector<at::Tensor>& leaves, int64_t begin, int64_t end,
+                       double targets) const;
   std::vector<at::Tensor> leaves() const;
   std::vector<at::Tensor> chosen(const std::vector<at::Tensor>& all) const;
   int64_t targets_per_sample() const;

@@ -18,19 +18,19 @@ bool given(const OptionalTensor& t) {
   return t.has_value() && t->defined();
 }
 
-// aten::_convolution_double_backward: gradients of <grad_grad_x, grad_x> + <grad_grad_w, grad_w> + <grad_grad_b,
-// grad_b> with respect to the gradient of the output, the input and the weight.
+// aten::_convolution_double_backward: gradients of <grad_grad_x, grad_x> + <grad_grad_w, grad_w> +
+// <grad_grad_b, grad_b> with respect to the gradient of the output, the input and the weight.
 std::tuple<at::Tensor, at::Tensor, at::Tensor> double_backward(
     const OptionalTensor& grad_grad_x, const OptionalTensor& grad_grad_w, const OptionalTensor& grad_grad_b,
     const at::Tensor& grad_output, const at::Tensor& weight, const at::Tensor& x, at::IntArrayRef stride,
-    at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed, at::IntArrayRef output_padding, int64_t groups,
-    std::array<bool, 3> output_mask) {
+    at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed, at::IntArrayRef output_padding,
+    int64_t groups, std::array<bool, 3> output_mask) {
   const auto convolution = [&](const at::Tensor& input, const at::Tensor& w) {
     return at::convolution(input, w, {}, stride, padding, dilation, transposed, output_padding, groups);
   };
   const auto backward = [&](const at::Tensor& input, const at::Tensor& w, std::array<bool, 3> mask) {
-    return at::convolution_backward(grad_output, input, w, c10::nullopt, stride, padding, dilation, transposed,
-                                    output_padding, groups, mask);
+    return at::convolution_backward(grad_output, input, w, c10::nullopt, stride, padding, dilation,
+                                    transposed, output_padding, groups, mask);
   };
   at::Tensor output_part, input_part, weight_part;
   if (output_mask[0]) {
@@ -46,7 +46,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> double_backward(
       add(output_part.defined() ? bias : bias.expand_as(grad_output));
     }
   }
-  if (output_mask[1] && given(grad_grad_w)) input_part = std::get<0>(backward(x, *grad_grad_w, {true, false, false}));
+  if (output_mask[1] && given(grad_grad_w))
+    input_part = std::get<0>(backward(x, *grad_grad_w, {true, false, false}));
   if (output_mask[2] && given(grad_grad_x)) {
     weight_part = std::get<1>(backward(*grad_grad_x, weight, {false, true, false}));
   }
@@ -57,7 +58,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> double_backward(
 
 void use_fast_convolution_derivatives() {
   static torch::Library* const library = [] {
-    auto* const l = new torch::Library(torch::Library::IMPL, "aten", c10::DispatchKey::AutogradCPU, __FILE__, __LINE__);
+    auto* const l =
+        new torch::Library(torch::Library::IMPL, "aten", c10::DispatchKey::AutogradCPU, __FILE__, __LINE__);
     l->impl("_convolution_double_backward", TORCH_FN(double_backward));
     return l;
   }();

@@ -7,14 +7,15 @@
 //     input part    conv's input gradient of g at weight W
 //     weight part   conv's weight gradient of g at input X
 //
-// libtorch (1.13 and 2.x) computes the last two as transposed or regrouped convolutions of unusual shape, for which
-// no fast kernel exists; written as above they run at the speed of an ordinary backward pass.
+// libtorch (1.13 and 2.x) computes the last two as transposed or regrouped convolutions of unusual shape, for
+// which no fast kernel exists; written as above they run at the speed of an ordinary backward pass.
 #pragma once
 
 namespace seigh {
 
-/// Replaces libtorch's double backward of convolutions on the CPU, for the whole process; does nothing when called
-/// again. Holds for every dtype, stride, padding, dilation, group count and for transposed convolutions.
+/// Replaces libtorch's double backward of convolutions on the CPU, for the whole process; does nothing when
+/// called again. Holds for every dtype, stride, padding, dilation, group count and for transposed
+/// convolutions.
 void use_fast_convolution_derivatives();
 
 }  // namespace seigh

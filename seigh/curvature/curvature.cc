@@ -56,7 +56,8 @@ void check_reproducible(CurvatureOperator& op) {
                                               : std::numeric_limits<double>::epsilon();
   const double tolerance = 100 * eps * std::sqrt(static_cast<double>(op.size()));
   const char* const cause =
-      "; usual causes are dropout left on and batch norm in training mode: put the network into evaluation mode";
+      "; usual causes are dropout left on and batch norm in training mode: put the network into evaluation "
+      "mode";
   const double first = op.loss(), second = op.loss();
   require(std::isfinite(first), op.name(), ": the loss is ", first, "; check the parameters and the data");
   require(std::abs(first - second) <= tolerance * std::abs(first), op.name(),
@@ -68,7 +69,8 @@ void check_reproducible(CurvatureOperator& op) {
   require(!differs(gradient, again), op.name(), ": the gradient differs between two evaluations", cause);
   const at::Tensor block = random_gaussian(0, Stream::check, op.size(), 0, 2, op.dtype());
   const at::Tensor products = op.apply(block);
-  require(!differs(products, op.apply(block)), op.name(), ": a product differs between two evaluations", cause);
+  require(!differs(products, op.apply(block)), op.name(), ": a product differs between two evaluations",
+          cause);
   const auto product = [&](int64_t i, int64_t j) {
     return at::dot(block.select(1, i).to(at::kDouble), products.select(1, j).to(at::kDouble)).item<double>();
   };

@@ -11,12 +11,13 @@
 
 namespace seigh {
 
-/// Of the mean loss L(theta) = (1/N) sum_n l_n(f_n(theta)) over N targets (samples, or samples x tokens), with J_n =
-/// df_n/dtheta:
+/// Of the mean loss L(theta) = (1/N) sum_n l_n(f_n(theta)) over N targets (samples, or samples x tokens),
+/// with J_n = df_n/dtheta:
 ///   hessian           d^2 L / dtheta^2
 ///   ggn               generalised Gauss-Newton matrix (1/N) sum_n J_n^T l_n''(f_n) J_n (Schraudolph 2002)
 ///   empirical_fisher  (1/N) sum_n g_n g_n^T with g_n = J_n^T l_n'(f_n), the gradient of one target's loss
-///   mc_fisher         the same with targets drawn from the network's own distribution, an unbiased estimate of the
+///   mc_fisher         the same with targets drawn from the network's own distribution, an unbiased estimate
+///   of the
 ///                     Fisher matrix, which for cross-entropy is the ggn (Martens 2020, "New insights and
 ///                     perspectives on the natural gradient method")
 enum class CurvatureKind { hessian, ggn, empirical_fisher, mc_fisher };
@@ -35,9 +36,9 @@ struct CurvatureOptions {
   int64_t batch_size = 0;
   /// Parameters the matrix is over; the others stay fixed. Patterns as in select_parameters(); empty: all.
   std::vector<std::string> parameters = {};
-  double l2 = 0;      ///< adds l2/2 |theta|^2 to the loss: l2 to the diagonal
-  int64_t draws = 1;  ///< of mc_fisher, targets drawn for each target
-  uint64_t seed = 0;  ///< of mc_fisher's draws
+  double l2 = 0;        ///< adds l2/2 |theta|^2 to the loss: l2 to the diagonal
+  int64_t draws = 1;    ///< of mc_fisher, targets drawn for each target
+  uint64_t seed = 0;    ///< of mc_fisher's draws
   int64_t reserve = 0;  ///< bytes of memory to leave to others when batch_size is chosen
 
   /// Throws Error on a value out of range.
@@ -54,9 +55,9 @@ class CurvatureOperator : public LinearOperator {
   virtual at::Tensor gradient() = 0;
 };
 
-/// Are the loss, the gradient and a product the same when computed twice, and is <u, A v> = <v, A u>? To be called
-/// before a long job: throws Error saying what is not so and what usually causes it (dropout left on, batch norm in
-/// training mode). Cost: two gradients and four products.
+/// Are the loss, the gradient and a product the same when computed twice, and is <u, A v> = <v, A u>? To be
+/// called before a long job: throws Error saying what is not so and what usually causes it (dropout left on,
+/// batch norm in training mode). Cost: two gradients and four products.
 void check_reproducible(CurvatureOperator& op);
 
 }  // namespace seigh

@@ -41,8 +41,8 @@ void OptimizerOptions::validate() const {
   require(0 <= momentum && momentum < 1, "momentum must be at least 0 and below 1, not ", momentum);
   require(kind == OptimizerKind::sgd || momentum == 0, "momentum (", momentum,
           ") belongs to sgd; adamw has beta1 instead");
-  require(weight_decay >= 0 && std::isfinite(weight_decay), "weight decay must not be negative: ",
-          weight_decay);
+  require(weight_decay >= 0 && std::isfinite(weight_decay),
+          "weight decay must not be negative: ", weight_decay);
   for (const double beta : {beta1, beta2})
     require(0 <= beta && beta < 1, "betas must be at least 0 and below 1, not ", beta);
   require(epsilon > 0 && std::isfinite(epsilon), "epsilon must be positive, not ", epsilon);

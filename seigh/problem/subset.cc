@@ -18,7 +18,8 @@ bool matches(const std::string& pattern, const std::string& name) {
 
 }  // namespace
 
-ParameterSubset select_parameters(const std::vector<ParameterSpec>& all, const std::vector<std::string>& patterns) {
+ParameterSubset select_parameters(const std::vector<ParameterSpec>& all,
+                                  const std::vector<std::string>& patterns) {
   std::vector<bool> used(patterns.size(), false);
   ParameterSubset subset;
   std::string names;

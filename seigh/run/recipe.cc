@@ -96,10 +96,13 @@ void for_each_key(R& r, Visitor&& visit) {
         "Steps at which the parameters are kept: a list, a number n for every n-th from 0, or \"log\" for 0, "
         "1, 2, 4, 8 and so on and the last. Default: 0 and the last.");
   visit("curvature.matrix", r.curvature.matrix,
-        "Curvature matrix: \"hessian\", \"ggn\" (generalised Gauss-Newton), \"empirical_fisher\" (outer products of "
-        "the gradients of single targets) or \"mc_fisher\" (the same at targets drawn from the network's outputs).");
+        "Curvature matrix: \"hessian\", \"ggn\" (generalised Gauss-Newton), \"empirical_fisher\" (outer "
+        "products of "
+        "the gradients of single targets) or \"mc_fisher\" (the same at targets drawn from the network's "
+        "outputs).");
   visit("curvature.parameters", r.curvature.parameters,
-        "Which parameters the matrix is over, the others staying fixed: names of tensors or layers, wildcards * ? [] "
+        "Which parameters the matrix is over, the others staying fixed: names of tensors or layers, "
+        "wildcards * ? [] "
         "allowed: [\"conv1\", \"*.bias\"]. Default: all.");
   visit("curvature.l2", r.curvature.l2, "Adds l2/2 times the squared norm of those parameters to the loss.");
   visit("curvature.draws", r.curvature.draws, "Of mc_fisher: targets drawn for each target.");
@@ -110,8 +113,9 @@ void for_each_key(R& r, Visitor&& visit) {
         "sequences.");
   visit("curvature.steps", r.curvature.steps,
         "Checkpoints to decompose: a list, or a number n for every n-th. Default: all.");
-  visit("curvature.batch_size", r.curvature.batch_size,
-        "Samples whose activations are in memory at once; 0: chosen from the memory ceiling and the threads.");
+  visit(
+      "curvature.batch_size", r.curvature.batch_size,
+      "Samples whose activations are in memory at once; 0: chosen from the memory ceiling and the threads.");
   visit("eigh.method", r.eigh.method, "Eigensolver: \"seigh\".");
   visit("eigh.k", r.eigh.k, "Eigenpairs wanted.");
   visit("eigh.s", r.eigh.s, "Matrix-vector products of the sketch, k <= s <= D; 0: 2 k.");
@@ -410,11 +414,12 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals, b
         "data.vocabulary must lie between 1 and 256, not ", r.data.vocabulary);
   resolve_model(r, origin, hidden_given);
   resolve_training(r.train, origin);
-  check(r.curvature.matrix == "hessian" || r.curvature.matrix == "ggn" || r.curvature.matrix == "empirical_fisher" ||
-            r.curvature.matrix == "mc_fisher",
+  check(r.curvature.matrix == "hessian" || r.curvature.matrix == "ggn" ||
+            r.curvature.matrix == "empirical_fisher" || r.curvature.matrix == "mc_fisher",
         "curvature.matrix must be \"hessian\", \"ggn\", \"empirical_fisher\" or \"mc_fisher\", not \"",
         r.curvature.matrix, "\"");
-  check(std::isfinite(r.curvature.l2) && r.curvature.l2 >= 0, "curvature.l2 must not be negative: ", r.curvature.l2);
+  check(std::isfinite(r.curvature.l2) && r.curvature.l2 >= 0,
+        "curvature.l2 must not be negative: ", r.curvature.l2);
   check(r.curvature.draws >= 1, "curvature.draws must be at least 1, not ", r.curvature.draws);
   check(!r.curvature.splits.empty(),
         "curvature.splits is empty; name at least one of \"train\", \"validation\", \"test\"");

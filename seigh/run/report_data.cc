@@ -97,7 +97,8 @@ json settings(const Recipe& r, const Model& model) {
                     ", evaluation mode");
   if (!r.curvature.parameters.empty()) {
     std::string patterns;
-    for (const std::string& pattern : r.curvature.parameters) patterns += (patterns.empty() ? "" : ", ") + pattern;
+    for (const std::string& pattern : r.curvature.parameters)
+      patterns += (patterns.empty() ? "" : ", ") + pattern;
     add("Over the parameters", patterns);
   }
   if (r.curvature.l2 > 0) add("L2 term", json(r.curvature.l2).dump());

@@ -155,8 +155,8 @@ void Run::write_overlap(const Decomposition& d, const Eigenvectors& vectors, con
                                .seed = static_cast<uint64_t>(folder_.recipe().seed)};
   write_overlap_file(
       folder_.overlap(d.step, d.split, d.method),
-      overlap_curves(ResultEigenspace(vectors),
-                     subset_.gather(model_->parameters(), checkpoint.parameters), layer_sizes, options, progress_),
+      overlap_curves(ResultEigenspace(vectors), subset_.gather(model_->parameters(), checkpoint.parameters),
+                     layer_sizes, options, progress_),
       options);
   folder_.log("overlap", {{"file", folder_.overlap(d.step, d.split, d.method).filename().string()}});
 }
@@ -204,10 +204,11 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
   if (need_sketch) {
     options.dtype = parse_dtype(r.eigh.dtype);
     // What measuring and recovery hold: Y, and small matrices in float64.
-    options.reserve = subset_.count * r.eigh.k * (options.dtype == at::kFloat ? 4 : 8) + 6 * 8 * r.eigh.s * r.eigh.s;
+    options.reserve =
+        subset_.count * r.eigh.k * (options.dtype == at::kFloat ? 4 : 8) + 6 * 8 * r.eigh.s * r.eigh.s;
     require(options.reserve < available_memory(), "k = ", r.eigh.k, " eigenpairs of ", subset_.count,
-            " parameters take ", format_bytes(options.reserve), " of memory, ", format_bytes(available_memory()),
-            " are left; lower eigh.k or raise the ceiling (--memory)");
+            " parameters take ", format_bytes(options.reserve), " of memory, ",
+            format_bytes(available_memory()), " are left; lower eigh.k or raise the ceiling (--memory)");
     const auto matrix = make_curvature_operator(*model_, checkpoint.parameters, checkpoint.buffers, samples,
                                                 options, label(step, split_name, r.curvature.matrix));
     check_reproducible(*matrix);
