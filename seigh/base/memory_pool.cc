@@ -124,7 +124,7 @@ void MemoryPool::grow(int64_t bytes) {
   }
   // One huge page more, so that the segment can start at one.
   void* const raw = mmap(nullptr, static_cast<size_t>(bytes + kHugePage), PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (raw == MAP_FAILED) throw std::bad_alloc();
   char* const data = reinterpret_cast<char*>(round_up(reinterpret_cast<int64_t>(raw), kHugePage));
   const int64_t head = data - static_cast<char*>(raw);
