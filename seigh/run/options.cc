@@ -24,11 +24,10 @@ DataSplits load_data(const Recipe& r, const std::filesystem::path& data_folder) 
                          .normalise = r.data.normalise});
   }
   if (r.data.name == "text") {
-    DataSplits text =
-        load_text({.name = r.data.text, .data_folder = data_folder, .context = r.data.context});
+    DataSplits text = load_text({.name = r.data.text, .data_folder = data_folder, .context = r.data.context});
     require(text.train.classes == r.data.vocabulary, "the text ", r.data.text, " has ", text.train.classes,
-            " different characters, data.vocabulary is ", r.data.vocabulary, "; set data.vocabulary = ",
-            text.train.classes);
+            " different characters, data.vocabulary is ", r.data.vocabulary,
+            "; set data.vocabulary = ", text.train.classes);
     return text;
   }
   MnistOptions options;
@@ -47,7 +46,8 @@ std::unique_ptr<Model> make_model(const Recipe& r) {
   assign(options.three_c3d.channels, m.channels);
   assign(options.three_c3d.hidden, m.hidden);
   assign(options.all_cnn.channels, m.channels);
-  options.resnet = {.stem = parse_stem(m.stem), .norm = parse_norm(m.norm), .groups = m.groups, .width = m.width};
+  options.resnet = {
+      .stem = parse_stem(m.stem), .norm = parse_norm(m.norm), .groups = m.groups, .width = m.width};
   assign(options.resnet.blocks, m.blocks);
   options.vit = {
       .patch = m.patch, .width = m.width, .depth = m.depth, .heads = m.heads, .mlp_ratio = m.mlp_ratio};
