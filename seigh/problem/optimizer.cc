@@ -4,12 +4,14 @@
 #include <ATen/ops/zeros.h>
 
 #include <cmath>
+#include <limits>
 
 #include "seigh/base/error.h"
 
 namespace seigh {
 namespace {
 
+constexpr double kMost = std::numeric_limits<float>::max();
 constexpr const char *kMomentum = "momentum", *kFirst = "first_moment", *kSecond = "second_moment";
 
 std::vector<const char*> state_names(const OptimizerOptions& options) {
@@ -41,11 +43,11 @@ void OptimizerOptions::validate() const {
   require(0 <= momentum && momentum < 1, "momentum must be at least 0 and below 1, not ", momentum);
   require(kind == OptimizerKind::sgd || momentum == 0, "momentum (", momentum,
           ") belongs to sgd; adamw has beta1 instead");
-  require(weight_decay >= 0 && std::isfinite(weight_decay),
-          "weight decay must not be negative: ", weight_decay);
+  require(0 <= weight_decay && weight_decay < kMost,
+          "weight decay must not be negative, and finite: ", weight_decay);
   for (const double beta : {beta1, beta2})
     require(0 <= beta && beta < 1, "betas must be at least 0 and below 1, not ", beta);
-  require(epsilon > 0 && std::isfinite(epsilon), "epsilon must be positive, not ", epsilon);
+  require(0 < epsilon && epsilon < kMost, "epsilon must be positive, not ", epsilon);
 }
 
 Optimizer::Optimizer(const OptimizerOptions& options, int64_t size) : options_(options) {
@@ -83,8 +85,10 @@ void Optimizer::step(at::Tensor& parameters, const at::Tensor& gradient, double 
   v = v * o.beta2 + gradient.square() * (1 - o.beta2);
   const double power = static_cast<double>(t);
   const double correction1 = 1 - std::pow(o.beta1, power), correction2 = 1 - std::pow(o.beta2, power);
+  // Every factor by itself: their products may be beyond float32, which libtorch refuses as a scalar.
   const at::Tensor scale = v.sqrt().div_(std::sqrt(correction2)).add_(o.epsilon);
-  parameters.mul_(1 - learning_rate * o.weight_decay).addcdiv_(m, scale, -learning_rate / correction1);
+  if (o.weight_decay > 0) parameters.sub_(parameters * o.weight_decay, learning_rate);
+  parameters.addcdiv_(m / correction1, scale, -learning_rate);
 }
 
 }  // namespace seigh

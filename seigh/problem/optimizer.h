@@ -29,10 +29,10 @@ std::string to_string(OptimizerKind kind);
 struct OptimizerOptions {
   OptimizerKind kind = OptimizerKind::sgd;
   double momentum = 0;      ///< mu of sgd, in [0, 1)
-  double weight_decay = 0;  ///< w >= 0, finite
+  double weight_decay = 0;  ///< w >= 0, within float32
   double beta1 = 0.9;       ///< of adamw, in [0, 1)
   double beta2 = 0.999;     ///< of adamw, in [0, 1)
-  double epsilon = 1e-8;    ///< of adamw, positive and finite
+  double epsilon = 1e-8;    ///< of adamw, positive, within float32
 
   /// Throws Error on values outside these ranges, and on a momentum of adamw.
   void validate() const;

@@ -21,7 +21,7 @@ void Schedule::validate() const {
           " to the cosine");
   require(std::is_sorted(milestones.begin(), milestones.end()), "milestones must ascend");
   require(milestones.empty() || milestones.front() >= 1, "milestones must be at least 1");
-  require(decay > 0 && std::isfinite(decay), "the decay at milestones must be positive, not ", decay);
+  require(0 < decay && decay <= 1, "the decay at milestones must be positive and at most 1, not ", decay);
 }
 
 double Schedule::factor(int64_t t) const {

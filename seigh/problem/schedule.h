@@ -18,7 +18,7 @@ struct Schedule {
   int64_t warmup = 0;  ///< the first steps; step t <= warmup takes t / warmup of the rate: linear, reaching 1
   int64_t steps = 0;   ///< of cosine: length of the whole training, warm-up included
   std::vector<int64_t> milestones = {};  ///< of step: ascending, at least 1
-  double decay = 0.1;                    ///< of step: positive and finite
+  double decay = 0.1;                    ///< of step: positive, at most 1
 
   /// Throws Error on values outside these ranges, and on a warm-up as long as a cosine.
   void validate() const;

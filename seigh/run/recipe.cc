@@ -368,12 +368,12 @@ void resolve_training(Recipe::Training& t, const std::string& origin) {
         "train.optimizer must be \"sgd\" or \"adamw\", not \"", t.optimizer, "\"");
   check(0 <= t.momentum && t.momentum < 1, "train.momentum must be at least 0 and below 1, not ", t.momentum);
   check(t.momentum == 0 || t.optimizer == "sgd", "train.momentum belongs to sgd; adamw has train.betas");
-  check(std::isfinite(t.weight_decay) && t.weight_decay >= 0,
-        "train.weight_decay must not be negative: ", t.weight_decay);
+  check(0 <= t.weight_decay && t.weight_decay <= 1e6, "train.weight_decay must lie between 0 and 1e6, not ",
+        t.weight_decay);
   check(t.betas.size() == 2, "train.betas must be two numbers, not ", t.betas.size());
   for (const double beta : t.betas)
     check(0 <= beta && beta < 1, "train.betas must be at least 0 and below 1, not ", beta);
-  check(std::isfinite(t.epsilon) && t.epsilon > 0, "train.epsilon must be positive, not ", t.epsilon);
+  check(0 < t.epsilon && t.epsilon <= 1, "train.epsilon must be positive and at most 1, not ", t.epsilon);
   check(t.schedule == "constant" || t.schedule == "cosine" || t.schedule == "step",
         "train.schedule must be \"constant\", \"cosine\" or \"step\", not \"", t.schedule, "\"");
   check(t.warmup >= 0, "train.warmup must not be negative: ", t.warmup);
@@ -383,7 +383,7 @@ void resolve_training(Recipe::Training& t, const std::string& origin) {
         "train.milestones and train.schedule = \"step\" need each other");
   sort_unique(t.milestones);
   check(t.milestones.empty() || t.milestones.front() >= 1, "train.milestones must be at least 1");
-  check(std::isfinite(t.decay) && t.decay > 0, "train.decay must be positive, not ", t.decay);
+  check(0 < t.decay && t.decay <= 1, "train.decay must be positive and at most 1, not ", t.decay);
   check(0 <= t.label_smoothing && t.label_smoothing <= 1,
         "train.label_smoothing must lie between 0 and 1, not ", t.label_smoothing);
   check(t.label_smoothing == 0 || t.loss == "cross_entropy",

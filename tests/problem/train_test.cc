@@ -7,6 +7,7 @@
 #include <map>
 
 #include "seigh/base/parallel.h"
+#include "seigh/io/safetensors.h"
 #include "seigh/problem/mlp.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_folder.h"
@@ -66,12 +67,75 @@ TEST(Train, OneStepIsOneStepOfGradientDescent) {
   EXPECT_LT((run(options, initial(start)).at(1).parameters - expected).abs().max().item<double>(), 1e-6);
 }
 
-TEST(Train, ContinuingFromACheckpointRepeatsTheRun) {
-  const auto whole = run(tiny_options(), initial(uint64_t{1}));
-  const auto rest = run(tiny_options(), whole.at(5));
-  ASSERT_EQ(rest.size(), 1u);
-  EXPECT_TRUE(at::equal(rest.at(12).parameters, whole.at(12).parameters));
-  EXPECT_EQ(rest.at(12).loss, whole.at(12).loss);
+std::vector<OptimizerOptions> all_optimizers() {
+  return {{},
+          {.weight_decay = 0.01},
+          {.momentum = 0.9, .weight_decay = 0.01},
+          {.kind = OptimizerKind::adamw, .weight_decay = 0.1}};
+}
+
+TEST(Train, ContinuingFromACheckpointFileRepeatsTheRunBitwise) {
+  const test::TempFolder folder;
+  for (const OptimizerOptions& optimizer : all_optimizers()) {
+    TrainOptions options = tiny_options();
+    options.optimizer = optimizer;
+    options.learning_rate = 0.05;
+    options.schedule = {.kind = Schedule::Kind::cosine, .warmup = 3, .steps = options.steps};
+    const auto whole = run(options, initial(uint64_t{1}));
+    write_checkpoint(folder / "5.safetensors", kModel, whole.at(5));
+    const auto rest = run(options, read_checkpoint(folder / "5.safetensors", kModel));
+    ASSERT_EQ(rest.size(), 1u);
+    EXPECT_TRUE(at::equal(rest.at(12).parameters, whole.at(12).parameters));
+    EXPECT_EQ(rest.at(12).loss, whole.at(12).loss);
+    EXPECT_EQ(rest.at(12).optimizer.size(), whole.at(12).optimizer.size());
+    for (const auto& [name, tensor] : whole.at(12).optimizer)
+      EXPECT_TRUE(at::equal(rest.at(12).optimizer.at(name), tensor)) << name;
+  }
+}
+
+TEST(Train, OptimizersDifferAndTheirStateIsNeeded) {
+  std::vector<at::Tensor> ends;
+  for (const OptimizerOptions& optimizer : all_optimizers()) {
+    TrainOptions options = tiny_options();
+    options.optimizer = optimizer;
+    options.learning_rate = 0.05;
+    auto saved = run(options, initial(uint64_t{1}));
+    for (const at::Tensor& other : ends) EXPECT_FALSE(at::equal(saved.at(12).parameters, other));
+    ends.push_back(saved.at(12).parameters);
+    EXPECT_TRUE(saved.at(0).optimizer.empty());  // known without a file
+    const bool remembers = !saved.at(5).optimizer.empty();
+    EXPECT_EQ(remembers, optimizer.momentum > 0 || optimizer.kind == OptimizerKind::adamw);
+    saved.at(5).optimizer.clear();
+    if (remembers) EXPECT_SEIGH_ERROR(run(options, saved.at(5)), "step 5 lacks the optimizer's");
+  }
+}
+
+TEST(Train, PlainSgdIsBitwiseTheLoopByHand) {
+  TrainOptions options = tiny_options();
+  options.steps = 3;
+  options.checkpoint_steps = {3};
+  at::Tensor parameters = kModel.initial_parameters(1);
+  for (int64_t step = 1; step <= 3; ++step) {
+    const Dataset batch = tiny_splits().train.select(batch_indices(options, 60, step));
+    const at::Tensor leaf = parameters.detach().requires_grad_(true);
+    const at::Tensor loss =
+        loss_sum(options.loss, kModel.forward(unflatten(kModel.parameters(), leaf), {}, batch.x), batch.y) /
+        25;
+    parameters = parameters.sub(torch::autograd::grad({loss}, {leaf})[0], 0.3);
+  }
+  EXPECT_TRUE(at::equal(run(options, initial(uint64_t{1})).at(3).parameters, parameters));
+}
+
+TEST(Train, LabelSmoothingChangesTheLoss) {
+  TrainOptions options = tiny_options();
+  const double plain = run(options, initial(uint64_t{1})).at(0).loss;
+  options.loss = {LossKind::cross_entropy, 0.5};
+  const auto smoothed = run(options, initial(uint64_t{1}));
+  const Dataset batch = tiny_splits().train.select(batch_indices(options, 60, 1));
+  const at::Tensor outputs =
+      kModel.forward(unflatten(kModel.parameters(), kModel.initial_parameters(1)), {}, batch.x);
+  EXPECT_FLOAT_EQ(smoothed.at(0).loss, (loss_sum(options.loss, outputs, batch.y) / 25).item<double>());
+  EXPECT_NE(smoothed.at(0).loss, plain);
 }
 
 TEST(Train, MiniBatchesDependOnSeedAndStepAlone) {
@@ -87,9 +151,16 @@ TEST(Train, MiniBatchesDependOnSeedAndStepAlone) {
 }
 
 TEST(Train, DivergenceIsAnErrorThatNamesTheStep) {
-  TrainOptions options = tiny_options();
-  options.learning_rate = 3e38;
-  EXPECT_SEIGH_ERROR(run(options, initial(uint64_t{1})), "diverged");
+  for (const OptimizerOptions& optimizer : all_optimizers()) {
+    TrainOptions options = tiny_options();
+    options.optimizer = optimizer;
+    options.learning_rate = 3e38;
+    std::vector<int64_t> kept;
+    EXPECT_SEIGH_ERROR(train(kModel, tiny_splits(), options, initial(uint64_t{1}),
+                             [&](const Checkpoint& c) { kept.push_back(c.step); }),
+                       "diverged", "at step", "train.learning_rate");
+    EXPECT_EQ(kept, std::vector<int64_t>{0});  // what came before stays
+  }
 }
 
 TEST(Train, RefusesImpossibleOptions) {
@@ -102,6 +173,15 @@ TEST(Train, RefusesImpossibleOptions) {
   options = tiny_options();
   options.checkpoint_steps = {13};
   EXPECT_SEIGH_ERROR(options.validate(60), "outside 0..12");
+  options = tiny_options();
+  options.optimizer.momentum = 1;
+  EXPECT_SEIGH_ERROR(options.validate(60), "momentum");
+  options = tiny_options();
+  options.schedule.warmup = -1;
+  EXPECT_SEIGH_ERROR(options.validate(60), "warm-up");
+  options = tiny_options();
+  options.loss = {LossKind::mean_squared_error, 0.1};
+  EXPECT_SEIGH_ERROR(options.validate(60), "label smoothing");
 }
 
 TEST(Accuracy, CountsByHand) {
@@ -110,6 +190,25 @@ TEST(Accuracy, CountsByHand) {
   parameters[-2] = 1;                                  // bias of class 1
   const Dataset data = test::gaussian_data(10, 6, 3);  // classes 0 1 2 0 1 2 0 1 2 0: three of class 1
   EXPECT_DOUBLE_EQ(accuracy(kModel, parameters, {}, data), 0.3);
+}
+
+TEST(Accuracy, OfSequencesCountsTokens) {
+  // A "sequence" model whose outputs are its inputs one-hot: right where y equals x.
+  class Copy final : public Model {
+   public:
+    std::string description() const override { return "copy"; }
+    at::Tensor initial_parameters(uint64_t) const override { return at::zeros({0}); }
+    at::Tensor forward(const std::vector<at::Tensor>&, const std::vector<at::Tensor>&, const at::Tensor& x,
+                       bool) const override {
+      return at::one_hot(x, 4).to(at::kFloat);
+    }
+  };
+  const at::Tensor x = at::arange(12).remainder(4).reshape({3, 4});
+  at::Tensor y = x.clone();
+  y[1][2] = 0;
+  y[2][0] = 1;
+  y[2][3] = 0;
+  EXPECT_DOUBLE_EQ(accuracy(Copy(), at::zeros({0}), {}, {x, y, 4}), 9.0 / 12);
 }
 
 TEST(Checkpoint, RoundTrip) {
@@ -122,6 +221,29 @@ TEST(Checkpoint, RoundTrip) {
   EXPECT_EQ(back.test_accuracy, 1.0 / 3);
   EXPECT_TRUE(at::equal(back.parameters, c.parameters));
   EXPECT_EQ(step_name(100), "step_000100");
+}
+
+TEST(Checkpoint, HoldsTheOptimizersStateByParameter) {
+  const test::TempFolder folder;
+  Checkpoint c{7, 0.1, 0.5, kModel.initial_parameters(2), {}};
+  write_checkpoint(folder / "plain.safetensors", kModel, c);
+  EXPECT_TRUE(read_checkpoint(folder / "plain.safetensors", kModel).optimizer.empty());
+  EXPECT_EQ(read_safetensors(folder / "plain.safetensors").tensors.size(), 4u);
+  c.optimizer = {{"first_moment", kModel.initial_parameters(3)},
+                 {"second_moment", kModel.initial_parameters(4)}};
+  write_checkpoint(folder / "c.safetensors", kModel, c);
+  const Checkpoint back = read_checkpoint(folder / "c.safetensors", kModel);
+  ASSERT_EQ(back.optimizer.size(), 2u);
+  for (const auto& [name, tensor] : c.optimizer) EXPECT_TRUE(at::equal(back.optimizer.at(name), tensor));
+  EXPECT_TRUE(at::equal(back.parameters, c.parameters));
+  NamedTensors content = read_safetensors(folder / "c.safetensors");
+  const at::Tensor* weight = content.find("optimizer.first_moment.layers.1.weight");
+  ASSERT_NE(weight, nullptr);
+  EXPECT_EQ(weight->sizes(), at::IntArrayRef({3, 5}));
+  content.tensors.pop_back();
+  write_safetensors(folder / "c.safetensors", content);
+  EXPECT_SEIGH_ERROR(read_checkpoint(folder / "c.safetensors", kModel), "c.safetensors",
+                     "optimizer.second_moment.layers.1.bias is missing");
 }
 
 TEST(Checkpoint, OfAnotherModelIsRefused) {

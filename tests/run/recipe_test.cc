@@ -25,6 +25,106 @@ TEST(Recipe, ANumberOfStepsMeansEveryNth) {
   EXPECT_EQ(r.dense.steps, (std::vector<int64_t>{100}));
 }
 
+TEST(Recipe, LogarithmicCheckpoints) {
+  const auto steps = [](const std::string& n) {
+    return parse("[train]\ncheckpoints = \"log\"\nsteps = " + n).train.checkpoints;
+  };
+  EXPECT_EQ(steps("10"), (std::vector<int64_t>{0, 1, 2, 4, 8, 10}));
+  EXPECT_EQ(steps("8"), (std::vector<int64_t>{0, 1, 2, 4, 8}));
+  EXPECT_EQ(steps("1"), (std::vector<int64_t>{0, 1}));
+  EXPECT_EQ(steps("0"), (std::vector<int64_t>{0}));
+  EXPECT_EQ(steps("1000000000").size(), 32u);  // 0, 2^0 .. 2^29, 10^9
+  EXPECT_EQ(parse("[train]\nsteps = 9\ncheckpoints = \"log\"\n[curvature]\nsteps = 4").curvature.steps,
+            (std::vector<int64_t>{0, 4, 8}));
+  // The last setting wins, whichever form it has.
+  EXPECT_EQ(parse("[train]\nsteps = 9\ncheckpoints = 3\n", {"train.checkpoints=log"}).train.checkpoints,
+            (std::vector<int64_t>{0, 1, 2, 4, 8, 9}));
+  EXPECT_EQ(parse("[train]\nsteps = 9\ncheckpoints = \"log\"\n", {"train.checkpoints=[5]"}).train.checkpoints,
+            (std::vector<int64_t>{5}));
+  EXPECT_SEIGH_ERROR(parse("[train]\ncheckpoints = \"linear\"\n"), "thing.toml:2: train.checkpoints",
+                     "or \"log\"");
+  EXPECT_SEIGH_ERROR(parse("[train]\ncheckpoints = [\"log\", 100]\n"), "every element of train.checkpoints");
+  EXPECT_SEIGH_ERROR(parse("[train]\ncheckpoints = \"log\"\ncheckpoints = 100\n"), "thing.toml:3:");
+  EXPECT_SEIGH_ERROR(parse("[curvature]\nsteps = \"log\"\n"), "curvature.steps must be a list");
+}
+
+TEST(Recipe, DefaultsOfTheNetworkDependOnItsKind) {
+  const auto network = [](const std::string& kind, const std::string& more = "") {
+    const std::string data = kind == "transformer" ? "[data]\nname = \"text\"\n" : "";
+    const Recipe r = parse(data + "[model]\nkind = \"" + kind + "\"\n" + more);
+    EXPECT_TRUE(differences(r, parse_recipe(to_toml(r), "recipe.toml")).empty());
+    return r.model;
+  };
+  using List = std::vector<int64_t>;
+  EXPECT_EQ(network("mlp").hidden, (List{20, 20, 20, 20, 20}));
+  EXPECT_EQ(network("mlp", "hidden = []").hidden, List{});
+  EXPECT_EQ(network("3c3d").hidden, (List{512, 256}));
+  EXPECT_EQ(network("3c3d", "hidden = [7, 5]").hidden, (List{7, 5}));
+  EXPECT_EQ(network("3c3d").channels, (List{64, 96, 128}));
+  EXPECT_EQ(network("all-cnn-c").channels, (List{96, 192}));
+  EXPECT_EQ(network("resnet18").width, 64);
+  EXPECT_EQ(network("vit").width, 128);
+  EXPECT_EQ(network("vit").depth, 6);
+  EXPECT_EQ(network("vit").mlp_ratio, 2);
+  EXPECT_EQ(network("transformer").depth, 4);
+  EXPECT_EQ(network("transformer", "depth = 2\nmlp_ratio = 3").depth, 2);
+  EXPECT_EQ(network("transformer").mlp_ratio, 4);
+}
+
+TEST(Recipe, NetworksThatCannotBeAreRefused) {
+  const auto refused = [](const std::string& setting, const std::string& says,
+                          const std::string& kind = "3c3d") {
+    EXPECT_SEIGH_ERROR(parse("", {"model.kind=" + kind, "model." + setting}), says);
+  };
+  refused("kind=perceptron", "\"vit\" or \"transformer\", not \"perceptron\"");
+  refused("kind=transformer", "images take \"vit\"");
+  EXPECT_SEIGH_ERROR(parse("", {"data.name=text"}), "must be \"transformer\" for text, not \"mlp\"");
+  refused("hidden=[5]", "two widths, not 1");
+  refused("channels=[5]", "three numbers, not 1");
+  refused("channels=[5, 0, 5]", "every element of model.channels");
+  refused("channels=[1, 2, 3]", "two numbers, not 3", "all-cnn-c");
+  refused("blocks=[1]", "four numbers, not 1");
+  refused("blocks=[1, 1, 1, 0]", "every element of model.blocks");
+  for (const char* key : {"groups", "patch", "heads", "chosen"})
+    refused(std::string(key) + "=0", std::string("model.") + key + " must lie between 1 and");
+  for (const char* key : {"width", "depth", "mlp_ratio", "experts"}) {
+    refused(std::string(key) + "=-1", std::string("model.") + key + " must lie between 0 and");
+    refused(std::string(key) + "=9000000000000000000", std::string("model.") + key + " must lie between");
+  }
+  EXPECT_SEIGH_ERROR(parse("", {"data.context=0"}), "data.context must lie between");
+  EXPECT_SEIGH_ERROR(parse("", {"data.vocabulary=257"}), "data.vocabulary must lie between");
+}
+
+TEST(Recipe, TrainingThatCannotBeIsRefused) {
+  const auto refused = [](const std::vector<std::string>& settings, const std::string& says) {
+    EXPECT_SEIGH_ERROR(parse("", settings), says);
+  };
+  refused({"train.optimizer=adam"}, "\"sgd\" or \"adamw\", not \"adam\"");
+  refused({"train.momentum=-0.1"}, "train.momentum must be at least 0");
+  refused({"train.momentum=1"}, "train.momentum must be at least 0 and below 1");
+  refused({"train.momentum=nan"}, "train.momentum");
+  refused({"train.momentum=0.9", "train.optimizer=adamw"}, "belongs to sgd; adamw has train.betas");
+  refused({"train.weight_decay=-1"}, "train.weight_decay must lie between 0 and");
+  refused({"train.betas=[0.9]"}, "two numbers, not 1");
+  refused({"train.betas=[0.9, 1.0]"}, "train.betas must be at least 0 and below 1");
+  refused({"train.betas=0.9"}, "train.betas must be a list");
+  refused({"train.epsilon=0"}, "train.epsilon must be positive");
+  refused({"train.schedule=linear"}, "\"cosine\" or \"step\", not \"linear\"");
+  refused({"train.warmup=-1"}, "train.warmup must not be negative");
+  refused({"train.schedule=cosine", "train.warmup=1000"}, "leaves none of 1000 (train.steps) to the cosine");
+  refused({"train.schedule=step"}, "need each other");
+  refused({"train.milestones=[5]"}, "need each other");
+  refused({"train.schedule=step", "train.milestones=[0]"}, "train.milestones must be at least 1");
+  refused({"train.schedule=step", "train.milestones=[5]", "train.decay=-1"}, "train.decay must be positive");
+  refused({"train.label_smoothing=1.5"}, "train.label_smoothing must lie between 0 and 1");
+  refused({"train.label_smoothing=0.1", "train.loss=mean_squared_error"}, "belongs to cross_entropy");
+  const Recipe r = parse("", {"train.optimizer=adamw", "train.betas=[0.9, 0.95]", "train.schedule=step",
+                              "train.milestones=[900, 500]", "train.label_smoothing=0.1"});
+  EXPECT_EQ(r.train.milestones, (std::vector<int64_t>{500, 900}));
+  EXPECT_EQ(r.train.betas, (std::vector<double>{0.9, 0.95}));
+  EXPECT_TRUE(differences(r, parse_recipe(to_toml(r), "recipe.toml")).empty());
+}
+
 TEST(Recipe, IsReadBackUnchanged) {
   const Recipe r = parse(
       "[train]\nsteps = 250\ncheckpoints = 50\nlearning_rate = 0.1\n[curvature]\nsteps = [0, "

@@ -1,0 +1,334 @@
+// Every model, loss and matrix: products against explicit Jacobians and differences of gradients, symmetry, linearity,
+// blocks, mini-batches and threads.
+#include <gtest/gtest.h>
+
+#include "seigh/base/memory_pool.h"
+#include "seigh/base/parallel.h"
+#include "seigh/curvature/autograd_curvature.h"
+#include "seigh/curvature/make.h"
+#include "seigh/eigen/dense.h"
+#include "seigh/problem/zoo.h"
+#include "tests/support/expect_error.h"
+#include "tests/support/second_derivative.h"
+#include "tests/support/spectra.h"
+#include "tests/support/tiny_problem.h"
+
+namespace seigh {
+namespace {
+
+using test::relative_difference;
+
+struct Case {
+  std::string name;
+  ModelOptions model;
+  std::vector<int64_t> sample;
+  int64_t classes;
+};
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  ModelOptions m;
+  m.kind = "mlp";
+  m.mlp = {{6, 5}, Activation::gelu};
+  all.push_back({"mlp", m, {1, 3, 3}, 4});
+  m.kind = "3c3d";
+  m.three_c3d.channels = {3, 4, 4};
+  m.three_c3d.hidden = {6, 5};
+  all.push_back({"3c3d", m, {2, 20, 20}, 3});
+  m.kind = "resnet18";
+  m.resnet.width = 4;
+  m.resnet.blocks = {1, 1, 1, 1};
+  all.push_back({"resnet_batch_norm", m, {3, 8, 8}, 3});
+  m.resnet.norm = Norm::group;
+  m.resnet.groups = 2;
+  m.resnet.stem = Stem::imagenet;
+  all.push_back({"resnet_group_norm", m, {3, 16, 16}, 3});
+  m.kind = "vit";
+  m.vit = {.patch = 4, .width = 8, .depth = 2, .heads = 2, .mlp_ratio = 2};
+  all.push_back({"vit", m, {3, 8, 8}, 3});
+  m.kind = "transformer";
+  m.transformer = {.width = 8, .depth = 2, .heads = 2, .mlp_ratio = 2, .tied = true};
+  all.push_back({"transformer_tied", m, {5}, 7});
+  m.transformer.experts = 3;
+  m.transformer.chosen = 2;
+  m.transformer.tied = false;
+  all.push_back({"transformer_experts", m, {5}, 7});
+  return all;
+}
+
+Dataset make_data(const Case& c, int64_t n) {
+  int64_t numbers = n;
+  std::vector<int64_t> shape = {n};
+  for (const int64_t side : c.sample) {
+    numbers *= side;
+    shape.push_back(side);
+  }
+  if (c.model.kind == "transformer") {
+    const at::Tensor tokens = at::arange(n * (c.sample[0] + 1)).mul(5).remainder(11).remainder(c.classes).view({n, -1});
+    return {tokens.slice(1, 0, -1).contiguous(), tokens.slice(1, 1).contiguous(), c.classes};
+  }
+  return {random_gaussian(1, Stream::test, numbers, 0, 1, at::kFloat).reshape(shape), at::arange(n).remainder(c.classes),
+          c.classes};
+}
+
+std::vector<at::Tensor> running_statistics(const Model& model) {
+  std::vector<at::Tensor> buffers = model.initial_buffers();
+  for (size_t i = 0; i < buffers.size(); ++i) buffers[i] = buffers[i] * 1.3 + 0.1;  // neither 0 nor 1
+  return buffers;
+}
+
+// The matrices from explicit Jacobians, one backward pass per output; the Hessian of the loss in the outputs and the
+// gradients of single targets in closed form.
+at::Tensor explicit_matrix(const Model& model, const at::Tensor& parameters, const std::vector<at::Tensor>& buffers,
+                           const Dataset& data, const CurvatureOptions& options) {
+  const at::Tensor leaf = parameters.detach().clone().requires_grad_(true);
+  std::vector<at::Tensor> exact;
+  for (const at::Tensor& b : buffers) exact.push_back(b.to(at::kDouble));
+  const at::Tensor x = data.x.is_floating_point() ? data.x.to(at::kDouble) : data.x;
+  const at::Tensor outputs = model.forward(unflatten(model.parameters(), leaf), exact, x).flatten(0, -2);
+  const at::Tensor y = data.y.flatten();
+  const int64_t n = outputs.size(0), classes = outputs.size(1);
+  const at::Tensor p = outputs.detach().softmax(1), one_hot = at::one_hot(y, classes).to(at::kDouble);
+  const bool entropy = options.loss.kind == LossKind::cross_entropy;
+  const double s = options.loss.label_smoothing;
+  at::Tensor sum = at::zeros({leaf.numel(), leaf.numel()}, at::kDouble);
+  for (int64_t i = 0; i < n; ++i) {
+    std::vector<at::Tensor> rows;
+    for (int64_t k = 0; k < classes; ++k) {
+      rows.push_back(torch::autograd::grad({outputs[i][k]}, {leaf}, {}, /*retain_graph=*/true)[0]);
+    }
+    const at::Tensor j = at::stack(rows);
+    at::Tensor inner;
+    if (options.kind == CurvatureKind::ggn) {
+      inner = entropy ? p[i].diag() - p[i].outer(p[i])
+                      : at::eye(classes, at::kDouble) * (2.0 / static_cast<double>(classes));
+    } else {
+      const at::Tensor r = entropy ? p[i] - (1 - s) * one_hot[i] - s / static_cast<double>(classes)
+                                   : 2 * (outputs[i].detach() - one_hot[i]) / static_cast<double>(classes);
+      inner = r.outer(r);
+    }
+    sum += at::matmul(j.t(), at::matmul(inner, j)) / n;
+  }
+  return sum;
+}
+
+class EveryModel : public ::testing::TestWithParam<Case> {
+ protected:
+  const std::unique_ptr<Model> model_ = make_model(GetParam().model, GetParam().sample, GetParam().classes);
+  const Dataset data_ = make_data(GetParam(), 7);
+  const at::Tensor parameters_ = test::generic_point(*model_, 3);
+  const std::vector<at::Tensor> buffers_ = running_statistics(*model_);
+  const at::Tensor v_ = random_gaussian(5, Stream::test, model_->parameter_count(), 0, 4, at::kDouble);
+
+  std::unique_ptr<CurvatureOperator> make(CurvatureOptions options) const {
+    options.dtype = at::kDouble;
+    return make_curvature_operator(*model_, parameters_, buffers_, data_, options, "test");
+  }
+  std::unique_ptr<AutogradCurvatureOperator> autograd(CurvatureOptions options) const {
+    options.dtype = at::kDouble;
+    return std::make_unique<AutogradCurvatureOperator>(*model_, parameters_, buffers_, data_, options);
+  }
+};
+
+const Loss kLosses[] = {{LossKind::cross_entropy}, {LossKind::cross_entropy, 0.2}, {LossKind::mean_squared_error}};
+
+TEST_P(EveryModel, HessianEqualsDifferencesOfGradients) {
+  for (const Loss& loss : kLosses) {
+    const at::Tensor v = v_.select(1, 0) / v_.select(1, 0).norm();
+    const double h = 1e-5;  // truncation h^2, rounding eps / h, each times a ratio of derivatives
+    const auto gradient = [&](double t) {
+      return AutogradCurvatureOperator(*model_, parameters_ + t * v, buffers_, data_,
+                                       {.loss = loss, .dtype = at::kDouble}).gradient();
+    };
+    const at::Tensor product = make({.loss = loss})->apply(v.unsqueeze(1)).select(1, 0);
+    EXPECT_LT(relative_difference((gradient(h) - gradient(-h)) / (2 * h), product), 1e-6);
+  }
+}
+
+TEST_P(EveryModel, GradientEqualsDifferencesOfLosses) {
+  for (const Loss& loss : kLosses) {
+    const at::Tensor v = v_.select(1, 1) / v_.select(1, 1).norm();
+    const auto at_point = [&](double t) {
+      return AutogradCurvatureOperator(*model_, parameters_ + t * v, buffers_, data_,
+                                       {.loss = loss, .dtype = at::kDouble, .l2 = 0.1}).loss();
+    };
+    const auto op = make({.loss = loss, .l2 = 0.1});
+    EXPECT_NEAR((at_point(1e-5) - at_point(-1e-5)) / 2e-5, at::dot(op->gradient(), v).item<double>(), 1e-7);
+    EXPECT_NEAR(op->loss(), at_point(0), 1e-12);
+  }
+}
+
+TEST_P(EveryModel, GaussNewtonAndEmpiricalFisherEqualExplicitJacobians) {
+  for (const CurvatureKind kind : {CurvatureKind::ggn, CurvatureKind::empirical_fisher}) {
+    for (const Loss& loss : kLosses) {
+      const CurvatureOptions options{.kind = kind, .loss = loss};
+      const at::Tensor expected = at::matmul(explicit_matrix(*model_, parameters_, buffers_, data_, options), v_);
+      EXPECT_LT(relative_difference(make(options)->apply(v_), expected), 1e-11) << to_string(kind);
+      EXPECT_LT(relative_difference(autograd(options)->apply(v_), expected), 1e-11) << to_string(kind);
+    }
+  }
+}
+
+TEST_P(EveryModel, MonteCarloFisherTendsToGaussNewton) {
+  // The matrix of m draws deviates by about 1/sqrt(m) of itself times a factor below 3 for these sizes; 400 draws.
+  const at::Tensor ggn = make({.kind = CurvatureKind::ggn})->apply(v_);
+  const auto fisher = [&](uint64_t seed) {
+    return make({.kind = CurvatureKind::mc_fisher, .draws = 400, .seed = seed})->apply(v_);
+  };
+  EXPECT_LT(relative_difference(fisher(1), ggn), 0.15);
+  EXPECT_TRUE(at::equal(fisher(1), fisher(1)));
+  EXPECT_FALSE(at::equal(fisher(1), fisher(2)));
+  // Draws belong to targets, not to mini-batches.
+  const CurvatureOptions small{.kind = CurvatureKind::mc_fisher, .batch_size = 2, .draws = 3},
+      large{.kind = CurvatureKind::mc_fisher, .batch_size = 7, .draws = 3};
+  EXPECT_LT(relative_difference(make(small)->apply(v_), make(large)->apply(v_)), 1e-12);
+}
+
+TEST_P(EveryModel, AreSymmetricLinearAndColumnwise) {
+  const at::Tensor mix = random_gaussian(8, Stream::test, 4, 0, 2, at::kDouble);
+  for (const CurvatureKind kind : curvature_kinds()) {
+    const auto op = make({.kind = kind});
+    const at::Tensor av = op->apply(v_), gram = at::matmul(v_.t(), av);
+    EXPECT_LT(relative_difference(gram, gram.t()), 1e-12) << to_string(kind);
+    EXPECT_LT(relative_difference(op->apply(as_block(at::matmul(v_, mix))), at::matmul(av, mix)), 1e-12);
+    for (int64_t j = 0; j < 4; ++j) {
+      EXPECT_LT(relative_difference(op->apply(v_.slice(1, j, j + 1)), av.slice(1, j, j + 1)), 1e-12);
+    }
+    EXPECT_NO_THROW(check_reproducible(*op));
+  }
+}
+
+TEST_P(EveryModel, MiniBatchesAndThreadsChangeRoundingAlone) {
+  for (const CurvatureKind kind : {CurvatureKind::hessian, CurvatureKind::ggn, CurvatureKind::empirical_fisher}) {
+    const at::Tensor whole = autograd({.kind = kind, .batch_size = 7})->apply(v_);
+    for (const int64_t batch_size : {0, 1, 3}) {
+      EXPECT_LT(relative_difference(autograd({.kind = kind, .batch_size = batch_size})->apply(v_), whole), 1e-12);
+    }
+    set_threads(2);
+    const auto op = autograd({.kind = kind, .batch_size = 3});
+    const at::Tensor two = op->apply(v_);
+    EXPECT_TRUE(at::equal(op->apply(v_), two));
+    set_threads(1);
+    EXPECT_LT(relative_difference(autograd({.kind = kind, .batch_size = 3})->apply(v_), two), 1e-12);
+    set_threads(2);
+  }
+}
+
+TEST_P(EveryModel, ASubsetIsAPartOfTheMatrix) {
+  const ParameterSpec &first = model_->parameters().front(), &last = model_->parameters().back();
+  const CurvatureOptions part{.parameters = {first.name, last.name}, .l2 = 0.5};
+  const int64_t d = model_->parameter_count(), a = first.numel(), b = last.numel();
+  const at::Tensor index = at::cat({at::arange(a), at::arange(d - b, d)});
+  const at::Tensor small = v_.index_select(0, index);
+  at::Tensor padded = at::zeros_like(v_);
+  padded.index_copy_(0, index, small);
+  for (const CurvatureKind kind : {CurvatureKind::hessian, CurvatureKind::ggn}) {
+    CurvatureOptions options = part;
+    options.kind = kind;
+    const auto op = make(options);
+    ASSERT_EQ(op->size(), a + b);
+    const at::Tensor expected = make({.kind = kind})->apply(padded).index_select(0, index) + 0.5 * small;
+    EXPECT_LT(relative_difference(op->apply(as_block(small)), expected), 1e-12);
+    EXPECT_LT(relative_difference(autograd(options)->apply(as_block(small)), expected), 1e-12);
+    EXPECT_EQ(op->gradient().numel(), a + b);
+  }
+  EXPECT_SEIGH_ERROR(make({.parameters = {"no.such.*"}}), "no parameter matches \"no.such.*\"");
+}
+
+TEST_P(EveryModel, PerSampleGradientsAverageToTheGradient) {
+  const auto op = autograd({.batch_size = 3});
+  const at::Tensor each = op->per_sample_gradients(0, 7);
+  EXPECT_LT(relative_difference(each.mean(1), op->gradient()), 1e-12);
+  EXPECT_TRUE(at::equal(op->per_sample_gradients(4, 1).select(1, 0), each.select(1, 4)));
+  if (data_.y.dim() == 1) {  // one target a sample: their outer products are the empirical Fisher matrix
+    const at::Tensor expected = at::matmul(each, at::matmul(each.t(), v_)) / 7;
+    EXPECT_LT(relative_difference(make({.kind = CurvatureKind::empirical_fisher})->apply(v_), expected), 1e-11);
+  }
+  EXPECT_SEIGH_ERROR(op->per_sample_gradients(5, 3), "not within 0 to 7");
+}
+
+INSTANTIATE_TEST_SUITE_P(Zoo, EveryModel, ::testing::ValuesIn(cases()),
+                         [](const auto& info) { return info.param.name; });
+
+// The convolution's double backward: strides, padding, dilation, groups and transposed ones, by differences.
+TEST(ConvolutionDerivatives, HoldForEveryGeometry) {
+  struct Geometry {
+    int64_t stride, padding, dilation, groups;
+    bool transposed;
+  };
+  struct OneConvolution : Model {
+    Geometry g;
+    explicit OneConvolution(Geometry geometry) : g(geometry) {
+      parameters_ = {{"weight", {4, 4 / g.groups, 3, 3}}, {"bias", {4}}};
+    }
+    std::string description() const override { return "one convolution"; }
+    at::Tensor initial_parameters(uint64_t seed) const override {
+      return random_gaussian(seed, Stream::test, parameter_count(), 0, 1, at::kFloat).select(1, 0) * 0.3;
+    }
+    at::Tensor forward(const std::vector<at::Tensor>& p, const std::vector<at::Tensor>&, const at::Tensor& x,
+                       bool) const override {
+      // Twice, so that the inner one's input derivatives are needed.
+      at::Tensor h = x;
+      for (int i = 0; i < 2; ++i) {
+        h = at::tanh(at::convolution(h, p[0], p[1], {g.stride, g.stride}, {g.padding, g.padding},
+                                     {g.dilation, g.dilation}, g.transposed, {0, 0}, g.groups));
+      }
+      return h.sum({2, 3});
+    }
+  };
+  for (const Geometry g : {Geometry{1, 0, 1, 1, false}, Geometry{2, 1, 1, 1, false}, Geometry{1, 2, 2, 1, false},
+                           Geometry{2, 1, 1, 2, false}, Geometry{1, 1, 1, 4, false}, Geometry{2, 1, 1, 1, true},
+                           Geometry{1, 1, 1, 2, true}}) {
+    const OneConvolution model(g);
+    const Dataset data{random_gaussian(2, Stream::test, 3 * 4 * 81, 0, 1, at::kFloat).reshape({3, 4, 9, 9}),
+                       at::arange(3), 4};
+    const at::Tensor p = model.initial_parameters(1).to(at::kDouble), v = test::random_direction(p.numel(), 4);
+    AutogradCurvatureOperator op(model, p, {}, data, {.dtype = at::kDouble, .batch_size = 2});
+    EXPECT_LT(relative_difference(op.apply(v.unsqueeze(1)).select(1, 0),
+                                  test::difference_product(model, p, data, LossKind::cross_entropy, v)),
+              1e-6)
+        << g.stride << g.padding << g.dilation << g.groups << g.transposed;
+  }
+}
+
+TEST(Reproducibility, NamesWhatUsuallySpoilsIt) {
+  struct Restless final : CurvatureOperator {
+    double shift = 0;
+    Restless() : CurvatureOperator(3, at::kDouble, "restless") {}
+    double loss() override { return shift += 1; }
+    at::Tensor gradient() override { return at::ones({3}, at::kDouble); }
+    at::Tensor apply_impl(const at::Tensor& block) override { return block; }
+  } restless;
+  EXPECT_SEIGH_ERROR(check_reproducible(restless), "dropout left on");
+  struct Skew final : CurvatureOperator {
+    Skew() : CurvatureOperator(3, at::kDouble, "skew") {}
+    double loss() override { return 1; }
+    at::Tensor gradient() override { return at::ones({3}, at::kDouble); }
+    at::Tensor apply_impl(const at::Tensor& block) override { return block.roll(1, 0); }
+  } skew;
+  EXPECT_SEIGH_ERROR(check_reproducible(skew), "not symmetric");
+}
+
+#if !defined(__SANITIZE_ADDRESS__)  // under which nothing is counted
+TEST(MemoryCeiling, ChoosesMiniBatchesAndIsKept) {
+  use_memory_pool();
+  const ThreeC3d model({3, 32, 32}, 10, {});
+  const Dataset data{at::zeros({64, 3, 32, 32}), at::arange(64).remainder(10), 10};
+  const at::Tensor parameters = model.initial_parameters(1);
+  const auto make = [&] { return AutogradCurvatureOperator(model, parameters, {}, data, {.dtype = at::kFloat}); };
+  const int64_t unbounded = make().batch_size();
+  set_memory_ceiling(int64_t{500} << 20);
+  {
+    AutogradCurvatureOperator op = make();
+    EXPECT_LT(op.batch_size(), unbounded);
+    const at::Tensor v = at::ones({1, model.parameter_count()}).t();
+    EXPECT_NO_THROW(op.apply(v));  // the pool refuses what exceeds the ceiling
+  }
+  const at::Tensor ballast = at::empty({available_memory() - (int64_t{6} << 20)}, at::kByte);
+  EXPECT_SEIGH_ERROR(make(), "too little for one sample");
+  set_memory_ceiling(0);
+}
+#endif
+
+}  // namespace
+}  // namespace seigh
