@@ -15,7 +15,8 @@ TEST(Bytes, AreReadAndWritten) {
   EXPECT_EQ(parse_bytes("1.5 GiB"), int64_t{3} << 29);
   EXPECT_EQ(parse_bytes("512m"), int64_t{512} << 20);
   EXPECT_EQ(parse_bytes("2000"), 2000);
-  for (const char* text : {"", "G", "8X", "-1G", "nan", "8GG", "1e30"}) EXPECT_SEIGH_ERROR(parse_bytes(text), "no amount");
+  for (const char* text : {"", "G", "8X", "-1G", "nan", "8GG", "1e30"})
+    EXPECT_SEIGH_ERROR(parse_bytes(text), "no amount");
   EXPECT_EQ(format_bytes(int64_t{3} << 29), "1.5 GiB");
   EXPECT_EQ(format_bytes(12), "12 bytes");
 }

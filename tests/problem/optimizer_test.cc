@@ -18,7 +18,8 @@ constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 // The quadratic a/2 (x - c)^2 in each of three coordinates, in double precision and one number at a time.
 const std::vector<double> kCurvature = {1, 0.3, 4}, kCentre = {2, -1, 0.5}, kStart = {0, 1, -3};
 
-// Parameters after each of `steps` steps of `optimizer` on that quadratic, the rate falling by a tenth a step.
+// Parameters after each of `steps` steps of `optimizer` on that quadratic, the rate falling by a tenth a
+// step.
 std::vector<at::Tensor> trajectory(Optimizer optimizer, at::Tensor x, int64_t first, int64_t steps) {
   std::vector<at::Tensor> all;
   x = x.clone();
@@ -88,11 +89,8 @@ TEST(Optimizer, MomentumByHand) {
 
 TEST(Optimizer, AdamWByItsFormula) {
   for (const double decay : {0.0, 0.2}) {
-    const OptimizerOptions options{.kind = OptimizerKind::adamw,
-                                   .weight_decay = decay,
-                                   .beta1 = 0.8,
-                                   .beta2 = 0.95,
-                                   .epsilon = 1e-3};
+    const OptimizerOptions options{
+        .kind = OptimizerKind::adamw, .weight_decay = decay, .beta1 = 0.8, .beta2 = 0.95, .epsilon = 1e-3};
     expect_follows(options, [&](double x, double g, double eta, int t, std::vector<double>& memory) {
       memory[0] += 0.2 * (g - memory[0]);
       memory[1] += 0.05 * (g * g - memory[1]);
@@ -146,7 +144,8 @@ TEST(Optimizer, RefusesImpossibleOptions) {
   }
   for (const double bad : {-1e-9, std::numeric_limits<double>::infinity(), kNaN})
     refused({.weight_decay = bad}, "weight decay");
-  for (const double bad : {-1.0, 0.0, kNaN}) refused({.kind = OptimizerKind::adamw, .epsilon = bad}, "epsilon");
+  for (const double bad : {-1.0, 0.0, kNaN})
+    refused({.kind = OptimizerKind::adamw, .epsilon = bad}, "epsilon");
   refused({.kind = OptimizerKind::adamw, .momentum = 0.9}, "belongs to sgd");
   EXPECT_SEIGH_ERROR(parse_optimizer("adam"), "choose sgd or adamw");
   EXPECT_EQ(to_string(parse_optimizer("adamw")), "adamw");

@@ -44,7 +44,8 @@ TEST(Schedule, StepsFallAfterTheirMilestones) {
 
 TEST(Schedule, RefusesImpossibleValues) {
   EXPECT_SEIGH_ERROR((Schedule{.warmup = -1}.validate()), "must not be negative: -1");
-  EXPECT_SEIGH_ERROR((Schedule{.kind = Kind::cosine, .warmup = 6, .steps = 6}.validate()), "leaves none of 6");
+  EXPECT_SEIGH_ERROR((Schedule{.kind = Kind::cosine, .warmup = 6, .steps = 6}.validate()),
+                     "leaves none of 6");
   EXPECT_SEIGH_ERROR((Schedule{.kind = Kind::step, .milestones = {5, 3}}.validate()), "ascend");
   EXPECT_SEIGH_ERROR((Schedule{.kind = Kind::step, .milestones = {0}}.validate()), "at least 1");
   EXPECT_SEIGH_ERROR((Schedule{.kind = Kind::step, .decay = 0}.validate()), "positive");
