@@ -26,7 +26,7 @@ HessianOperator::HessianOperator(const Model& model, const at::Tensor& parameter
       options_(options),
       parameters_(parameters.detach().to(options.dtype)) {
   require(data.size() > 0, this->name(), ": the data set is empty");
-  data_ = {data.x.to(options.dtype), data.y, data.classes};
+  data_ = {data.x.is_floating_point() ? data.x.to(options.dtype) : data.x, data.y, data.classes};
   require(options.batch_size >= 0, this->name(), ": batch_size must not be negative: ", options.batch_size);
   require(parameters_.isfinite().all().item<bool>(), this->name(), ": the parameters hold NaN or infinity");
   require(data_.x.isfinite().all().item<bool>(), this->name(), ": the inputs hold NaN or infinity");

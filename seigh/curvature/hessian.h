@@ -25,7 +25,7 @@ namespace seigh {
 
 struct HessianOptions {
   CurvatureKind kind = CurvatureKind::hessian;
-  LossKind loss = LossKind::cross_entropy;
+  Loss loss = {};
   at::ScalarType dtype = at::kFloat;  ///< of the computation: float32 or float64
   int64_t batch_size = 0;             ///< samples per mini-batch; 0: all at once
 };

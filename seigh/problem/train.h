@@ -19,7 +19,7 @@ struct TrainOptions {
   int64_t steps = 1000;
   int64_t batch_size = 500;
   double learning_rate = 0.3;
-  LossKind loss = LossKind::cross_entropy;
+  Loss loss = {};
   uint64_t seed = 12345;                  ///< of the order of samples
   std::vector<int64_t> checkpoint_steps;  ///< ascending, each in 0..steps
 
@@ -31,7 +31,8 @@ struct TrainOptions {
 /// goes through a fresh permutation; samples that fill no whole mini-batch are left out of that epoch.
 at::Tensor batch_indices(const TrainOptions& options, int64_t train_samples, int64_t step);
 
-/// Share of samples whose largest output is the target, in evaluation mode.
+/// Share of samples whose largest output is the target, in evaluation mode; NaN when the targets are no
+/// classes.
 double accuracy(const Model& model, const at::Tensor& parameters, const std::vector<at::Tensor>& buffers,
                 const Dataset& data);
 

@@ -29,6 +29,12 @@ void for_each_key(R& r, Visitor&& visit) {
         "Side of MNIST images in pixels after an antialiased bilinear resize; CIFAR-10 stays at 32.");
   visit("data.validation_samples", r.data.validation_samples,
         "The last this many training images are held out.");
+  visit("data.x", r.data.x,
+        "Inputs from a file instead: .npy, or a tensor of a .safetensors, .h5 or .hdf5 file as \"FILE\" "
+        "(tensor x) or \"FILE:NAME\"; such data have one part, \"train\".");
+  visit("data.y", r.data.y,
+        "Their targets, in the same way; default: tensor y of the file of data.x. Classes as integers, or "
+        "numbers for mean_squared_error and losses of your own.");
   visit("model.kind", r.model.kind,
         "Network: \"mlp\" (fully connected), \"3c3d\", \"all-cnn-c\", \"resnet18\" or \"vit\".");
   visit("model.hidden", r.model.hidden,
@@ -39,21 +45,30 @@ void for_each_key(R& r, Visitor&& visit) {
         "it).");
   visit("model.norm", r.model.norm,
         "Normalisation of resnet18: \"batch\" (evaluation mode for curvature) or \"group\".");
+  visit("model.module", r.model.module,
+        "A network of your own instead: a TorchScript file (docs/your-network.md). Without model.weights, it "
+        "starts from its own parameters, with 0 training steps by default.");
+  visit("model.weights", r.model.weights,
+        "Its parameters at the steps train.checkpoints, instead of training: safetensors files, "
+        "\"weights/{step}.safetensors\" or {step:06} for six digits.");
   visit("train.steps", r.train.steps, "Steps of stochastic gradient descent.");
   visit("train.batch_size", r.train.batch_size, "Samples per step.");
   visit("train.learning_rate", r.train.learning_rate, "Step size.");
   visit("train.loss", r.train.loss,
-        "\"cross_entropy\" or \"mean_squared_error\", mean over samples; also the loss whose curvature is "
-        "taken.");
+        "\"cross_entropy\" or \"mean_squared_error\", mean over samples, or a TorchScript file, \"loss.pt\"; "
+        "also the loss whose curvature is taken.");
   visit("train.checkpoints", r.train.checkpoints,
         "Steps at which the parameters are kept: a list, or a number n for every n-th from 0. Default: 0 and "
         "the last.");
   visit("curvature.matrix", r.curvature.matrix,
         "Curvature matrix: \"hessian\" or \"ggn\" (generalised Gauss-Newton).");
-  visit("curvature.splits", r.curvature.splits,
-        "Data the curvature is taken on: \"train\", \"validation\", \"test\".");
-  visit("curvature.samples", r.curvature.samples,
-        "Samples of each split: the first ones of each class, equally many of each.");
+  visit(
+      "curvature.splits", r.curvature.splits,
+      "Data the curvature is taken on: \"train\", \"validation\", \"test\"; default with data.x: \"train\".");
+  visit(
+      "curvature.samples", r.curvature.samples,
+      "Samples of each split: the first ones of each class, equally many of each; of data.x that do not have "
+      "so many or no classes, the first ones.");
   visit("curvature.steps", r.curvature.steps,
         "Checkpoints to decompose: a list, or a number n for every n-th. Default: all.");
   visit("curvature.batch_size", r.curvature.batch_size,
@@ -238,6 +253,46 @@ void sort_unique(std::vector<int64_t>& steps) {
   steps.erase(std::unique(steps.begin(), steps.end()), steps.end());
 }
 
+// Makes the names of files absolute that a source of settings in `folder` gives for `key`.
+void locate(const std::string& key, std::string& value, const std::filesystem::path& folder) {
+  const bool file = key == "data.x" || key == "data.y" || key == "model.module" || key == "model.weights" ||
+                    (key == "train.loss" && value.ends_with(".pt"));
+  if (file && !value.empty()) value = (folder / value).lexically_normal().string();
+}
+template <typename T>
+void locate(const std::string&, T&, const std::filesystem::path&) {}
+
+// What follows from a network or data of the user's own; `given` are the keys that were set.
+void resolve_own(Recipe& r, const std::string& origin, const std::set<std::string>& given) {
+  const auto check = [&](bool condition, const auto&... message) {
+    require(condition, origin, ": ", message...);
+  };
+  const bool own_data = !r.data.x.empty();
+  check(own_data || r.data.y.empty(), "data.y without data.x; name the inputs too");
+  check(!own_data || !r.model.module.empty(),
+        "data.x needs model.module: seigh's own networks are made for the data sets it knows by name");
+  if (own_data) {
+    if (!given.contains("data.name")) r.data.name = std::filesystem::path(r.data.x).filename().string();
+    if (!given.contains("curvature.splits")) r.curvature.splits = {"train"};
+    check(r.curvature.splits == std::vector<std::string>{"train"},
+          "curvature.splits: data.x has one part, \"train\"");
+  }
+  check(r.model.weights.empty() || !r.model.module.empty(), "model.weights needs model.module");
+  if (r.model.module.empty()) return;
+  check(r.model.kind == "module" || !given.contains("model.kind"),
+        "model.kind and model.module exclude each other; remove one");
+  r.model.kind = "module";
+  const bool pattern = r.model.weights.find("{step") != std::string::npos;
+  check(!pattern || given.contains("train.checkpoints"),
+        "model.weights needs train.checkpoints, the steps there are files of, for example [0, 100]");
+  if (!given.contains("train.steps"))
+    r.train.steps = pattern && !r.train.checkpoints.empty()
+                        ? *std::max_element(r.train.checkpoints.begin(), r.train.checkpoints.end())
+                        : 0;
+  check(r.model.weights.empty() || pattern || (r.train.steps == 0 && r.train.checkpoints.size() <= 1),
+        "model.weights is one file, so there is one step, 0; for several steps write {step} in its name");
+}
+
 // Checks that need no data; the sizes that depend on the network are checked where it is known.
 void resolve(Recipe& r, const std::string& origin, const Intervals& intervals) {
   const auto check = [&](bool condition, const auto&... message) {
@@ -248,14 +303,16 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals) {
                      std::none_of(r.name.begin(), r.name.end(), [](unsigned char c) { return c < 32; });
   check(plain, "name must be a plain name, not \"", r.name, "\"");
   check(r.seed >= 0, "seed must not be negative: ", r.seed);
-  check(r.data.name == "mnist" || r.data.name == "fashion-mnist" || r.data.name == "cifar-10",
+  check(!r.data.x.empty() || r.data.name == "mnist" || r.data.name == "fashion-mnist" ||
+            r.data.name == "cifar-10",
         "data.name must be \"mnist\", \"fashion-mnist\" or \"cifar-10\", not \"", r.data.name, "\"");
   check(1 <= r.data.image_size && r.data.image_size <= 1024,
         "data.image_size must lie between 1 and 1024, not ", r.data.image_size);
   check(r.data.validation_samples >= 0,
         "data.validation_samples must not be negative: ", r.data.validation_samples);
   const std::vector<std::string>& kinds = model_kinds();
-  check(r.model.kind != "transformer" && std::find(kinds.begin(), kinds.end(), r.model.kind) != kinds.end(),
+  check(!r.model.module.empty() || (r.model.kind != "transformer" &&
+                                    std::find(kinds.begin(), kinds.end(), r.model.kind) != kinds.end()),
         "model.kind must be \"mlp\", \"3c3d\", \"all-cnn-c\", \"resnet18\" or \"vit\", not \"", r.model.kind,
         "\"");
   for (const int64_t width : r.model.hidden)
@@ -344,13 +401,18 @@ Recipe parse_recipe(const std::string& text, const std::string& origin,
   Recipe recipe;
   recipe.name = std::filesystem::path(origin).stem().string();
   Intervals intervals;
+  std::set<std::string> given;
   for (const auto& [source, table] : sources) {
+    const std::filesystem::path folder = &source == &sources.front().first
+                                             ? std::filesystem::absolute(origin).parent_path()
+                                             : std::filesystem::current_path();
     std::map<std::string, const toml::node*> values;
     collect(table, "", values);
     for_each_key(recipe, [&](const std::string& key, auto& field, const char*) {
       const auto found = values.find(key);
       if (found == values.end()) return;
       const std::string where = place(source, *found->second);
+      given.insert(key);
       if (kStepKeys.contains(key) && found->second->is_integer()) {
         const int64_t n = *found->second->template value<int64_t>();
         require(n >= 1, where, ": ", key,
@@ -359,6 +421,7 @@ Recipe parse_recipe(const std::string& text, const std::string& origin,
       } else {
         intervals.erase(key);
         read_value(*found->second, where, key, field);
+        locate(key, field, folder);
       }
       values.erase(found);
     });
@@ -368,6 +431,7 @@ Recipe parse_recipe(const std::string& text, const std::string& origin,
            "\"");
     }
   }
+  resolve_own(recipe, origin, given);
   resolve(recipe, origin, intervals);
   return recipe;
 }

@@ -17,6 +17,7 @@ struct Recipe {
     std::string name = "mnist";
     int64_t image_size = 28;
     int64_t validation_samples = 10'000;
+    std::string x, y;
   } data;
 
   struct Network {
@@ -25,6 +26,7 @@ struct Recipe {
     std::string activation = "tanh";
     std::string stem = "cifar";
     std::string norm = "batch";
+    std::string module, weights;
   } model;
 
   struct Training {
@@ -62,9 +64,10 @@ struct Recipe {
   } overlap;
 };
 
-/// Reads and resolves a recipe: defaults filled in, lists of steps expanded, values checked. `overrides` are
-/// "KEY=VALUE" with dotted keys, applied on top. Throws Error naming file, line and key; an unknown key also
-/// gets the nearest known.
+/// Reads and resolves a recipe: defaults filled in, lists of steps expanded, values checked, and file names
+/// made absolute: those in the recipe start at its folder. `overrides` are "KEY=VALUE" with dotted keys,
+/// applied on top; their file names start at the current folder. Throws Error naming file, line and key; an
+/// unknown key also gets the nearest known.
 Recipe load_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides = {});
 /// The same from TOML text; `origin` stands for the file in messages.
 Recipe parse_recipe(const std::string& text, const std::string& origin,

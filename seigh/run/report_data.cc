@@ -10,6 +10,7 @@
 #include "seigh/base/version.h"
 #include "seigh/eigen/certificates.h"
 #include "seigh/run/finished.h"
+#include "seigh/run/own_network.h"
 
 namespace seigh {
 namespace {
@@ -71,14 +72,19 @@ json settings(const Recipe& r, const Model& model) {
   const std::string size = std::to_string(r.data.image_size);
   json rows = json::array();
   const auto add = [&](const char* name, const std::string& value) { rows.push_back({name, value}); };
-  add("Data", r.data.name + ", " + size + " × " + size + " pixels");
+  const bool own_data = !r.data.x.empty();
+  add("Data", own_data ? r.data.x : r.data.name + ", " + size + " × " + size + " pixels");
   add("Network", model.description());
   add("Parameters", std::to_string(model.parameter_count()));
-  add("Training", std::to_string(r.train.steps) + " steps of SGD, learning rate " +
-                      json(r.train.learning_rate).dump() + ", batch " + std::to_string(r.train.batch_size));
+  if (brings_weights(r))
+    add("Weights", r.model.weights.empty() ? "the module's own" : r.model.weights);
+  else
+    add("Training", std::to_string(r.train.steps) + " steps of SGD, learning rate " +
+                        json(r.train.learning_rate).dump() + ", batch " + std::to_string(r.train.batch_size));
   add("Loss", r.train.loss + ", mean over samples");
   add("Matrix", r.curvature.matrix + " on " + std::to_string(r.curvature.samples) +
-                    " class-balanced samples, evaluation mode");
+                    (own_data ? " samples, as many of each class where there are enough, evaluation mode"
+                              : " class-balanced samples, evaluation mode"));
   add("Steps", list(r.curvature.steps));
   add("Eigensolver", r.eigh.method + ", k = " + std::to_string(r.eigh.k) +
                          ", s = " + std::to_string(r.eigh.s) + ", " + r.eigh.dtype);

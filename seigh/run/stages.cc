@@ -14,12 +14,14 @@
 #include "seigh/eigen/seigh.h"
 #include "seigh/overlap/curves.h"
 #include "seigh/problem/cifar.h"
+#include "seigh/problem/script_module.h"
 #include "seigh/problem/train.h"
 #include "seigh/problem/zoo.h"
 #include "seigh/report/eigen_file.h"
 #include "seigh/report/overlap_file.h"
 #include "seigh/report/page.h"
 #include "seigh/run/finished.h"
+#include "seigh/run/own_network.h"
 #include "seigh/run/report_data.h"
 
 namespace seigh {
@@ -30,6 +32,7 @@ std::string label(int64_t step, const std::string& split, const std::string& wha
 }
 
 std::unique_ptr<Model> make_model(const Recipe& r) {
+  if (!r.model.module.empty()) return std::make_unique<ScriptModel>(r.model.module);
   ModelOptions options;
   options.kind = r.model.kind;
   options.mlp = {r.model.hidden, parse_activation(r.model.activation)};
@@ -42,6 +45,7 @@ std::unique_ptr<Model> make_model(const Recipe& r) {
 }
 
 DataSplits load_data(const Recipe& r, const std::filesystem::path& folder) {
+  if (!r.data.x.empty()) return load_own_data(r);
   if (r.data.name == "cifar-10")
     return load_cifar10({.data_folder = folder, .validation_samples = r.data.validation_samples});
   MnistOptions options;
@@ -83,12 +87,13 @@ Run::Run(RunFolder folder, const std::filesystem::path& data_folder, Progress& p
     : folder_(std::move(folder)),
       data_folder_(data_folder),
       model_(make_model(folder_.recipe())),
+      loss_(make_loss(folder_.recipe())),
       progress_(progress) {
   check(folder_.recipe());
 }
 
 void Run::check(const Recipe& r) {
-  parse_loss(r.train.loss);
+  make_loss(r);
   SeighOptions{.k = r.eigh.k, .s = r.eigh.s, .probes = r.eigh.probes}.validate(
       make_model(r)->parameter_count());
 }
@@ -98,13 +103,14 @@ const DataSplits& Run::data() {
     const Recipe& r = folder_.recipe();
     DataSplits loaded = load_data(r, data_folder_);
     // All that the recipe asks of the data, now rather than after the training.
+    if (!r.model.module.empty()) probe(r, *model_, loss_, loaded);
     TrainOptions training;
     training.batch_size = r.train.batch_size;
-    training.validate(loaded.train.size());
+    if (!brings_weights(r)) training.validate(loaded.train.size());
     for (const std::string& name : r.curvature.splits) {
       const Dataset& part = named_part(loaded, name);
       try {
-        balanced_subset(part.y, part.classes, r.curvature.samples);
+        curvature_samples(r, part);
       } catch (const Error& error) {
         fail("curvature.samples, split \"", name, "\": ", error.what());
       }
@@ -142,7 +148,7 @@ void Run::train() {
   options.steps = steps.back();  // nobody needs what comes after the last checkpoint
   options.batch_size = r.train.batch_size;
   options.learning_rate = r.train.learning_rate;
-  options.loss = parse_loss(r.train.loss);
+  options.loss = loss_;
   options.seed = static_cast<uint64_t>(r.seed);
   options.checkpoint_steps.assign(missing, steps.end());
   const Timer timer;
@@ -157,6 +163,11 @@ void Run::train() {
                                {"test_accuracy", c.test_accuracy},
                                {"seconds", timer.seconds()}});
   };
+  if (brings_weights(r)) {
+    for (auto step = missing; step != steps.end(); ++step)
+      save(brought_checkpoint(r, *model_, loss_, data(), *step));
+    return;
+  }
   seigh::train(*model_, data(), options, std::move(start), save, progress_);
 }
 
@@ -212,11 +223,10 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
   info.k = r.eigh.k;
   info.s = r.eigh.s;
   info.dtype = r.eigh.dtype;
-  info.sample_indices = balanced_subset(split(split_name).y, split(split_name).classes, r.curvature.samples);
+  info.sample_indices = curvature_samples(r, split(split_name));
   const Dataset samples = split(split_name).select(info.sample_indices);
-  HessianOptions options{.kind = parse_curvature(r.curvature.matrix),
-                         .loss = parse_loss(r.train.loss),
-                         .batch_size = r.curvature.batch_size};
+  HessianOptions options{
+      .kind = parse_curvature(r.curvature.matrix), .loss = loss_, .batch_size = r.curvature.batch_size};
 
   // Without eigenvectors on disk, overlap is taken while they are in memory, before the file that marks the
   // end.

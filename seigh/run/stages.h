@@ -12,6 +12,7 @@
 #include "seigh/eigen/result.h"
 #include "seigh/problem/checkpoint.h"
 #include "seigh/problem/dataset.h"
+#include "seigh/problem/loss.h"
 #include "seigh/problem/model.h"
 #include "seigh/run/run_folder.h"
 
@@ -51,6 +52,7 @@ class Run {
   std::filesystem::path data_folder_;
   std::optional<DataSplits> data_;
   std::unique_ptr<Model> model_;
+  Loss loss_;
   Progress& progress_;
 };
 
