@@ -53,11 +53,11 @@ def resnet18(width):
 class Encoder(nn.Module):
     """Predicts the next token at every place of a sequence [N, T]: outputs [N, T, vocabulary]."""
 
-    def __init__(self, vocabulary=11, length=6, width=12):
+    def __init__(self, vocabulary=11, length=6, width=8):
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, width)
         self.place = nn.Parameter(0.1 * torch.randn(length, width))
-        layer = nn.TransformerEncoderLayer(width, nhead=2, dim_feedforward=24, dropout=0.1, batch_first=True)
+        layer = nn.TransformerEncoderLayer(width, nhead=2, dim_feedforward=16, dropout=0.1, batch_first=True)
         self.encoder = nn.TransformerEncoder(layer, num_layers=2)
         self.head = nn.Linear(width, vocabulary)
         self.register_buffer("mask", torch.full((length, length), float("-inf")).triu(1))

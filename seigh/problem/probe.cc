@@ -34,11 +34,13 @@ void check_shapes(const Loss& loss, const at::Tensor& outputs, const at::Tensor&
   require(outputs.is_floating_point() && (outputs.dim() == 2 || outputs.dim() == 3) &&
               outputs.size(0) == y.size(0) && outputs.size(-1) >= 1,
           name, ": outputs of ", y.size(0), " samples have shape ", outputs.sizes(), " of ",
-          outputs.scalar_type(), "; they must be floating [N, C] or [N, T, C] for N samples (T tokens) and C "
+          outputs.scalar_type(),
+          "; they must be floating [N, C] or [N, T, C] for N samples (T tokens) and C "
           "classes or values");
   if (loss.kind == LossKind::custom) return;
   const bool squared = loss.kind == LossKind::mean_squared_error;
-  const at::IntArrayRef targets = y.sizes(), rows = outputs.sizes().slice(0, static_cast<size_t>(outputs.dim() - 1));
+  const at::IntArrayRef targets = y.sizes(),
+                        rows = outputs.sizes().slice(0, static_cast<size_t>(outputs.dim() - 1));
   if (y.is_floating_point()) {
     require(squared, to_string(loss.kind), " needs classes: save y as int64, or use mean_squared_error");
     require(targets == outputs.sizes(), name, ": outputs of ", y.size(0), " samples have shape ",
@@ -72,18 +74,20 @@ int64_t probe(const Model& model, const Loss& loss, const Dataset& data, const a
             "torch.jit.trace");
   {
     const at::NoGradGuard no_grad;
-    require(same(model.forward(leaves, state, x), outputs), name,
-            " gives other outputs when called twice, as dropout does in training mode, which tracing keeps for "
-            "ever; call net.eval() before torch.jit.trace");
+    require(
+        same(model.forward(leaves, state, x), outputs), name,
+        " gives other outputs when called twice, as dropout does in training mode, which tracing keeps for "
+        "ever; call net.eval() before torch.jit.trace");
     if (half > 0) {
       const at::Tensor fewer = model.forward(leaves, state, x.slice(0, 0, half));
       require(fewer.dim() == outputs.dim() && fewer.size(0) == half, name, ": outputs of ", half,
               " samples have shape ", fewer.sizes(),
               "; the size of the batch was fixed when it was traced: use x.shape[0], not a number, or "
               "torch.jit.script");
-      require(same(fewer, outputs.slice(0, 0, half)), name,
-              ": outputs of a sample depend on the others of its batch, as with batch norm in training mode or "
-              "without running statistics; call net.eval() before exporting, with track_running_stats=True");
+      require(
+          same(fewer, outputs.slice(0, 0, half)), name,
+          ": outputs of a sample depend on the others of its batch, as with batch norm in training mode or "
+          "without running statistics; call net.eval() before exporting, with track_running_stats=True");
     }
   }
   require(outputs.requires_grad(), name,
@@ -102,8 +106,9 @@ int64_t probe(const Model& model, const Loss& loss, const Dataset& data, const a
   const at::Tensor value = mean(outputs, y);
   if (loss.kind == LossKind::custom) {
     const std::string& file = loss.custom->name();
-    require(value.requires_grad(), file, " has no derivative in the outputs; write it with differentiable "
-                                         "operations and export it outside torch.no_grad()");
+    require(loss.custom->mean(outputs, y).requires_grad(), file,
+            " has no derivative in the outputs; write it with differentiable "
+            "operations and export it outside torch.no_grad()");
     if (half > 0) {
       const at::NoGradGuard no_grad;
       const double share = static_cast<double>(half) / static_cast<double>(n);

@@ -257,8 +257,7 @@ std::vector<at::Tensor> values(const std::vector<Entry>& entries, at::ScalarType
 
 std::vector<ParameterSpec> specs(const std::vector<Entry>& entries) {
   std::vector<ParameterSpec> result;
-  for (const Entry& entry : entries)
-    result.push_back({entry.name, entry.places.front().get().sizes().vec()});
+  for (const Entry& entry : entries) result.push_back({entry.name, entry.places.front().get().sizes().vec()});
   return result;
 }
 
@@ -333,9 +332,9 @@ at::Tensor ScriptModel::forward(const std::vector<at::Tensor>& parameters,
           description(), " has ", parameters_.size(), " parameters and ", buffers_.size(), " buffers, not ",
           parameters.size(), " and ", buffers.size());
   const at::ScalarType dtype = parameters.front().scalar_type();
-  const c10::IValue result = pool_->run(
-      parameters, buffers.empty() ? values(pool_->tensors().buffers, dtype) : buffers,
-      {x.is_floating_point() ? x.to(dtype) : x}, dtype, training);
+  const c10::IValue result =
+      pool_->run(parameters, buffers.empty() ? values(pool_->tensors().buffers, dtype) : buffers,
+                 {x.is_floating_point() ? x.to(dtype) : x}, dtype, training);
   require(result.isTensor(), pool_->path().string(), " returns ", result.tagKind(),
           "; wrap the network so that it returns one tensor, the outputs");
   return depending_on_all(result.toTensor(), parameters);

@@ -57,8 +57,8 @@ at::Tensor usable(at::Tensor tensor, const Place& place, const char* letter, con
   if (tensor.scalar_type() == at::kInt) tensor = tensor.to(at::kLong);
   require(tensor.scalar_type() == at::kFloat || tensor.scalar_type() == at::kDouble ||
               tensor.scalar_type() == at::kLong,
-          name(place), ": ", letter, " is ", tensor.scalar_type(), "; save it as float32, or as int64 if it holds ",
-          integers);
+          name(place), ": ", letter, " is ", tensor.scalar_type(),
+          "; save it as float32, or as int64 if it holds ", integers);
   return tensor;
 }
 

@@ -44,7 +44,8 @@ Dataset first(const Dataset& data, int64_t n) {
 }  // namespace
 
 Loss make_loss(const Recipe& r) {
-  return r.train.loss.ends_with(".pt") ? Loss(load_script_loss(r.train.loss)) : Loss(parse_loss(r.train.loss));
+  return r.train.loss.ends_with(".pt") ? Loss(load_script_loss(r.train.loss))
+                                       : Loss(parse_loss(r.train.loss));
 }
 
 bool brings_weights(const Recipe& r) {
@@ -81,7 +82,8 @@ Checkpoint brought_checkpoint(const Recipe& r, const Model& model, const Loss& l
     std::vector<at::Tensor> pieces;
     for (const ParameterSpec& spec : model.parameters()) {
       const at::Tensor* tensor = content.find(spec.name);
-      require(tensor != nullptr, file.string(), " does not hold parameter ", spec.name, " of ", r.model.module);
+      require(tensor != nullptr, file.string(), " does not hold parameter ", spec.name, " of ",
+              r.model.module);
       pieces.push_back(fit(spec, *tensor));
     }
     c.parameters = flatten(pieces);

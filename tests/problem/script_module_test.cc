@@ -35,6 +35,7 @@ Module network(const at::Tensor& flat) {
   net.register_parameter("bias", own(p[3]), false);
   net.register_buffer("shift", at::zeros({2}));
   net.register_buffer("count", at::zeros({}, at::kLong));
+  net.register_attribute("training", c10::BoolType::get(), true);
   net.register_attribute("scale", c10::TensorType::get(), at::ones({1}));
   net.define(R"(
 def forward(self, x):
@@ -78,7 +79,8 @@ TEST_F(ScriptModelTest, SecondDerivativesAreThoseOfTheSameNetworkWrittenHere) {
   const at::Tensor p = flat_.to(at::kDouble), v = test::random_direction(mlp_.parameter_count(), 5);
   const at::Tensor x = data_.x.to(at::kDouble);
   const at::Tensor expected = test::MeanLoss(mlp_, x, data_.y).hessian_product(p, v);
-  const at::Tensor product = test::MeanLoss(model, x, data_.y).hessian_product(with_unused(p), with_unused(v));
+  const at::Tensor product =
+      test::MeanLoss(model, x, data_.y).hessian_product(with_unused(p), with_unused(v));
   // A few dozen sums of 8 terms of order one.
   const double tolerance = 1e-14;
   EXPECT_LT((product.slice(0, 0, 16) - expected.slice(0, 0, 16)).abs().max().item<double>(), tolerance);
@@ -97,7 +99,8 @@ TEST_F(ScriptModelTest, ThreadsDoNotDisturbEachOther) {
       const std::vector<at::Tensor> mine = unflatten(model.parameters(), with_unused(p));
       const at::Tensor expected = mlp_.forward(unflatten(mlp_.parameters(), p), {}, data_.x);
       for (int i = 0; i < kCalls; ++i) {
-        worst[t] = std::max(worst[t], (model.forward(mine, {}, data_.x) - expected).abs().max().item<double>());
+        worst[t] =
+            std::max(worst[t], (model.forward(mine, {}, data_.x) - expected).abs().max().item<double>());
       }
     });
   }
@@ -118,15 +121,17 @@ TEST_F(ScriptModelTest, TrainingModeUpdatesTheBuffersGivenAndNoOthers) {
 TEST_F(ScriptModelTest, ALossOfOnesOwnAgreesWithTheBuiltInOne) {
   Module module("Loss");
   module.register_buffer("weight", at::ones({2}));
-  module.define("def forward(self, outputs, targets):\n"
-                "    return torch.nn.functional.cross_entropy(outputs, targets) + 0 * self.weight.sum()\n");
+  module.define(
+      "def forward(self, outputs, targets):\n"
+      "    return -torch.log_softmax(outputs, 1).gather(1, targets.unsqueeze(1)).mean() * "
+      "self.weight.mean()\n");
   const std::string file = (folder_.path() / "loss.pt").string();
   module.save(file);
   const Loss loss(load_script_loss(file));
-  const at::Tensor f = random_gaussian(1, Stream::test, 5, 0, 2, at::kDouble),
-                   y = at::arange(5).remainder(2),
+  const at::Tensor f = random_gaussian(1, Stream::test, 5, 0, 2, at::kDouble), y = at::arange(5).remainder(2),
                    u = random_gaussian(2, Stream::test, 15, 0, 2, at::kDouble).reshape({3, 5, 2});
-  EXPECT_NEAR(loss_sum(loss, f, y).item<double>(), loss_sum(LossKind::cross_entropy, f, y).item<double>(), 1e-13);
+  EXPECT_NEAR(loss_sum(loss, f, y).item<double>(), loss_sum(LossKind::cross_entropy, f, y).item<double>(),
+              1e-13);
   EXPECT_LT((output_hessian_product(loss, f, y, u) - output_hessian_product(LossKind::cross_entropy, f, y, u))
                 .abs()
                 .max()
@@ -147,7 +152,8 @@ TEST_F(ScriptModelTest, ProbeGivesTheClassesAndRefusesWhatDoesNotFit) {
   EXPECT_SEIGH_ERROR(run(LossKind::cross_entropy, {data_.x, data_.y + 1, 0}), "net.pt", "class 2");
   EXPECT_SEIGH_ERROR(run(LossKind::cross_entropy, {data_.x, at::zeros({8, 2}), 0}), "int64");
   EXPECT_SEIGH_ERROR(run(LossKind::mean_squared_error, {data_.x, at::zeros({8, 3}), 0}), "[4, 3]");
-  EXPECT_SEIGH_ERROR(run(LossKind::cross_entropy, {at::zeros({8, 5}), data_.y, 0}), "net.pt", "fails on this input");
+  EXPECT_SEIGH_ERROR(run(LossKind::cross_entropy, {at::zeros({8, 5}), data_.y, 0}), "net.pt",
+                     "fails on this input");
 }
 
 TEST_F(ScriptModelTest, FilesThatAreNoModules) {
