@@ -75,13 +75,24 @@ torch::jit::Module load(const std::filesystem::path& path) {
   }
 }
 
+// An attribute, or an element of a list that is one (LSTMs keep their weights a second time, in a list).
 struct Slot {
   ObjectPtr object;
   size_t index;
+  int64_t element;           // -1: the attribute itself
   std::vector<size_t> path;  // slots that lead from the root to `object`
 
-  at::Tensor get() const { return object->getSlot(index).toTensor(); }
-  void set(const at::Tensor& tensor) const { object->setSlot(index, tensor); }
+  at::Tensor get() const {
+    const c10::IValue& value = object->getSlot(index);
+    return (element < 0 ? value : value.toListRef()[static_cast<size_t>(element)]).toTensor();
+  }
+  void set(const at::Tensor& tensor) const {
+    if (element < 0) {
+      object->setSlot(index, tensor);
+    } else {
+      object->getSlot(index).toList().set(static_cast<size_t>(element), tensor);
+    }
+  }
 };
 
 // One tensor and the places that hold it.
@@ -100,7 +111,10 @@ struct Tensors {
   std::vector<Entry> parameters, buffers, attributes;
 
   Tensors() = default;
-  explicit Tensors(const ObjectPtr& root) { collect(root, "", {}); }
+  explicit Tensors(const ObjectPtr& root) {
+    collect(root, "", {}, /*registered=*/true);
+    collect(root, "", {}, /*registered=*/false);
+  }
   // The same places in a copy of the module.
   Tensors in(const ObjectPtr& root) const {
     Tensors result = *this;
@@ -116,31 +130,45 @@ struct Tensors {
   }
 
  private:
-  static void add(std::vector<Entry>& entries, const std::string& name, const Slot& slot) {
+  static bool add_place(std::vector<Entry>& entries, const Slot& slot) {
     for (Entry& entry : entries) {
-      if (same_tensor(entry.places.front().get(), slot.get())) {
-        entry.places.push_back(slot);
-        return;
-      }
+      if (!same_tensor(entry.places.front().get(), slot.get())) continue;
+      entry.places.push_back(slot);
+      return true;
     }
-    entries.push_back({name, {slot}});
+    return false;
   }
-  void collect(const ObjectPtr& object, const std::string& prefix, const std::vector<size_t>& path) {
+  static void add(std::vector<Entry>& entries, const std::string& name, const Slot& slot) {
+    if (!add_place(entries, slot)) entries.push_back({name, {slot}});
+  }
+  // What is not registered may be a registered tensor once more.
+  void add_attribute(const std::string& name, const Slot& slot) {
+    if (!add_place(parameters, slot) && !add_place(buffers, slot)) add(attributes, name, slot);
+  }
+  // Parameters and buffers, or else the tensors that are neither.
+  void collect(const ObjectPtr& object, const std::string& prefix, const std::vector<size_t>& path,
+               bool registered) {
     const auto type = object->type();
+    const auto floating = [](const c10::IValue& value) {
+      return value.isTensor() && value.toTensor().defined() && value.toTensor().is_floating_point();
+    };
     for (size_t i = 0; i < type->numAttributes(); ++i) {
       const c10::IValue& value = object->getSlot(i);
       const std::string name = prefix + type->getAttributeName(i);
+      const Slot slot{object, i, -1, path};
       if (value.isTensor() && value.toTensor().defined()) {
-        const bool floating = value.toTensor().is_floating_point();
-        if (type->is_parameter(i)) {
-          add(parameters, name, {object, i, path});
-        } else if (floating) {
-          add(type->is_buffer(i) ? buffers : attributes, name, {object, i, path});
+        const bool is_parameter = type->is_parameter(i), is_buffer = type->is_buffer(i);
+        if (registered && is_parameter) add(parameters, name, slot);
+        if (registered && !is_parameter && is_buffer && floating(value)) add(buffers, name, slot);
+        if (!registered && !is_parameter && !is_buffer && floating(value)) add_attribute(name, slot);
+      } else if (value.isList() && !registered) {
+        for (size_t j = 0; j < value.toListRef().size(); ++j) {
+          if (floating(value.toListRef()[j])) add_attribute(name, {object, i, static_cast<int64_t>(j), path});
         }
       } else if (value.isObject() && type->getAttribute(i)->is_module()) {
         std::vector<size_t> longer = path;
         longer.push_back(i);
-        collect(value.toObject(), name + ".", longer);
+        collect(value.toObject(), name + ".", longer, registered);
       }
     }
   }

@@ -65,10 +65,10 @@ void for_each_key(R& r, Visitor&& visit) {
   visit(
       "curvature.splits", r.curvature.splits,
       "Data the curvature is taken on: \"train\", \"validation\", \"test\"; default with data.x: \"train\".");
-  visit(
-      "curvature.samples", r.curvature.samples,
-      "Samples of each split: the first ones of each class, equally many of each; of data.x that do not have "
-      "so many or no classes, the first ones.");
+  visit("curvature.samples", r.curvature.samples,
+        "Samples of each split: the first ones of each class, equally many of each; where data.x has no "
+        "classes "
+        "or too few of one, simply the first ones.");
   visit("curvature.steps", r.curvature.steps,
         "Checkpoints to decompose: a list, or a number n for every n-th. Default: all.");
   visit("curvature.batch_size", r.curvature.batch_size,

@@ -157,7 +157,22 @@ class Own(Case):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-9 * abs(expected[0]))
 
 
+class Recurrent(nn.Module):
+    """An LSTM keeps its parameters a second time, in a list, and computes with the list."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(2, 3)
+        self.head = nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.head(self.lstm(x.reshape(x.shape[0], 2, 2).transpose(0, 1))[0][-1])
+
+
 class Works(Own):
+    def test_lstm(self):
+        self.check(Recurrent())
+
     def test_unused_and_tied_parameters_buffers_and_nested_lists(self):
         net = Net()
         self.check(net, out="scripted")
