@@ -170,6 +170,14 @@ class Recurrent(nn.Module):
 
 
 class Works(Own):
+    def test_the_lines_of_the_documentation(self):
+        text = (ROOT / "docs/your-network.md").read_text()
+        code = re.search(r"```python\n(.*?)```", text, re.S)[1].replace("samples = 100", "samples = 12\neigh.k = 3")
+        done = subprocess.run(["/usr/bin/python3", "-c", "import torch\nnet = torch.nn.Linear(4, 3)\n"
+                               "x, y = torch.randn(12, 4), torch.arange(12) % 3\n" + code], cwd=self.tmp)
+        self.assertEqual(done.returncode, 0)
+        self.assertIn("report.html", self.ok("run", "recipe.toml", cwd=self.tmp).stdout)
+
     def test_lstm(self):
         self.check(Recurrent())
 
