@@ -22,8 +22,8 @@ from torch.nn import functional as F
 
 
 def conv():
-    return nn.Sequential(nn.Conv2d(1, 8, 3, stride=2, padding=1), nn.GELU(), nn.Conv2d(8, 8, 3, stride=2, padding=1),
-                         nn.BatchNorm2d(8), nn.GELU(), nn.Flatten(), nn.Linear(128, 10))
+    return nn.Sequential(nn.Conv2d(1, 4, 3, stride=2, padding=1), nn.GELU(), nn.Conv2d(4, 4, 3, stride=2, padding=1),
+                         nn.BatchNorm2d(4), nn.GELU(), nn.Flatten(), nn.Linear(64, 10))
 
 
 class Block(nn.Module):

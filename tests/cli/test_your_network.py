@@ -2,10 +2,12 @@
 itself computes, and what is known to go wrong gets one line that says how to export instead. Needs Debian's
 python3-torch."""
 
+import os
 import sys
 import unittest
 import warnings
 
+os.environ["OMP_NUM_THREADS"] = "1"  # before numpy and torch: these matrices are small, and threads would wait
 import torch
 from torch import nn
 from torch.nn import functional as F
