@@ -13,7 +13,8 @@ namespace seigh {
 struct Dataset {
   at::Tensor x;  ///< float32 [N, ...] (text: int64 [N, T]); images as [N, channels, height, width] with
                  ///< values in [0, 1]
-  at::Tensor y;  ///< int64 [N] (text: [N, T]), classes 0..classes-1
+  at::Tensor y;  ///< int64 [N] (text: [N, T]), classes 0..classes-1; floating targets [N, ...] where the loss
+                 ///< takes them (loss.h)
   int64_t classes = 0;
 
   int64_t size() const { return x.defined() ? x.size(0) : 0; }

@@ -2,17 +2,31 @@
 // target_count().
 //
 // Everywhere: outputs [N, C] with targets int64 [N], or for sequences outputs [N, T, C] with targets [N, T];
-// classes 0..C-1. Throws Error when the shapes do not fit.
+// classes 0..C-1. Mean squared error also takes floating targets of the shape of the outputs, a custom loss
+// any of N samples. Throws Error when the shapes do not fit.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <utility>
 
 namespace seigh {
 
-enum class LossKind { cross_entropy, mean_squared_error };
+enum class LossKind { cross_entropy, mean_squared_error, custom };
+
+/// A loss of somebody's own.
+class CustomLoss {
+ public:
+  virtual ~CustomLoss() = default;
+  /// For people: "huber.pt".
+  virtual std::string name() const = 0;
+  /// Mean over the samples given: a scalar of the outputs' dtype, differentiable twice in the outputs. May be
+  /// called from several threads at once.
+  virtual at::Tensor mean(const at::Tensor& outputs, const at::Tensor& targets) const = 0;
+};
 
 /// "cross_entropy" or "mean_squared_error"; throws Error on another name.
 LossKind parse_loss(const std::string& name);
@@ -22,19 +36,23 @@ struct Loss {
   LossKind kind = LossKind::cross_entropy;
   /// s in [0, 1], of cross-entropy only: the target distribution is (1 - s) one-hot + s/C, as in PyTorch.
   double label_smoothing = 0;
+  std::shared_ptr<const CustomLoss> custom = {};  ///< of kind custom only
 
   Loss() = default;
+  Loss(std::shared_ptr<const CustomLoss> loss) : kind(LossKind::custom), custom(std::move(loss)) {}  // NOLINT
   Loss(LossKind k, double smoothing = 0) : kind(k), label_smoothing(smoothing) {}  // NOLINT: a kind is a loss
-  /// Throws Error on a smoothing outside [0, 1], or of mean squared error.
+  /// Throws Error on a smoothing outside [0, 1] or of another loss, and on a custom loss that is not there.
   void validate() const;
 };
 
-/// How many targets the sum runs over: N, or N T for sequences.
+/// How many targets the sum runs over: N, or N T for sequences; of floating targets the last dimension does
+/// not count unless it is the only one.
 int64_t target_count(const at::Tensor& targets);
 
 /// Sum over targets of the loss; scalar, differentiable twice.
 /// cross_entropy: -(1 - s) log p[target] - s/C sum_c log p[c] with p = softmax(outputs).
-/// mean_squared_error: squared distance to the one-hot target over C.
+/// mean_squared_error: squared distance to the one-hot target, or to floating targets, over C.
+/// custom: its mean times target_count().
 at::Tensor loss_sum(const Loss& loss, const at::Tensor& outputs, const at::Tensor& targets);
 
 /// dl/df, the gradient of loss_sum with respect to the outputs: the shape of outputs; row n is that of target
@@ -42,17 +60,18 @@ at::Tensor loss_sum(const Loss& loss, const at::Tensor& outputs, const at::Tenso
 at::Tensor output_gradient(const Loss& loss, const at::Tensor& outputs, const at::Tensor& targets);
 
 /// H_L u, the Hessian of loss_sum with respect to the outputs times u; u has the shape of outputs, or leading
-/// dimensions more: [b, N, C] for b vectors at once. Both losses have a Hessian that depends on no target:
-/// cross_entropy: p * u - p <p, u> in each row, whatever the smoothing. mean_squared_error: 2 u / C.
+/// dimensions more: [b, N, C] for b vectors at once. Both losses by name have a Hessian that depends on no
+/// target: cross_entropy: p * u - p <p, u> in each row, whatever the smoothing. mean_squared_error: 2 u / C.
+/// custom: differentiated twice, one backward pass for each vector.
 at::Tensor output_hessian_product(const Loss& loss, const at::Tensor& outputs, const at::Tensor& targets,
                                   const at::Tensor& u);
 
 /// One target per row of outputs drawn from the network's own distribution softmax(outputs), for Monte-Carlo
 /// estimates of the Fisher matrix: int64 [N] or [N, T]. Row r (counted through the sequences: n T + t) uses
 /// the uniform number at counter (row_begin + r, draw), so mini-batches draw what the whole data set would.
-/// Computed in float64. Throws Error for mean squared error: its distribution is a Gaussian of variance C/2
-/// about the outputs, not one over classes, and its Fisher matrix is the generalised Gauss-Newton matrix,
-/// which needs no sampling.
+/// Computed in float64. Throws Error for a custom loss, and for mean squared error: its distribution is a
+/// Gaussian of variance C/2 about the outputs, not one over classes, and its Fisher matrix is the generalised
+/// Gauss-Newton matrix, which needs no sampling.
 at::Tensor sampled_targets(const Loss& loss, const at::Tensor& outputs, uint64_t seed, int64_t draw = 0,
                            int64_t row_begin = 0);
 

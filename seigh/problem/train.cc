@@ -46,7 +46,10 @@ double accuracy(const Model& model, const at::Tensor& parameters, const std::vec
   for (int64_t begin = 0; begin < data.size(); begin += kChunk) {
     const int64_t end = std::min(begin + kChunk, data.size());
     const at::Tensor outputs = model.forward(pieces, buffers, data.x.slice(0, begin, end));
-    correct += outputs.argmax(-1).eq(data.y.slice(0, begin, end)).sum().item<int64_t>();
+    const at::Tensor answers = outputs.argmax(-1), targets = data.y.slice(0, begin, end);
+    if (targets.is_floating_point() || targets.sizes() != answers.sizes())
+      return std::numeric_limits<double>::quiet_NaN();
+    correct += answers.eq(targets).sum().item<int64_t>();
   }
   return static_cast<double>(correct) / static_cast<double>(target_count(data.y));
 }

@@ -36,7 +36,7 @@ struct TrainOptions {
 at::Tensor batch_indices(const TrainOptions& options, int64_t train_samples, int64_t step);
 
 /// Share of targets (samples, or tokens of all sequences) whose largest output is the target, in evaluation
-/// mode.
+/// mode; NaN when the targets are no classes.
 double accuracy(const Model& model, const at::Tensor& parameters, const std::vector<at::Tensor>& buffers,
                 const Dataset& data);
 

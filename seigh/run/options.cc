@@ -4,8 +4,10 @@
 
 #include "seigh/base/error.h"
 #include "seigh/problem/cifar.h"
+#include "seigh/problem/script_module.h"
 #include "seigh/problem/text.h"
 #include "seigh/problem/zoo.h"
+#include "seigh/run/own_network.h"
 
 namespace seigh {
 namespace {
@@ -18,6 +20,7 @@ void assign(std::array<int64_t, N>& to, const std::vector<int64_t>& from) {
 }  // namespace
 
 DataSplits load_data(const Recipe& r, const std::filesystem::path& data_folder) {
+  if (!r.data.x.empty()) return load_own_data(r);
   if (r.data.name == "cifar-10") {
     return load_cifar10({.data_folder = data_folder,
                          .validation_samples = r.data.validation_samples,
@@ -40,6 +43,7 @@ DataSplits load_data(const Recipe& r, const std::filesystem::path& data_folder) 
 
 std::unique_ptr<Model> make_model(const Recipe& r) {
   const Recipe::Network& m = r.model;
+  if (!m.module.empty()) return std::make_unique<ScriptModel>(m.module);
   ModelOptions options;
   options.kind = m.kind;
   options.mlp = {m.hidden, parse_activation(m.activation)};
@@ -65,6 +69,7 @@ std::unique_ptr<Model> make_model(const Recipe& r) {
 }
 
 Loss make_loss(const Recipe& r) {
+  if (r.train.loss.ends_with(".pt")) return Loss(load_script_loss(r.train.loss));
   const Loss loss{parse_loss(r.train.loss), r.train.label_smoothing};
   loss.validate();
   return loss;

@@ -20,7 +20,8 @@ namespace seigh {
 DataSplits load_data(const Recipe& recipe, const std::filesystem::path& data_folder);
 /// The network for the recipe's data, which need not be there. Throws Error when they do not fit.
 std::unique_ptr<Model> make_model(const Recipe& recipe);
-/// Of training and of the curvature. Throws Error on an unknown loss or one that cannot be smoothed.
+/// Of training and of the curvature, by name or from the TorchScript file train.loss names. Throws Error on
+/// an unknown loss or one that cannot be smoothed.
 Loss make_loss(const Recipe& recipe);
 /// The whole training, all checkpoints. Throws Error on unknown names.
 TrainOptions train_options(const Recipe& recipe);

@@ -36,6 +36,12 @@ void for_each_key(R& r, Visitor&& visit) {
         "part.");
   visit("data.context", r.data.context, "Of text: tokens of a sequence, which is one sample.");
   visit("data.vocabulary", r.data.vocabulary, "Of text: how many different characters the file has.");
+  visit("data.x", r.data.x,
+        "Inputs from a file instead: .npy, or a tensor of a .safetensors, .h5 or .hdf5 file as \"FILE\" "
+        "(tensor x) or \"FILE:NAME\"; such data have one part, \"train\".");
+  visit("data.y", r.data.y,
+        "Their targets, in the same way; default: tensor y of the file of data.x. Classes as integers, or "
+        "numbers for mean_squared_error and losses of your own.");
   visit("model.kind", r.model.kind,
         "Network: \"mlp\" (fully connected), \"3c3d\", \"all-cnn-c\", \"resnet18\" or \"vit\"; of text: "
         "\"transformer\".");
@@ -67,6 +73,12 @@ void for_each_key(R& r, Visitor&& visit) {
   visit("model.experts", r.model.experts,
         "Of transformer: feed-forward networks in each block to choose from; 0: one, without a gate.");
   visit("model.chosen", r.model.chosen, "Of transformer with experts: how many each token gets, 1 or 2.");
+  visit("model.module", r.model.module,
+        "A network of your own instead: a TorchScript file (docs/your-network.md). Without model.weights, it "
+        "starts from its own parameters, with 0 training steps by default.");
+  visit("model.weights", r.model.weights,
+        "Its parameters at the steps train.checkpoints, instead of training: safetensors files, "
+        "\"weights/{step}.safetensors\" or {step:06} for six digits.");
   visit("train.steps", r.train.steps, "Steps of the optimizer.");
   visit("train.batch_size", r.train.batch_size, "Samples per step.");
   visit("train.learning_rate", r.train.learning_rate, "Step size, which train.schedule may lower.");
@@ -88,8 +100,8 @@ void for_each_key(R& r, Visitor&& visit) {
   visit("train.decay", r.train.decay, "Of the schedule step: the factor.");
   visit(
       "train.loss", r.train.loss,
-      "\"cross_entropy\" or \"mean_squared_error\", mean over samples (of text: over all their tokens); also "
-      "the loss whose curvature is taken.");
+      "\"cross_entropy\" or \"mean_squared_error\", mean over samples (of text: over all their tokens), or a "
+      "TorchScript file, \"loss.pt\"; also the loss whose curvature is taken.");
   visit("train.label_smoothing", r.train.label_smoothing,
         "s of cross_entropy, 0 to 1: the target is 1 - s of the label and s of all classes alike.");
   visit("train.checkpoints", r.train.checkpoints,
@@ -106,11 +118,12 @@ void for_each_key(R& r, Visitor&& visit) {
         "allowed: [\"conv1\", \"*.bias\"]. Default: all.");
   visit("curvature.l2", r.curvature.l2, "Adds l2/2 times the squared norm of those parameters to the loss.");
   visit("curvature.draws", r.curvature.draws, "Of mc_fisher: targets drawn for each target.");
-  visit("curvature.splits", r.curvature.splits,
-        "Data the curvature is taken on: \"train\", \"validation\", \"test\".");
+  visit(
+      "curvature.splits", r.curvature.splits,
+      "Data the curvature is taken on: \"train\", \"validation\", \"test\"; default with data.x: \"train\".");
   visit("curvature.samples", r.curvature.samples,
-        "Samples of each split: the first ones of each class, equally many of each; of text the first "
-        "sequences.");
+        "Samples of each split: the first ones of each class, equally many of each; of text, and where "
+        "data.x has no classes or too few of one, simply the first ones.");
   visit("curvature.steps", r.curvature.steps,
         "Checkpoints to decompose: a list, or a number n for every n-th. Default: all.");
   visit(
@@ -317,6 +330,7 @@ void resolve_model(Recipe& r, const std::string& origin, bool hidden_given) {
   const auto within = [&](const char* key, int64_t value, int64_t least, int64_t most) {
     check(least <= value && value <= most, key, " must lie between ", least, " and ", most, ", not ", value);
   };
+  if (!m.module.empty()) return;  // its sizes are its own
   const std::vector<std::string>& kinds = model_kinds();
   check(
       std::find(kinds.begin(), kinds.end(), m.kind) != kinds.end(),
@@ -390,6 +404,46 @@ void resolve_training(Recipe::Training& t, const std::string& origin) {
         "train.label_smoothing belongs to cross_entropy, ", t.loss, " has none");
 }
 
+// Makes the names of files absolute that a source of settings in `folder` gives for `key`.
+void locate(const std::string& key, std::string& value, const std::filesystem::path& folder) {
+  const bool file = key == "data.x" || key == "data.y" || key == "model.module" || key == "model.weights" ||
+                    (key == "train.loss" && value.ends_with(".pt"));
+  if (file && !value.empty()) value = (folder / value).lexically_normal().string();
+}
+template <typename T>
+void locate(const std::string&, T&, const std::filesystem::path&) {}
+
+// What follows from a network or data of the user's own; `given` are the keys that were set.
+void resolve_own(Recipe& r, const std::string& origin, const std::set<std::string>& given) {
+  const auto check = [&](bool condition, const auto&... message) {
+    require(condition, origin, ": ", message...);
+  };
+  const bool own_data = !r.data.x.empty();
+  check(own_data || r.data.y.empty(), "data.y without data.x; name the inputs too");
+  check(!own_data || !r.model.module.empty(),
+        "data.x needs model.module: seigh's own networks are made for the data sets it knows by name");
+  if (own_data) {
+    if (!given.contains("data.name")) r.data.name = std::filesystem::path(r.data.x).filename().string();
+    if (!given.contains("curvature.splits")) r.curvature.splits = {"train"};
+    check(r.curvature.splits == std::vector<std::string>{"train"},
+          "curvature.splits: data.x has one part, \"train\"");
+  }
+  check(r.model.weights.empty() || !r.model.module.empty(), "model.weights needs model.module");
+  if (r.model.module.empty()) return;
+  check(r.model.kind == "module" || !given.contains("model.kind"),
+        "model.kind and model.module exclude each other; remove one");
+  r.model.kind = "module";
+  const bool pattern = r.model.weights.find("{step") != std::string::npos;
+  check(!pattern || given.contains("train.checkpoints"),
+        "model.weights needs train.checkpoints, the steps there are files of, for example [0, 100]");
+  if (!given.contains("train.steps"))
+    r.train.steps = pattern && !r.train.checkpoints.empty()
+                        ? *std::max_element(r.train.checkpoints.begin(), r.train.checkpoints.end())
+                        : 0;
+  check(r.model.weights.empty() || pattern || (r.train.steps == 0 && r.train.checkpoints.size() <= 1),
+        "model.weights is one file, so there is one step, 0; for several steps write {step} in its name");
+}
+
 // Checks that need no data; the sizes that depend on the network are checked where it is known.
 void resolve(Recipe& r, const std::string& origin, const Intervals& intervals, bool hidden_given) {
   const auto check = [&](bool condition, const auto&... message) {
@@ -401,7 +455,7 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals, b
   check(plain, "name must be a plain name, not \"", r.name, "\"");
   check(r.seed >= 0, "seed must not be negative: ", r.seed);
   const std::set<std::string> data_sets = {"mnist", "fashion-mnist", "cifar-10", "text"};
-  check(data_sets.contains(r.data.name),
+  check(!r.data.x.empty() || data_sets.contains(r.data.name),
         "data.name must be \"mnist\", \"fashion-mnist\", \"cifar-10\" or \"text\", not \"", r.data.name,
         "\"");
   check(1 <= r.data.image_size && r.data.image_size <= 1024,
@@ -499,14 +553,18 @@ Recipe parse_recipe(const std::string& text, const std::string& origin,
   Recipe recipe;
   recipe.name = std::filesystem::path(origin).stem().string();
   Intervals intervals;
-  bool hidden_given = false;
+  std::set<std::string> given;
   for (const auto& [source, table] : sources) {
+    const std::filesystem::path folder = &source == &sources.front().first
+                                             ? std::filesystem::absolute(origin).parent_path()
+                                             : std::filesystem::current_path();
     std::map<std::string, const toml::node*> values;
     collect(table, "", values);
     for_each_key(recipe, [&](const std::string& key, auto& field, const char*) {
       const auto found = values.find(key);
       if (found == values.end()) return;
       const std::string where = place(source, *found->second);
+      given.insert(key);
       if (kStepKeys.contains(key) && found->second->is_integer()) {
         const int64_t n = *found->second->template value<int64_t>();
         require(n >= 1, where, ": ", key,
@@ -519,8 +577,8 @@ Recipe parse_recipe(const std::string& text, const std::string& origin,
       } else {
         intervals.erase(key);
         read_value(*found->second, where, key, field);
+        locate(key, field, folder);
       }
-      hidden_given |= key == "model.hidden";
       values.erase(found);
     });
     if (!values.empty()) {
@@ -529,7 +587,8 @@ Recipe parse_recipe(const std::string& text, const std::string& origin,
            "\"");
     }
   }
-  resolve(recipe, origin, intervals, hidden_given);
+  resolve_own(recipe, origin, given);
+  resolve(recipe, origin, intervals, given.contains("model.hidden"));
   return recipe;
 }
 

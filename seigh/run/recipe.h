@@ -21,6 +21,7 @@ struct Recipe {
     std::string text = "tinyshakespeare";
     int64_t context = 64;
     int64_t vocabulary = 65;
+    std::string x, y;
   } data;
 
   struct Network {
@@ -40,6 +41,7 @@ struct Recipe {
     bool tied = true;
     int64_t experts = 0;
     int64_t chosen = 2;
+    std::string module, weights;
   } model;
 
   struct Training {
@@ -90,9 +92,10 @@ struct Recipe {
   } overlap;
 };
 
-/// Reads and resolves a recipe: defaults filled in, lists of steps expanded, values checked. `overrides` are
-/// "KEY=VALUE" with dotted keys, applied on top. Throws Error naming file, line and key; an unknown key also
-/// gets the nearest known.
+/// Reads and resolves a recipe: defaults filled in, lists of steps expanded, values checked, and file names
+/// made absolute: those in the recipe start at its folder. `overrides` are "KEY=VALUE" with dotted keys,
+/// applied on top; their file names start at the current folder. Throws Error naming file, line and key; an
+/// unknown key also gets the nearest known.
 Recipe load_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides = {});
 /// The same from TOML text; `origin` stands for the file in messages.
 Recipe parse_recipe(const std::string& text, const std::string& origin,

@@ -10,6 +10,7 @@
 #include "seigh/base/version.h"
 #include "seigh/eigen/certificates.h"
 #include "seigh/run/finished.h"
+#include "seigh/run/own_network.h"
 
 namespace seigh {
 namespace {
@@ -82,18 +83,27 @@ json settings(const Recipe& r, const Model& model) {
   const std::string size = std::to_string(r.data.name == "cifar-10" ? 32 : r.data.image_size);
   json rows = json::array();
   const auto add = [&](const char* name, const std::string& value) { rows.push_back({name, value}); };
-  add("Data",
-      text ? r.data.text + ", sequences of " + std::to_string(r.data.context) + " characters"
-           : r.data.name + ", " + size + " × " + size + " pixels" + (r.data.normalise ? ", normalised" : ""));
+  const bool own_data = !r.data.x.empty();
+  add("Data", own_data ? r.data.x
+              : text   ? r.data.text + ", sequences of " + std::to_string(r.data.context) + " characters"
+                       : r.data.name + ", " + size + " × " + size + " pixels" +
+                           (r.data.normalise ? ", normalised" : ""));
   add("Network", model.description());
   add("Parameters", std::to_string(model.parameter_count()));
-  add("Training", training(r.train));
+  if (brings_weights(r)) {
+    add("Weights", r.model.weights.empty() ? "the module's own" : r.model.weights);
+  } else {
+    add("Training", training(r.train));
+  }
   add("Loss",
       r.train.loss +
           (r.train.label_smoothing > 0 ? ", label smoothing " + json(r.train.label_smoothing).dump() : "") +
           (text ? ", mean over tokens" : ", mean over samples"));
-  add("Matrix", r.curvature.matrix + " on " + (text ? "the first " : "") +
-                    std::to_string(r.curvature.samples) + (text ? " sequences" : " class-balanced samples") +
+  const std::string samples = std::to_string(r.curvature.samples);
+  add("Matrix", r.curvature.matrix + " on " +
+                    (own_data ? samples + " samples, as many of each class where there are enough"
+                     : text   ? "the first " + samples + " sequences"
+                              : samples + " class-balanced samples") +
                     ", evaluation mode");
   if (!r.curvature.parameters.empty()) {
     std::string patterns;

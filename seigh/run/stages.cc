@@ -19,6 +19,7 @@
 #include "seigh/report/page.h"
 #include "seigh/run/finished.h"
 #include "seigh/run/options.h"
+#include "seigh/run/own_network.h"
 #include "seigh/run/report_data.h"
 
 namespace seigh {
@@ -60,6 +61,7 @@ Run::Run(RunFolder folder, const std::filesystem::path& data_folder, Progress& p
       data_folder_(data_folder),
       model_(make_model(folder_.recipe())),
       subset_(select_parameters(model_->parameters(), folder_.recipe().curvature.parameters)),
+      loss_(make_loss(folder_.recipe())),
       progress_(progress) {
   check(folder_.recipe());
 }
@@ -76,11 +78,12 @@ const DataSplits& Run::data() {
     const Recipe& r = folder_.recipe();
     DataSplits loaded = load_data(r, data_folder_);
     // All that the recipe asks of the data, now rather than after the training.
-    train_options(r).validate(loaded.train.size());
+    if (!r.model.module.empty()) probe(r, *model_, loss_, loaded);
+    if (!brings_weights(r)) train_options(r).validate(loaded.train.size());
     for (const std::string& name : r.curvature.splits) {
       const Dataset& part = named_part(loaded, name);
       try {
-        curvature_subset(part, r.curvature.samples);
+        curvature_samples(r, part);
       } catch (const Error& error) {
         fail("curvature.samples, split \"", name, "\": ", error.what());
       }
@@ -128,6 +131,11 @@ void Run::train() {
                                {"test_accuracy", c.test_accuracy},
                                {"seconds", timer.seconds()}});
   };
+  if (brings_weights(r)) {
+    for (auto step = missing; step != steps.end(); ++step)
+      save(brought_checkpoint(r, *model_, loss_, data(), *step));
+    return;
+  }
   seigh::train(*model_, data(), options, std::move(start), save, progress_);
 }
 
@@ -184,7 +192,7 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
   info.k = r.eigh.k;
   info.s = r.eigh.s;
   info.dtype = r.eigh.dtype;
-  info.sample_indices = curvature_subset(split(split_name), r.curvature.samples);
+  info.sample_indices = curvature_samples(r, split(split_name));
   const Dataset samples = split(split_name).select(info.sample_indices);
   CurvatureOptions options = curvature_options(r);
 

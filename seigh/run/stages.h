@@ -12,6 +12,7 @@
 #include "seigh/eigen/result.h"
 #include "seigh/problem/checkpoint.h"
 #include "seigh/problem/dataset.h"
+#include "seigh/problem/loss.h"
 #include "seigh/problem/model.h"
 #include "seigh/problem/subset.h"
 #include "seigh/run/run_folder.h"
@@ -53,6 +54,7 @@ class Run {
   std::optional<DataSplits> data_;
   std::unique_ptr<Model> model_;
   ParameterSubset subset_;  // which the matrices are over
+  Loss loss_;
   Progress& progress_;
 };
 

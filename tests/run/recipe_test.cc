@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
+#include "seigh/run/own_network.h"
 #include "tests/support/expect_error.h"
 
 namespace seigh {
@@ -164,6 +167,28 @@ TEST(Recipe, WrongTypesAndValuesAreRefused) {
   EXPECT_SEIGH_ERROR(parse("[train]\ncheckpoints = 0\n"), "at least 1");
   EXPECT_SEIGH_ERROR(parse("[eigh\n"), "thing.toml:1:");
   EXPECT_SEIGH_ERROR(load_recipe("/nowhere/x.toml"), "/nowhere/x.toml");
+}
+
+TEST(Recipe, FilesOfOnesOwnStartAtTheRecipeAndThoseOfSetAtTheCurrentFolder) {
+  const Recipe r = parse_recipe(
+      "[model]\nmodule = \"net.pt\"\nweights = \"../w/{step:04}.safetensors\"\n[data]\nx = \"d.h5:in\"\n"
+      "[train]\nloss = \"l.pt\"\ncheckpoints = [0, 70]\n",
+      "/home/me/thing.toml", {"data.y=y.npy"});
+  EXPECT_EQ(r.model.module, "/home/me/net.pt");
+  EXPECT_EQ(r.train.loss, "/home/me/l.pt");
+  EXPECT_EQ(r.data.x, "/home/me/d.h5:in");
+  EXPECT_EQ(r.data.y, (std::filesystem::current_path() / "y.npy").string());
+  EXPECT_EQ(weights_file(r, 70), "/home/w/0070.safetensors");
+  EXPECT_EQ(r.train.steps, 70);
+  EXPECT_EQ(r.curvature.splits, std::vector<std::string>{"train"});
+  EXPECT_TRUE(brings_weights(r));
+  EXPECT_TRUE(differences(r, parse_recipe(to_toml(r), "/elsewhere/recipe.toml")).empty());
+
+  const Recipe own = parse("[model]\nmodule = \"net.pt\"\n");
+  EXPECT_EQ(own.train.checkpoints, std::vector<int64_t>{0});
+  EXPECT_TRUE(brings_weights(own));
+  EXPECT_EQ(own.curvature.splits.size(), 2U);  // a data set known by name
+  EXPECT_FALSE(brings_weights(parse("[model]\nmodule = \"net.pt\"\n[train]\nsteps = 5\n")));
 }
 
 TEST(Recipe, DifferencesNameTheKey) {
