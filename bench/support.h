@@ -3,9 +3,12 @@
 #pragma once
 
 #include <ATen/Functions.h>
+#include <ATen/record_function.h>
 
 #include <algorithm>
 #include <functional>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "seigh/base/random.h"
@@ -33,6 +36,43 @@ inline double gemm_rate(at::ScalarType dtype) {
                    b = random_gaussian(2, Stream::test, n, 0, n, dtype);
   at::Tensor c = at::empty({n, n}, dtype);
   return 2.0 * n * n * n / median_seconds(3, [&] { at::mm_out(c, a, b); });
+}
+
+/// F: floating-point operations of `body`, those of its convolutions and matrix products.
+inline double count_flops(const std::function<void()>& body) {
+  static double flops;
+  flops = 0;
+  const auto handle = at::addThreadLocalCallback(
+      at::RecordFunctionCallback([](const at::RecordFunction& call) -> std::unique_ptr<at::ObserverContext> {
+        const std::string name = call.name();
+        const auto inputs = call.inputs();
+        const auto tensor = [&](size_t i) { return inputs[i].toTensor(); };
+        if (name == "aten::convolution_overrideable" || name == "aten::mkldnn_convolution" ||
+            name == "aten::thnn_conv2d") {
+          // Every weight meets every output position of every sample, once per input channel it has.
+          const at::Tensor x = tensor(0), w = tensor(1);
+          const auto stride = inputs[name == "aten::thnn_conv2d" ? 4 : 4].toIntVector();
+          const auto padding = inputs[name == "aten::mkldnn_convolution" ? 3 : 5].toIntVector();
+          double positions = static_cast<double>(x.size(0));
+          for (int d = 0; d < 2; ++d) {
+            positions *=
+                static_cast<double>((x.size(d + 2) + 2 * padding[static_cast<size_t>(d)] - w.size(d + 2)) /
+                                        stride[static_cast<size_t>(d)] +
+                                    1);
+          }
+          flops += 2 * positions * static_cast<double>(w.numel());
+        } else if (name == "aten::mm") {
+          flops += 2.0 * static_cast<double>(tensor(0).numel()) * static_cast<double>(tensor(1).size(1));
+        } else if (name == "aten::addmm") {
+          flops += 2.0 * static_cast<double>(tensor(1).numel()) * static_cast<double>(tensor(2).size(1));
+        } else if (name == "aten::bmm") {
+          flops += 2.0 * static_cast<double>(tensor(0).numel()) * static_cast<double>(tensor(1).size(2));
+        }
+        return nullptr;
+      }).needsInputs(true));
+  body();
+  at::removeCallback(handle);
+  return flops;
 }
 
 }  // namespace seigh::bench

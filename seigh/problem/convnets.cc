@@ -64,8 +64,10 @@ at::Tensor ThreeC3d::forward(const std::vector<at::Tensor>& parameters,
                              bool training) const {
   ParameterReader reader(parameters, buffers, training);
   at::Tensor h = x;
+  // The published order is ReLU, then pooling. They commute, and a quarter of the numbers remains for the
+  // ReLU.
   for (const int64_t padding : {0, 0, 1})
-    h = max_pool_3x3_stride_2_same(at::relu(conv(reader, h, 1, padding)));
+    h = at::relu(max_pool_3x3_stride_2_same(conv(reader, h, 1, padding)));
   h = h.flatten(1);
   for (int i = 0; i < 2; ++i) h = at::relu(linear(reader, h));
   return linear(reader, h);
