@@ -42,11 +42,11 @@ std::vector<Network> networks() {
   m.resnet.norm = parse_norm("group");
   all.push_back({"resnet18 (group norm)", m, {3, 32, 32}, 10, 64, 8});
   m.kind = "vit";
-  all.push_back({"vit", m, {3, 32, 32}, 10, 250, 16});
+  all.push_back({"vit", m, {3, 32, 32}, 10, 100, 8});
   m.kind = "transformer";
-  all.push_back({"transformer", m, {64}, 65, 250, 16});
+  all.push_back({"transformer", m, {64}, 65, 100, 8});
   m.transformer.experts = 4;
-  all.push_back({"transformer (4 experts)", m, {64}, 65, 250, 16});
+  all.push_back({"transformer (4 experts)", m, {64}, 65, 100, 8});
   return all;
 }
 
