@@ -27,6 +27,11 @@ std::vector<at::Tensor> derivative(const std::vector<at::Tensor>& outputs,
                                /*allow_unused=*/true);
 }
 
+// Undefined derivatives are zero.
+void assign(const at::Tensor& to, const at::Tensor& from) {
+  from.defined() ? to.copy_(from) : to.zero_();
+}
+
 // Lets several workers add to the same columns, each column in the order of the mini-batches.
 class Turns {
  public:
@@ -73,23 +78,13 @@ AutogradCurvatureOperator::AutogradCurvatureOperator(const Model& model, const a
                                                      const std::vector<at::Tensor>& buffers,
                                                      const Dataset& data, const CurvatureOptions& options,
                                                      std::string name)
-    : CurvatureOperator(select_parameters(model.parameters(), options.parameters).count, options.dtype,
-                        std::move(name)),
+    : CurvatureOperator(model, parameters, data, options, std::move(name)),
       model_(model),
-      options_(options),
-      subset_(select_parameters(model.parameters(), options.parameters)),
-      parameters_(parameters.detach().to(options.dtype)) {
+      parameters_(cast(parameters.detach())),
+      data_{cast(data.x), cast(data.y), data.classes} {
   use_memory_pool();
   use_fast_convolution_derivatives();
-  options_.validate();
-  require(data.size() > 0, this->name(), ": the data set is empty");
-  require(parameters_.isfinite().all().item<bool>(), this->name(), ": the parameters hold NaN or infinity");
-  data_ = {data.x.is_floating_point() ? data.x.to(options.dtype) : data.x,
-           data.y.is_floating_point() ? data.y.to(options.dtype) : data.y, data.classes};
-  require(data_.x.isfinite().all().item<bool>(), this->name(), ": the inputs hold NaN or infinity");
-  for (const at::Tensor& buffer : buffers) {
-    buffers_.push_back(buffer.is_floating_point() ? buffer.to(options.dtype) : buffer);
-  }
+  for (const at::Tensor& buffer : buffers) buffers_.push_back(cast(buffer));
   choose_sizes();
 }
 
@@ -109,8 +104,16 @@ std::vector<at::Tensor> AutogradCurvatureOperator::chosen(const std::vector<at::
   return some;
 }
 
+double AutogradCurvatureOperator::target_count() const {
+  return static_cast<double>(seigh::target_count(data_.y));
+}
+
 int64_t AutogradCurvatureOperator::targets_per_sample() const {
-  return target_count(data_.y.slice(0, 0, 1));
+  return seigh::target_count(data_.y.slice(0, 0, 1));
+}
+
+int64_t AutogradCurvatureOperator::end_of_batch(int64_t begin) const {
+  return std::min(begin + options_.batch_size, data_.size());
 }
 
 int64_t AutogradCurvatureOperator::mini_batches() const {
@@ -133,10 +136,10 @@ std::unique_ptr<AutogradCurvatureOperator::Graph> AutogradCurvatureOperator::bui
   const std::vector<at::Tensor> all = leaves();
   graph->leaves = chosen(all);
   graph->targets = data_.y.slice(0, begin, end);
-  const double targets = static_cast<double>(target_count(data_.y));
   std::vector<at::Tensor> gradients;
   if (!gauss_newton()) {
-    gradients = derivative({mean_loss(all, begin, end, targets)}, graph->leaves, {}, /*create_graph=*/true);
+    gradients =
+        derivative({mean_loss(all, begin, end, target_count())}, graph->leaves, {}, /*create_graph=*/true);
   } else {
     graph->outputs = forward(all, begin, end);
     graph->u = at::zeros_like(graph->outputs).requires_grad_(true);
@@ -162,13 +165,12 @@ std::unique_ptr<AutogradCurvatureOperator::Graph> AutogradCurvatureOperator::bui
 
 // B J v, divided by the number of targets.
 at::Tensor AutogradCurvatureOperator::between(const Graph& graph, const at::Tensor& jv) const {
-  const double targets = static_cast<double>(target_count(data_.y));
   if (graph.residuals.empty()) {
-    return output_hessian_product(options_.loss, graph.outputs.detach(), graph.targets, jv) / targets;
+    return output_hessian_product(options_.loss, graph.outputs.detach(), graph.targets, jv) / target_count();
   }
   at::Tensor sum = at::zeros_like(jv);
   for (const at::Tensor& r : graph.residuals) sum += r * (r * jv).sum(-1, /*keepdim=*/true);
-  return sum / (targets * static_cast<double>(graph.residuals.size()));
+  return sum / (target_count() * static_cast<double>(graph.residuals.size()));
 }
 
 std::vector<at::Tensor> AutogradCurvatureOperator::product(const Graph& graph,
@@ -182,45 +184,44 @@ std::vector<at::Tensor> AutogradCurvatureOperator::product(const Graph& graph,
   return derivative({graph.outputs}, graph.leaves, {between(graph, jv)});
 }
 
+// Bytes that a worker takes for one product with a mini-batch of so many samples.
+int64_t AutogradCurvatureOperator::measure_peak(int64_t samples) const {
+  const int64_t before = tensor_bytes();
+  reset_peak_tensor_bytes();
+  const auto graph = build_graph(0, samples);
+  std::vector<at::Tensor> v;
+  for (const at::Tensor& leaf : graph->leaves) v.push_back(at::zeros_like(leaf));
+  product(*graph, v);
+  return peak_tensor_bytes() - before;
+}
+
 void AutogradCurvatureOperator::choose_sizes() {
   const int64_t samples = data_.size();
-  const int64_t number = dtype() == at::kFloat ? 4 : 8;
-  const int most = parameters_.is_cpu() ? threads() : 1;
+  const int64_t most = parameters_.is_cpu() ? threads() : 1;
   const int64_t budget = std::max<int64_t>(available_memory() - options_.reserve, 0);
-  // Blocks are held three times: vectors, products and what the caller makes of them.
-  preferred_block_ = std::clamp<int64_t>(budget / 4 / (3 * number * size()), 1, 32);
-  int64_t fixed = 0, per_sample = 0;  // bytes of a worker at a product: fixed + per_sample * batch_size
-  if (peak_tensor_bytes() > 0) {
-    const auto peak = [&](int64_t n) {
-      const int64_t before = tensor_bytes();
-      reset_peak_tensor_bytes();
-      const auto graph = build_graph(0, n);
-      std::vector<at::Tensor> v;
-      for (const at::Tensor& leaf : graph->leaves) v.push_back(at::zeros_like(leaf));
-      product(*graph, v);
-      return peak_tensor_bytes() - before;
-    };
-    const int64_t few = std::min<int64_t>(samples, 2), more = std::min<int64_t>(samples, 8);
-    const int64_t small = peak(few), large = peak(more);
-    per_sample = more > few ? std::max<int64_t>((large - small) / (more - few), 1) : large;
-    fixed = more > few ? std::max<int64_t>(small - few * per_sample, 0) : 0;
-  }
+  // A block is held three times: vectors, products and what the caller makes of them.
+  const int64_t vector_bytes = 3 * size() * static_cast<int64_t>(c10::elementSize(dtype()));
+  preferred_block_ = std::clamp<int64_t>(budget / 4 / vector_bytes, 1, 32);
   if (options_.batch_size > 0) {
     options_.batch_size = std::min(options_.batch_size, samples);
-    workers_ = static_cast<int>(std::min<int64_t>(most, mini_batches()));
-  } else if (per_sample == 0) {
-    // Nothing is known of memory.
-    workers_ = static_cast<int>(std::min<int64_t>(most, samples));
+    workers_ = static_cast<int>(std::min(most, mini_batches()));
+  } else if (peak_tensor_bytes() == 0) {  // no pool: nothing is known of memory
+    workers_ = static_cast<int>(std::min(most, samples));
     options_.batch_size = std::min<int64_t>((samples + workers_ - 1) / workers_, 64);
   } else {
+    // A worker takes fixed + per_sample * batch_size bytes.
+    const int64_t few = std::min<int64_t>(samples, 2), more = std::min<int64_t>(samples, 8);
+    const int64_t small = measure_peak(few), large = measure_peak(more);
+    const int64_t per_sample = more > few ? std::max<int64_t>((large - small) / (more - few), 1) : large;
+    const int64_t fixed = more > few ? std::max<int64_t>(small - few * per_sample, 0) : 0;
     // A tenth is left for what differs between mini-batches and for pieces too small to be of use.
-    const int64_t spare = (budget - 3 * number * size() * preferred_block_) / 10 * 9;
+    const int64_t blocks = vector_bytes * preferred_block_, spare = (budget - blocks) / 10 * 9;
     const auto fitting = [&](int64_t workers) { return (spare / workers - fixed) / per_sample; };
-    workers_ = static_cast<int>(std::min<int64_t>(most, samples));
+    workers_ = static_cast<int>(std::min(most, samples));
     while (workers_ > 1 && fitting(workers_) < 1) --workers_;
     require(fitting(workers_) >= 1, name(), ": ", format_bytes(budget),
-            " of memory are too little for one sample, ", "which takes ",
-            format_bytes((fixed + per_sample) / 9 * 10 + 3 * number * size() * preferred_block_),
+            " of memory are too little for one sample, which takes ",
+            format_bytes((fixed + per_sample) / 9 * 10 + blocks),
             "; raise the ceiling (--memory) or lower k");
     constexpr int64_t kEnough = int64_t{512} << 20;  // larger mini-batches were measured no faster
     const int64_t useful = std::max<int64_t>(kEnough / per_sample, 8);
@@ -228,19 +229,17 @@ void AutogradCurvatureOperator::choose_sizes() {
     // Equal shares, and as many for each worker.
     const int64_t rounds = (samples + most_samples * workers_ - 1) / (most_samples * workers_);
     options_.batch_size = (samples + rounds * workers_ - 1) / (rounds * workers_);
-    const int64_t all = mini_batches() * fixed + samples * per_sample;
-    keep_graphs_ = all <= spare;
+    keep_graphs_ = mini_batches() * fixed + samples * per_sample <= spare;
   }
   graphs_.resize(static_cast<size_t>(mini_batches()));
 }
 
 double AutogradCurvatureOperator::loss() {
   const at::NoGradGuard no_grad;
-  const double targets = static_cast<double>(target_count(data_.y));
   const std::vector<at::Tensor> all = unflatten(model_.parameters(), parameters_);
   double sum = 0;
   for (int64_t begin = 0; begin < data_.size(); begin += options_.batch_size) {
-    sum += mean_loss(all, begin, std::min(begin + options_.batch_size, data_.size()), targets).item<double>();
+    sum += mean_loss(all, begin, end_of_batch(begin), target_count()).item<double>();
   }
   const at::Tensor theta = subset_.gather(model_.parameters(), parameters_);
   return sum + (options_.l2 > 0 ? options_.l2 / 2 * theta.square().sum(at::kDouble).item<double>() : 0);
@@ -250,12 +249,12 @@ at::Tensor AutogradCurvatureOperator::gradient() {
   const at::Tensor theta = subset_.gather(model_.parameters(), parameters_);
   at::Tensor sum = theta * options_.l2;
   const std::vector<at::Tensor> parts = unflatten(subset_.specs, sum);
-  const double targets = static_cast<double>(target_count(data_.y));
   for (int64_t begin = 0; begin < data_.size(); begin += options_.batch_size) {
     check_interrupt();
-    const int64_t end = std::min(begin + options_.batch_size, data_.size());
+    const int64_t end = end_of_batch(begin);
     const std::vector<at::Tensor> all = leaves();
-    const std::vector<at::Tensor> g = derivative({mean_loss(all, begin, end, targets)}, chosen(all), {});
+    const std::vector<at::Tensor> g =
+        derivative({mean_loss(all, begin, end, target_count())}, chosen(all), {});
     for (size_t i = 0; i < g.size(); ++i) {
       if (g[i].defined()) parts[i].add_(g[i]);
     }
@@ -277,7 +276,7 @@ at::Tensor AutogradCurvatureOperator::per_sample_gradients(int64_t begin, int64_
       const std::vector<at::Tensor> g = derivative({loss}, chosen(all), {});
       const std::vector<at::Tensor> column = unflatten(subset_.specs, block.select(1, i));
       for (size_t p = 0; p < g.size(); ++p) {
-        g[p].defined() ? column[p].copy_(g[p]) : column[p].zero_();
+        assign(column[p], g[p]);
       }
     }
   });
@@ -296,7 +295,7 @@ at::Tensor AutogradCurvatureOperator::apply_impl(const at::Tensor& block) {
         std::unique_ptr<Graph>& kept = graphs_[static_cast<size_t>(batch)];
         const int64_t begin = batch * options_.batch_size;
         std::unique_ptr<Graph> fresh;
-        if (!kept) fresh = build_graph(begin, std::min(begin + options_.batch_size, data_.size()));
+        if (!kept) fresh = build_graph(begin, end_of_batch(begin));
         if (keep_graphs_ && !kept) kept = std::move(fresh);
         const Graph& graph = kept ? *kept : *fresh;
         for (int64_t j = 0; j < columns; ++j) {
@@ -306,7 +305,7 @@ at::Tensor AutogradCurvatureOperator::apply_impl(const at::Tensor& block) {
           const std::vector<at::Tensor> sum = unflatten(subset_.specs, result.select(1, j));
           for (size_t i = 0; i < p.size(); ++i) {
             if (batch == 0) {
-              p[i].defined() ? sum[i].copy_(p[i]) : sum[i].zero_();
+              assign(sum[i], p[i]);
             } else if (p[i].defined()) {
               sum[i].add_(p[i]);
             }

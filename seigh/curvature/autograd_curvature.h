@@ -23,8 +23,6 @@
 #include <vector>
 
 #include "seigh/curvature/curvature.h"
-#include "seigh/problem/dataset.h"
-#include "seigh/problem/subset.h"
 
 namespace seigh {
 
@@ -65,14 +63,15 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
                        double targets) const;
   std::vector<at::Tensor> leaves() const;
   std::vector<at::Tensor> chosen(const std::vector<at::Tensor>& all) const;
+  double target_count() const;  // of all samples
   int64_t targets_per_sample() const;
+  int64_t end_of_batch(int64_t begin) const;
   int64_t mini_batches() const;
+  int64_t measure_peak(int64_t samples) const;
   void choose_sizes();
   bool gauss_newton() const { return options_.kind != CurvatureKind::hessian; }
 
   const Model& model_;
-  CurvatureOptions options_;
-  ParameterSubset subset_;
   at::Tensor parameters_;
   std::vector<at::Tensor> buffers_;
   Dataset data_;

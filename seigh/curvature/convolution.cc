@@ -6,8 +6,8 @@
 #include <torch/library.h>
 
 #include <array>
-#include <optional>
 #include <tuple>
+#include <vector>
 
 namespace seigh {
 namespace {

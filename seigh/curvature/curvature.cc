@@ -2,9 +2,11 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/dot.h>
+#include <ATen/ops/isfinite.h>
 
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "seigh/base/error.h"
 #include "seigh/base/random.h"
@@ -48,6 +50,26 @@ void CurvatureOptions::validate() const {
   require(kind != CurvatureKind::mc_fisher || loss.kind == LossKind::cross_entropy,
           "mc_fisher needs cross_entropy: the Fisher matrix of ", to_string(loss.kind),
           " is its generalised Gauss-Newton matrix; use ggn");
+}
+
+CurvatureOperator::CurvatureOperator(ParameterSubset subset, const CurvatureOptions& options,
+                                     std::string name)
+    : LinearOperator(subset.count, options.dtype, std::move(name)),
+      options_(options),
+      subset_(std::move(subset)) {}
+
+CurvatureOperator::CurvatureOperator(const Model& model, const at::Tensor& parameters, const Dataset& data,
+                                     const CurvatureOptions& options, std::string name)
+    : CurvatureOperator(select_parameters(model.parameters(), options.parameters), options, std::move(name)) {
+  options_.validate();
+  require(data.size() > 0, this->name(), ": the data set is empty");
+  const auto finite = [&](const at::Tensor& t) { return cast(t).isfinite().all().item<bool>(); };
+  require(finite(parameters), this->name(), ": the parameters hold NaN or infinity");
+  require(finite(data.x), this->name(), ": the inputs hold NaN or infinity");
+}
+
+at::Tensor CurvatureOperator::cast(const at::Tensor& tensor) const {
+  return tensor.is_floating_point() ? tensor.to(dtype()) : tensor;
 }
 
 void check_reproducible(CurvatureOperator& op) {

@@ -6,8 +6,10 @@
 #include <vector>
 
 #include "seigh/linop/linear_operator.h"
+#include "seigh/problem/dataset.h"
 #include "seigh/problem/loss.h"
 #include "seigh/problem/model.h"
+#include "seigh/problem/subset.h"
 
 namespace seigh {
 
@@ -48,16 +50,30 @@ struct CurvatureOptions {
 class CurvatureOperator : public LinearOperator {
  public:
   using LinearOperator::LinearOperator;
+  /// Over the subset of the model's parameters that `options` choose. Throws Error on options out of range,
+  /// an empty data set, and parameters (flat, of the whole model) or inputs that hold NaN or infinity.
+  CurvatureOperator(const Model& model, const at::Tensor& parameters, const Dataset& data,
+                    const CurvatureOptions& options, std::string name);
 
-  /// Mean loss, with the L2 term if any, computed anew.
+  /// Mean loss, with the L2 term if any.
   virtual double loss() = 0;
-  /// Its gradient with respect to the operator's parameters, computed anew: [D] of dtype().
+  /// Its gradient with respect to the operator's parameters: [D] of dtype().
   virtual at::Tensor gradient() = 0;
+
+ protected:
+  /// Floating tensors in dtype(); classes and tokens as they are.
+  at::Tensor cast(const at::Tensor& tensor) const;
+
+  CurvatureOptions options_;
+  ParameterSubset subset_;
+
+ private:
+  CurvatureOperator(ParameterSubset subset, const CurvatureOptions& options, std::string name);
 };
 
 /// Are the loss, the gradient and a product the same when computed twice, and is <u, A v> = <v, A u>? To be
 /// called before a long job: throws Error saying what is not so and what usually causes it (dropout left on,
-/// batch norm in training mode). Cost: two gradients and four products.
+/// batch norm in training mode). Cost: two losses and gradients and four products.
 void check_reproducible(CurvatureOperator& op);
 
 }  // namespace seigh

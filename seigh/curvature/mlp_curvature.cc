@@ -12,7 +12,6 @@
 
 #include "seigh/base/error.h"
 #include "seigh/base/parallel.h"
-#include "seigh/problem/subset.h"
 
 namespace seigh {
 namespace {
@@ -160,22 +159,15 @@ bool MlpCurvatureOperator::supports(const Model& model, const Loss& loss) {
 MlpCurvatureOperator::MlpCurvatureOperator(const Model& model, const at::Tensor& parameters,
                                            const Dataset& data, const CurvatureOptions& options,
                                            std::string name, int64_t vectors_per_chunk)
-    : CurvatureOperator(select_parameters(model.parameters(), options.parameters).count, options.dtype,
-                        std::move(name)),
-      options_(options),
+    : CurvatureOperator(model, parameters, data, options, std::move(name)),
       vectors_per_chunk_(vectors_per_chunk),
       chosen_(model.parameters().size(), false) {
-  options_.validate();
   require(supports(model, options_.loss), this->name(),
           ": a fully connected network and a loss by name are needed, not ", model.description());
-  const ParameterSubset subset = select_parameters(model.parameters(), options.parameters);
-  for (const size_t i : subset.tensors) chosen_[i] = true;
+  for (const size_t i : subset_.tensors) chosen_[i] = true;
   const Mlp* mlp = dynamic_cast<const Mlp*>(&model);
   widths_ = mlp->widths();
   activation_ = mlp->activation();
-  require(data.size() > 0, this->name(), ": the data set is empty");
-  require(parameters.isfinite().all().item<bool>(), this->name(), ": the parameters hold NaN or infinity");
-  require(data.x.isfinite().all().item<bool>(), this->name(), ": the inputs hold NaN or infinity");
   require(data.x.numel() == data.size() * widths_[0], this->name(), ": the first width is ", widths_[0],
           " but a sample has ", data.x.numel() / data.size(), " numbers");
   const int64_t lowest = data.y.min().item<int64_t>(), highest = data.y.max().item<int64_t>();
@@ -193,9 +185,9 @@ MlpCurvatureOperator::MlpCurvatureOperator(const Model& model, const at::Tensor&
     const int64_t end = std::min(begin + options_.batch_size, data.size());
     tiles_.push_back(make_tile(exact, data, begin, end, unflatten(model.parameters(), gradient)));
   }
-  const at::Tensor chosen = subset.gather(model.parameters(), theta);
+  const at::Tensor chosen = subset_.gather(model.parameters(), theta);
   loss_ += options_.l2 / 2 * chosen.square().sum().item<double>();
-  gradient_ = subset.gather(model.parameters(), gradient) + options_.l2 * chosen;
+  gradient_ = subset_.gather(model.parameters(), gradient) + options_.l2 * chosen;
 }
 
 MlpCurvatureOperator::~MlpCurvatureOperator() = default;
@@ -210,7 +202,7 @@ void MlpCurvatureOperator::choose_sizes() {
     constexpr int64_t kBudget = int64_t{2} << 20;
     const int64_t numbers =
         2 * options_.batch_size * std::accumulate(widths_.begin() + 1, widths_.end(), int64_t{0});
-    const int64_t bytes = numbers * (dtype() == at::kFloat ? 4 : 8);
+    const int64_t bytes = numbers * static_cast<int64_t>(c10::elementSize(dtype()));
     vectors_per_chunk_ = std::clamp<int64_t>(kBudget / bytes, 2, 32);
   }
 }

@@ -49,6 +49,7 @@ class MlpCurvatureOperator final : public CurvatureOperator {
                        int64_t vectors_per_chunk = 0);
   ~MlpCurvatureOperator() override;
 
+  // Computed with the base point, in float64.
   double loss() override { return loss_; }
   at::Tensor gradient() override { return gradient_.to(dtype()); }
 
@@ -76,7 +77,6 @@ class MlpCurvatureOperator final : public CurvatureOperator {
   bool hessian() const { return options_.kind == CurvatureKind::hessian; }
   bool curved() const { return hessian() && activation_ != Activation::relu; }  // phi'' is not zero
 
-  CurvatureOptions options_;
   int64_t vectors_per_chunk_;
   std::vector<bool> chosen_;  // which parameter tensors the matrix is over
   double loss_ = 0;
