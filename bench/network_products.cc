@@ -3,6 +3,7 @@
 // textbook way (double backward redone for each vector), and how does it grow with vectors and samples?
 //
 //   network_products [NAME]     only the networks whose name begins so
+#include <c10/util/accumulate.h>
 #include <torch/autograd.h>
 #include <torch/types.h>
 
@@ -51,18 +52,15 @@ std::vector<Network> networks() {
 }
 
 Dataset make_data(const Network& net, int64_t n) {
-  int64_t numbers = n;
-  std::vector<int64_t> shape = {n};
-  for (const int64_t side : net.sample) {
-    numbers *= side;
-    shape.push_back(side);
-  }
+  const int64_t numbers = c10::multiply_integers(net.sample);
+  std::vector<int64_t> shape = net.sample;
+  shape.insert(shape.begin(), n);
   if (net.model.kind == "transformer") {
     const at::Tensor tokens =
-        at::arange(numbers).mul(7919).remainder(1013).remainder(net.classes).view(shape);
+        at::arange(n * numbers).mul(7919).remainder(1013).remainder(net.classes).view(shape);
     return {tokens, tokens.roll(-1, 1), net.classes};
   }
-  return {random_gaussian(1, Stream::test, numbers, 0, 1, at::kFloat).reshape(shape),
+  return {random_gaussian(1, Stream::test, n, 0, numbers, at::kFloat).reshape(shape),
           at::arange(n).remainder(net.classes), net.classes};
 }
 

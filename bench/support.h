@@ -47,18 +47,14 @@ inline double count_flops(const std::function<void()>& body) {
         const std::string name = call.name();
         const auto inputs = call.inputs();
         const auto tensor = [&](size_t i) { return inputs[i].toTensor(); };
-        if (name == "aten::convolution_overrideable" || name == "aten::mkldnn_convolution" ||
-            name == "aten::thnn_conv2d") {
-          // Every weight meets every output position of every sample, once per input channel it has.
+        if (name == "aten::convolution") {
+          // Every weight meets every output position of every sample.
           const at::Tensor x = tensor(0), w = tensor(1);
-          const auto stride = inputs[name == "aten::thnn_conv2d" ? 4 : 4].toIntVector();
-          const auto padding = inputs[name == "aten::mkldnn_convolution" ? 3 : 5].toIntVector();
+          const auto stride = inputs[3].toIntVector(), padding = inputs[4].toIntVector();
           double positions = static_cast<double>(x.size(0));
-          for (int d = 0; d < 2; ++d) {
-            positions *=
-                static_cast<double>((x.size(d + 2) + 2 * padding[static_cast<size_t>(d)] - w.size(d + 2)) /
-                                        stride[static_cast<size_t>(d)] +
-                                    1);
+          for (size_t d = 0; d < 2; ++d) {
+            const auto dim = static_cast<int64_t>(d) + 2;
+            positions *= static_cast<double>((x.size(dim) + 2 * padding[d] - w.size(dim)) / stride[d] + 1);
           }
           flops += 2 * positions * static_cast<double>(w.numel());
         } else if (name == "aten::mm") {

@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <limits>
 #include <mutex>
 #include <new>
 #include <set>
@@ -91,7 +92,7 @@ class MemoryPool final : public c10::Allocator {
   Piece* find(int64_t bytes);
   void grow(int64_t bytes);
   void give_back();
-  void check_ceiling(int64_t more);
+  int64_t room() const;
 
   mutable std::mutex mutex_;
   std::set<Piece*, BySize> free_;
@@ -106,22 +107,20 @@ MemoryPool* pool() {
 
 bool installed = false;
 
-void MemoryPool::check_ceiling(int64_t more) {
-  if (ceiling_ > 0 && others_ + mapped_ + small_bytes_ + more > ceiling_) give_back();
-  if (ceiling_ > 0 && others_ + mapped_ + small_bytes_ + more > ceiling_) {
-    fail("the memory ceiling of ", format_bytes(ceiling_), " is too low: ", format_bytes(others_ + used_),
-         " are in use and ", format_bytes(more),
-         " more are needed; raise it (--memory), or take a smaller block, ", "fewer samples or a smaller k");
-  }
+int64_t MemoryPool::room() const {
+  return ceiling_ > 0 ? ceiling_ - others_ - mapped_ - small_bytes_ : std::numeric_limits<int64_t>::max();
 }
 
+// Takes a segment of at least `bytes` from the kernel, and of kSegment where the ceiling leaves room for it.
 void MemoryPool::grow(int64_t bytes) {
-  bytes = round_up(std::max(bytes, kSegment), kHugePage);
-  if (ceiling_ > 0 && others_ + mapped_ + small_bytes_ + bytes > ceiling_) {
-    give_back();
-    bytes = round_up(std::max<int64_t>(std::min(bytes, ceiling_ - others_ - mapped_ - small_bytes_), 1),
-                     kHugePage);
+  bytes = round_up(bytes, kHugePage);
+  if (room() < std::max(bytes, kSegment)) give_back();
+  if (room() < bytes) {
+    fail("the memory ceiling of ", format_bytes(ceiling_), " is too low: ", format_bytes(others_ + used_),
+         " are in use and ", format_bytes(bytes),
+         " more are needed; raise it (--memory), or take a smaller block, fewer samples or a smaller k");
   }
+  bytes = std::max(bytes, std::min(kSegment, room() / kHugePage * kHugePage));
   // One huge page more, so that the segment can start at one.
   void* const raw = mmap(nullptr, static_cast<size_t>(bytes + kHugePage), PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -154,9 +153,7 @@ Piece* MemoryPool::find(int64_t bytes) {
   Piece wanted{nullptr, bytes, true, nullptr, nullptr};
   auto it = free_.lower_bound(&wanted);
   if (it == free_.end()) {
-    const int64_t segment = round_up(bytes, kHugePage);
-    check_ceiling(segment);
-    grow(segment);
+    grow(bytes);
     it = free_.lower_bound(&wanted);
   }
   Piece* const piece = *it;
@@ -180,8 +177,9 @@ c10::DataPtr MemoryPool::make(size_t size) {
   const std::lock_guard lock(mutex_);
   if (bytes < kSmall) {
     if (posix_memalign(&data, kAlignment, static_cast<size_t>(bytes)) != 0) throw std::bad_alloc();
-    small_bytes_ += static_cast<int64_t>(malloc_usable_size(data));
-    used_ += static_cast<int64_t>(malloc_usable_size(data));
+    const int64_t taken = static_cast<int64_t>(malloc_usable_size(data));
+    small_bytes_ += taken;
+    used_ += taken;
   } else {
     Piece* const piece = find(bytes);
     data = piece->data;
@@ -198,8 +196,9 @@ void MemoryPool::release(void* data) {
   const std::lock_guard lock(self.mutex_);
   const auto it = self.taken_.find(data);
   if (it == self.taken_.end()) {
-    self.used_ -= static_cast<int64_t>(malloc_usable_size(data));
-    self.small_bytes_ -= static_cast<int64_t>(malloc_usable_size(data));
+    const int64_t given = static_cast<int64_t>(malloc_usable_size(data));
+    self.used_ -= given;
+    self.small_bytes_ -= given;
     std::free(data);
     return;
   }
@@ -308,7 +307,7 @@ int64_t parse_bytes(const std::string& text) {
     end = 0;
   }
   std::string unit = text.substr(end);
-  unit.erase(0, unit.find_first_not_of(' ') == std::string::npos ? unit.size() : unit.find_first_not_of(' '));
+  unit.erase(0, unit.find_first_not_of(' '));
   for (char& c : unit) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
   static const std::string prefixes = "KMGT";
   double factor = 1;

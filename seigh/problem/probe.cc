@@ -94,7 +94,7 @@ int64_t probe(const Model& model, const Loss& loss, const Dataset& data, const a
           " has no derivative: its outputs do not depend on its parameters; trace it with gradients on, "
           "outside torch.no_grad(), or use torch.jit.script");
 
-  if (loss.kind != LossKind::mean_squared_error && !y.is_floating_point() && loss.kind != LossKind::custom) {
+  if (loss.kind == LossKind::cross_entropy) {
     const int64_t lowest = data.y.min().item<int64_t>(), highest = data.y.max().item<int64_t>();
     require(lowest >= 0 && highest < outputs.size(-1), name, " has ", outputs.size(-1),
             " outputs, for classes 0..", outputs.size(-1) - 1, ", but y holds class ",

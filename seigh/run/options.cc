@@ -75,7 +75,7 @@ Loss make_loss(const Recipe& r) {
   return loss;
 }
 
-TrainOptions train_options(const Recipe& r) {
+TrainOptions train_options(const Recipe& r, const Loss& loss) {
   TrainOptions options;
   options.steps = r.train.checkpoints.back();  // nobody needs what comes after the last checkpoint
   options.batch_size = r.train.batch_size;
@@ -91,15 +91,15 @@ TrainOptions train_options(const Recipe& r) {
                        .beta1 = r.train.betas.at(0),
                        .beta2 = r.train.betas.at(1),
                        .epsilon = r.train.epsilon};
-  options.loss = make_loss(r);
+  options.loss = loss;
   options.seed = static_cast<uint64_t>(r.seed);
   options.checkpoint_steps = r.train.checkpoints;
   return options;
 }
 
-CurvatureOptions curvature_options(const Recipe& r) {
+CurvatureOptions curvature_options(const Recipe& r, const Loss& loss) {
   return {.kind = parse_curvature(r.curvature.matrix),
-          .loss = make_loss(r),
+          .loss = loss,
           .batch_size = r.curvature.batch_size,
           .parameters = r.curvature.parameters,
           .l2 = r.curvature.l2,

@@ -23,10 +23,10 @@ std::unique_ptr<Model> make_model(const Recipe& recipe);
 /// Of training and of the curvature, by name or from the TorchScript file train.loss names. Throws Error on
 /// an unknown loss or one that cannot be smoothed.
 Loss make_loss(const Recipe& recipe);
-/// The whole training, all checkpoints. Throws Error on unknown names.
-TrainOptions train_options(const Recipe& recipe);
+/// The whole training, all checkpoints; `loss` is make_loss() of the recipe. Throws Error on unknown names.
+TrainOptions train_options(const Recipe& recipe, const Loss& loss);
 /// Of the matrices, all but dtype and reserve. Throws Error on an unknown matrix.
-CurvatureOptions curvature_options(const Recipe& recipe);
+CurvatureOptions curvature_options(const Recipe& recipe, const Loss& loss);
 /// Indices of the `count` samples of `part` that curvature is taken on: the first of each class, the first
 /// sequences of a text. Throws Error when there are too few.
 at::Tensor curvature_subset(const Dataset& part, int64_t count);

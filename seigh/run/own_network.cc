@@ -1,7 +1,6 @@
 #include "seigh/run/own_network.h"
 
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/arange.h>
 #include <ATen/ops/isfinite.h>
 
 #include <algorithm>
@@ -13,6 +12,7 @@
 #include "seigh/problem/probe.h"
 #include "seigh/problem/script_module.h"
 #include "seigh/problem/tensor_data.h"
+#include "seigh/problem/text.h"
 #include "seigh/problem/train.h"
 #include "seigh/run/options.h"
 
@@ -125,7 +125,7 @@ at::Tensor curvature_samples(const Recipe& r, const Dataset& part) {
     } catch (const Error&) {  // too few of a class, or not classes at all
     }
   }
-  return at::arange(n, at::TensorOptions().dtype(at::kLong));
+  return first_subset(part.size(), n);
 }
 
 }  // namespace seigh

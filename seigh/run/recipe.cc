@@ -12,6 +12,7 @@
 #include <sstream>
 
 #include "seigh/base/error.h"
+#include "seigh/curvature/curvature.h"
 #include "seigh/io/file.h"
 #include "seigh/problem/zoo.h"
 
@@ -468,8 +469,9 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals, b
         "data.vocabulary must lie between 1 and 256, not ", r.data.vocabulary);
   resolve_model(r, origin, hidden_given);
   resolve_training(r.train, origin);
-  check(r.curvature.matrix == "hessian" || r.curvature.matrix == "ggn" ||
-            r.curvature.matrix == "empirical_fisher" || r.curvature.matrix == "mc_fisher",
+  const std::vector<CurvatureKind>& matrices = curvature_kinds();
+  check(std::any_of(matrices.begin(), matrices.end(),
+                    [&](CurvatureKind kind) { return to_string(kind) == r.curvature.matrix; }),
         "curvature.matrix must be \"hessian\", \"ggn\", \"empirical_fisher\" or \"mc_fisher\", not \"",
         r.curvature.matrix, "\"");
   check(std::isfinite(r.curvature.l2) && r.curvature.l2 >= 0,

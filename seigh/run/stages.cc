@@ -63,14 +63,17 @@ Run::Run(RunFolder folder, const std::filesystem::path& data_folder, Progress& p
       subset_(select_parameters(model_->parameters(), folder_.recipe().curvature.parameters)),
       loss_(make_loss(folder_.recipe())),
       progress_(progress) {
-  check(folder_.recipe());
+  check(folder_.recipe(), subset_, loss_);
 }
 
 void Run::check(const Recipe& r) {
-  train_options(r);
-  SeighOptions{.k = r.eigh.k, .s = r.eigh.s, .probes = r.eigh.probes}.validate(
-      select_parameters(make_model(r)->parameters(), r.curvature.parameters).count);
-  curvature_options(r).validate();
+  check(r, select_parameters(make_model(r)->parameters(), r.curvature.parameters), make_loss(r));
+}
+
+void Run::check(const Recipe& r, const ParameterSubset& subset, const Loss& loss) {
+  train_options(r, loss);
+  SeighOptions{.k = r.eigh.k, .s = r.eigh.s, .probes = r.eigh.probes}.validate(subset.count);
+  curvature_options(r, loss).validate();
 }
 
 const DataSplits& Run::data() {
@@ -79,7 +82,7 @@ const DataSplits& Run::data() {
     DataSplits loaded = load_data(r, data_folder_);
     // All that the recipe asks of the data, now rather than after the training.
     if (!r.model.module.empty()) probe(r, *model_, loss_, loaded);
-    if (!brings_weights(r)) train_options(r).validate(loaded.train.size());
+    if (!brings_weights(r)) train_options(r, loss_).validate(loaded.train.size());
     for (const std::string& name : r.curvature.splits) {
       const Dataset& part = named_part(loaded, name);
       try {
@@ -117,7 +120,7 @@ void Run::train() {
   } else {
     start = finished_checkpoint(folder_, *model_, *(missing - 1));
   }
-  TrainOptions options = train_options(r);
+  TrainOptions options = train_options(r, loss_);
   options.checkpoint_steps.assign(missing, steps.end());
   const Timer timer;
   folder_.log("train", {{"from", start.step}, {"to", options.steps}});
@@ -194,7 +197,7 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
   info.dtype = r.eigh.dtype;
   info.sample_indices = curvature_samples(r, split(split_name));
   const Dataset samples = split(split_name).select(info.sample_indices);
-  CurvatureOptions options = curvature_options(r);
+  CurvatureOptions options = curvature_options(r, loss_);
 
   // Without eigenvectors on disk, overlap is taken while they are in memory, before the file that marks the
   // end.
@@ -212,8 +215,8 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
   if (need_sketch) {
     options.dtype = parse_dtype(r.eigh.dtype);
     // What measuring and recovery hold: Y, and small matrices in float64.
-    options.reserve =
-        subset_.count * r.eigh.k * (options.dtype == at::kFloat ? 4 : 8) + 6 * 8 * r.eigh.s * r.eigh.s;
+    options.reserve = subset_.count * r.eigh.k * static_cast<int64_t>(c10::elementSize(options.dtype)) +
+                      6 * 8 * r.eigh.s * r.eigh.s;
     require(options.reserve < available_memory(), "k = ", r.eigh.k, " eigenpairs of ", subset_.count,
             " parameters take ", format_bytes(options.reserve), " of memory, ",
             format_bytes(available_memory()), " are left; lower eigh.k or raise the ceiling (--memory)");

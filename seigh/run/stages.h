@@ -42,6 +42,7 @@ class Run {
   const RunFolder& folder() const { return folder_; }
 
  private:
+  static void check(const Recipe& recipe, const ParameterSubset& subset, const Loss& loss);
   struct Decomposition;  // one (step, split, method)
   std::vector<Decomposition> decompositions() const;
   const DataSplits& data();

@@ -1,5 +1,6 @@
 // Every model, loss and matrix: products against explicit Jacobians and differences of gradients, symmetry,
 // linearity, blocks, mini-batches and threads.
+#include <c10/util/accumulate.h>
 #include <gtest/gtest.h>
 
 #include "seigh/base/memory_pool.h"
@@ -57,19 +58,14 @@ std::vector<Case> cases() {
 }
 
 Dataset make_data(const Case& c, int64_t n) {
-  int64_t numbers = n;
-  std::vector<int64_t> shape = {n};
-  for (const int64_t side : c.sample) {
-    numbers *= side;
-    shape.push_back(side);
-  }
   if (c.model.kind == "transformer") {
     const at::Tensor tokens =
         at::arange(n * (c.sample[0] + 1)).mul(5).remainder(11).remainder(c.classes).view({n, -1});
     return {tokens.slice(1, 0, -1).contiguous(), tokens.slice(1, 1).contiguous(), c.classes};
   }
-  return {random_gaussian(1, Stream::test, numbers, 0, 1, at::kFloat).reshape(shape),
-          at::arange(n).remainder(c.classes), c.classes};
+  Dataset data = test::gaussian_data(n, c10::multiply_integers(c.sample), c.classes);
+  data.x = data.x.reshape({n, c.sample[0], c.sample[1], c.sample[2]});
+  return data;
 }
 
 std::vector<at::Tensor> running_statistics(const Model& model) {
