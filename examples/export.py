@@ -121,7 +121,7 @@ loss = "{loss}"
 samples = {samples}
 [eigh]
 k = {k}
-s = {s}
+products = {s}
 """
 
 

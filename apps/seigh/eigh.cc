@@ -1,4 +1,6 @@
 // seigh eigh: decompositions of a run folder, or of a symmetric matrix in a file.
+#include "seigh/eigen/eigh.h"
+
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -9,8 +11,7 @@
 #include "apps/seigh/commands.h"
 #include "apps/seigh/terminal_progress.h"
 #include "seigh/base/error.h"
-#include "seigh/eigen/dense.h"
-#include "seigh/eigen/seigh.h"
+#include "seigh/base/memory_pool.h"
 #include "seigh/io/hdf5.h"
 #include "seigh/io/npy.h"
 #include "seigh/linop/matrix_operator.h"
@@ -23,8 +24,9 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Options {
-  std::string run, data, matrix, dataset, method = "seigh", out;
-  int64_t k = 0, s = 0, seed = 12345, probes = 30;
+  std::string run, data, matrix, dataset, method = "auto", select = "magnitude", start, out;
+  int64_t k = 0, products = 0, seed = 12345, probes = 30, block = 0;
+  double tolerance = 0, error = 0;
   bool vectors = false;
 };
 
@@ -46,16 +48,47 @@ at::Tensor read_matrix(const Options& o) {
   return file.read(o.dataset.empty() ? names[0] : o.dataset);
 }
 
-void decompose_matrix(const Options& o) {
+EighOptions solver_options(const Options& o) {
   require(o.k != 0, "eigh --matrix: the number of eigenpairs is missing; for example --k 20");
   require(o.k > 0, "--k must be at least 1, not ", o.k);
-  require(o.s >= 0, "--s must not be negative: ", o.s);
+  require(o.products >= 0, "--products must not be negative: ", o.products);
   require(o.seed >= 0, "--seed must not be negative: ", o.seed);
-  const fs::path out =
-      o.out.empty() ? fs::path(fs::path(o.matrix).stem().string() + "_" + o.method + ".h5") : fs::path(o.out);
-  std::error_code none;
-  require(!fs::equivalent(out, o.matrix, none), out.string(),
-          " is the matrix itself; choose another file with --out");
+  EighOptions options{.method = parse_method(o.method),
+                      .k = o.k,
+                      .products = o.products,
+                      .tolerance = o.tolerance,
+                      .error = o.error,
+                      .selection = parse_selection(o.select),
+                      .seed = static_cast<uint64_t>(o.seed),
+                      .probes = o.probes,
+                      .block = o.block};
+  if (!o.start.empty()) {
+    const EigenFile file = read_eigen_file(o.start, /*with_vectors=*/true);
+    require(file.has_vectors, o.start, " holds no eigenvectors to start from; make it with --vectors");
+    options.start = file.result.eigenvectors.all();
+  }
+  return options;
+}
+
+// A pair's true eigenvalue lies within +- the residual bound.
+void print_pairs(const EigenResult& result) {
+  const at::Tensor trusted = result.trust();
+  std::printf("%-6s %-16s %s\n", "#", "eigenvalue", trusted.defined() ? "+-" : "");
+  for (int64_t i = 0; i < result.rank; ++i) {
+    std::printf("%-6lld % -16.10g", static_cast<long long>(i + 1), result.eigenvalues[i].item<double>());
+    if (trusted.defined()) {
+      const Trust trust = static_cast<Trust>(trusted[i].item<int64_t>());
+      std::printf(" %-8.2g%s", result.residuals[i].item<double>(),
+                  trust == Trust::noise   ? "uncertified (may be noise)"
+                  : trust == Trust::value ? "uncertified (one of a cluster)"
+                                          : "");
+    }
+    std::printf("\n");
+  }
+}
+
+void decompose_matrix(const Options& o) {
+  EighOptions options = solver_options(o);
   at::Tensor matrix = read_matrix(o);
   if (matrix.scalar_type() != at::kFloat) matrix = matrix.to(at::kDouble);  // integer matrices are welcome
   MatrixOperator op(matrix, o.matrix);
@@ -64,36 +97,43 @@ void decompose_matrix(const Options& o) {
   const double largest = matrix.abs().max().item<double>();
   require(largest < 1e100, o.matrix, ": its entries reach ", largest,
           ", whose squares overflow; scale the matrix down");
+  if (options.start.defined()) options.start = as_block(options.start.to(op.dtype()));
+  const EighPlan plan = plan_eigh(op.size(), op.dtype(), options, available_memory());
+  const fs::path out =
+      o.out.empty() ? fs::path(fs::path(o.matrix).stem().string() + "_" + to_string(plan.method) + ".h5")
+                    : fs::path(o.out);
+  std::error_code none;
+  require(!fs::equivalent(out, o.matrix, none), out.string(),
+          " is the matrix itself; choose another file with --out");
+  std::printf("%s\n", plan.text().c_str());
+  std::fflush(stdout);
+  options.method = plan.method;
   TerminalProgress progress;
   EigenFileInfo info;
   info.matrix = "matrix";
   info.parameters = op.size();
   info.k = o.k;
+  info.s = plan.method == Method::dense ? op.size() : plan.products - o.probes;
   info.dtype = op.dtype() == at::kFloat ? "float32" : "float64";
-  EigenResult result;
-  if (o.method == "dense") {
-    result = dense(op, o.k, progress).result;
-    info.s = result.products;
-  } else {
-    info.s = o.s == 0 ? std::min(2 * o.k, op.size()) : o.s;
-    result = seigh(op, {.k = o.k, .s = info.s, .seed = static_cast<uint64_t>(o.seed), .probes = o.probes},
-                   progress);
-  }
+  const EigenResult result = eigh(op, options, progress);
   write_eigen_file(out, info, result, o.vectors);
 
-  // A pair's true eigenvalue lies within +- the residual bound.
-  const at::Tensor certified = result.certified();
-  const at::Tensor bounds = result.error ? result.error->residual_bounds() : at::Tensor();
-  std::printf("%-6s %-16s %s\n", "#", "eigenvalue", bounds.defined() ? "+-" : "");
-  for (int64_t i = 0; i < result.rank; ++i) {
-    std::printf("%-6lld % -16.10g", static_cast<long long>(i + 1), result.eigenvalues[i].item<double>());
-    if (bounds.defined()) std::printf(" %.2g", bounds[i].item<double>());
-    std::printf("%s\n", certified.defined() && !certified[i].item<bool>() ? "  uncertified" : "");
+  print_pairs(result);
+  if (result.rank < o.k && o.error == 0) {
+    if (result.selection == Selection::magnitude || result.method == "krylov") {
+      std::printf("the matrix has numerical rank %lld, so there are no more eigenpairs\n",
+                  static_cast<long long>(result.rank));
+    } else {
+      std::printf("%s finds pairs by magnitude; no more of them are %s\n", result.method.c_str(),
+                  to_string(result.selection).c_str());
+    }
   }
-  if (result.rank < o.k) {
-    std::printf("the matrix has numerical rank %lld, so there are no more eigenpairs\n",
+  if (o.tolerance > 0) {
+    std::printf("%lld of %lld pairs have reached the tolerance\n", static_cast<long long>(result.converged),
                 static_cast<long long>(result.rank));
   }
+  if (o.error > 0 && result.error->relative_error() > o.error)
+    std::printf("the error asked for, %.3g, is not reached; raise --products or --k\n", o.error);
   if (result.error) {
     std::printf(
         "error |A - U L U'|_F: %.3g estimated, %.3g of |A|_F; more than twice that with probability at most "
@@ -122,17 +162,40 @@ void add_eigh(CLI::App& app, Action& action) {
   for_matrix(
       command->add_option("--dataset", o->dataset, "Data set in the .h5 file; needed when it holds several"));
   for_matrix(command->add_option("--k", o->k, "Eigenpairs wanted, largest magnitude first"));
-  for_matrix(command->add_option("--s", o->s, "Matrix-vector products of the sketch; 0: 2 k, at most D"));
-  for_matrix(command->add_option("--method", o->method, "seigh (sketched) or dense (exact)")
-                 ->check(CLI::IsMember({"seigh", "dense"})));
+  for_matrix(
+      command->add_option("--products", o->products,
+                          "Matrix-vector products to spend; 0: 2 k, with --tol or --error at most 20 k"));
+  std::vector<std::string> names;
+  for (const Method m : methods()) names.push_back(to_string(m));
+  for_matrix(command
+                 ->add_option("--method", o->method,
+                              "krylov (most accurate for its products), seigh, nystrom, hmt, dense (exact), "
+                              "or auto, which says what it takes and why")
+                 ->check(CLI::IsMember(names)));
+  names.clear();
+  for (const Selection s : selections()) names.push_back(to_string(s));
+  for_matrix(command
+                 ->add_option("--select", o->select,
+                              "Which pairs: of largest magnitude, most positive, most negative, or both ends")
+                 ->check(CLI::IsMember(names)));
+  for_matrix(command->add_option(
+      "--tol", o->tolerance,
+      "krylov: stop when the residuals are below this times the largest eigenvalue; 0: the products decide"));
+  for_matrix(command->add_option(
+      "--error", o->error,
+      "krylov: as few pairs as bring the error below this times |A|_F; --k is the most; 0: k pairs"));
+  for_matrix(command->add_option("--block", o->block, "Vectors per product; 0: chosen"));
+  command->add_option("--start", o->start, "krylov: begin from the eigenvectors in this result file")
+      ->needs(matrix);
   for_matrix(command->add_option("--seed", o->seed, "Seed of the test matrices"));
-  for_matrix(command->add_option("--probes", o->probes, "Products that estimate the error; 0: none"));
+  for_matrix(command->add_option("--probes", o->probes, "Further products that estimate the error; 0: none"));
   for_matrix(
       command->add_option("--out", o->out, "File for the result; default: <name of the matrix>_<method>.h5"));
   command->add_flag("--vectors", o->vectors, "Keep the eigenvectors in the result file")->needs(matrix);
   command->footer(
-      "Examples:\n  seigh eigh runs/mnist-mini\n  seigh eigh --matrix A.npy --k 20 --s 40\n"
-      "  seigh eigh --matrix A.h5 --dataset hessian --k 20 --method dense --vectors");
+      "Examples:\n  seigh eigh runs/mnist-mini\n  seigh eigh --matrix A.npy --k 20 --products 40\n"
+      "  seigh eigh --matrix A.npy --k 20 --tol 1e-6\n  seigh eigh --matrix A.h5 --dataset hessian --k 20 "
+      "--method dense --vectors");
   command->callback([o, &action] {
     action = [o] {
       require(!o->run.empty() || !o->matrix.empty(),

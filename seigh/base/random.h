@@ -21,6 +21,7 @@ enum class Stream : uint32_t {
   error_probe = 5,
   random_mask = 6,
   random_mask_by_layer = 7,
+  krylov = 8,
   sampled_targets = 20,
   check = 21,
   test = 100,

@@ -1,6 +1,7 @@
 #include "seigh/eigen/certificates.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/cumsum.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/matmul.h>
@@ -8,6 +9,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <vector>
 
 #include "seigh/base/error.h"
 #include "seigh/base/random.h"
@@ -47,36 +50,61 @@ double ErrorEstimate::relative_error() const {
   return squared_frobenius > 0 ? error() / frobenius() : 0.0;
 }
 
-at::Tensor ErrorEstimate::residual_bounds() const {
-  return residuals / std::sqrt(1 - underestimate_margin(probes, kResidualFailure));
-}
-
-ErrorEstimate estimate_error(LinearOperator& op, const at::Tensor& eigenvalues,
-                             const Eigenvectors& eigenvectors, int64_t probes, uint64_t seed,
-                             Progress& progress) {
-  require(probes >= 1, "probes must be at least 1, not ", probes);
-  ErrorEstimate estimate;
-  estimate.probes = probes;
-  at::Tensor squared_residuals = at::zeros({eigenvalues.numel()}, at::kDouble);
-  progress.begin("certifying " + op.name(), probes, "products");
-  const int64_t width = op.preferred_block();
-  for (int64_t begin = 0; begin < probes; begin += width) {
-    const int64_t count = std::min(width, probes - begin);
-    const at::Tensor g = random_gaussian(seed, Stream::error_probe, op.size(), begin, count, op.dtype());
-    const at::Tensor y = op.apply(g);
-    const at::Tensor model =
-        eigenvectors.times(eigenvalues.unsqueeze(1) * eigenvectors.transposed_times(g));  // U Lambda U^T g
-    estimate.squared_frobenius += y.to(at::kDouble).square().sum().item<double>();
-    const at::Tensor missed = y.sub_(model);  // (H - U Lambda U^T) g
-    estimate.squared_error += missed.to(at::kDouble).square().sum().item<double>();
-    squared_residuals += eigenvectors.transposed_times(missed).square().sum(1);
-    progress.advance(count);
+Probes::Probes(LinearOperator& op, int64_t count, uint64_t seed, Progress& progress)
+    : seed_(seed), width_(op.preferred_block()) {
+  require(count >= 1, "probes must be at least 1, not ", count);
+  products_ = empty_block(op.size(), count, op.dtype());
+  progress.begin("certifying " + op.name(), count, "products");
+  for (int64_t begin = 0; begin < count; begin += width_) {
+    const int64_t end = std::min(begin + width_, count);
+    products_.slice(1, begin, end).copy_(op.apply(vectors(begin, end)));
+    progress.advance(end - begin);
   }
   progress.end();
-  estimate.squared_frobenius /= static_cast<double>(probes);
-  estimate.squared_error /= static_cast<double>(probes);
-  estimate.residuals = (squared_residuals / static_cast<double>(probes)).sqrt();
+}
+
+at::Tensor Probes::vectors(int64_t begin, int64_t end) const {
+  return random_gaussian(seed_, Stream::error_probe, products_.size(0), begin, end - begin,
+                         products_.scalar_type());
+}
+
+ErrorEstimate Probes::error(const at::Tensor& eigenvalues, const Eigenvectors& eigenvectors,
+                            at::Tensor* residual_bounds) const {
+  ErrorEstimate estimate;
+  estimate.probes = count();
+  at::Tensor squared_residuals = at::zeros({eigenvalues.numel()}, at::kDouble);
+  for (int64_t begin = 0; begin < count(); begin += width_) {
+    const int64_t end = std::min(begin + width_, count());
+    const at::Tensor g = vectors(begin, end), y = products_.slice(1, begin, end);
+    const at::Tensor missed =  // (H - U Lambda U^T) g
+        y - eigenvectors.times(eigenvalues.unsqueeze(1) * eigenvectors.transposed_times(g));
+    estimate.squared_frobenius += y.to(at::kDouble).square().sum().item<double>();
+    estimate.squared_error += missed.to(at::kDouble).square().sum().item<double>();
+    squared_residuals += eigenvectors.transposed_times(missed).square().sum(1);
+  }
+  const double n = static_cast<double>(count());
+  estimate.squared_frobenius /= n;
+  estimate.squared_error /= n;
+  if (residual_bounds != nullptr)
+    *residual_bounds =
+        (squared_residuals / n).sqrt() / std::sqrt(1 - underestimate_margin(count(), kResidualFailure));
   return estimate;
+}
+
+at::Tensor Probes::squared_errors(const at::Tensor& eigenvalues, const Eigenvectors& eigenvectors) const {
+  // ||y - sum_i lambda_i c_i u_i||^2 = ||y||^2 - 2 sum_i lambda_i c_i (u_i^T y) + sum_i (lambda_i c_i)^2, c =
+  // U^T g.
+  at::Tensor gains = at::zeros({eigenvalues.numel()}, at::kDouble);
+  double total = 0;
+  for (int64_t begin = 0; begin < count(); begin += width_) {
+    const int64_t end = std::min(begin + width_, count());
+    const at::Tensor y = products_.slice(1, begin, end);
+    const at::Tensor model = eigenvalues.unsqueeze(1) * eigenvectors.transposed_times(vectors(begin, end));
+    gains += (model * (2 * eigenvectors.transposed_times(y) - model)).sum(1);
+    total += y.to(at::kDouble).square().sum().item<double>();
+  }
+  const at::Tensor left = at::cat({at::zeros({1}, at::kDouble), gains.cumsum(0)}).neg() + total;
+  return left.clamp_min(0) / static_cast<double>(count());
 }
 
 Scree scree(const at::Tensor& eigenvalues, double error) {
@@ -86,6 +114,53 @@ Scree scree(const at::Tensor& eigenvalues, double error) {
   const at::Tensor tail = (total - squares.cumsum(0)).clamp_min(0).sqrt();
   const double norm = std::sqrt(total);
   return {(tail / norm).square(), ((tail + error) / norm).square()};
+}
+
+at::Tensor trust(const at::Tensor& residuals, const at::Tensor& spectrum) {
+  const int64_t k = residuals.numel();
+  const auto [sorted, order] = spectrum.contiguous().sort();
+  const at::Tensor bounds = residuals.contiguous();
+  const double* const v = sorted.data_ptr<double>();
+  const int64_t* const where = order.data_ptr<int64_t>();
+  const double* const r = bounds.data_ptr<double>();
+  at::Tensor result = at::zeros({k}, at::kByte);
+  for (int64_t i = 0, n = spectrum.numel(); i < n; ++i) {
+    if (where[i] >= k) continue;
+    const double residual = r[where[i]];
+    const double below = i > 0 ? v[i] - v[i - 1] : std::numeric_limits<double>::infinity();
+    const double above = i + 1 < n ? v[i + 1] - v[i] : std::numeric_limits<double>::infinity();
+    const Trust t = !(residual < std::abs(v[i]))           ? Trust::noise
+                    : !(residual < std::min(below, above)) ? Trust::value
+                                                           : Trust::pair;
+    result.data_ptr<uint8_t>()[where[i]] = static_cast<uint8_t>(t);
+  }
+  return result;
+}
+
+at::Tensor subspace_errors(const at::Tensor& residuals, const at::Tensor& spectrum, Selection selection) {
+  const int64_t k = residuals.numel();
+  at::Tensor result = at::empty({k}, at::kDouble);
+  if (k == 0) return result;
+  const at::Tensor values = spectrum.slice(0, 0, k).contiguous(), bounds = residuals.contiguous();
+  const double* const lambda = values.data_ptr<double>();
+  const double* const r = bounds.data_ptr<double>();
+  const Interval rest = unselected(values, spectrum.slice(0, k), selection);
+  std::vector<double> delta;
+  for (int64_t i = 0; i < k; ++i) delta.push_back(rest.distance(lambda[i]));
+  for (int64_t j = k; j >= 1; --j) {
+    double sum = 0;
+    for (int64_t i = 0; i < j; ++i) {
+      const double d = delta[static_cast<size_t>(i)];
+      sum += r[i] < d ? (r[i] / d) * (r[i] / d) : 1;
+    }
+    result.data_ptr<double>()[j - 1] = std::sqrt(sum / static_cast<double>(j));
+    // The j-th pair is now among those left out.
+    for (int64_t i = 0; i + 1 < j; ++i) {
+      double& d = delta[static_cast<size_t>(i)];
+      d = std::min(d, std::max(0.0, std::abs(lambda[i] - lambda[j - 1]) - r[j - 1]));
+    }
+  }
+  return result;
 }
 
 }  // namespace seigh

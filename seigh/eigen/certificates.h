@@ -18,6 +18,7 @@
 #include <cstdint>
 
 #include "seigh/base/progress.h"
+#include "seigh/eigen/selection.h"
 #include "seigh/linop/linear_operator.h"
 
 namespace seigh {
@@ -41,20 +42,33 @@ struct ErrorEstimate {
   int64_t probes = 0;
   double squared_error = 0;      ///< mean ||(H - H^) g||^2
   double squared_frobenius = 0;  ///< mean ||H g||^2
-  at::Tensor residuals;          ///< float64 [k]: estimates of ||H u_i - lambda_i u_i||
 
   double error() const;
   double frobenius() const;
   /// error() / frobenius(), 0 for the zero operator.
   double relative_error() const;
-  /// Upper bounds on the residuals, each true with all but kResidualFailure probability: float64 [k].
-  at::Tensor residual_bounds() const;
 };
 
-/// Spends `probes` products on fresh Gaussian vectors, independent of the sketch.
-ErrorEstimate estimate_error(LinearOperator& op, const at::Tensor& eigenvalues,
-                             const Eigenvectors& eigenvectors, int64_t probes, uint64_t seed,
-                             Progress& progress = silent_progress());
+/// Fresh Gaussian vectors and their products, kept so that several answers can be held against them.
+class Probes {
+ public:
+  /// Spends `count` products.
+  Probes(LinearOperator& op, int64_t count, uint64_t seed, Progress& progress = silent_progress());
+  int64_t count() const { return products_.size(1); }
+  /// The error of eigenpairs; where `residual_bounds` is given, upper bounds on their residuals, each true
+  /// with all but kResidualFailure probability: float64 [k].
+  ErrorEstimate error(const at::Tensor& eigenvalues, const Eigenvectors& eigenvectors,
+                      at::Tensor* residual_bounds = nullptr) const;
+  /// mean ||(H - H^_k) g||^2 for H^_k of the first k pairs, k = 0..K: float64 [K + 1]. Resolves no less than
+  /// the square root of the basis' precision.
+  at::Tensor squared_errors(const at::Tensor& eigenvalues, const Eigenvectors& eigenvectors) const;
+
+ private:
+  at::Tensor vectors(int64_t begin, int64_t end) const;
+  uint64_t seed_;
+  int64_t width_;        // vectors made at a time
+  at::Tensor products_;  // H g, block [D, count]
+};
 
 /// Bounds on the share of ||H||_F^2 outside the k leading pairs, for every k [TYUC19, Sec. 6.5]: float64 [K]
 /// each,
@@ -64,5 +78,25 @@ struct Scree {
   at::Tensor lower, upper;
 };
 Scree scree(const at::Tensor& eigenvalues, double error);
+
+/// How far a pair can be trusted.
+enum class Trust : uint8_t {
+  noise = 0,  ///< the residual reaches |lambda|: not even its sign is certain
+  value = 1,  ///< an eigenvalue lies there, of that sign and no more than twice the size; the residual
+              ///< reaches the gap to the next eigenvalue, so that the vector may mix those of several
+  pair = 2,  ///< certified: eigenvalue and eigenvector
+};
+/// Of pairs with `residuals` (upper bounds), among the known eigenvalues `spectrum` whose first ones they
+/// are: uint8 [k], values of Trust.
+at::Tensor trust(const at::Tensor& residuals, const at::Tensor& spectrum);
+
+/// Upper bounds on the distance of span(u_1..u_j) from the span of the true leading j eigenvectors,
+/// ||sin Theta||_F / sqrt(j) (projection metric, between 0 and 1), for j = 1..k: float64 [k].
+///
+/// As P_out (H - lambda_i) u_i = P_out r_i for the projector P_out on the eigenvectors left out,
+/// ||P_out u_i|| <= ||r_i|| / delta_i with delta_i the distance of lambda_i from the eigenvalues left out;
+/// sum_i ||P_out u_i||^2 = ||sin Theta||_F^2. The eigenvalues left out are, within their residuals, the pairs
+/// behind j and what unselected() says of the rest: the bound supposes that no pair has been missed.
+at::Tensor subspace_errors(const at::Tensor& residuals, const at::Tensor& spectrum, Selection selection);
 
 }  // namespace seigh

@@ -1,13 +1,14 @@
 #include "seigh/eigen/dense.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/argsort.h>
+#include <ATen/ops/full_like.h>
 #include <ATen/ops/linalg_eigh.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "seigh/base/error.h"
 #include "seigh/base/interrupt.h"
@@ -31,7 +32,7 @@ at::Tensor materialize(LinearOperator& op, Progress& progress) {
   return matrix;
 }
 
-DenseResult dense(LinearOperator& op, int64_t k, Progress& progress) {
+DenseResult dense(LinearOperator& op, int64_t k, Selection selection, Progress& progress) {
   require(1 <= k && k <= op.size(), "dense: k must lie between 1 and the number of parameters, ", op.size(),
           ", not ", k);
   const Timer timer;
@@ -48,14 +49,18 @@ DenseResult dense(LinearOperator& op, int64_t k, Progress& progress) {
   auto [values, vectors] = at::linalg_eigh(matrix);
   progress.advance(1);
   progress.end();
-  const at::Tensor order = values.abs().argsort(/*dim=*/0, /*descending=*/true);
+  const at::Tensor order = selection_order(values, k, selection);
   result.method = "dense";
+  result.selection = selection;
   result.spectrum = values.index_select(0, order);
   result.eigenvalues = result.spectrum.slice(0, 0, k).clone();
   result.eigenvectors = Eigenvectors(as_block(vectors.index_select(1, order.slice(0, 0, k))));
   result.rank = k;
   result.products = op.size();
   result.frobenius = result.spectrum.norm().item<double>();
+  // LAPACK's pairs are those of a matrix within a small multiple of eps ||H||_2.
+  result.residuals = at::full_like(
+      result.eigenvalues, 10 * std::numeric_limits<double>::epsilon() * values.abs().max().item<double>());
   result.seconds = timer.seconds();
   result.peak_bytes = peak_memory_bytes();
   return {std::move(result), std::move(matrix)};
@@ -64,11 +69,17 @@ DenseResult dense(LinearOperator& op, int64_t k, Progress& progress) {
 double exact_error(const at::Tensor& matrix, const at::Tensor& eigenvalues,
                    const Eigenvectors& eigenvectors) {
   const at::Tensor u = eigenvectors.all().to(at::kDouble);
-  const at::Tensor quadratic = (u * at::matmul(matrix, u)).sum(0);  // u_i^T A u_i
-  const double squared = matrix.square().sum().item<double>() -
-                         2 * (eigenvalues * quadratic).sum().item<double>() +
-                         eigenvalues.square().sum().item<double>();
-  return std::sqrt(std::max(squared, 0.0));
+  const at::Tensor right = (u * eigenvalues).t();
+  double squared = 0;
+  constexpr int64_t kRows = 512;
+  for (int64_t begin = 0; begin < u.size(0); begin += kRows) {
+    const int64_t end = std::min(begin + kRows, u.size(0));
+    squared += (matrix.slice(0, begin, end) - at::matmul(u.slice(0, begin, end), right))
+                   .square()
+                   .sum()
+                   .item<double>();
+  }
+  return std::sqrt(squared);
 }
 
 }  // namespace seigh

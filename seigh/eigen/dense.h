@@ -15,12 +15,12 @@ struct DenseResult {
 /// The whole matrix of `op` as float64 [D, D], by D products with unit vectors. D^2 x 8 bytes.
 at::Tensor materialize(LinearOperator& op, Progress& progress = silent_progress());
 
-/// All eigenvalues and the k eigenvectors of largest |lambda|. Cost: D products, about 9 D^3 flops, 3 D^2 x 8
+/// All eigenvalues and the k selected eigenvectors. Cost: D products, about 9 D^3 flops, 3 D^2 x 8
 /// bytes. Throws Error unless 1 <= k <= D.
-DenseResult dense(LinearOperator& op, int64_t k, Progress& progress = silent_progress());
+DenseResult dense(LinearOperator& op, int64_t k, Selection selection = Selection::magnitude,
+                  Progress& progress = silent_progress());
 
-/// ||A - U Lambda U^T||_F for a symmetric A, float64 [D, D], and orthonormal U:
-/// sqrt(||A||^2 - 2 sum lambda_i u_i^T A u_i + sum lambda_i^2). Cost 2 D^2 k flops.
+/// ||A - U Lambda U^T||_F for A float64 [D, D]. Cost 2 D^2 k flops.
 double exact_error(const at::Tensor& matrix, const at::Tensor& eigenvalues, const Eigenvectors& eigenvectors);
 
 }  // namespace seigh

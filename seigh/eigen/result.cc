@@ -1,7 +1,7 @@
 #include "seigh/eigen/result.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/matmul.h>
-#include <ATen/ops/ones.h>
 
 #include <utility>
 
@@ -28,6 +28,11 @@ at::Tensor Eigenvectors::columns(int64_t begin, int64_t count) const {
   return times_small(basis_, coefficients_.slice(1, begin, begin + count));
 }
 
+Eigenvectors Eigenvectors::select(const at::Tensor& index) const {
+  if (coefficients_.defined()) return Eigenvectors(basis_, coefficients_.index_select(1, index));
+  return Eigenvectors(as_block(basis_.index_select(1, index)));
+}
+
 at::Tensor Eigenvectors::transposed_times(const at::Tensor& x) const {
   const at::Tensor product = transposed_product(basis_, x);
   return coefficients_.defined() ? at::matmul(coefficients_.t(), product) : product;
@@ -37,9 +42,16 @@ at::Tensor Eigenvectors::times(const at::Tensor& x) const {
   return times_small(basis_, coefficients_.defined() ? at::matmul(coefficients_, x) : x);
 }
 
+at::Tensor EigenResult::trust() const {
+  return residuals.defined() ? seigh::trust(residuals, spectrum) : at::Tensor();
+}
+
 at::Tensor EigenResult::certified() const {
-  if (method == "dense") return at::ones({eigenvalues.numel()}, at::kBool);
-  return error ? error->residual_bounds().lt(eigenvalues.abs()) : at::Tensor();
+  return residuals.defined() ? trust().eq(static_cast<int64_t>(Trust::pair)) : at::Tensor();
+}
+
+at::Tensor EigenResult::subspace_errors() const {
+  return residuals.defined() ? seigh::subspace_errors(residuals, spectrum, selection) : at::Tensor();
 }
 
 }  // namespace seigh

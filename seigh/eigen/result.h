@@ -26,6 +26,8 @@ class Eigenvectors {
   at::Tensor row_range(int64_t begin, int64_t n) const;
   /// Columns [begin, begin + count) of U: block [D, count] of the basis' dtype.
   at::Tensor columns(int64_t begin, int64_t count) const;
+  /// The columns `index` (int64 [n]) of U. Forms no tall matrix where U = B M.
+  Eigenvectors select(const at::Tensor& index) const;
   /// U, block [D, k].
   at::Tensor all() const { return columns(0, count()); }
   /// U^T X in float64 [k, b] for a block X [D, b].
@@ -38,23 +40,34 @@ class Eigenvectors {
 };
 
 struct EigenResult {
-  std::string method;         ///< "seigh" or "dense"
-  at::Tensor eigenvalues;     ///< float64 [k] by falling |lambda|
+  std::string method;  ///< "krylov", "seigh", "nystrom", "hmt" or "dense"
+  Selection selection = Selection::magnitude;
+  at::Tensor eigenvalues;     ///< float64 [rank], leading one first
   Eigenvectors eigenvectors;  ///< orthonormal to about 1e-6 (float32) or better
   int64_t rank = 0;           ///< eigenpairs found; below the k asked for when the operator has lower rank
   uint64_t seed = 0;
   int64_t products = 0;  ///< matrix-vector products spent, those of the certificate included
   double seconds = 0;    ///< wall clock, all stages
   int64_t peak_bytes = 0;
-  std::optional<ErrorEstimate> error;  ///< a-posteriori certificate of a sketch; none for dense
-  at::Tensor spectrum;                 ///< dense only: all eigenvalues, float64 [D], by falling |lambda|
+  /// Upper bounds on ||H u_i - lambda_i u_i||, float64 [rank]: of dense and krylov certain up to rounding, of
+  /// sketches each true with all but kResidualFailure probability; undefined without probes.
+  at::Tensor residuals;
+  /// All that is known of the spectrum, `eigenvalues` first, float64: all D of dense, the Ritz values of
+  /// krylov and hmt; of other sketches the eigenvalues alone.
+  at::Tensor spectrum;
+  std::optional<ErrorEstimate> error;  ///< a-posteriori certificate by probes; none for dense
+  int64_t converged = 0;               ///< krylov: leading pairs whose residual is within the tolerance asked
+  double orthogonality_loss = 0;       ///< krylov: estimate of ||V^T V - I||_F of its basis
   double frobenius = 0;                ///< dense only: exact ||H||_F
   double asymmetry = 0;                ///< dense only: max |H - H^T| / max |H| before symmetrising
 
-  /// Pairs whose residual bound is below |lambda|: the operator has an eigenvalue of the same sign and no
-  /// more than twice the size there. The others may be noise. Boolean [rank]; all true for dense, undefined
-  /// without a certificate.
+  /// How far each pair can be trusted, uint8 [rank] of Trust; undefined without residuals.
+  at::Tensor trust() const;
+  /// Pairs of Trust::pair: boolean [rank]; undefined without residuals.
   at::Tensor certified() const;
+  /// Distance of the leading j eigenvectors' span from the truth for every j, see subspace_errors():
+  /// float64 [rank]; undefined without residuals.
+  at::Tensor subspace_errors() const;
 };
 
 }  // namespace seigh

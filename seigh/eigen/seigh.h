@@ -22,8 +22,9 @@ struct SeighOptions {
   int64_t k = 0;  ///< eigenpairs wanted
   int64_t s = 0;  ///< products for the sketch; 0: 2 k
   uint64_t seed = 0;
-  int64_t probes = 30;  ///< products for the a-posteriori error; 0: no certificate
-  int64_t block = 0;    ///< vectors per product; 0: the operator's preference
+  int64_t probes = 30;                         ///< products for the a-posteriori error; 0: no certificate
+  int64_t block = 0;                           ///< vectors per product; 0: the operator's preference
+  Selection selection = Selection::magnitude;  ///< among the k found by magnitude
 
   /// Throws Error unless 1 <= k <= s <= D and probes >= 0.
   void validate(int64_t dimension) const;

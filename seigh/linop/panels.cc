@@ -50,4 +50,24 @@ at::Tensor gram_of_product(const at::Tensor& x, const at::Tensor& m) {
   return result;
 }
 
+at::Tensor projections(const at::Tensor& x, const at::Tensor& y) {
+  at::Tensor result = at::zeros({x.size(1), y.size(1)}, at::kDouble);
+  for_panels(x.size(0), 8192, [&](int64_t begin, int64_t end) {
+    result.add_(at::matmul(x.slice(0, begin, end).t(), y.slice(0, begin, end)));
+  });
+  return result;
+}
+
+void subtract_product(const at::Tensor& y, const at::Tensor& x, const at::Tensor& m) {
+  y.addmm_(x, m.to(x.scalar_type()), 1, -1);
+}
+
+at::Tensor times_small_in_place(const at::Tensor& x, const at::Tensor& m) {
+  at::Tensor result = x.slice(1, 0, m.size(1));
+  for_panels(x.size(0), panel_rows(x.size(1) + m.size(1)), [&](int64_t begin, int64_t end) {
+    result.slice(0, begin, end).copy_(at::matmul(x.slice(0, begin, end).to(at::kDouble), m));
+  });
+  return result;
+}
+
 }  // namespace seigh

@@ -58,6 +58,13 @@ at::Tensor nested_overlap(const at::Tensor& blocks) {
   return sums / sizes_up_to(blocks.size(-1)).to(blocks.device());
 }
 
+void OverlapCurves::bound_magnitude(const at::Tensor& errors) {
+  require(errors.sizes() == magnitude.sizes(), "there are ", magnitude.numel(), " overlaps, but errors of ",
+          errors.numel(), " eigenspaces");
+  magnitude_low = (magnitude.sqrt() - errors).clamp_min(0).square();
+  magnitude_high = (magnitude.sqrt() + errors).clamp_max(1).square();
+}
+
 void OverlapOptions::validate() const {
   require(random_masks >= 2, "overlap: random_masks is ", random_masks,
           "; a standard deviation needs at least 2");

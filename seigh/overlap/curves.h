@@ -37,6 +37,14 @@ struct OverlapCurves {
   at::Tensor random_by_layer_std;
   at::Tensor chance;  ///< k / D
   at::Tensor mask;    ///< int64 [K]: parameters by falling magnitude; its first k are the magnitude mask
+  /// Where the magnitude mask's overlap with the true eigenspaces lies; undefined where that is not known.
+  at::Tensor magnitude_low, magnitude_high;
+
+  /// Fills in magnitude_low and _high from `errors`, float64 [K]: upper bounds on ||sin Theta||_F / sqrt(k)
+  /// between computed and true eigenspaces. With U* = U cos Theta + Z sin Theta in principal bases and P the
+  /// mask's projector, ||P U*||_F <= ||P U||_F + ||sin Theta||_F, and the same with the roles exchanged: so
+  /// |sqrt ov* - sqrt ov| <= errors.
+  void bound_magnitude(const at::Tensor& errors);
 };
 
 /// All curves of an eigenspace. parameters: [D], where the curvature was taken; layer_sizes: parameters of

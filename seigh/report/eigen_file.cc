@@ -32,10 +32,11 @@ void write_eigen_file(const std::filesystem::path& path, const EigenFileInfo& in
   Hdf5Writer file(path);
   file.write("eigenvalues", result.eigenvalues);
   if (with_vectors) file.write("eigenvectors", result.eigenvectors.all().t());
-  if (result.error) file.write("residuals", result.error->residuals);
-  if (result.spectrum.defined()) file.write("spectrum", result.spectrum);
+  if (result.residuals.defined()) file.write("residuals", result.residuals);
+  file.write("spectrum", result.spectrum);
   if (info.sample_indices.defined()) file.write("sample_indices", info.sample_indices);
   file.attribute("method", result.method);
+  file.attribute("selection", to_string(result.selection));
   file.attribute("matrix", info.matrix);
   file.attribute("split", info.split);
   file.attribute("step", info.step);
@@ -49,6 +50,10 @@ void write_eigen_file(const std::filesystem::path& path, const EigenFileInfo& in
   file.attribute("seconds", result.seconds);
   file.attribute("peak_bytes", result.peak_bytes);
   file.attribute("dtype", info.dtype);
+  if (result.method == "krylov") {
+    file.attribute("converged", result.converged);
+    file.attribute("orthogonality_loss", result.orthogonality_loss);
+  }
   if (result.error) {
     file.attribute("error_probes", result.error->probes);
     file.attribute("error_estimate", result.error->error());
@@ -70,6 +75,7 @@ EigenFile read_eigen_file(const std::filesystem::path& path, bool with_vectors) 
   EigenFileInfo& info = content.info;
   EigenResult& result = content.result;
   result.method = attributes.get<std::string>("method");
+  result.selection = parse_selection(attributes.get<std::string>("selection"));
   info.matrix = attributes.get<std::string>("matrix");
   info.split = attributes.get<std::string>("split");
   info.step = attributes.get<int64_t>("step");
@@ -81,6 +87,8 @@ EigenFile read_eigen_file(const std::filesystem::path& path, bool with_vectors) 
   if (attributes.has("sketch_error")) info.sketch_error = attributes.get<double>("sketch_error");
   if (file.has("sample_indices")) info.sample_indices = file.read("sample_indices");
   result.eigenvalues = file.read("eigenvalues").to(at::kDouble);
+  result.spectrum = file.read("spectrum");
+  if (file.has("residuals")) result.residuals = file.read("residuals");
   result.rank = attributes.get<int64_t>("rank");
   result.seed = static_cast<uint64_t>(attributes.get<int64_t>("seed"));
   result.products = attributes.get<int64_t>("products");
@@ -89,12 +97,14 @@ EigenFile read_eigen_file(const std::filesystem::path& path, bool with_vectors) 
   if (attributes.has("error_probes")) {
     const double error = attributes.get<double>("error_estimate"),
                  norm = attributes.get<double>("frobenius_estimate");
-    result.error = ErrorEstimate{attributes.get<int64_t>("error_probes"), error * error, norm * norm,
-                                 file.read("residuals")};
+    result.error = ErrorEstimate{attributes.get<int64_t>("error_probes"), error * error, norm * norm};
   } else if (result.method == "dense") {
     result.frobenius = attributes.get<double>("frobenius_estimate");
     result.asymmetry = attributes.get<double>("asymmetry");
-    result.spectrum = file.read("spectrum");
+  }
+  if (result.method == "krylov") {
+    result.converged = attributes.get<int64_t>("converged");
+    result.orthogonality_loss = attributes.get<double>("orthogonality_loss");
   }
   content.has_vectors = file.has("eigenvectors");
   if (with_vectors && content.has_vectors) {

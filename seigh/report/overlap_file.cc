@@ -25,6 +25,10 @@ void write_overlap_file(const std::filesystem::path& path, const OverlapCurves& 
                         const OverlapOptions& options) {
   Hdf5Writer file(path);
   for (const auto& [name, member] : kDataSets) file.write(name, curves.*member);
+  if (curves.magnitude_low.defined()) {
+    file.write("magnitude_low", curves.magnitude_low);
+    file.write("magnitude_high", curves.magnitude_high);
+  }
   file.attribute("random_masks", options.random_masks);
   file.attribute("seed", static_cast<int64_t>(options.seed));
   file.commit();
@@ -34,6 +38,10 @@ OverlapCurves read_overlap_file(const std::filesystem::path& path) {
   const Hdf5Reader file(path);
   OverlapCurves curves;
   for (const auto& [name, member] : kDataSets) curves.*member = file.read(name);
+  if (file.has("magnitude_low")) {
+    curves.magnitude_low = file.read("magnitude_low");
+    curves.magnitude_high = file.read("magnitude_high");
+  }
   return curves;
 }
 

@@ -107,6 +107,27 @@ CurvatureOptions curvature_options(const Recipe& r, const Loss& loss) {
           .seed = static_cast<uint64_t>(r.seed)};
 }
 
+EighOptions eigh_options(const Recipe& r) {
+  return {.method = parse_method(r.eigh.method),
+          .k = r.eigh.k,
+          .products = r.eigh.products,
+          .tolerance = r.eigh.tolerance,
+          .error = r.eigh.error,
+          .selection = parse_selection(r.eigh.selection),
+          .seed = static_cast<uint64_t>(r.seed),
+          .probes = r.eigh.probes,
+          .block = r.eigh.block};
+}
+
+std::vector<std::string> result_methods(const std::string& method) {
+  if (method == "dense") return {method};
+  return {method, "dense"};
+}
+
+at::ScalarType eigh_dtype(const Recipe& r) {
+  return r.eigh.dtype == "float64" ? at::kDouble : at::kFloat;
+}
+
 at::Tensor curvature_subset(const Dataset& part, int64_t count) {
   return part.y.dim() == 1 ? balanced_subset(part.y, part.classes, count) : first_subset(part.size(), count);
 }

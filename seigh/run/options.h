@@ -5,8 +5,11 @@
 
 #include <filesystem>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "seigh/curvature/curvature.h"
+#include "seigh/eigen/eigh.h"
 #include "seigh/problem/dataset.h"
 #include "seigh/problem/loss.h"
 #include "seigh/problem/model.h"
@@ -27,6 +30,12 @@ Loss make_loss(const Recipe& recipe);
 TrainOptions train_options(const Recipe& recipe, const Loss& loss);
 /// Of the matrices, all but dtype and reserve. Throws Error on an unknown matrix.
 CurvatureOptions curvature_options(const Recipe& recipe, const Loss& loss);
+/// Of the eigensolver, all but start and state. Throws Error on unknown names.
+EighOptions eigh_options(const Recipe& recipe);
+/// Those whose results a run with this method may hold: itself and the exact ones beside it.
+std::vector<std::string> result_methods(const std::string& method);
+/// Of the products and the vectors.
+at::ScalarType eigh_dtype(const Recipe& recipe);
 /// Indices of the `count` samples of `part` that curvature is taken on: the first of each class, the first
 /// sequences of a text. Throws Error when there are too few.
 at::Tensor curvature_subset(const Dataset& part, int64_t count);

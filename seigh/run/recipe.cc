@@ -13,6 +13,7 @@
 
 #include "seigh/base/error.h"
 #include "seigh/curvature/curvature.h"
+#include "seigh/eigen/eigh.h"
 #include "seigh/io/file.h"
 #include "seigh/problem/zoo.h"
 
@@ -130,14 +131,30 @@ void for_each_key(R& r, Visitor&& visit) {
   visit(
       "curvature.batch_size", r.curvature.batch_size,
       "Samples whose activations are in memory at once; 0: chosen from the memory ceiling and the threads.");
-  visit("eigh.method", r.eigh.method, "Eigensolver: \"seigh\".");
-  visit("eigh.k", r.eigh.k, "Eigenpairs wanted.");
-  visit("eigh.s", r.eigh.s, "Matrix-vector products of the sketch, k <= s <= D; 0: 2 k.");
+  visit("eigh.method", r.eigh.method,
+        "Eigensolver: \"krylov\" (the most accurate for its products), \"seigh\", \"nystrom\" (independent "
+        "products), "
+        "\"hmt\", \"dense\" (exact), or \"auto\": dense where the matrix is small, else krylov.");
+  visit("eigh.k", r.eigh.k, "Eigenpairs wanted; with eigh.error the most that may be needed.");
+  visit("eigh.products", r.eigh.products,
+        "Matrix-vector products to spend, at least k (hmt: 2 k); 0: 2 k, with a tolerance or error at most "
+        "20 k.");
+  visit("eigh.tolerance", r.eigh.tolerance,
+        "krylov stops when the residuals |Hu - lambda u| are below this times |lambda_1|; 0: the products "
+        "decide.");
+  visit("eigh.error", r.eigh.error,
+        "krylov takes as few pairs as bring the estimated error below this times the norm of the matrix "
+        "(Frobenius); 0: k pairs.");
+  visit(
+      "eigh.selection", r.eigh.selection,
+      "Which pairs: \"magnitude\", \"positive\" (the largest), \"negative\" (the lowest) or \"both\" ends.");
   visit("eigh.probes", r.eigh.probes, "Further products that estimate the error; 0: none, no certificate.");
   visit("eigh.dtype", r.eigh.dtype, "\"float32\" or \"float64\".");
   visit("eigh.block", r.eigh.block, "Vectors per product; 0: chosen.");
   visit("eigh.vectors", r.eigh.vectors,
         "Keep the eigenvectors on disk (D k numbers each); masks can then be studied later.");
+  visit("eigh.warm_start", r.eigh.warm_start,
+        "krylov starts from the eigenvectors of the recorded step before, when they are at hand.");
   visit("dense.steps", r.dense.steps,
         "Steps at which the exact dense decomposition (float64, 3 D^2 numbers) is computed beside the "
         "sketch; a list, or n for every n-th.");
@@ -487,10 +504,20 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals, b
   }
   check(r.curvature.samples >= 1, "curvature.samples must be at least 1, not ", r.curvature.samples);
   check(r.curvature.batch_size >= 0, "curvature.batch_size must not be negative: ", r.curvature.batch_size);
-  check(r.eigh.method == "seigh", "eigh.method must be \"seigh\", not \"", r.eigh.method, "\"");
+  try {
+    parse_method(r.eigh.method);
+    parse_selection(r.eigh.selection);
+  } catch (const Error& error) {
+    fail(origin, ": eigh: ", error.what());
+  }
   check(r.eigh.k >= 1, "eigh.k must be at least 1, not ", r.eigh.k);
-  if (r.eigh.s == 0) r.eigh.s = 2 * r.eigh.k;
-  check(r.eigh.s >= r.eigh.k, "eigh.s must be at least eigh.k: s = ", r.eigh.s, ", k = ", r.eigh.k);
+  check(std::isfinite(r.eigh.tolerance) && 0 <= r.eigh.tolerance && r.eigh.tolerance < 1,
+        "eigh.tolerance must be at least 0 and below 1, not ", r.eigh.tolerance);
+  check(std::isfinite(r.eigh.error) && 0 <= r.eigh.error && r.eigh.error < 1,
+        "eigh.error must be at least 0 and below 1, not ", r.eigh.error);
+  if (r.eigh.products == 0 && r.eigh.tolerance == 0 && r.eigh.error == 0) r.eigh.products = 2 * r.eigh.k;
+  check(r.eigh.products == 0 || r.eigh.products >= r.eigh.k,
+        "eigh.products must be at least eigh.k: products = ", r.eigh.products, ", k = ", r.eigh.k);
   check(r.eigh.probes >= 0, "eigh.probes must not be negative: ", r.eigh.probes);
   check(r.eigh.dtype == "float32" || r.eigh.dtype == "float64",
         "eigh.dtype must be \"float32\" or \"float64\", not \"", r.eigh.dtype, "\"");

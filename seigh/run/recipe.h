@@ -74,13 +74,17 @@ struct Recipe {
   } curvature;
 
   struct Eigh {
-    std::string method = "seigh";
+    std::string method = "auto";
     int64_t k = 100;
-    int64_t s = 0;
+    int64_t products = 0;
+    double tolerance = 0;
+    double error = 0;
+    std::string selection = "magnitude";
     int64_t probes = 30;
     std::string dtype = "float32";
     int64_t block = 0;
     bool vectors = true;
+    bool warm_start = false;
   } eigh;
 
   struct Dense {

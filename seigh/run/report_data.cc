@@ -10,6 +10,7 @@
 #include "seigh/base/version.h"
 #include "seigh/eigen/certificates.h"
 #include "seigh/run/finished.h"
+#include "seigh/run/options.h"
 #include "seigh/run/own_network.h"
 
 namespace seigh {
@@ -24,12 +25,6 @@ json numbers(const at::Tensor& tensor) {
   const at::Tensor values = tensor.to(at::kDouble).contiguous();
   json list = json::array();
   for (int64_t i = 0; i < values.numel(); ++i) list.push_back(values.data_ptr<double>()[i]);
-  return list;
-}
-
-json flags(const at::Tensor& tensor) {
-  json list = json::array();
-  for (int64_t i = 0; i < tensor.numel(); ++i) list.push_back(tensor[i].item<bool>());
   return list;
 }
 
@@ -73,7 +68,7 @@ std::string training(const Recipe::Training& t) {
   return text + ", batch " + std::to_string(t.batch_size);
 }
 
-json settings(const Recipe& r, const Model& model) {
+json settings(const Recipe& r, const Model& model, const std::string& solver) {
   const auto list = [](const std::vector<int64_t>& steps) {
     std::string text;
     for (const int64_t step : steps) text.append(text.empty() ? "" : ", ").append(std::to_string(step));
@@ -113,8 +108,13 @@ json settings(const Recipe& r, const Model& model) {
   }
   if (r.curvature.l2 > 0) add("L2 term", json(r.curvature.l2).dump());
   add("Steps", list(r.curvature.steps));
-  add("Eigensolver", r.eigh.method + ", k = " + std::to_string(r.eigh.k) +
-                         ", s = " + std::to_string(r.eigh.s) + ", " + r.eigh.dtype);
+  std::string eigensolver = solver + ", k = " + std::to_string(r.eigh.k);
+  if (r.eigh.selection != "magnitude") eigensolver += " by " + r.eigh.selection;
+  if (r.eigh.products > 0 && solver != "dense")
+    eigensolver += ", " + std::to_string(r.eigh.products) + " products";
+  if (r.eigh.tolerance > 0) eigensolver += ", tolerance " + json(r.eigh.tolerance).dump();
+  if (r.eigh.error > 0) eigensolver += ", error " + json(r.eigh.error).dump();
+  add("Eigensolver", eigensolver + ", " + r.eigh.dtype);
   add("Exact decompositions at steps", r.dense.steps.empty() ? "none" : list(r.dense.steps));
   add("Random masks", std::to_string(r.overlap.random_masks));
   add("Seed", std::to_string(r.seed));
@@ -124,13 +124,13 @@ json settings(const Recipe& r, const Model& model) {
 }  // namespace
 
 std::string report_data(const RunFolder& folder, const Model& model, int64_t parameters,
-                        const std::vector<std::string>& headline) {
+                        const std::string& solver, const std::vector<std::string>& headline) {
   const Recipe& r = folder.recipe();
   std::error_code none;
   json data = {{"title", r.name},
                {"version", version()},
                {"headline", headline},
-               {"settings", settings(r, model)},
+               {"settings", settings(r, model, solver)},
                {"parameters", parameters}};
 
   json step = json::array(), loss = json::array(), accuracy = json::array();
@@ -148,7 +148,7 @@ std::string report_data(const RunFolder& folder, const Model& model, int64_t par
     for (const std::string& split : r.curvature.splits) {
       std::optional<EigenFile> sketch;
       std::optional<OverlapCurves> sketch_overlap;
-      for (const std::string& method : {r.eigh.method, std::string("dense")}) {
+      for (const std::string& method : result_methods(solver)) {
         const fs::path path = folder.eigen(s, split, method);
         if (!fs::exists(path, none)) continue;
         const EigenFile file = finished_eigen(path, parameters);
@@ -165,9 +165,11 @@ std::string report_data(const RunFolder& folder, const Model& model, int64_t par
                       {"seconds", result.seconds},
                       {"samples", file.info.samples},
                       {"dtype", file.info.dtype}};
+        if (result.residuals.defined()) {
+          entry["residuals"] = numbers(result.residuals);
+          entry["trust"] = numbers(result.trust());
+        }
         if (result.error) {
-          entry["residuals"] = numbers(result.error->residual_bounds());
-          entry["certified"] = flags(result.certified());
           entry["certificate"] = certificate(*result.error);
           if (result.rank > 0) {
             const Scree bounds = scree(result.eigenvalues, result.error->error());
@@ -184,6 +186,10 @@ std::string report_data(const RunFolder& folder, const Model& model, int64_t par
                               {"random_by_layer_mean", numbers(curves->random_by_layer_mean)},
                               {"random_by_layer_std", numbers(curves->random_by_layer_std)},
                               {"chance", numbers(curves->chance)}};
+          if (curves->magnitude_low.defined()) {
+            entry["overlap"]["magnitude_low"] = numbers(curves->magnitude_low);
+            entry["overlap"]["magnitude_high"] = numbers(curves->magnitude_high);
+          }
         }
         if (method == "dense") {
           if (sketch)

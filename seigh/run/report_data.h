@@ -9,8 +9,9 @@
 
 namespace seigh {
 
-/// JSON as web/README.md describes it, from whatever the run has finished so far.
+/// JSON as web/README.md describes it, from whatever the run has finished so far; `method` is that of its
+/// eigensolver.
 std::string report_data(const RunFolder& folder, const Model& model, int64_t parameters,
-                        const std::vector<std::string>& headline);
+                        const std::string& method, const std::vector<std::string>& headline);
 
 }  // namespace seigh

@@ -185,6 +185,10 @@ fs::path RunFolder::eigen(int64_t step, const std::string& split, const std::str
          (step_name(step) + "_" + split + "_" + recipe_.curvature.matrix + "_" + method + ".h5");
 }
 
+fs::path RunFolder::partial(int64_t step, const std::string& split, const std::string& method) const {
+  return path_ / "partial" / eigen(step, split, method).stem();
+}
+
 fs::path RunFolder::overlap(int64_t step, const std::string& split, const std::string& method) const {
   return path_ / "overlap" / eigen(step, split, method).filename();
 }

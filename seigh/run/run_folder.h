@@ -12,7 +12,7 @@
 namespace seigh {
 
 /// One process at a time works in a run folder; it holds a lock for the life of this object.
-///   recipe.toml  log.jsonl  checkpoints/step_*.safetensors  eigen/*.h5  overlap/*.h5  report.html
+///   recipe.toml  log.jsonl  checkpoints/step_*.safetensors  eigen/*.h5  partial/  overlap/*.h5  report.html
 class RunFolder {
  public:
   /// Starts a run: creates the folder and writes the resolved recipe. When the folder already holds a run,
@@ -29,6 +29,8 @@ class RunFolder {
   std::filesystem::path checkpoint(int64_t step) const;
   std::filesystem::path eigen(int64_t step, const std::string& split, const std::string& method) const;
   std::filesystem::path overlap(int64_t step, const std::string& split, const std::string& method) const;
+  /// Folder of what an unfinished decomposition has come to so far.
+  std::filesystem::path partial(int64_t step, const std::string& split, const std::string& method) const;
   std::filesystem::path report() const { return path_ / "report.html"; }
 
   /// Appends one line to log.jsonl: the fields of the object `fields` after "time" (UTC) and "event".

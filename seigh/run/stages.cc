@@ -12,7 +12,6 @@
 #include "seigh/base/timer.h"
 #include "seigh/curvature/make.h"
 #include "seigh/eigen/dense.h"
-#include "seigh/eigen/seigh.h"
 #include "seigh/overlap/curves.h"
 #include "seigh/report/eigen_file.h"
 #include "seigh/report/overlap_file.h"
@@ -31,10 +30,6 @@ std::string label(int64_t step, const std::string& split, const std::string& wha
 
 const Dataset& named_part(const DataSplits& data, const std::string& name) {
   return name == "train" ? data.train : name == "test" ? data.test : data.validation;
-}
-
-at::ScalarType parse_dtype(const std::string& name) {
-  return name == "float64" ? at::kDouble : at::kFloat;
 }
 
 // Is `data` what the page says already?
@@ -64,6 +59,25 @@ Run::Run(RunFolder folder, const std::filesystem::path& data_folder, Progress& p
       loss_(make_loss(folder_.recipe())),
       progress_(progress) {
   check(folder_.recipe(), subset_, loss_);
+  method_ = choose_method();
+}
+
+// The recipe's method; where that is auto, the one whose files are there already.
+std::string Run::choose_method() const {
+  const Recipe& r = folder_.recipe();
+  if (parse_method(r.eigh.method) != Method::automatic) return r.eigh.method;
+  for (const Method method : methods()) {
+    for (const int64_t step : r.curvature.steps) {
+      for (const std::string& split : r.curvature.splits) {
+        std::error_code none;
+        const bool exact = std::binary_search(r.dense.steps.begin(), r.dense.steps.end(), step);
+        if ((method != Method::dense || !exact) &&
+            std::filesystem::exists(folder_.eigen(step, split, to_string(method)), none))
+          return to_string(method);
+      }
+    }
+  }
+  return to_string(plan_eigh(subset_.count, eigh_dtype(r), eigh_options(r), available_memory()).method);
 }
 
 void Run::check(const Recipe& r) {
@@ -72,7 +86,7 @@ void Run::check(const Recipe& r) {
 
 void Run::check(const Recipe& r, const ParameterSubset& subset, const Loss& loss) {
   train_options(r, loss);
-  SeighOptions{.k = r.eigh.k, .s = r.eigh.s, .probes = r.eigh.probes}.validate(subset.count);
+  eigh_options(r).validate(subset.count);
   curvature_options(r, loss).validate();
 }
 
@@ -147,43 +161,44 @@ std::vector<Run::Decomposition> Run::decompositions() const {
   std::vector<Decomposition> all;
   for (const int64_t step : r.curvature.steps) {
     for (const std::string& split : r.curvature.splits) {
-      all.push_back({step, split, r.eigh.method});
-      if (std::binary_search(r.dense.steps.begin(), r.dense.steps.end(), step))
+      all.push_back({step, split, method_});
+      if (method_ != "dense" && std::binary_search(r.dense.steps.begin(), r.dense.steps.end(), step))
         all.push_back({step, split, "dense"});
     }
   }
   return all;
 }
 
-void Run::write_overlap(const Decomposition& d, const Eigenvectors& vectors, const Checkpoint& checkpoint) {
-  require(vectors.count() > 0, "step ", d.step, ", ", d.split,
-          ": the matrix is zero, it has no leading eigenvectors; has the training diverged? lower "
+void Run::write_overlap(const Decomposition& d, const EigenResult& result, const Checkpoint& checkpoint) {
+  require(result.rank > 0, "step ", d.step, ", ", d.split,
+          ": the matrix has no such eigenvectors (is it zero?); has the training diverged? lower "
           "train.learning_rate (now ",
           folder_.recipe().train.learning_rate, ")");
   std::vector<int64_t> layer_sizes;
   for (const ParameterSpec& p : subset_.specs) layer_sizes.push_back(p.numel());
   const OverlapOptions options{.random_masks = folder_.recipe().overlap.random_masks,
                                .seed = static_cast<uint64_t>(folder_.recipe().seed)};
-  write_overlap_file(
-      folder_.overlap(d.step, d.split, d.method),
-      overlap_curves(ResultEigenspace(vectors), subset_.gather(model_->parameters(), checkpoint.parameters),
-                     layer_sizes, options, progress_),
-      options);
+  OverlapCurves curves = overlap_curves(ResultEigenspace(result.eigenvectors),
+                                        subset_.gather(model_->parameters(), checkpoint.parameters),
+                                        layer_sizes, options, progress_);
+  if (result.residuals.defined()) curves.bound_magnitude(result.subspace_errors());
+  write_overlap_file(folder_.overlap(d.step, d.split, d.method), curves, options);
   folder_.log("overlap", {{"file", folder_.overlap(d.step, d.split, d.method).filename().string()}});
 }
 
-// Sketch and, where asked, the exact decomposition of one matrix.
+// The recipe's method and, where asked, the exact decomposition of one matrix.
 void Run::decompose(int64_t step, const std::string& split_name, const Checkpoint& checkpoint) {
   const Recipe& r = folder_.recipe();
   std::error_code none;
   const auto exists = [&](const std::filesystem::path& path) { return std::filesystem::exists(path, none); };
-  const bool want_dense = std::binary_search(r.dense.steps.begin(), r.dense.steps.end(), step);
-  const Decomposition sketched{step, split_name, r.eigh.method}, exact{step, split_name, "dense"};
-  const auto sketch_path = folder_.eigen(step, split_name, r.eigh.method),
+  const bool dense_only = method_ == "dense";
+  const bool want_dense = dense_only || std::binary_search(r.dense.steps.begin(), r.dense.steps.end(), step);
+  const Decomposition sketched{step, split_name, method_}, exact{step, split_name, "dense"};
+  const auto sketch_path = folder_.eigen(step, split_name, method_),
              dense_path = folder_.eigen(step, split_name, "dense");
   const bool need_dense = want_dense && !exists(dense_path);
   // The exact decomposition measures the sketch's error, which takes the sketch's eigenvectors.
-  const bool need_sketch = !exists(sketch_path) || (need_dense && !r.eigh.vectors);
+  const bool need_sketch = !dense_only && (!exists(sketch_path) || (need_dense && !r.eigh.vectors));
   if (!need_sketch && !need_dense) return;
 
   EigenFileInfo info;
@@ -193,7 +208,6 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
   info.parameters = subset_.count;
   info.samples = r.curvature.samples;
   info.k = r.eigh.k;
-  info.s = r.eigh.s;
   info.dtype = r.eigh.dtype;
   info.sample_indices = curvature_samples(r, split(split_name));
   const Dataset samples = split(split_name).select(info.sample_indices);
@@ -202,7 +216,7 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
   // Without eigenvectors on disk, overlap is taken while they are in memory, before the file that marks the
   // end.
   const auto finish = [&](const Decomposition& d, const EigenFileInfo& about, const EigenResult& result) {
-    if (!r.eigh.vectors) write_overlap(d, result.eigenvectors, checkpoint);
+    if (!r.eigh.vectors) write_overlap(d, result, checkpoint);
     const auto path = folder_.eigen(d.step, d.split, d.method);
     write_eigen_file(path, about, result, r.eigh.vectors);
     folder_.log("eigh", {{"file", path.filename().string()},
@@ -213,41 +227,51 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
 
   EigenResult sketch;
   if (need_sketch) {
-    options.dtype = parse_dtype(r.eigh.dtype);
-    // What measuring and recovery hold: Y, and small matrices in float64.
-    options.reserve = subset_.count * r.eigh.k * static_cast<int64_t>(c10::elementSize(options.dtype)) +
-                      6 * 8 * r.eigh.s * r.eigh.s;
+    EighOptions solver = eigh_options(r);
+    solver.method = parse_method(method_);
+    solver.state = folder_.partial(step, split_name, method_);
+    if (r.eigh.warm_start) solver.start = previous_[split_name];
+    options.dtype = eigh_dtype(r);
+    // The solver's memory comes first, but the products need some to be fast.
+    const EighPlan plan = plan_eigh(subset_.count, options.dtype, solver, available_memory() / 5 * 3);
+    solver.basis = plan.basis;
+    options.reserve = plan.memory;
     require(options.reserve < available_memory(), "k = ", r.eigh.k, " eigenpairs of ", subset_.count,
             " parameters take ", format_bytes(options.reserve), " of memory, ",
             format_bytes(available_memory()), " are left; lower eigh.k or raise the ceiling (--memory)");
+    folder_.log("plan", {{"file", sketch_path.filename().string()}, {"plan", plan.text()}});
     const auto matrix = make_curvature_operator(*model_, checkpoint.parameters, checkpoint.buffers, samples,
                                                 options, label(step, split_name, r.curvature.matrix));
     check_reproducible(*matrix);
-    sketch = seigh(*matrix,
-                   {.k = r.eigh.k,
-                    .s = r.eigh.s,
-                    .seed = static_cast<uint64_t>(r.seed),
-                    .probes = r.eigh.probes,
-                    .block = r.eigh.block},
-                   progress_);
+    sketch = seigh::eigh(*matrix, solver, progress_);
+    info.s = plan.products - r.eigh.probes;
     if (!exists(sketch_path)) finish(sketched, info, sketch);
-  } else {
-    const EigenFile file = finished_eigen(sketch_path, subset_.count, /*with_vectors=*/true);
-    require(file.has_vectors, sketch_path.string(),
-            " holds no eigenvectors; delete it and continue with seigh run --resume");
-    sketch = file.result;
+    std::filesystem::remove_all(solver.state, none);
+    std::filesystem::remove(solver.state.parent_path(), none);  // where no other is left in it
+  } else if (!dense_only) {
+    sketch = stored(sketched).result;
   }
+  if (r.eigh.warm_start && !dense_only) previous_[split_name] = sketch.eigenvectors.all();
   if (need_dense) {
     options.dtype = at::kDouble;
     const auto matrix =
         make_curvature_operator(*model_, checkpoint.parameters, checkpoint.buffers, samples, options,
                                 label(step, split_name, "exact " + r.curvature.matrix));
-    const DenseResult d = dense(*matrix, r.eigh.k, progress_);
+    const DenseResult d = dense(*matrix, r.eigh.k, parse_selection(r.eigh.selection), progress_);
     info.s = d.result.products;
     info.dtype = "float64";
-    info.sketch_error = exact_error(d.matrix, sketch.eigenvalues, sketch.eigenvectors);
+    if (!dense_only) info.sketch_error = exact_error(d.matrix, sketch.eigenvalues, sketch.eigenvectors);
     finish(exact, info, d.result);
   }
+}
+
+// A finished decomposition with its eigenvectors.
+EigenFile Run::stored(const Decomposition& d) const {
+  const auto path = folder_.eigen(d.step, d.split, d.method);
+  EigenFile file = finished_eigen(path, subset_.count, /*with_vectors=*/true);
+  require(file.has_vectors, path.string(),
+          " holds no eigenvectors; delete it and continue with seigh run --resume");
+  return file;
 }
 
 void Run::eigh() {
@@ -269,16 +293,12 @@ void Run::overlap() {
     const auto path = folder_.eigen(d.step, d.split, d.method);
     require(std::filesystem::exists(path, none), path.string(), " is missing; make it with: seigh eigh ",
             folder_.path().string());
-    const EigenFile file = finished_eigen(path, subset_.count, /*with_vectors=*/true);
-    require(file.has_vectors, path.string(),
-            " holds no eigenvectors, so its overlap cannot be computed; delete it and run seigh eigh ",
-            folder_.path().string(), " again");
-    write_overlap(d, file.result.eigenvectors, finished_checkpoint(folder_, *model_, d.step));
+    write_overlap(d, stored(d).result, finished_checkpoint(folder_, *model_, d.step));
   }
 }
 
 void Run::report() {
-  const std::string data = report_data(folder_, *model_, subset_.count, headline());
+  const std::string data = report_data(folder_, *model_, subset_.count, method_, headline());
   if (report_shows(folder_.report(), data)) return;
   write_report_page(folder_.report(), folder_.recipe().name, data);
   folder_.log("report", {{"file", "report.html"}});
@@ -293,7 +313,7 @@ std::vector<std::string> Run::headline() const {
   for (const int64_t step : r.curvature.steps) {
     std::string line;
     for (const std::string& split : r.curvature.splits) {
-      for (const std::string& method : {r.eigh.method, std::string("dense")}) {
+      for (const std::string& method : result_methods(method_)) {
         const auto path = folder_.overlap(step, split, method);
         if (!std::filesystem::exists(path, none)) continue;
         const OverlapCurves curves = finished_overlap(path);

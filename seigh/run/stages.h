@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -15,6 +16,7 @@
 #include "seigh/problem/loss.h"
 #include "seigh/problem/model.h"
 #include "seigh/problem/subset.h"
+#include "seigh/report/eigen_file.h"
 #include "seigh/run/run_folder.h"
 
 namespace seigh {
@@ -43,12 +45,14 @@ class Run {
 
  private:
   static void check(const Recipe& recipe, const ParameterSubset& subset, const Loss& loss);
+  std::string choose_method() const;
   struct Decomposition;  // one (step, split, method)
+  EigenFile stored(const Decomposition& d) const;
   std::vector<Decomposition> decompositions() const;
   const DataSplits& data();
   const Dataset& split(const std::string& name);
   void decompose(int64_t step, const std::string& split_name, const Checkpoint& checkpoint);
-  void write_overlap(const Decomposition& d, const Eigenvectors& vectors, const Checkpoint& checkpoint);
+  void write_overlap(const Decomposition& d, const EigenResult& result, const Checkpoint& checkpoint);
 
   RunFolder folder_;
   std::filesystem::path data_folder_;
@@ -57,6 +61,8 @@ class Run {
   ParameterSubset subset_;  // which the matrices are over
   Loss loss_;
   Progress& progress_;
+  std::string method_;                          // of the eigensolver, never "auto"
+  std::map<std::string, at::Tensor> previous_;  // eigenvectors of the step before, by split, for warm starts
 };
 
 }  // namespace seigh

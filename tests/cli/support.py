@@ -37,8 +37,9 @@ checkpoints = 10
 samples = 100
 steps = [10, 20]
 [eigh]
+method = "seigh"
 k = 10
-s = 30
+products = 30
 probes = 5
 [dense]
 steps = [20]

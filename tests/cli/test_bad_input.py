@@ -80,8 +80,8 @@ class CommandLine(Refusals):
             ("eigh.k must be an integer", *set_("eigh.k=ten")),
             ("eigh.k must be an integer", *set_("eigh.k=")),
             ("eigh.vectors must be true or false", *set_("eigh.vectors=1")),
-            ("at least eigh.k: s = 5, k = 10", *set_("eigh.s=5")),
-            ("s = 400, D = 172", *set_("eigh.s=400")),
+            ("at least eigh.k: products = 5, k = 10", *set_("eigh.products=5")),
+            ("s = 400, D = 172", *set_("eigh.products=400")),
             ("seed must not be negative", *set_("seed=-1")),
             ("unknown loss .*cross_entropy", *set_("train.loss=hinge")),
             ("unknown activation .*tanh", *set_("model.activation=sine")),
@@ -166,8 +166,8 @@ class Matrices(Refusals):
         (self.tmp / "short.h5").write_bytes((self.tmp / "a.h5").read_bytes()[:2500])
         h5 = self.tmp / "a.h5"
         cases = [
-            ("k = 41.*40 x 40", path, "--k", 41), ("k = 5.*", path, "--k", 5, "--s", 3), ("s = 41, D = 40", path, "--k", 5, "--s", 41),
-            ("--k 20", path), ("--k must", path, "--k", -1), ("--k", path, "--k", "x"), ("--s must", path, "--k", 5, "--s", -1),
+            ("k = 41.*40 x 40", path, "--k", 41), ("k = 5", path, "--k", 5, "--products", 3), ("krylov, not for seigh", path, "--k", 5, "--tol", 0.1, "--method", "seigh"), ("tolerance", path, "--k", 5, "--tol", 2), ("error", path, "--k", 5, "--error", -1), ("no eigenvectors|HDF5|a.csv", path, "--k", 5, "--start", self.tmp / "a.csv"), ("select", path, "--k", 5, "--select", "best"), ("s = 41, D = 40", path, "--k", 5, "--products", 41, "--method", "seigh"),
+            ("--k 20", path), ("--k must", path, "--k", -1), ("--k", path, "--k", "x"), ("--products must", path, "--k", 5, "--products", -1),
             ("seed", path, "--k", 5, "--seed", -1), ("probes", path, "--k", 5, "--probes", -1),
             ("seigh.*dense", path, "--k", 5, "--method", "lanczos"), ("RUN", path, "run", "--k", 5),
             ("k.* 41", path, "--k", 41, "--method", "dense"), ("--dataset", path, "--k", 5, "--dataset", "h"),

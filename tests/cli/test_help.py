@@ -52,10 +52,13 @@ class Golden(Case):
     def test_eigh_matrix(self):
         n = np.arange(1, 61)
         np.save(self.tmp / "a.npy", np.diag(np.where(n % 2, 1.0, -1.0) / n**2))
-        done = self.ok("eigh", "--matrix", "a.npy", "--k", 5, "--s", 20, cwd=self.tmp)
+        done = self.ok("eigh", "--matrix", "a.npy", "--k", 5, "--products", 20, "--method", "seigh", cwd=self.tmp)
         text = re.sub(r"\d+\.\d+ s,", "<seconds> s,", done.stdout)
         self.golden("eigh_matrix.txt", re.sub(r"-?\d+\.\d{4,}", lambda m: f"{float(m[0]):.6f}", text))
-        done = self.ok("eigh", "--matrix", "a.npy", "--k", 5, "--method", "dense", cwd=self.tmp)
+        done = self.ok("eigh", "--matrix", "a.npy", "--k", 5, "--products", 20, "--method", "krylov", cwd=self.tmp)
+        text = re.sub(r"\d+\.\d+ s,", "<seconds> s,", done.stdout)
+        self.golden("eigh_matrix_krylov.txt", re.sub(r"-?\d+\.\d{4,}", lambda m: f"{float(m[0]):.6f}", text))
+        done = self.ok("eigh", "--matrix", "a.npy", "--k", 5, cwd=self.tmp)
         text = re.sub(r"\d+\.\d+ s,", "<seconds> s,", done.stdout)
         self.golden("eigh_matrix_dense.txt", re.sub(r"-?\d+\.\d{4,}", lambda m: f"{float(m[0]):.6f}", text))
 

@@ -200,7 +200,8 @@ class Matrices(Case):
         for dtype, tolerance in ((np.float64, 1e-11), (np.float32, 1e-4)):
             a, _ = low_rank(80, 6, dtype=dtype)
             for order in "CF":
-                for method in (("--s", 14), ("--method", "dense")):
+                for method in (("--method", "seigh", "--products", 14), ("--method", "krylov", "--products", 24), ("--method", "nystrom", "--products", 24),
+                               ("--method", "hmt", "--products", 24), ("--method", "dense")):
                     with self.subTest(dtype=dtype, order=order, method=method):
                         np.save(self.tmp / "a.npy", np.asarray(a, order=order))
                         self.check_low_rank(self.tmp / "a.npy", a, tolerance, *method)
@@ -212,7 +213,7 @@ class Matrices(Case):
             file["other"] = np.eye(3)
             file["deep/down"] = a.astype(">f8")
         for name in ("hessian", "deep/down"):
-            self.check_low_rank(self.tmp / "a.h5", a, 1e-11, "--s", 14, "--dataset", name)
+            self.check_low_rank(self.tmp / "a.h5", a, 1e-11, "--method", "seigh", "--products", 14, "--dataset", name)
         self.refused("eigh", "--matrix", self.tmp / "a.h5", "--k", 3, says="--dataset")
 
     def test_integers(self):
@@ -222,13 +223,14 @@ class Matrices(Case):
 
     def test_zero_and_rank_below_k(self):
         np.save(self.tmp / "zero.npy", np.zeros((20, 20)))
-        done = self.ok("eigh", "--matrix", self.tmp / "zero.npy", "--k", 3, "--out", self.tmp / "z.h5")
-        self.assertIn("rank 0", done.stdout)
         a, _ = low_rank(40, 3)
         np.save(self.tmp / "a.npy", a)
-        done = self.ok("eigh", "--matrix", self.tmp / "a.npy", "--k", 8, "--out", self.tmp / "a.h5")
-        with h5py.File(self.tmp / "a.h5") as file:
-            np.testing.assert_allclose(file["eigenvalues"][:3], [10, -8, 6.4], rtol=1e-9)
+        for method in ("krylov", "seigh", "nystrom", "hmt"):
+            done = self.ok("eigh", "--matrix", self.tmp / "zero.npy", "--k", 3, "--method", method, "--out", self.tmp / "z.h5")
+            self.assertIn("rank 0", done.stdout)
+            self.ok("eigh", "--matrix", self.tmp / "a.npy", "--k", 8, "--method", method, "--out", self.tmp / "a.h5")
+            with h5py.File(self.tmp / "a.h5") as file:
+                np.testing.assert_allclose(file["eigenvalues"][:3], [10, -8, 6.4], rtol=1e-9)
 
     def test_error_estimate(self):
         rng = np.random.default_rng(3)
@@ -236,7 +238,7 @@ class Matrices(Case):
         a = (q * (1.0 / np.arange(1, 101))) @ q.T
         a = (a + a.T) / 2
         np.save(self.tmp / "a.npy", a)
-        values, vectors, attributes = self.eigh(self.tmp / "a.npy", "--k", 10, "--s", 40, "--probes", 60)
+        values, vectors, attributes = self.eigh(self.tmp / "a.npy", "--k", 10, "--products", 40, "--probes", 60, "--method", "seigh")
         error = np.linalg.norm(a - (vectors * values) @ vectors.T)
         # 60 probes: within a factor two but for a probability below 1e-6; the seed is fixed.
         self.assertTrue(0.5 < attributes["error_estimate"] / error < 2)
@@ -246,11 +248,36 @@ class Matrices(Case):
         np.save(self.tmp / "a.npy", np.diag(1.0 / np.arange(1, 41)))
         outputs = []
         for seed in (1, 1, 2):
-            self.ok("eigh", "--matrix", "a.npy", "--k", 4, "--seed", seed, cwd=self.tmp)
+            self.ok("eigh", "--matrix", "a.npy", "--k", 4, "--seed", seed, "--method", "seigh", cwd=self.tmp)
             with h5py.File(self.tmp / "a_seigh.h5") as file:
                 outputs.append(file["eigenvalues"][()])
         np.testing.assert_array_equal(outputs[0], outputs[1])
         self.assertTrue(np.any(outputs[0] != outputs[2]))
+
+    def test_krylov_reaches_what_is_asked(self):
+        rng = np.random.default_rng(3)
+        q, _ = np.linalg.qr(rng.standard_normal((200, 200)))
+        exact = (-1.0) ** np.arange(200) / np.arange(1, 201)
+        a = (q * exact) @ q.T
+        np.save(self.tmp / "a.npy", (a + a.T) / 2)
+        values, vectors, attributes = self.eigh(self.tmp / "a.npy", "--k", 10, "--tol", 1e-8, "--method", "krylov")
+        np.testing.assert_allclose(values, exact[:10], atol=1e-12)
+        self.assertEqual(attributes["converged"], 10)
+        self.assertLess(attributes["products"], 230)
+        self.assertLess(attributes["orthogonality_loss"], 1e-10)
+        # From there, the same again takes less.
+        (self.tmp / "out.h5").rename(self.tmp / "start.h5")
+        again, _, warm = self.eigh(self.tmp / "a.npy", "--k", 10, "--tol", 1e-8, "--method", "krylov", "--start", self.tmp / "start.h5")
+        np.testing.assert_allclose(again, exact[:10], atol=1e-12)
+        self.assertLess(warm["products"], attributes["products"])
+        for select, wanted in (("positive", np.sort(exact)[::-1][:6]), ("negative", np.sort(exact)[:6])):
+            for method in ("krylov", "dense"):
+                values, _, attributes = self.eigh(self.tmp / "a.npy", "--k", 6, "--select", select, "--method", method, "--products", 150)
+                np.testing.assert_allclose(values, wanted, atol=1e-9)
+                self.assertEqual(attributes["selection"], select)
+        values, vectors, attributes = self.eigh(self.tmp / "a.npy", "--k", 60, "--error", 0.3, "--method", "krylov", "--probes", 60)
+        self.assertTrue(4 < len(values) < 20)  # the best rank for it is 6
+        self.assertLess(np.linalg.norm(a - (vectors * values) @ vectors.T) / np.linalg.norm(a), 0.4)
 
 
 if __name__ == "__main__":

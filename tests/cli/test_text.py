@@ -32,7 +32,8 @@ samples = 12
 steps = [0, 40]
 [eigh]
 k = 8
-s = 24
+method = "seigh"
+products = 24
 probes = 5
 [overlap]
 random_masks = 8

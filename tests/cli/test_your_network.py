@@ -95,7 +95,7 @@ class Examples(Case):
     def test_resnet18_traced(self):
         """The Gauss-Newton matrix of 4 samples has rank 36 at most, so a sketch with k = 40 is exact."""
         out, tensors = self.export_and_run("resnet18", "--width", "1", "--samples", "20", set_=[
-            "curvature.matrix=ggn", "curvature.samples=4", "eigh.dtype=float64", "eigh.k=40", "eigh.s=80"])
+            "curvature.matrix=ggn", "curvature.samples=4", "eigh.dtype=float64", "eigh.method=seigh", "eigh.k=40", "eigh.products=80"])
         self.compare(out, export.resnet18(1), tensors, matrix=ggn, name="step_000000_train_ggn_seigh")
 
     def test_transformer_scripted_with_a_loss_of_its_own(self):
@@ -144,7 +144,7 @@ class Own(Case):
             torch.jit.script(net.eval()).save(str(self.tmp / "net.pt"))
         (self.tmp / "recipe.toml").write_text(
             '[model]\nmodule = "net.pt"\n[data]\nx = "x.npy"\ny = "y.npy"\n'
-            "[curvature]\nsamples = 12\n[eigh]\nk = 3\ns = 8\n" + recipe)
+            "[curvature]\nsamples = 12\n[eigh]\nmethod = \"seigh\"\nk = 3\nproducts = 8\n" + recipe)
         return ("run", self.tmp / "recipe.toml", "--out", self.tmp / out, "--threads", "1",
                 *(word for s in set_ for word in ("--set", s)))
 

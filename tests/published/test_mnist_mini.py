@@ -77,8 +77,9 @@ class MnistMini(unittest.TestCase):
         for step in EXACT:
             sketch, spectrum = self.eigen[step, "seigh"][0], self.eigen[step, "dense"][0]["spectrum"]
             distance = np.abs(sketch["eigenvalues"][:, None] - spectrum[None, :]).min(1)
-            bound = sketch["residuals"] * 1.75  # 30 probes
-            self.assertLessEqual((distance > bound).sum(), 6)
+            self.assertLessEqual((distance > sketch["residuals"]).sum(), 6)
+            band, truth = self.overlap[step, "seigh"], self.overlap[step, "dense"]["magnitude"]
+            self.assertTrue((band["magnitude_low"] <= truth).all() and (truth <= band["magnitude_high"]).all())
 
     def test_picture(self):
         for step in STEPS:

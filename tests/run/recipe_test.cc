@@ -17,7 +17,7 @@ Recipe parse(const std::string& text, const std::vector<std::string>& overrides 
 TEST(Recipe, DefaultsAndTheNameOfTheFile) {
   const Recipe r = parse("");
   EXPECT_EQ(r.name, "thing");
-  EXPECT_EQ(r.eigh.s, 2 * r.eigh.k);
+  EXPECT_EQ(r.eigh.products, 2 * r.eigh.k);
   EXPECT_EQ(r.train.checkpoints, (std::vector<int64_t>{0, 1000}));
   EXPECT_EQ(r.curvature.steps, r.train.checkpoints);
 }
@@ -159,7 +159,8 @@ TEST(Recipe, WrongTypesAndValuesAreRefused) {
   EXPECT_SEIGH_ERROR(parse("[eigh]\nk = \"many\"\n"), "thing.toml:2: eigh.k must be an integer");
   EXPECT_SEIGH_ERROR(parse("[eigh]\nk = 2.5\n"), "eigh.k must be an integer");
   EXPECT_SEIGH_ERROR(parse("[eigh]\nvectors = 1\n"), "true or false");
-  EXPECT_SEIGH_ERROR(parse("[eigh]\nk = 9\ns = 8\n"), "eigh.s must be at least eigh.k: s = 8, k = 9");
+  EXPECT_SEIGH_ERROR(parse("[eigh]\nk = 9\nproducts = 8\n"),
+                     "eigh.products must be at least eigh.k: products = 8, k = 9");
   EXPECT_SEIGH_ERROR(parse("[eigh]\nk = 0\n"), "eigh.k must be at least 1");
   EXPECT_SEIGH_ERROR(parse("[train]\nsteps = 10\ncheckpoints = [11]\n"), "outside 0..10");
   EXPECT_SEIGH_ERROR(parse("[curvature]\nsteps = [5]\n"), "not among train.checkpoints");
@@ -192,7 +193,7 @@ TEST(Recipe, FilesOfOnesOwnStartAtTheRecipeAndThoseOfSetAtTheCurrentFolder) {
 }
 
 TEST(Recipe, DifferencesNameTheKey) {
-  EXPECT_EQ(differences(parse("[eigh]\nk = 5\ns = 10"), parse("[eigh]\nk = 6\ns = 10")),
+  EXPECT_EQ(differences(parse("[eigh]\nk = 5\nproducts = 12"), parse("[eigh]\nk = 6\nproducts = 12")),
             std::vector<std::string>{"eigh.k: 5 / 6"});
 }
 

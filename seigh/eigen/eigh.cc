@@ -1,0 +1,184 @@
+#include "seigh/eigen/eigh.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "seigh/base/error.h"
+#include "seigh/base/memory_pool.h"
+#include "seigh/eigen/dense.h"
+#include "seigh/eigen/hmt.h"
+#include "seigh/eigen/nystrom.h"
+#include "seigh/eigen/seigh.h"
+
+namespace seigh {
+namespace {
+
+// Below this size the whole matrix costs a moment.
+constexpr int64_t kSmall = 1000;
+
+SeighOptions sketch_options(const EighOptions& o, int64_t dimension) {
+  return {.k = o.k,
+          .s = o.products > 0 ? o.products : std::min(2 * o.k, dimension),
+          .seed = o.seed,
+          .probes = o.probes,
+          .block = o.block,
+          .selection = o.selection};
+}
+
+}  // namespace
+
+const std::vector<Method>& methods() {
+  static const std::vector<Method> all = {Method::automatic, Method::krylov, Method::seigh,
+                                          Method::nystrom,   Method::hmt,    Method::dense};
+  return all;
+}
+
+std::string to_string(Method method) {
+  switch (method) {
+    case Method::automatic:
+      return "auto";
+    case Method::krylov:
+      return "krylov";
+    case Method::seigh:
+      return "seigh";
+    case Method::nystrom:
+      return "nystrom";
+    case Method::hmt:
+      return "hmt";
+    case Method::dense:
+      return "dense";
+  }
+  return "";
+}
+
+Method parse_method(const std::string& name) {
+  std::string known;
+  for (const Method m : methods()) {
+    if (to_string(m) == name) return m;
+    known += (known.empty() ? "" : ", ") + to_string(m);
+  }
+  fail("there is no method \"", name, "\"; the methods are ", known);
+}
+
+KrylovOptions EighOptions::krylov() const {
+  return {.k = k,
+          .products = products,
+          .tolerance = tolerance,
+          .error = error,
+          .selection = selection,
+          .seed = seed,
+          .probes = probes,
+          .block = block,
+          .basis = basis,
+          .start = start,
+          .state = state};
+}
+
+void EighOptions::validate(int64_t dimension) const {
+  krylov().validate(dimension);  // what all have in common, and its own
+  const bool adaptive = tolerance > 0 || error > 0;
+  require(!adaptive || method == Method::krylov || method == Method::automatic, "a tolerance or an error to be reached is for krylov, not for ",
+          to_string(method));
+  require(!adaptive || !independent, "a tolerance or an error to be reached needs products that depend on each other");
+  require(!independent || (method != Method::krylov && method != Method::hmt), to_string(method),
+          "'s products depend on each other; independent ones are for seigh and nystrom");
+  if (method == Method::seigh || method == Method::nystrom || method == Method::hmt)
+    sketch_options(*this, dimension).validate(dimension);
+}
+
+EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const EighOptions& o, int64_t memory) {
+  o.validate(dimension);
+  const double d = static_cast<double>(dimension), k = static_cast<double>(o.k);
+  const int64_t element = static_cast<int64_t>(c10::elementSize(dtype));
+  const KrylovOptions krylov = o.krylov().resolved(dimension);
+  const SeighOptions sketch = sketch_options(o, dimension);
+  const int64_t whole = 3 * 8 * dimension * dimension;
+  EighPlan plan;
+  plan.method = o.method;
+  if (o.method == Method::automatic) {
+    const int64_t least = (krylov.smallest_basis(dimension) + 4 * krylov.block) * dimension * element;
+    const bool adaptive = o.tolerance > 0 || o.error > 0;
+    if (o.independent) {
+      plan.method = Method::seigh;
+      plan.reason = "products must be independent";
+    } else if (!adaptive && whole < memory && (dimension <= kSmall || dimension <= krylov.products)) {
+      plan.method = Method::dense;
+      plan.reason = dimension <= kSmall ? "the matrix is small" : "the products asked for make the whole matrix";
+    } else if (least < memory || adaptive) {
+      plan.method = Method::krylov;
+      plan.reason = "the smallest error for the products";
+    } else {
+      plan.method = Method::seigh;
+      plan.reason = "krylov's basis takes at least " + format_bytes(least) + ", " + format_bytes(memory) + " are left";
+    }
+  }
+  const double s = static_cast<double>(sketch.s);
+  switch (plan.method) {
+    case Method::krylov: {
+      const int64_t basis = std::min({dimension, krylov.products + krylov.block,
+                                      o.basis > 0 ? o.basis : dimension,
+                                      std::max(memory / (dimension * element) - 4 * krylov.block,
+                                               krylov.smallest_basis(dimension))});
+      const double p = static_cast<double>(krylov.products), m = static_cast<double>(basis);
+      plan.basis = basis;
+      plan.products = krylov.products + o.probes;
+      plan.flops = 4 * d * p * std::min(p, m) + 2 * d * m * k;
+      plan.memory = (basis + 4 * krylov.block) * dimension * element;
+      plan.disk = o.state.empty() ? 0 : basis * dimension * element;
+      break;
+    }
+    case Method::hmt:
+      plan.products = sketch.s + o.probes;
+      plan.flops = 1.5 * d * s * s;
+      plan.memory = sketch.s * dimension * element;
+      break;
+    case Method::nystrom:
+      plan.products = sketch.s + o.probes;
+      plan.flops = 2 * d * s * s + 2 * d * s * k;
+      plan.memory = sketch.s * dimension * element;
+      break;
+    case Method::dense:
+      plan.products = dimension;
+      plan.flops = 9 * d * d * d;
+      plan.memory = whole;
+      break;
+    case Method::seigh:
+    case Method::automatic:
+      plan.products = sketch.s + o.probes;
+      // Two FFTs of test matrices and two of products for each column, the Gram matrix, rotations.
+      plan.flops = 4 * s * 5 * d * std::log2(d) + 4 * d * k * k;
+      plan.memory = o.k * dimension * element + 6 * 8 * sketch.s * sketch.s;
+      break;
+  }
+  return plan;
+}
+
+std::string EighPlan::text() const {
+  char costs[200];
+  std::snprintf(costs, sizeof(costs), "%lld products, %.3g GFLOP of algebra, %s of memory",
+                static_cast<long long>(products), flops / 1e9, format_bytes(memory).c_str());
+  std::string line = to_string(method) + (reason.empty() ? "" : " (" + reason + ")") + ": at most " + costs;
+  if (disk > 0) line += ", " + format_bytes(disk) + " on disk meanwhile";
+  return line;
+}
+
+EigenResult eigh(LinearOperator& op, const EighOptions& options, Progress& progress) {
+  const EighPlan plan = plan_eigh(op.size(), op.dtype(), options, available_memory());
+  switch (plan.method) {
+    case Method::krylov:
+      return krylov(op, options.krylov(), progress);
+    case Method::nystrom:
+      return nystrom(op, sketch_options(options, op.size()), progress);
+    case Method::hmt:
+      return hmt(op, sketch_options(options, op.size()), progress);
+    case Method::dense:
+      return dense(op, options.k, options.selection, progress).result;
+    case Method::seigh:
+    case Method::automatic:
+      break;
+  }
+  return seigh(op, sketch_options(options, op.size()), progress);
+}
+
+}  // namespace seigh

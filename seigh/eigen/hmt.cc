@@ -1,0 +1,63 @@
+#include "seigh/eigen/hmt.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/linalg_eigh.h>
+#include <ATen/ops/matmul.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "seigh/base/error.h"
+#include "seigh/base/random.h"
+#include "seigh/base/timer.h"
+#include "seigh/eigen/range.h"
+#include "seigh/linop/panels.h"
+
+namespace seigh {
+
+EigenResult hmt(LinearOperator& op, const SeighOptions& options, Progress& progress) {
+  options.validate(op.size());
+  const Timer timer;
+  const int64_t s = options.s == 0 ? 2 * options.k : options.s, half = s / 2;
+  require(half >= options.k, "hmt takes half of its products for the range: s = ", s, " must be at least 2 k = ",
+          2 * options.k);
+  at::Tensor y = empty_block(op.size(), half, op.dtype());
+  progress.begin("range of " + op.name(), half, "products");
+  for_blocks(op, options.block, half, [&](int64_t begin, int64_t end) {
+    y.slice(1, begin, end)
+        .copy_(op.apply(random_gaussian(options.seed, Stream::omega, op.size(), begin, end - begin, op.dtype())));
+    progress.advance(end - begin);
+  });
+  progress.end();
+  const at::Tensor t = orthonormalizer(y);
+  const at::Tensor q = times_small_in_place(y, t);
+  at::Tensor hq = empty_block(op.size(), q.size(1), op.dtype());
+  progress.begin("projecting " + op.name(), q.size(1), "products");
+  for_blocks(op, options.block, q.size(1), [&](int64_t begin, int64_t end) {
+    hq.slice(1, begin, end).copy_(op.apply(q.slice(1, begin, end)));
+    progress.advance(end - begin);
+  });
+  progress.end();
+  const at::Tensor projected = transposed_product(q, hq);
+  auto [values, e] = at::linalg_eigh(symmetric_part(projected));
+  EigenResult result = make_result("hmt", values, q, e);
+  result.seed = options.seed;
+  result.products = half + q.size(1);
+  if (result.rank > 0) {
+    // ||H Q e - theta Q e||^2 = e^T (H Q)^T (H Q) e - theta^2, as Q is orthonormal and theta = e^T Q^T H Q e.
+    const at::Tensor order = selection_order(values, values.numel(), Selection::magnitude);
+    const at::Tensor f = e.index_select(1, order);
+    const at::Tensor squares = (f * at::matmul(transposed_product(hq, hq), f)).sum(0) - result.eigenvalues.square();
+    const double eps = op.dtype() == at::kFloat ? std::numeric_limits<float>::epsilon()
+                                                : std::numeric_limits<double>::epsilon();
+    const double norm = values.abs().max().item<double>();
+    // The difference cancels: below eps ||H||^2 it is rounding.
+    result.residuals = squares.clamp_min(0).add(4 * eps * norm * norm).sqrt();
+  }
+  keep_selected(result, options.k, options.selection);
+  certify(op, result, options.probes, progress);
+  result.seconds = timer.seconds();
+  return result;
+}
+
+}  // namespace seigh

@@ -1,0 +1,62 @@
+// Randomized block Krylov: block Lanczos from a random block, with full reorthogonalisation, Rayleigh-Ritz
+// and thick restart.
+//
+// Golub, Underwood, "The block Lanczos method for computing eigenvalues" (1977); Musco, Musco, "Randomized
+// block Krylov methods for stronger and faster approximate singular value decomposition" (NeurIPS 2015); Wu,
+// Simon, "Thick-restart Lanczos method for large symmetric eigenvalue problems" (SIAM J. Matrix Anal. Appl.
+// 2000). From orthonormal V = [processed | waiting], V1 and V2,
+//   H V1 = V1 T + V2 S,   T = V1^T H V1,
+// take b columns W of V2, Z = H W - V V^T H W = Q R; W moves to V1, Q to V2. T = Y Theta Y^T gives the Ritz
+// pairs (theta_i, V1 y_i), whose residual is ||S y_i||: no product is spent on it. When the basis is full,
+// V1 <- V1 Y_l keeps the l leading Ritz vectors (wanted ones, converged or not, and some more), T <-
+// Theta_l, S <- S Y_l: the relation above holds on. A converged pair thereby stays locked in the basis.
+//
+// Small blocks reach a higher degree for the same products, and so a smaller error; eigenvalues of higher
+// multiplicity than the block are found only as rounding or exhaustion brings in new directions.
+//
+// Cost: `products` products; 4 D p^2 flops for a basis of p columns, at the operator's precision with sums of
+// panels in float64; O(p^3) in float64 for each Rayleigh-Ritz; D (p + 3 b) numbers of memory. The products of
+// a block depend on those before it: for products that must be independent of each other use seigh().
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <filesystem>
+
+#include "seigh/base/progress.h"
+#include "seigh/eigen/result.h"
+#include "seigh/linop/linear_operator.h"
+
+namespace seigh {
+
+struct KrylovOptions {
+  int64_t k = 0;         ///< eigenpairs wanted; with `error` the most that may be needed
+  int64_t products = 0;  ///< at most so many, those of the probes not counted; 0: 2 k, with a tolerance or error 20 k
+  double tolerance = 0;  ///< stop when all residuals are below tolerance |lambda_1|; 0: when they are rounding
+  double error = 0;  ///< take as few pairs as bring the estimated ||H - H^||_F below error ||H||_F; 0: k pairs
+  Selection selection = Selection::magnitude;
+  uint64_t seed = 0;
+  int64_t probes = 30;  ///< products for the a-posteriori error; 0: no certificate of it
+  int64_t block = 0;    ///< b; 0: k / 20 between 8 and 32
+  int64_t basis = 0;    ///< most columns of the basis; 0: what the products and the available memory call for
+  at::Tensor start = {};     ///< block [D, c] to begin from, such as eigenvectors of a similar operator
+  /// Folder (made if need be) that keeps the state, after each block but not more often than every save_seconds.
+  /// A later call with the same options and operator goes on from it; products, tolerance and error may differ.
+  /// The caller removes it when the result is safe. Empty: nowhere.
+  std::filesystem::path state = {};
+  double save_seconds = 5;
+
+  /// Throws Error saying which value is out of range.
+  void validate(int64_t dimension) const;
+  /// `products` and `block` with their defaults filled in, for an operator of that size.
+  KrylovOptions resolved(int64_t dimension) const;
+  /// Columns of the basis that must fit in memory at least: what k pairs and restarts take.
+  int64_t smallest_basis(int64_t dimension) const;
+};
+
+/// Throws Error on invalid options, when the memory is too little for smallest_basis(), or when a product is
+/// not finite. Not reaching the tolerance is no error: see EigenResult::converged and the residuals.
+EigenResult krylov(LinearOperator& op, const KrylovOptions& options, Progress& progress = silent_progress());
+
+}  // namespace seigh

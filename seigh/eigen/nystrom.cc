@@ -1,0 +1,55 @@
+#include "seigh/eigen/nystrom.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/linalg_eigh.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+
+#include "seigh/base/timer.h"
+#include "seigh/eigen/range.h"
+#include "seigh/linop/panels.h"
+#include "seigh/sketch/ssrft.h"
+
+namespace seigh {
+
+EigenResult nystrom(LinearOperator& op, const SeighOptions& options, Progress& progress) {
+  options.validate(op.size());
+  const Timer timer;
+  const int64_t s = options.s == 0 ? 2 * options.k : options.s;
+  at::Tensor y = empty_block(op.size(), s, op.dtype());
+  at::Tensor core = at::zeros({s, s}, at::kDouble);
+  const Ssrft omega(op.size(), s, options.seed, Stream::omega, op.dtype());
+  progress.begin("measuring " + op.name(), s, "products");
+  for_blocks(op, options.block, s, [&](int64_t begin, int64_t end) {
+    const at::Tensor block = op.apply(omega.block(begin, end - begin));
+    y.slice(1, begin, end).copy_(block);
+    core.slice(1, begin, end).copy_(omega.transposed_product(block));
+    progress.advance(end - begin);
+  });
+  progress.end();
+  const auto [core_values, core_vectors] = at::linalg_eigh(symmetric_part(core));
+  const at::Tensor order = selection_order(core_values, s, Selection::magnitude);
+  const int64_t r = std::clamp<int64_t>(2 * s / 3, options.k, s);
+  const at::Tensor kept = order.slice(0, 0, r);
+  at::Tensor d = core_values.index_select(0, kept), x = core_vectors.index_select(1, kept);
+  // Of an operator of lower rank only what is above rounding.
+  const at::Tensor sound = (d.abs() > 1e-12 * d.abs().max()).nonzero().squeeze(1);
+  d = d.index_select(0, sound);
+  x = x.index_select(1, sound);
+  // Y X D^-1 X^T Y^T: of Z = Y X, [D, r], orthonormalised by T: Z = (Z T) G with G = T^T Z^T Z.
+  const at::Tensor gram = at::matmul(x.t(), at::matmul(transposed_product(y, y), x));
+  const at::Tensor t = orthonormalizer_of_gram(gram);
+  const at::Tensor g = at::matmul(t.t(), gram);
+  auto [values, e] = at::linalg_eigh(symmetric_part(at::matmul(g / d, g.t())));
+  EigenResult result = make_result("nystrom", values, y, at::matmul(at::matmul(x, t), e));
+  result.seed = options.seed;
+  result.products = s;
+  keep_selected(result, options.k, options.selection);
+  certify(op, result, options.probes, progress);
+  result.seconds = timer.seconds();
+  return result;
+}
+
+}  // namespace seigh

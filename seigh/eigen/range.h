@@ -1,0 +1,45 @@
+// What the one- and two-pass sketches share: an orthonormal basis of a measured range, and the end of every sketch.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+
+#include "seigh/base/progress.h"
+#include "seigh/eigen/result.h"
+#include "seigh/linop/linear_operator.h"
+
+namespace seigh {
+
+/// T, float64 [k, r], with Y T orthonormal, r <= k the numerical rank of the block Y [D, k]. One or two passes over Y.
+at::Tensor orthonormalizer(const at::Tensor& y);
+
+/// The same from the Gram matrix G = Y^T Y, float64 [k, k], alone: directions of singular values below
+/// sqrt(k eps) ||Y|| are dropped, small ones orthonormal only to the rounding of G.
+at::Tensor orthonormalizer_of_gram(const at::Tensor& gram);
+/// (A + A^T) / 2.
+at::Tensor symmetric_part(const at::Tensor& a);
+
+/// Calls body(begin, end) for successive ranges of `count` columns, `block` (0: the operator's preference) at
+/// a time.
+template <typename Body>
+void for_blocks(const LinearOperator& op, int64_t block, int64_t count, const Body& body) {
+  const int64_t width = block > 0 ? block : op.preferred_block();
+  for (int64_t begin = 0; begin < count; begin += width) body(begin, std::min(begin + width, count));
+}
+
+/// Eigenpairs (values [r] in any order, vectors basis * coefficients) ordered by falling |lambda|.
+EigenResult make_result(const std::string& method, const at::Tensor& values, const at::Tensor& basis,
+                        const at::Tensor& coefficients);
+
+/// Keeps the first `k` pairs in the order of `selection`; of sketches, which find pairs by magnitude, only
+/// those of the sign that `positive` and `negative` ask for.
+void keep_selected(EigenResult& result, int64_t k, Selection selection);
+
+/// Spends `probes` products on the a-posteriori error and, where residuals are not known, on theirs; notes the
+/// peak memory.
+void certify(LinearOperator& op, EigenResult& result, int64_t probes, Progress& progress);
+
+}  // namespace seigh
