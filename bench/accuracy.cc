@@ -1,10 +1,10 @@
-// How good are the eigenpairs of each method at a given number of products? On exact Hessians of the MNIST network
-// (D = 7030) along its training, and on matrices of named spectra (D = 2000).
+// How good are the eigenpairs of each method at a given number of products? On exact Hessians of the MNIST
+// network (D = 7030) along its training, and on matrices of named spectra (D = 2000).
 //
 //   accuracy [FOLDER]     writes FOLDER/accuracy.svg (default: here), prints the table
 //
-// "error" is ||H - H^||_F over the best possible of that rank; "sub" the overlap of the computed leading space
-// with the exact one.
+// "error" is ||H - H^||_F over the best possible of that rank; "sub" the overlap of the computed leading
+// space with the exact one.
 #include <torch/types.h>
 
 #include <cmath>
@@ -54,7 +54,8 @@ std::vector<Exact> hessians() {
   const Dataset samples = data.train.select(balanced_subset(data.train.y, 10, 500));
   std::vector<Exact> all;
   train(model, data, options, start, [&](const Checkpoint& c) {
-    const auto op = make_curvature_operator(model, c.parameters, {}, samples, {.dtype = at::kDouble}, "Hessian");
+    const auto op =
+        make_curvature_operator(model, c.parameters, {}, samples, {.dtype = at::kDouble}, "Hessian");
     const DenseResult d = dense(*op, kPairs);
     all.push_back({"MNIST Hessian, step " + std::to_string(c.step), d.matrix, d.result.spectrum,
                    d.result.eigenvectors.all()});
@@ -74,9 +75,11 @@ double row(const Exact& exact, const std::string& method, const EighOptions& opt
   const int64_t k = options.k;
   const double error = exact_error(exact.matrix, r.eigenvalues, r.eigenvectors) / exact.norm_beyond(k);
   if (!print) return error;
-  const double tail = r.rank < k ? 1 : std::abs(r.eigenvalues[k - 1].item<double>() / exact.values[k - 1].item<double>() - 1);
+  const double tail =
+      r.rank < k ? 1 : std::abs(r.eigenvalues[k - 1].item<double>() / exact.values[k - 1].item<double>() - 1);
   std::printf("  %-9s %8lld %9.3f %8.4f %8.4f %9.1e %9lld\n", method.c_str(),
-              static_cast<long long>(r.products), error, exact.overlap(r.eigenvectors, std::min<int64_t>(100, k)),
+              static_cast<long long>(r.products), error,
+              exact.overlap(r.eigenvectors, std::min<int64_t>(100, k)),
               exact.overlap(r.eigenvectors, std::min(k, r.rank)), tail,
               r.residuals.defined() ? static_cast<long long>(r.certified().sum().item<int64_t>()) : -1LL);
   return error;
@@ -100,6 +103,7 @@ void table(const Exact& exact, int64_t k, const std::vector<int64_t>& budgets) {
 }  // namespace
 
 int main(int argc, char** argv) try {
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);
   set_threads(0);
   const std::filesystem::path folder = argc > 1 ? argv[1] : ".";
   const std::vector<Exact> trained = hessians();
@@ -119,7 +123,10 @@ int main(int argc, char** argv) try {
       bench::Series series{to_string(method), {}};
       for (const int64_t products : {360, 400, 500, 600, 710, 900, 1100, 1420}) {
         if (method == Method::hmt && products < 2 * kPairs) continue;
-        series.points.emplace_back(products, row(exact, "", {.method = method, .k = kPairs, .products = products, .seed = 1, .probes = 0}, false));
+        series.points.emplace_back(
+            products,
+            row(exact, "", {.method = method, .k = kPairs, .products = products, .seed = 1, .probes = 0},
+                false));
       }
       panel.series.push_back(std::move(series));
     }
@@ -132,7 +139,9 @@ int main(int argc, char** argv) try {
       bench::Series series{to_string(method), {}};
       for (const int64_t products : {110, 150, 200, 250, 300, 400}) {
         if (method == Method::hmt && products < 200) continue;
-        series.points.emplace_back(products, row(exact, "", {.method = method, .k = 100, .products = products, .seed = 1, .probes = 0}, false));
+        series.points.emplace_back(
+            products, row(exact, "",
+                          {.method = method, .k = 100, .products = products, .seed = 1, .probes = 0}, false));
       }
       panel.series.push_back(std::move(series));
     }
@@ -144,8 +153,11 @@ int main(int argc, char** argv) try {
     row(trained.back(), "b = " + std::to_string(block),
         {.method = Method::krylov, .k = kPairs, .products = 710, .seed = 1, .probes = 0, .block = block});
 
-  std::printf("products to a residual of tolerance |lambda_1|, Hessian of step 1000: cold, and warm from an earlier one\n"
-              "  %5s %9s %6s %10s %10s\n", "k", "tolerance", "cold", "from 990", "from 900");
+  std::printf(
+      "products to a residual of tolerance |lambda_1|, Hessian of step 1000: cold, and warm from an earlier "
+      "one\n"
+      "  %5s %9s %6s %10s %10s\n",
+      "k", "tolerance", "cold", "from 990", "from 900");
   for (const int64_t k : {20, 50, 100}) {
     for (const double tolerance : {1e-2, 1e-3, 1e-4}) {
       MatrixOperator op(trained.back().matrix);
@@ -155,7 +167,8 @@ int main(int argc, char** argv) try {
         if (from > 0) options.start = as_block(trained[from == 1 ? 3 : 2].vectors.slice(1, 0, k));
         spent[from] = eigh(op, options).products;
       }
-      std::printf("  %5lld %9.0e %6lld %10lld %10lld\n", static_cast<long long>(k), tolerance, spent[0], spent[1], spent[2]);
+      std::printf("  %5lld %9.0e %6lld %10lld %10lld\n", static_cast<long long>(k), tolerance, spent[0],
+                  spent[1], spent[2]);
     }
   }
   std::filesystem::create_directories(folder);

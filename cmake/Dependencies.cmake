@@ -7,7 +7,9 @@ if(CCACHE_PROGRAM)
 endif()
 find_program(MOLD_PROGRAM mold)
 if(MOLD_PROGRAM)
-  add_link_options(-fuse-ld=mold)
+  # mold 1.10 (Debian 12) can place the read-only-after-relocation range on a page that is not mapped, and the program
+  # then does not start.
+  add_link_options(-fuse-ld=mold -Wl,-z,norelro)
 endif()
 
 find_package(Threads REQUIRED)

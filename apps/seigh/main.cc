@@ -75,6 +75,9 @@ int run(int argc, char** argv) {
   seigh::app::add_run(app, action);
   seigh::app::add_train(app, action);
   seigh::app::add_eigh(app, action);
+  seigh::app::add_measure(app, action);
+  seigh::app::add_recover(app, action);
+  seigh::app::add_verify(app, action);
   seigh::app::add_overlap(app, action);
   seigh::app::add_report(app, action);
   seigh::app::add_show(app, action);

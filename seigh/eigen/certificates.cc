@@ -72,6 +72,7 @@ ErrorEstimate Probes::error(const at::Tensor& eigenvalues, const Eigenvectors& e
                             at::Tensor* residual_bounds) const {
   ErrorEstimate estimate;
   estimate.probes = count();
+  if (!eigenvectors.in_memory()) return error_in_one_pass(eigenvalues, eigenvectors, residual_bounds);
   at::Tensor squared_residuals = at::zeros({eigenvalues.numel()}, at::kDouble);
   for (int64_t begin = 0; begin < count(); begin += width_) {
     const int64_t end = std::min(begin + width_, count());
@@ -88,6 +89,30 @@ ErrorEstimate Probes::error(const at::Tensor& eigenvalues, const Eigenvectors& e
   if (residual_bounds != nullptr)
     *residual_bounds =
         (squared_residuals / n).sqrt() / std::sqrt(1 - underestimate_margin(count(), kResidualFailure));
+  return estimate;
+}
+
+// For eigenvectors on disk: with c = U^T g and d = U^T y,
+//   ||y - U Lambda c||^2 = ||y||^2 - 2 (Lambda c)^T d + ||Lambda c||^2 and U^T (y - U Lambda c) = d - Lambda
+//   c,
+// which resolves errors down to the square root of the vectors' precision; sketches have larger ones.
+ErrorEstimate Probes::error_in_one_pass(const at::Tensor& eigenvalues, const Eigenvectors& eigenvectors,
+                                        at::Tensor* residual_bounds) const {
+  const int64_t q = count();
+  at::Tensor both = empty_block(products_.size(0), 2 * q, products_.scalar_type());
+  both.slice(1, 0, q).copy_(vectors(0, q));
+  both.slice(1, q).copy_(products_);
+  const at::Tensor projected = eigenvectors.transposed_times(both);
+  const at::Tensor model = eigenvalues.unsqueeze(1) * projected.slice(1, 0, q), d = projected.slice(1, q);
+  const double n = static_cast<double>(q);
+  ErrorEstimate estimate;
+  estimate.probes = q;
+  estimate.squared_frobenius = std::pow(products_.norm(2, at::kDouble).item<double>(), 2) / n;
+  estimate.squared_error =
+      std::max(0.0, estimate.squared_frobenius + (model * (model - 2 * d)).sum().item<double>() / n);
+  if (residual_bounds != nullptr)
+    *residual_bounds =
+        ((d - model).square().sum(1) / n).sqrt() / std::sqrt(1 - underestimate_margin(q, kResidualFailure));
   return estimate;
 }
 

@@ -64,6 +64,8 @@ class Probes {
   at::Tensor squared_errors(const at::Tensor& eigenvalues, const Eigenvectors& eigenvectors) const;
 
  private:
+  ErrorEstimate error_in_one_pass(const at::Tensor& eigenvalues, const Eigenvectors& eigenvectors,
+                                  at::Tensor* residual_bounds) const;
   at::Tensor vectors(int64_t begin, int64_t end) const;
   uint64_t seed_;
   int64_t width_;        // vectors made at a time
@@ -84,7 +86,7 @@ enum class Trust : uint8_t {
   noise = 0,  ///< the residual reaches |lambda|: not even its sign is certain
   value = 1,  ///< an eigenvalue lies there, of that sign and no more than twice the size; the residual
               ///< reaches the gap to the next eigenvalue, so that the vector may mix those of several
-  pair = 2,  ///< certified: eigenvalue and eigenvector
+  pair = 2,   ///< certified: eigenvalue and eigenvector
 };
 /// Of pairs with `residuals` (upper bounds), among the known eigenvalues `spectrum` whose first ones they
 /// are: uint8 [k], values of Trust.

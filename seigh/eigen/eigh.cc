@@ -23,7 +23,9 @@ SeighOptions sketch_options(const EighOptions& o, int64_t dimension) {
           .seed = o.seed,
           .probes = o.probes,
           .block = o.block,
-          .selection = o.selection};
+          .selection = o.selection,
+          .test_matrix = o.test_matrix,
+          .store = o.state};
 }
 
 }  // namespace
@@ -78,9 +80,10 @@ KrylovOptions EighOptions::krylov() const {
 void EighOptions::validate(int64_t dimension) const {
   krylov().validate(dimension);  // what all have in common, and its own
   const bool adaptive = tolerance > 0 || error > 0;
-  require(!adaptive || method == Method::krylov || method == Method::automatic, "a tolerance or an error to be reached is for krylov, not for ",
-          to_string(method));
-  require(!adaptive || !independent, "a tolerance or an error to be reached needs products that depend on each other");
+  require(!adaptive || method == Method::krylov || method == Method::automatic,
+          "a tolerance or an error to be reached is for krylov, not for ", to_string(method));
+  require(!adaptive || !independent,
+          "a tolerance or an error to be reached needs products that depend on each other");
   require(!independent || (method != Method::krylov && method != Method::hmt), to_string(method),
           "'s products depend on each other; independent ones are for seigh and nystrom");
   if (method == Method::seigh || method == Method::nystrom || method == Method::hmt)
@@ -104,22 +107,23 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const EighOptions& o
       plan.reason = "products must be independent";
     } else if (!adaptive && whole < memory && (dimension <= kSmall || dimension <= krylov.products)) {
       plan.method = Method::dense;
-      plan.reason = dimension <= kSmall ? "the matrix is small" : "the products asked for make the whole matrix";
+      plan.reason =
+          dimension <= kSmall ? "the matrix is small" : "the products asked for make the whole matrix";
     } else if (least < memory || adaptive) {
       plan.method = Method::krylov;
       plan.reason = "the smallest error for the products";
     } else {
       plan.method = Method::seigh;
-      plan.reason = "krylov's basis takes at least " + format_bytes(least) + ", " + format_bytes(memory) + " are left";
+      plan.reason =
+          "krylov's basis takes at least " + format_bytes(least) + ", " + format_bytes(memory) + " are left";
     }
   }
   const double s = static_cast<double>(sketch.s);
   switch (plan.method) {
     case Method::krylov: {
-      const int64_t basis = std::min({dimension, krylov.products + krylov.block,
-                                      o.basis > 0 ? o.basis : dimension,
-                                      std::max(memory / (dimension * element) - 4 * krylov.block,
-                                               krylov.smallest_basis(dimension))});
+      const int64_t basis = std::min(
+          {dimension, krylov.products + krylov.block, o.basis > 0 ? o.basis : dimension,
+           std::max(memory / (dimension * element) - 4 * krylov.block, krylov.smallest_basis(dimension))});
       const double p = static_cast<double>(krylov.products), m = static_cast<double>(basis);
       plan.basis = basis;
       plan.products = krylov.products + o.probes;
@@ -146,9 +150,18 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const EighOptions& o
     case Method::seigh:
     case Method::automatic:
       plan.products = sketch.s + o.probes;
-      // Two FFTs of test matrices and two of products for each column, the Gram matrix, rotations.
-      plan.flops = 4 * s * 5 * d * std::log2(d) + 4 * d * k * k;
+      // Two FFTs (or 8 D additions) for a test vector and for its product, the Gram matrix, rotations.
+      plan.flops = (o.test_matrix == "ssrft" ? 4 * s * 5 * d * std::log2(d) : 16 * s * d) + 4 * d * k * k;
       plan.memory = o.k * dimension * element + 6 * 8 * sketch.s * sketch.s;
+      if (!o.state.empty()) {
+        // In memory: a shard, the test vectors and products behind it, the test matrices; then panels of Y.
+        SketchPlan store{
+            .operator_name = "", .rows = dimension, .k = o.k, .s = sketch.s, .dtype = dtype, .width = 0};
+        plan.disk = store.bytes();
+        plan.memory =
+            std::min(plan.memory, (3 * store.shard_width() + 2 * o.probes) * dimension * element +
+                                      80 * dimension + 6 * 8 * sketch.s * sketch.s + (int64_t{1} << 30));
+      }
       break;
   }
   return plan;

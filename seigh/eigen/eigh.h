@@ -25,18 +25,20 @@ Method parse_method(const std::string& name);
 
 struct EighOptions {
   Method method = Method::automatic;
-  int64_t k = 0;         ///< eigenpairs wanted; with `error` the most that may be needed
-  int64_t products = 0;  ///< products to spend, those of the probes not counted; 0: 2 k, or what a tolerance takes
+  int64_t k = 0;  ///< eigenpairs wanted; with `error` the most that may be needed
+  int64_t products =
+      0;  ///< products to spend, those of the probes not counted; 0: 2 k, or what a tolerance takes
   double tolerance = 0;  ///< krylov: stop when the residuals are below tolerance |lambda_1|
   double error = 0;      ///< krylov: as few pairs as bring ||H - H^||_F below error ||H||_F
   Selection selection = Selection::magnitude;
   uint64_t seed = 0;
-  int64_t probes = 30;             ///< products for the a-posteriori error; 0: no certificate
-  int64_t block = 0;               ///< vectors per product; 0: the method's choice
-  bool independent = false;        ///< products must not depend on each other's results
-  at::Tensor start = {};                ///< krylov: block [D, c] to begin from
-  std::filesystem::path state = {};     ///< krylov: folder to go on from after a kill
-  int64_t basis = 0;               ///< krylov: most vectors of its basis; 0: what memory allows
+  int64_t probes = 30;                ///< products for the a-posteriori error; 0: no certificate
+  int64_t block = 0;                  ///< vectors per product; 0: the method's choice
+  bool independent = false;           ///< products must not depend on each other's results
+  at::Tensor start = {};              ///< krylov: block [D, c] to begin from
+  std::string test_matrix = "ssrft";  ///< of seigh and nystrom, see sketch/test_matrix.h
+  std::filesystem::path state = {};   ///< krylov and seigh: folder to go on from after a kill
+  int64_t basis = 0;                  ///< krylov: most vectors of its basis; 0: what memory allows
 
   /// Throws Error saying which value is out of range for an operator of that size.
   void validate(int64_t dimension) const;
@@ -47,12 +49,12 @@ struct EighOptions {
 /// Which method, why, and what it will cost.
 struct EighPlan {
   Method method = Method::krylov;
-  std::string reason;      ///< of the choice; empty when it was the user's
-  int64_t products = 0;    ///< at most, those of the probes included
-  double flops = 0;        ///< beside the products
-  int64_t memory = 0;      ///< bytes beside the operator's
-  int64_t basis = 0;       ///< krylov: vectors of its basis
-  int64_t disk = 0;        ///< bytes, of the state
+  std::string reason;        ///< of the choice; empty when it was the user's
+  int64_t products = 0;      ///< at most, those of the probes included
+  double flops = 0;          ///< beside the products
+  int64_t memory = 0;        ///< bytes beside the operator's
+  int64_t basis = 0;         ///< krylov: vectors of its basis
+  int64_t disk = 0;          ///< bytes, of the state
   std::string text() const;  ///< one line for people
 };
 

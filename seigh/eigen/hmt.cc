@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <memory>
 
 #include "seigh/base/error.h"
 #include "seigh/base/random.h"
@@ -19,17 +20,18 @@ EigenResult hmt(LinearOperator& op, const SeighOptions& options, Progress& progr
   options.validate(op.size());
   const Timer timer;
   const int64_t s = options.s == 0 ? 2 * options.k : options.s, half = s / 2;
-  require(half >= options.k, "hmt takes half of its products for the range: s = ", s, " must be at least 2 k = ",
-          2 * options.k);
+  require(half >= options.k, "hmt takes half of its products for the range: s = ", s,
+          " must be at least 2 k = ", 2 * options.k);
   at::Tensor y = empty_block(op.size(), half, op.dtype());
   progress.begin("range of " + op.name(), half, "products");
   for_blocks(op, options.block, half, [&](int64_t begin, int64_t end) {
     y.slice(1, begin, end)
-        .copy_(op.apply(random_gaussian(options.seed, Stream::omega, op.size(), begin, end - begin, op.dtype())));
+        .copy_(op.apply(
+            random_gaussian(options.seed, Stream::omega, op.size(), begin, end - begin, op.dtype())));
     progress.advance(end - begin);
   });
   progress.end();
-  const at::Tensor t = orthonormalizer(y);
+  const at::Tensor t = orthonormalizer(MemoryTallMatrix(y));
   const at::Tensor q = times_small_in_place(y, t);
   at::Tensor hq = empty_block(op.size(), q.size(1), op.dtype());
   progress.begin("projecting " + op.name(), q.size(1), "products");
@@ -40,14 +42,15 @@ EigenResult hmt(LinearOperator& op, const SeighOptions& options, Progress& progr
   progress.end();
   const at::Tensor projected = transposed_product(q, hq);
   auto [values, e] = at::linalg_eigh(symmetric_part(projected));
-  EigenResult result = make_result("hmt", values, q, e);
+  EigenResult result = make_result("hmt", values, std::make_shared<MemoryTallMatrix>(q), e);
   result.seed = options.seed;
   result.products = half + q.size(1);
   if (result.rank > 0) {
     // ||H Q e - theta Q e||^2 = e^T (H Q)^T (H Q) e - theta^2, as Q is orthonormal and theta = e^T Q^T H Q e.
     const at::Tensor order = selection_order(values, values.numel(), Selection::magnitude);
     const at::Tensor f = e.index_select(1, order);
-    const at::Tensor squares = (f * at::matmul(transposed_product(hq, hq), f)).sum(0) - result.eigenvalues.square();
+    const at::Tensor squares =
+        (f * at::matmul(transposed_product(hq, hq), f)).sum(0) - result.eigenvalues.square();
     const double eps = op.dtype() == at::kFloat ? std::numeric_limits<float>::epsilon()
                                                 : std::numeric_limits<double>::epsilon();
     const double norm = values.abs().max().item<double>();

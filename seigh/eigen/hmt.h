@@ -10,7 +10,8 @@
 
 namespace seigh {
 
-/// k leading pairs from s products, s / 2 >= k of them for the range (s = 0: 2 k). Throws Error on invalid options.
+/// k leading pairs from s products, s / 2 >= k of them for the range (s = 0: 2 k). Throws Error on invalid
+/// options.
 EigenResult hmt(LinearOperator& op, const SeighOptions& options, Progress& progress = silent_progress());
 
 }  // namespace seigh

@@ -67,12 +67,12 @@ class BlockKrylov {
   const KrylovOptions& o_;
   Progress& progress_;
   Timer timer_;
-  at::Tensor basis_;     // [D, capacity]: processed, then waiting columns
+  at::Tensor basis_;  // [D, capacity]: processed, then waiting columns
   KrylovSnapshot now_;
   std::optional<KrylovState> state_;
   double saved_at_ = 0;
   std::optional<Probes> probes_;
-  int64_t wanted_ = 0;           // k, or what the error asked for calls for
+  int64_t wanted_ = 0;  // k, or what the error asked for calls for
 };
 
 void BlockKrylov::allocate() {
@@ -81,8 +81,9 @@ void BlockKrylov::allocate() {
   // Besides the basis: a block, its product and two copies of them.
   const int64_t fitting = available_memory() / (d * element) - 4 * o_.block;
   const int64_t capacity = std::min({ideal, o_.basis > 0 ? o_.basis : ideal, std::max(fitting, int64_t{0})});
-  require(capacity >= std::min(least, ideal), "k = ", o_.k, " eigenpairs of ", op_.name(), " take a basis of ", least,
-          " vectors, ", format_bytes((least + 4 * o_.block) * d * element), " of memory, ",
+  require(capacity >= std::min(least, ideal), "k = ", o_.k, " eigenpairs of ", op_.name(),
+          " take a basis of ", least, " vectors, ", format_bytes((least + 4 * o_.block) * d * element),
+          " of memory, ",
           o_.basis > 0 && o_.basis < least ? "but the basis may have " + std::to_string(o_.basis)
                                            : format_bytes(available_memory()) + " are left",
           "; lower k or raise the ceiling (--memory)");
@@ -113,8 +114,8 @@ void BlockKrylov::begin() {
   if (o_.start.defined()) {
     // Random combinations of the vectors given, and a little of every other direction, so that none is out of
     // reach.
-    const at::Tensor mix = random_gaussian(o_.seed, Stream::krylov, o_.start.size(1), now_.draws,
-                                           first.size(1), at::kDouble);
+    const at::Tensor mix =
+        random_gaussian(o_.seed, Stream::krylov, o_.start.size(1), now_.draws, first.size(1), at::kDouble);
     now_.draws += first.size(1);
     const double little =
         0.01 * std::sqrt(static_cast<double>(o_.start.size(1)) / static_cast<double>(op_.size()));
@@ -133,9 +134,9 @@ void BlockKrylov::inject(const at::Tensor& z) {
 }
 
 // Z = V C + Q S for the basis V with the new orthonormal columns Q, which become waiting: returns [C; S].
-// "Twice is enough" (Kahan, Parlett): columns are made orthogonal to the basis before and after they are scaled
-// to length 1. Directions that are small beside the others of the block, and so would be inaccurate, take
-// their turn when those have been taken out.
+// "Twice is enough" (Kahan, Parlett): columns are made orthogonal to the basis before and after they are
+// scaled to length 1. Directions that are small beside the others of the block, and so would be inaccurate,
+// take their turn when those have been taken out.
 at::Tensor BlockKrylov::append(at::Tensor z) {
   int64_t columns_now = now_.processed + now_.waiting;
   const int64_t most = std::min(op_.size(), basis_.size(1));
@@ -189,9 +190,9 @@ void BlockKrylov::expand(int64_t count) {
   const at::Tensor corner = t.slice(0, p).slice(1, p);
   corner.copy_(0.5 * (corner + corner.t()));
   now_.t = t;
-  now_.coupling = at::cat({at::cat({now_.coupling.slice(0, count), at::zeros({added, p}, at::kDouble)}),
-                           c.slice(0, p + count)},
-                          1);
+  now_.coupling = at::cat(
+      {at::cat({now_.coupling.slice(0, count), at::zeros({added, p}, at::kDouble)}), c.slice(0, p + count)},
+      1);
   now_.processed = p + count;
   now_.waiting = w - count + added;
 }
@@ -251,9 +252,11 @@ EigenResult BlockKrylov::run() {
     state_.emplace(o_.state, fingerprint());
     if (auto kept = state_->load(basis_)) now_ = std::move(*kept);
   }
-  if (o_.error > 0 || o_.probes > 0) probes_.emplace(op_, std::max<int64_t>(o_.probes, 1), o_.seed, progress_);
+  if (o_.error > 0 || o_.probes > 0)
+    probes_.emplace(op_, std::max<int64_t>(o_.probes, 1), o_.seed, progress_);
   if (now_.processed + now_.waiting == 0) begin();
-  progress_.begin("eigenpairs of " + op_.name(), std::max<int64_t>(o_.products - now_.products, 0), "products");
+  progress_.begin("eigenpairs of " + op_.name(), std::max<int64_t>(o_.products - now_.products, 0),
+                  "products");
   now_.done = now_.done && finished(ritz());
   while (!now_.done && now_.products < o_.products) {
     const bool broken = now_.at_breakdown.defined();
@@ -269,8 +272,8 @@ EigenResult BlockKrylov::run() {
       const RitzPairs pairs = ritz();
       const bool enough = finished(pairs);
       const at::Tensor wanted = pairs.values.slice(0, 0, wanted_).clone();
-      // Invariant, but blind to what the random start had no part in: only fresh directions that change nothing
-      // end the search.
+      // Invariant, but blind to what the random start had no part in: only fresh directions that change
+      // nothing end the search.
       now_.done = enough && broken && now_.at_breakdown.sizes() == wanted.sizes() &&
                   (now_.at_breakdown - wanted).abs().max().item<double>() <= floor();
       if (now_.done) break;
@@ -306,9 +309,9 @@ EigenResult BlockKrylov::run() {
   result.residuals = pairs.residuals.slice(0, 0, result.rank).clone();
   const at::Tensor v = columns(0, now_.processed);
   if (now_.processed > 0) {
-    const at::Tensor x =
-        random_gaussian(o_.seed, Stream::check, now_.processed, 0, 8, at::kDouble);
-    result.orthogonality_loss = (transposed_product(v, times_small(v, x)) - x).norm().item<double>() / std::sqrt(8.0);
+    const at::Tensor x = random_gaussian(o_.seed, Stream::check, now_.processed, 0, 8, at::kDouble);
+    result.orthogonality_loss =
+        (transposed_product(v, times_small(v, x)) - x).norm().item<double>() / std::sqrt(8.0);
   }
   const double scale = result.rank > 0 ? pairs.values.abs().max().item<double>() : 0;
   result.converged =
@@ -327,11 +330,11 @@ EigenResult BlockKrylov::run() {
 }  // namespace
 
 void KrylovOptions::validate(int64_t dimension) const {
-  require(1 <= k && k <= dimension, "k must lie between 1 and the number of parameters, ", dimension, ", not ",
-          k);
+  require(1 <= k && k <= dimension, "k must lie between 1 and the number of parameters, ", dimension,
+          ", not ", k);
   require(products >= 0, "products must not be negative: ", products);
-  require(products == 0 || products >= std::min(k, dimension), "products must be at least k: products = ", products,
-          ", k = ", k, " (the usual choice is 2 k)");
+  require(products == 0 || products >= std::min(k, dimension),
+          "products must be at least k: products = ", products, ", k = ", k, " (the usual choice is 2 k)");
   require(std::isfinite(tolerance) && tolerance >= 0 && tolerance < 1,
           "the tolerance must be at least 0 and below 1, not ", tolerance);
   require(std::isfinite(error) && error >= 0 && error < 1, "the error must be at least 0 and below 1, not ",

@@ -31,19 +31,22 @@
 namespace seigh {
 
 struct KrylovOptions {
-  int64_t k = 0;         ///< eigenpairs wanted; with `error` the most that may be needed
-  int64_t products = 0;  ///< at most so many, those of the probes not counted; 0: 2 k, with a tolerance or error 20 k
-  double tolerance = 0;  ///< stop when all residuals are below tolerance |lambda_1|; 0: when they are rounding
-  double error = 0;  ///< take as few pairs as bring the estimated ||H - H^||_F below error ||H||_F; 0: k pairs
+  int64_t k = 0;  ///< eigenpairs wanted; with `error` the most that may be needed
+  int64_t products =
+      0;  ///< at most so many, those of the probes not counted; 0: 2 k, with a tolerance or error 20 k
+  double tolerance =
+      0;  ///< stop when all residuals are below tolerance |lambda_1|; 0: when they are rounding
+  double error =
+      0;  ///< take as few pairs as bring the estimated ||H - H^||_F below error ||H||_F; 0: k pairs
   Selection selection = Selection::magnitude;
   uint64_t seed = 0;
   int64_t probes = 30;  ///< products for the a-posteriori error; 0: no certificate of it
   int64_t block = 0;    ///< b; 0: k / 20 between 8 and 32
   int64_t basis = 0;    ///< most columns of the basis; 0: what the products and the available memory call for
-  at::Tensor start = {};     ///< block [D, c] to begin from, such as eigenvectors of a similar operator
-  /// Folder (made if need be) that keeps the state, after each block but not more often than every save_seconds.
-  /// A later call with the same options and operator goes on from it; products, tolerance and error may differ.
-  /// The caller removes it when the result is safe. Empty: nowhere.
+  at::Tensor start = {};  ///< block [D, c] to begin from, such as eigenvectors of a similar operator
+  /// Folder (made if need be) that keeps the state, after each block but not more often than every
+  /// save_seconds. A later call with the same options and operator goes on from it; products, tolerance and
+  /// error may differ. The caller removes it when the result is safe. Empty: nowhere.
   std::filesystem::path state = {};
   double save_seconds = 5;
 

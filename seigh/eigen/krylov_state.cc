@@ -57,8 +57,8 @@ std::optional<KrylovSnapshot> KrylovState::load(const at::Tensor& basis) {
   require(0 <= s.processed && 0 <= s.waiting && s.t.sizes() == at::IntArrayRef({s.processed, s.processed}) &&
               s.coupling.sizes() == at::IntArrayRef({s.waiting, s.processed}),
           path.string(), " is damaged", remedy);
-  require(columns <= basis.size(1), path.string(), " has a basis of ", columns, " vectors, the memory is for ",
-          basis.size(1), "; raise the ceiling (--memory) to what it was");
+  require(columns <= basis.size(1), path.string(), " has a basis of ", columns,
+          " vectors, the memory is for ", basis.size(1), "; raise the ceiling (--memory) to what it was");
   for (int64_t first = 0; first < columns;) {
     const at::Tensor part = Hdf5Reader(columns_file(s.generation, first)).read("columns");
     require(part.dim() == 2 && part.size(0) >= 1 && part.size(1) == basis.size(0) &&
@@ -79,8 +79,8 @@ void KrylovState::save(const KrylovSnapshot& s, const at::Tensor& basis) {
   const int64_t columns = s.processed + s.waiting;
   // A block in a file, large enough for the disk's full speed, small enough for memory.
   constexpr int64_t kFileBytes = int64_t{256} << 20;
-  const int64_t width = std::max<int64_t>(
-      1, kFileBytes / (basis.size(0) * static_cast<int64_t>(basis.element_size())));
+  const int64_t width =
+      std::max<int64_t>(1, kFileBytes / (basis.size(0) * static_cast<int64_t>(basis.element_size())));
   for (int64_t first = saved_; first < columns; first += width) {
     Hdf5Writer file(columns_file(s.generation, first));
     file.write("columns", basis.slice(1, first, std::min(first + width, columns)).t());

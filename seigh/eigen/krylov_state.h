@@ -23,7 +23,7 @@ struct KrylovSnapshot {
   bool done = false;                   ///< the last look found all that was asked for
   double norm = 0;                     ///< estimate of ||H||_2
   at::Tensor t, coupling;              ///< float64 [processed, processed] and [waiting, processed]
-  at::Tensor at_breakdown;             ///< the wanted Ritz values when the basis last was invariant, if it ever was
+  at::Tensor at_breakdown;  ///< the wanted Ritz values when the basis last was invariant, if it ever was
 };
 
 class KrylovState {

@@ -6,11 +6,12 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <memory>
 
 #include "seigh/base/timer.h"
 #include "seigh/eigen/range.h"
 #include "seigh/linop/panels.h"
-#include "seigh/sketch/ssrft.h"
+#include "seigh/sketch/test_matrix.h"
 
 namespace seigh {
 
@@ -20,12 +21,13 @@ EigenResult nystrom(LinearOperator& op, const SeighOptions& options, Progress& p
   const int64_t s = options.s == 0 ? 2 * options.k : options.s;
   at::Tensor y = empty_block(op.size(), s, op.dtype());
   at::Tensor core = at::zeros({s, s}, at::kDouble);
-  const Ssrft omega(op.size(), s, options.seed, Stream::omega, op.dtype());
+  const auto omega =
+      make_test_matrix(options.test_matrix, op.size(), s, options.seed, Stream::omega, op.dtype());
   progress.begin("measuring " + op.name(), s, "products");
   for_blocks(op, options.block, s, [&](int64_t begin, int64_t end) {
-    const at::Tensor block = op.apply(omega.block(begin, end - begin));
+    const at::Tensor block = op.apply(omega->block(begin, end - begin));
     y.slice(1, begin, end).copy_(block);
-    core.slice(1, begin, end).copy_(omega.transposed_product(block));
+    core.slice(1, begin, end).copy_(omega->transposed_product(block));
     progress.advance(end - begin);
   });
   progress.end();
@@ -43,7 +45,8 @@ EigenResult nystrom(LinearOperator& op, const SeighOptions& options, Progress& p
   const at::Tensor t = orthonormalizer_of_gram(gram);
   const at::Tensor g = at::matmul(t.t(), gram);
   auto [values, e] = at::linalg_eigh(symmetric_part(at::matmul(g / d, g.t())));
-  EigenResult result = make_result("nystrom", values, y, at::matmul(at::matmul(x, t), e));
+  EigenResult result =
+      make_result("nystrom", values, std::make_shared<MemoryTallMatrix>(y), at::matmul(at::matmul(x, t), e));
   result.seed = options.seed;
   result.products = s;
   keep_selected(result, options.k, options.selection);

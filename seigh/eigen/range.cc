@@ -11,7 +11,6 @@
 #include <utility>
 
 #include "seigh/base/timer.h"
-#include "seigh/linop/panels.h"
 
 namespace seigh {
 
@@ -47,8 +46,8 @@ at::Tensor symmetric_part(const at::Tensor& a) {
   return 0.5 * (a + a.t());
 }
 
-at::Tensor orthonormalizer(const at::Tensor& y) {
-  const GramRoot root = root_of(transposed_product(y, y));
+at::Tensor orthonormalizer(const TallMatrix& y) {
+  const GramRoot root = root_of(gram(y));
   // The smallest direction kept is orthonormal only to eps ||G|| / its square. Where that is poor, one more
   // pass over Y mends it, as in Cholesky QR done twice: R^T R = (Y T)^T (Y T), T <- T R^-1.
   if (kEps * root.largest <= 1e-12 * root.smallest) return root.t;
@@ -56,14 +55,14 @@ at::Tensor orthonormalizer(const at::Tensor& y) {
   return at::linalg_solve_triangular(r, root.t, /*upper=*/true, /*left=*/false);
 }
 
-EigenResult make_result(const std::string& method, const at::Tensor& values, const at::Tensor& basis,
-                        const at::Tensor& coefficients) {
+EigenResult make_result(const std::string& method, const at::Tensor& values,
+                        std::shared_ptr<const TallMatrix> basis, const at::Tensor& coefficients) {
   const at::Tensor order = selection_order(values, values.numel(), Selection::magnitude);
   EigenResult result;
   result.method = method;
   result.eigenvalues = values.index_select(0, order);
   result.spectrum = result.eigenvalues;
-  result.eigenvectors = Eigenvectors(basis, coefficients.index_select(1, order));
+  result.eigenvectors = Eigenvectors(std::move(basis), coefficients.index_select(1, order));
   result.rank = order.numel();
   return result;
 }

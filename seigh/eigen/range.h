@@ -1,20 +1,24 @@
-// What the one- and two-pass sketches share: an orthonormal basis of a measured range, and the end of every sketch.
+// What the one- and two-pass sketches share: an orthonormal basis of a measured range, and the end of every
+// sketch.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "seigh/base/progress.h"
 #include "seigh/eigen/result.h"
 #include "seigh/linop/linear_operator.h"
+#include "seigh/linop/tall_matrix.h"
 
 namespace seigh {
 
-/// T, float64 [k, r], with Y T orthonormal, r <= k the numerical rank of the block Y [D, k]. One or two passes over Y.
-at::Tensor orthonormalizer(const at::Tensor& y);
+/// T, float64 [k, r], with Y T orthonormal, r <= k the numerical rank of the block Y [D, k]. One or two
+/// passes over Y.
+at::Tensor orthonormalizer(const TallMatrix& y);
 
 /// The same from the Gram matrix G = Y^T Y, float64 [k, k], alone: directions of singular values below
 /// sqrt(k eps) ||Y|| are dropped, small ones orthonormal only to the rounding of G.
@@ -31,15 +35,15 @@ void for_blocks(const LinearOperator& op, int64_t block, int64_t count, const Bo
 }
 
 /// Eigenpairs (values [r] in any order, vectors basis * coefficients) ordered by falling |lambda|.
-EigenResult make_result(const std::string& method, const at::Tensor& values, const at::Tensor& basis,
-                        const at::Tensor& coefficients);
+EigenResult make_result(const std::string& method, const at::Tensor& values,
+                        std::shared_ptr<const TallMatrix> basis, const at::Tensor& coefficients);
 
 /// Keeps the first `k` pairs in the order of `selection`; of sketches, which find pairs by magnitude, only
 /// those of the sign that `positive` and `negative` ask for.
 void keep_selected(EigenResult& result, int64_t k, Selection selection);
 
-/// Spends `probes` products on the a-posteriori error and, where residuals are not known, on theirs; notes the
-/// peak memory.
+/// Spends `probes` products on the a-posteriori error and, where residuals are not known, on theirs; notes
+/// the peak memory.
 void certify(LinearOperator& op, EigenResult& result, int64_t probes, Progress& progress);
 
 }  // namespace seigh

@@ -6,40 +6,51 @@
 #include <utility>
 
 #include "seigh/linop/linear_operator.h"
-#include "seigh/linop/panels.h"
 
 namespace seigh {
 
 Eigenvectors::Eigenvectors(at::Tensor basis, at::Tensor coefficients)
+    : Eigenvectors(std::make_shared<MemoryTallMatrix>(std::move(basis)), std::move(coefficients)) {}
+
+Eigenvectors::Eigenvectors(std::shared_ptr<const TallMatrix> basis, at::Tensor coefficients)
     : basis_(std::move(basis)), coefficients_(std::move(coefficients)) {}
 
+bool Eigenvectors::in_memory() const {
+  return dynamic_cast<const MemoryTallMatrix*>(basis_.get()) != nullptr;
+}
+
+at::Tensor Eigenvectors::basis_in_memory() const {
+  const auto* const memory = dynamic_cast<const MemoryTallMatrix*>(basis_.get());
+  return memory != nullptr ? memory->block() : as_block(basis_->row_range(0, basis_->rows()));
+}
+
 at::Tensor Eigenvectors::rows(const at::Tensor& index) const {
-  const at::Tensor picked = basis_.index_select(0, index).to(at::kDouble);
+  const at::Tensor picked = basis_->select_rows(index).to(at::kDouble);
   return coefficients_.defined() ? at::matmul(picked, coefficients_) : picked;
 }
 
 at::Tensor Eigenvectors::row_range(int64_t begin, int64_t n) const {
-  const at::Tensor picked = basis_.slice(0, begin, begin + n).to(at::kDouble);
+  const at::Tensor picked = basis_->row_range(begin, n).to(at::kDouble);
   return coefficients_.defined() ? at::matmul(picked, coefficients_) : picked;
 }
 
 at::Tensor Eigenvectors::columns(int64_t begin, int64_t count) const {
-  if (!coefficients_.defined()) return basis_.slice(1, begin, begin + count);
-  return times_small(basis_, coefficients_.slice(1, begin, begin + count));
+  if (!coefficients_.defined()) return basis_in_memory().slice(1, begin, begin + count);
+  return times_small(*basis_, coefficients_.slice(1, begin, begin + count));
 }
 
 Eigenvectors Eigenvectors::select(const at::Tensor& index) const {
   if (coefficients_.defined()) return Eigenvectors(basis_, coefficients_.index_select(1, index));
-  return Eigenvectors(as_block(basis_.index_select(1, index)));
+  return Eigenvectors(as_block(basis_in_memory().index_select(1, index)));
 }
 
 at::Tensor Eigenvectors::transposed_times(const at::Tensor& x) const {
-  const at::Tensor product = transposed_product(basis_, x);
+  const at::Tensor product = transposed_product(*basis_, x);
   return coefficients_.defined() ? at::matmul(coefficients_.t(), product) : product;
 }
 
 at::Tensor Eigenvectors::times(const at::Tensor& x) const {
-  return times_small(basis_, coefficients_.defined() ? at::matmul(coefficients_, x) : x);
+  return times_small(*basis_, coefficients_.defined() ? at::matmul(coefficients_, x) : x);
 }
 
 at::Tensor EigenResult::trust() const {

@@ -4,22 +4,27 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "seigh/eigen/certificates.h"
+#include "seigh/linop/tall_matrix.h"
 
 namespace seigh {
 
-/// Orthonormal eigenvectors U = B M: a tall block B [D, r] and, optionally, a small matrix M, float64 [r, k]
-/// (U = B when M is undefined). The D x k matrix U itself is formed only on request.
+/// Orthonormal eigenvectors U = B M: a tall matrix B [D, r], in memory or not, and, optionally, a small
+/// matrix M, float64 [r, k] (U = B when M is undefined). The D x k matrix U itself is formed only on request.
 class Eigenvectors {
  public:
   Eigenvectors() = default;
   explicit Eigenvectors(at::Tensor basis, at::Tensor coefficients = {});
+  Eigenvectors(std::shared_ptr<const TallMatrix> basis, at::Tensor coefficients);
 
-  int64_t dimension() const { return basis_.size(0); }
-  int64_t count() const { return coefficients_.defined() ? coefficients_.size(1) : basis_.size(1); }
+  /// Whether B is in memory, so that a pass over it costs little.
+  bool in_memory() const;
+  int64_t dimension() const { return basis_->rows(); }
+  int64_t count() const { return coefficients_.defined() ? coefficients_.size(1) : basis_->columns(); }
   /// Rows of U: float64 [n, k] for index int64 [n].
   at::Tensor rows(const at::Tensor& index) const;
   /// Rows [begin, begin + n) of U: float64 [n, k].
@@ -36,7 +41,10 @@ class Eigenvectors {
   at::Tensor times(const at::Tensor& x) const;
 
  private:
-  at::Tensor basis_, coefficients_;
+  at::Tensor basis_in_memory() const;  // read if need be
+
+  std::shared_ptr<const TallMatrix> basis_;
+  at::Tensor coefficients_;
 };
 
 struct EigenResult {

@@ -28,15 +28,33 @@ at::Tensor least_squares(const at::Tensor& a, const at::Tensor& b) {
 
 }  // namespace
 
+SketchPlan SeighOptions::plan(const std::string& name, int64_t rows, at::ScalarType dtype) const {
+  return {.operator_name = name,
+          .rows = rows,
+          .k = k,
+          .s = s == 0 ? 2 * k : s,
+          .seed = seed,
+          .test_matrix = test_matrix,
+          .dtype = dtype,
+          .width = block};
+}
+
 void SeighOptions::validate(int64_t dimension) const {
-  MeasureOptions{k, s == 0 ? 2 * k : s, seed, block}.validate(dimension);
+  SketchPlan plan;
+  plan.rows = dimension;
+  plan.k = k;
+  plan.s = s == 0 ? 2 * k : s;
+  plan.validate();
+  require(block >= 0, "block must not be negative: ", block);
   require(probes >= 0, "probes must not be negative: ", probes);
+  require(test_matrix == "ssrft" || test_matrix == "sparse", "there is no test matrix \"", test_matrix,
+          "\"; the kinds are ssrft and sparse");
 }
 
 EigenResult recover(const Sketch& sketch) {
   const Timer timer;
-  const at::Tensor t = orthonormalizer(sketch.outer);
-  const at::Tensor psi_q = at::matmul(sketch.inner.slice(1, 0, sketch.k), t);
+  const at::Tensor t = orthonormalizer(*sketch.outer);
+  const at::Tensor psi_q = at::matmul(sketch.inner.index_select(1, sketch.outer_columns), t);
   const at::Tensor omega_q = at::matmul(sketch.omega_outer, t);
   // C = (Psi^T Q)^+ W ((Omega^T Q)^+)^T
   const at::Tensor core = least_squares(omega_q, least_squares(psi_q, sketch.inner).t()).t();
@@ -51,8 +69,17 @@ EigenResult recover(const Sketch& sketch) {
 EigenResult seigh(LinearOperator& op, const SeighOptions& options, Progress& progress) {
   options.validate(op.size());
   const Timer timer;
-  const int64_t s = options.s == 0 ? 2 * options.k : options.s;
-  EigenResult result = recover(measure(op, {options.k, s, options.seed, options.block}, progress));
+  Sketch sketch;
+  if (options.store.empty()) {
+    sketch = measure(op, options.plan(op.name(), op.size(), op.dtype()), progress);
+  } else {
+    SketchStore store(options.store, options.plan(op.name(), op.size(), op.dtype()));
+    measure(op, store, 0, 1, progress);
+    require(static_cast<int64_t>(store.finished().size()) == store.plan().shards(),
+            "another process is still measuring in ", options.store.string(), "; wait for it, then continue");
+    sketch = sketch_of(store);
+  }
+  EigenResult result = recover(sketch);
   keep_selected(result, options.k, options.selection);
   certify(op, result, options.probes, progress);
   result.seconds = timer.seconds();

@@ -11,6 +11,9 @@
 // test matrices. Cost: s products, 2 D k^2 flops for G, O(s^3) for the rest, D k numbers of memory.
 #pragma once
 
+#include <filesystem>
+#include <string>
+
 #include "seigh/base/progress.h"
 #include "seigh/eigen/result.h"
 #include "seigh/linop/linear_operator.h"
@@ -25,9 +28,14 @@ struct SeighOptions {
   int64_t probes = 30;                         ///< products for the a-posteriori error; 0: no certificate
   int64_t block = 0;                           ///< vectors per product; 0: the operator's preference
   Selection selection = Selection::magnitude;  ///< among the k found by magnitude
+  std::string test_matrix = "ssrft";           ///< or "sparse", see sketch/test_matrix.h
+  /// Folder of a sketch store: measurements go there, those that are there are not made again, and Y is read
+  /// from it by panels. Empty: in memory. The caller removes it.
+  std::filesystem::path store = {};
 
   /// Throws Error unless 1 <= k <= s <= D and probes >= 0.
   void validate(int64_t dimension) const;
+  SketchPlan plan(const std::string& name, int64_t rows, at::ScalarType dtype) const;
 };
 
 /// Eigenpairs from measurements already taken. Costs no products.

@@ -293,6 +293,7 @@ class DataSet {
 
   const std::vector<int64_t>& shape() const { return shape_; }
   const std::string& where() const { return where_; }
+  hid_t id() const { return id_; }
 
   // The dtype it is read as.
   at::ScalarType dtype() const {
@@ -390,6 +391,14 @@ bool Hdf5Reader::has(const std::string& name) const {
 std::vector<int64_t> Hdf5Reader::shape(const std::string& name) const {
   const Quiet quiet;
   return DataSet(handle_, path_, name).shape();
+}
+
+int64_t Hdf5Reader::offset(const std::string& name) const {
+  const Quiet quiet;
+  const DataSet data(handle_, path_, name);
+  const haddr_t address = H5Dget_offset(data.id());
+  require(address != HADDR_UNDEF, data.where(), " is not stored in one piece");
+  return static_cast<int64_t>(address);
 }
 
 at::Tensor Hdf5Reader::read(const std::string& name) const {

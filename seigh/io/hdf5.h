@@ -48,6 +48,9 @@ class Hdf5Reader {
   std::vector<std::string> names() const;
   bool has(const std::string& name) const;
   std::vector<int64_t> shape(const std::string& name) const;
+  /// Where in the file the numbers of a data set begin, stored one after the other in C order, as Hdf5Writer
+  /// does; Error for one that is chunked or compressed.
+  int64_t offset(const std::string& name) const;
   /// A data set ("group/name" reaches into groups) as a contiguous CPU tensor; floating point of other widths
   /// or byte orders is converted to float64, integers to int64.
   at::Tensor read(const std::string& name) const;

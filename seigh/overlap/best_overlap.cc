@@ -85,7 +85,8 @@ at::Tensor best_overlap(const Eigenspace& space, int64_t piece_bytes, Progress& 
   const int64_t d = space.dimension(), k = space.count();
   require(k >= 1 && k <= d, "an eigenspace of ", k, " vectors in ", d, " dimensions has no overlap curve");
   require(piece_bytes > 0, "piece_bytes must be positive, not ", piece_bytes);
-  const int64_t piece = std::clamp<int64_t>(piece_bytes / (8 * k), 1, d);
+  // Larger pieces are no faster.
+  const int64_t piece = std::clamp<int64_t>(std::min(piece_bytes, int64_t{256} << 20) / (8 * k), 1, d);
   const int64_t slices = threads();
   std::vector<Tally> tallies(static_cast<size_t>(slices), Tally(k));
 

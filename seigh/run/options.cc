@@ -107,7 +107,11 @@ CurvatureOptions curvature_options(const Recipe& r, const Loss& loss) {
           .seed = static_cast<uint64_t>(r.seed)};
 }
 
-EighOptions eigh_options(const Recipe& r) {
+EighOptions eigh_options(const Recipe& r, int64_t parameters) {
+  // An SSRFT takes five FFTs of the parameters' length for a product; with this many that is more than the
+  // product.
+  constexpr int64_t kMany = 2'000'000;
+
   return {.method = parse_method(r.eigh.method),
           .k = r.eigh.k,
           .products = r.eigh.products,
@@ -116,7 +120,10 @@ EighOptions eigh_options(const Recipe& r) {
           .selection = parse_selection(r.eigh.selection),
           .seed = static_cast<uint64_t>(r.seed),
           .probes = r.eigh.probes,
-          .block = r.eigh.block};
+          .block = r.eigh.block,
+          .test_matrix = r.eigh.test_matrix != "auto" ? r.eigh.test_matrix
+                         : parameters < kMany         ? "ssrft"
+                                                      : "sparse"};
 }
 
 std::vector<std::string> result_methods(const std::string& method) {

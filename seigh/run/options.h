@@ -30,8 +30,8 @@ Loss make_loss(const Recipe& recipe);
 TrainOptions train_options(const Recipe& recipe, const Loss& loss);
 /// Of the matrices, all but dtype and reserve. Throws Error on an unknown matrix.
 CurvatureOptions curvature_options(const Recipe& recipe, const Loss& loss);
-/// Of the eigensolver, all but start and state. Throws Error on unknown names.
-EighOptions eigh_options(const Recipe& recipe);
+/// Of the eigensolver for so many parameters, all but start and state. Throws Error on unknown names.
+EighOptions eigh_options(const Recipe& recipe, int64_t parameters);
 /// Those whose results a run with this method may hold: itself and the exact ones beside it.
 std::vector<std::string> result_methods(const std::string& method);
 /// Of the products and the vectors.

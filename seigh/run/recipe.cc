@@ -155,6 +155,12 @@ void for_each_key(R& r, Visitor&& visit) {
         "Keep the eigenvectors on disk (D k numbers each); masks can then be studied later.");
   visit("eigh.warm_start", r.eigh.warm_start,
         "krylov starts from the eigenvectors of the recorded step before, when they are at hand.");
+  visit("eigh.test_matrix", r.eigh.test_matrix,
+        "What seigh and nystrom measure with: \"ssrft\", \"sparse\" (random signs, cheaper where there are "
+        "millions of "
+        "parameters), or \"auto\": sparse from 2 million parameters on.");
+  visit("eigh.keep_measurements", r.eigh.keep_measurements,
+        "Keep seigh's measurements in partial/ when the decomposition is done (4 D k bytes).");
   visit("dense.steps", r.dense.steps,
         "Steps at which the exact dense decomposition (float64, 3 D^2 numbers) is computed beside the "
         "sketch; a list, or n for every n-th.");
@@ -510,6 +516,8 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals, b
   } catch (const Error& error) {
     fail(origin, ": eigh: ", error.what());
   }
+  check(r.eigh.test_matrix == "auto" || r.eigh.test_matrix == "ssrft" || r.eigh.test_matrix == "sparse",
+        "eigh.test_matrix must be \"auto\", \"ssrft\" or \"sparse\", not \"", r.eigh.test_matrix, "\"");
   check(r.eigh.k >= 1, "eigh.k must be at least 1, not ", r.eigh.k);
   check(std::isfinite(r.eigh.tolerance) && 0 <= r.eigh.tolerance && r.eigh.tolerance < 1,
         "eigh.tolerance must be at least 0 and below 1, not ", r.eigh.tolerance);

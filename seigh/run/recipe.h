@@ -85,6 +85,8 @@ struct Recipe {
     int64_t block = 0;
     bool vectors = true;
     bool warm_start = false;
+    std::string test_matrix = "auto";
+    bool keep_measurements = false;
   } eigh;
 
   struct Dense {

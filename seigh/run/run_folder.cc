@@ -47,7 +47,11 @@ bool is_temporary(const fs::path& path) {
 // Files that a killed process left half written; nobody else works in a locked folder.
 void remove_temporaries(const fs::path& folder) {
   std::error_code none;
-  for (const fs::path& place : {folder, folder / "checkpoints", folder / "eigen", folder / "overlap"}) {
+  std::vector<fs::path> places = {folder, folder / "checkpoints", folder / "eigen", folder / "overlap"};
+  if (fs::is_directory(folder / "partial", none)) {
+    for (const fs::path& path : contents(folder / "partial")) places.push_back(path);
+  }
+  for (const fs::path& place : places) {
     if (!fs::is_directory(place, none)) continue;
     for (const fs::path& path : contents(place)) {
       if (is_temporary(path)) fs::remove(path, none);
@@ -100,12 +104,13 @@ std::string now() {
 
 }  // namespace
 
-RunFolder::RunFolder(fs::path path, Recipe recipe) : path_(std::move(path)), recipe_(std::move(recipe)) {
+RunFolder::RunFolder(fs::path path, Recipe recipe, bool shared)
+    : path_(std::move(path)), recipe_(std::move(recipe)) {
   const fs::path lock = path_ / ".lock";
   lock_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   require(lock_ >= 0, "cannot write ", lock.string(), ": ", std::strerror(errno),
           "; choose another folder with --out");
-  if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
+  if (::flock(lock_, (shared ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0) {
     char pid[32] = {};
     const bool known = ::pread(lock_, pid, sizeof(pid) - 1, 0) > 0;
     ::close(lock_);
@@ -117,8 +122,10 @@ RunFolder::RunFolder(fs::path path, Recipe recipe) : path_(std::move(path)), rec
   if (::ftruncate(lock_, 0) != 0 || ::pwrite(lock_, pid.data(), pid.size(), 0) < 0) {
     // The process number only serves the message above; the lock itself holds without it.
   }
-  remove_temporaries(path_);
-  cut_torn_line(path_ / "log.jsonl");
+  if (!shared) {  // nobody else is writing
+    remove_temporaries(path_);
+    cut_torn_line(path_ / "log.jsonl");
+  }
   errno = 0;
   log_.open(path_ / "log.jsonl", std::ios::app);
   require(log_.is_open(), "cannot write ", (path_ / "log.jsonl").string(), ": ", std::strerror(errno),
@@ -168,12 +175,12 @@ RunFolder RunFolder::start(const fs::path& folder, const Recipe& recipe, bool re
   return run;
 }
 
-RunFolder RunFolder::open(const fs::path& folder) {
+RunFolder RunFolder::open(const fs::path& folder, bool shared) {
   std::error_code none;
   require(fs::exists(folder / "recipe.toml", none), folder.string(),
           folder.empty() ? "RUN, an empty name," : "",
           " holds no run (no recipe.toml); start one with: seigh run RECIPE --out FOLDER");
-  return {folder, recipe_of(folder)};
+  return {folder, recipe_of(folder), shared};
 }
 
 fs::path RunFolder::checkpoint(int64_t step) const {

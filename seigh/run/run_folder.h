@@ -11,7 +11,8 @@
 
 namespace seigh {
 
-/// One process at a time works in a run folder; it holds a lock for the life of this object.
+/// One process at a time works in a run folder, or several that measure; they hold a lock for the life of
+/// this object.
 ///   recipe.toml  log.jsonl  checkpoints/step_*.safetensors  eigen/*.h5  partial/  overlap/*.h5  report.html
 class RunFolder {
  public:
@@ -19,8 +20,9 @@ class RunFolder {
   /// `resume` continues it, provided its recipe is the same. Throws Error otherwise, and when the folder is
   /// not writable or another process works in it.
   static RunFolder start(const std::filesystem::path& folder, const Recipe& recipe, bool resume);
-  /// Opens an existing run. Throws Error when `folder` holds none.
-  static RunFolder open(const std::filesystem::path& folder);
+  /// Opens an existing run; `shared`: beside other processes that do the same. Throws Error when `folder`
+  /// holds none, or when another process works in it that does not share it.
+  static RunFolder open(const std::filesystem::path& folder, bool shared = false);
   RunFolder(RunFolder&& other) noexcept;
   ~RunFolder();
 
@@ -37,7 +39,7 @@ class RunFolder {
   void log(const std::string& event, const nlohmann::ordered_json& fields);
 
  private:
-  RunFolder(std::filesystem::path path, Recipe recipe);
+  RunFolder(std::filesystem::path path, Recipe recipe, bool shared = false);
 
   std::filesystem::path path_;
   Recipe recipe_;

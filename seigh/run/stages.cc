@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <random>
 #include <utility>
 
 #include "seigh/base/error.h"
@@ -12,6 +13,8 @@
 #include "seigh/base/timer.h"
 #include "seigh/curvature/make.h"
 #include "seigh/eigen/dense.h"
+#include "seigh/eigen/range.h"
+#include "seigh/eigen/seigh.h"
 #include "seigh/overlap/curves.h"
 #include "seigh/report/eigen_file.h"
 #include "seigh/report/overlap_file.h"
@@ -20,6 +23,7 @@
 #include "seigh/run/options.h"
 #include "seigh/run/own_network.h"
 #include "seigh/run/report_data.h"
+#include "seigh/sketch/measure.h"
 
 namespace seigh {
 namespace {
@@ -77,7 +81,8 @@ std::string Run::choose_method() const {
       }
     }
   }
-  return to_string(plan_eigh(subset_.count, eigh_dtype(r), eigh_options(r), available_memory()).method);
+  return to_string(
+      plan_eigh(subset_.count, eigh_dtype(r), eigh_options(r, subset_.count), available_memory()).method);
 }
 
 void Run::check(const Recipe& r) {
@@ -86,7 +91,7 @@ void Run::check(const Recipe& r) {
 
 void Run::check(const Recipe& r, const ParameterSubset& subset, const Loss& loss) {
   train_options(r, loss);
-  eigh_options(r).validate(subset.count);
+  eigh_options(r, subset.count).validate(subset.count);
   curvature_options(r, loss).validate();
 }
 
@@ -176,14 +181,83 @@ void Run::write_overlap(const Decomposition& d, const EigenResult& result, const
           folder_.recipe().train.learning_rate, ")");
   std::vector<int64_t> layer_sizes;
   for (const ParameterSpec& p : subset_.specs) layer_sizes.push_back(p.numel());
-  const OverlapOptions options{.random_masks = folder_.recipe().overlap.random_masks,
-                               .seed = static_cast<uint64_t>(folder_.recipe().seed)};
+  const OverlapOptions options{
+      .random_masks = folder_.recipe().overlap.random_masks,
+      .seed = static_cast<uint64_t>(folder_.recipe().seed),
+      // Rows of all masks at once, where memory allows: each call is a pass over the vectors.
+      .piece_bytes = std::clamp<int64_t>(available_memory() / 5, int64_t{256} << 20, int64_t{1} << 30)};
   OverlapCurves curves = overlap_curves(ResultEigenspace(result.eigenvectors),
                                         subset_.gather(model_->parameters(), checkpoint.parameters),
                                         layer_sizes, options, progress_);
   if (result.residuals.defined()) curves.bound_magnitude(result.subspace_errors());
   write_overlap_file(folder_.overlap(d.step, d.split, d.method), curves, options);
   folder_.log("overlap", {{"file", folder_.overlap(d.step, d.split, d.method).filename().string()}});
+}
+
+EigenFileInfo Run::file_info(const Decomposition& d) {
+  const Recipe& r = folder_.recipe();
+  EigenFileInfo info;
+  info.matrix = r.curvature.matrix;
+  info.split = d.split;
+  info.step = d.step;
+  info.parameters = subset_.count;
+  info.samples = r.curvature.samples;
+  info.k = r.eigh.k;
+  info.dtype = r.eigh.dtype;
+  info.sample_indices = curvature_samples(r, split(d.split));
+  return info;
+}
+
+std::unique_ptr<CurvatureOperator> Run::matrix(const Decomposition& d, const Checkpoint& checkpoint,
+                                               at::ScalarType dtype, int64_t reserve,
+                                               const std::string& prefix) {
+  const Recipe& r = folder_.recipe();
+  CurvatureOptions options = curvature_options(r, loss_);
+  options.dtype = dtype;
+  options.reserve = reserve;
+  const Dataset samples = split(d.split).select(curvature_samples(r, split(d.split)));
+  return make_curvature_operator(*model_, checkpoint.parameters, checkpoint.buffers, samples, options,
+                                 label(d.step, d.split, prefix + r.curvature.matrix));
+}
+
+// Without eigenvectors on disk, overlap is taken while they are at hand, before the file that marks the end.
+void Run::finish(const Decomposition& d, const EigenFileInfo& info, const EigenResult& result,
+                 const Checkpoint& checkpoint) {
+  if (!folder_.recipe().eigh.vectors) write_overlap(d, result, checkpoint);
+  const auto path = folder_.eigen(d.step, d.split, d.method);
+  write_eigen_file(path, info, result, folder_.recipe().eigh.vectors);
+  folder_.log("eigh", {{"file", path.filename().string()},
+                       {"products", result.products},
+                       {"seconds", result.seconds},
+                       {"peak_bytes", result.peak_bytes}});
+}
+
+void Run::forget_partial(const Decomposition& d) const {
+  if (d.method == "seigh" && folder_.recipe().eigh.keep_measurements) return;
+  std::error_code none;
+  const auto path = folder_.partial(d.step, d.split, d.method);
+  std::filesystem::remove_all(path, none);
+  std::filesystem::remove(path.parent_path(), none);  // where no other is left in it
+}
+
+// The recipe's method applied to one matrix.
+EigenResult Run::solve(const Decomposition& d, const Checkpoint& checkpoint) {
+  const Recipe& r = folder_.recipe();
+  EighOptions solver = eigh_options(r, subset_.count);
+  solver.method = parse_method(d.method);
+  solver.state = folder_.partial(d.step, d.split, d.method);
+  if (r.eigh.warm_start) solver.start = previous_[d.split];
+  // The solver's memory comes first, but the products need some to be fast.
+  const EighPlan plan = plan_eigh(subset_.count, eigh_dtype(r), solver, available_memory() / 5 * 3);
+  solver.basis = plan.basis;
+  require(plan.memory < available_memory(), "k = ", r.eigh.k, " eigenpairs of ", subset_.count,
+          " parameters take ", format_bytes(plan.memory), " of memory, ", format_bytes(available_memory()),
+          " are left; lower eigh.k or raise the ceiling (--memory)");
+  folder_.log("plan", {{"file", folder_.eigen(d.step, d.split, d.method).filename().string()},
+                       {"plan", plan.text()}});
+  const auto h = matrix(d, checkpoint, eigh_dtype(r), plan.memory);
+  check_reproducible(*h);
+  return seigh::eigh(*h, solver, progress_);
 }
 
 // The recipe's method and, where asked, the exact decomposition of one matrix.
@@ -194,75 +268,160 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
   const bool dense_only = method_ == "dense";
   const bool want_dense = dense_only || std::binary_search(r.dense.steps.begin(), r.dense.steps.end(), step);
   const Decomposition sketched{step, split_name, method_}, exact{step, split_name, "dense"};
-  const auto sketch_path = folder_.eigen(step, split_name, method_),
-             dense_path = folder_.eigen(step, split_name, "dense");
-  const bool need_dense = want_dense && !exists(dense_path);
+  const auto sketch_path = folder_.eigen(step, split_name, method_);
+  const bool need_dense = want_dense && !exists(folder_.eigen(step, split_name, "dense"));
   // The exact decomposition measures the sketch's error, which takes the sketch's eigenvectors.
   const bool need_sketch = !dense_only && (!exists(sketch_path) || (need_dense && !r.eigh.vectors));
   if (!need_sketch && !need_dense) return;
 
-  EigenFileInfo info;
-  info.matrix = r.curvature.matrix;
-  info.split = split_name;
-  info.step = step;
-  info.parameters = subset_.count;
-  info.samples = r.curvature.samples;
-  info.k = r.eigh.k;
-  info.dtype = r.eigh.dtype;
-  info.sample_indices = curvature_samples(r, split(split_name));
-  const Dataset samples = split(split_name).select(info.sample_indices);
-  CurvatureOptions options = curvature_options(r, loss_);
-
-  // Without eigenvectors on disk, overlap is taken while they are in memory, before the file that marks the
-  // end.
-  const auto finish = [&](const Decomposition& d, const EigenFileInfo& about, const EigenResult& result) {
-    if (!r.eigh.vectors) write_overlap(d, result, checkpoint);
-    const auto path = folder_.eigen(d.step, d.split, d.method);
-    write_eigen_file(path, about, result, r.eigh.vectors);
-    folder_.log("eigh", {{"file", path.filename().string()},
-                         {"products", result.products},
-                         {"seconds", result.seconds},
-                         {"peak_bytes", result.peak_bytes}});
-  };
-
   EigenResult sketch;
   if (need_sketch) {
-    EighOptions solver = eigh_options(r);
-    solver.method = parse_method(method_);
-    solver.state = folder_.partial(step, split_name, method_);
-    if (r.eigh.warm_start) solver.start = previous_[split_name];
-    options.dtype = eigh_dtype(r);
-    // The solver's memory comes first, but the products need some to be fast.
-    const EighPlan plan = plan_eigh(subset_.count, options.dtype, solver, available_memory() / 5 * 3);
-    solver.basis = plan.basis;
-    options.reserve = plan.memory;
-    require(options.reserve < available_memory(), "k = ", r.eigh.k, " eigenpairs of ", subset_.count,
-            " parameters take ", format_bytes(options.reserve), " of memory, ",
-            format_bytes(available_memory()), " are left; lower eigh.k or raise the ceiling (--memory)");
-    folder_.log("plan", {{"file", sketch_path.filename().string()}, {"plan", plan.text()}});
-    const auto matrix = make_curvature_operator(*model_, checkpoint.parameters, checkpoint.buffers, samples,
-                                                options, label(step, split_name, r.curvature.matrix));
-    check_reproducible(*matrix);
-    sketch = seigh::eigh(*matrix, solver, progress_);
-    info.s = plan.products - r.eigh.probes;
-    if (!exists(sketch_path)) finish(sketched, info, sketch);
-    std::filesystem::remove_all(solver.state, none);
-    std::filesystem::remove(solver.state.parent_path(), none);  // where no other is left in it
+    sketch = solve(sketched, checkpoint);
+    EigenFileInfo info = file_info(sketched);
+    info.s = sketch.products - r.eigh.probes;
+    if (!exists(sketch_path)) finish(sketched, info, sketch, checkpoint);
+    forget_partial(sketched);
   } else if (!dense_only) {
     sketch = stored(sketched).result;
   }
   if (r.eigh.warm_start && !dense_only) previous_[split_name] = sketch.eigenvectors.all();
   if (need_dense) {
-    options.dtype = at::kDouble;
-    const auto matrix =
-        make_curvature_operator(*model_, checkpoint.parameters, checkpoint.buffers, samples, options,
-                                label(step, split_name, "exact " + r.curvature.matrix));
-    const DenseResult d = dense(*matrix, r.eigh.k, parse_selection(r.eigh.selection), progress_);
+    const auto h = matrix(exact, checkpoint, at::kDouble, 0, "exact ");
+    const DenseResult d = dense(*h, r.eigh.k, parse_selection(r.eigh.selection), progress_);
+    EigenFileInfo info = file_info(exact);
     info.s = d.result.products;
     info.dtype = "float64";
     if (!dense_only) info.sketch_error = exact_error(d.matrix, sketch.eigenvalues, sketch.eigenvectors);
-    finish(exact, info, d.result);
+    finish(exact, info, d.result, checkpoint);
   }
+}
+
+Checkpoint Run::checkpoint(int64_t step) const {
+  const auto path = folder_.checkpoint(step);
+  std::error_code none;
+  require(std::filesystem::exists(path, none), path.string(), " is missing; make it with: seigh train ",
+          folder_.path().string());
+  return finished_checkpoint(folder_, *model_, step);
+}
+
+// Calls body(d, store, checkpoint) for every decomposition by seigh that is not finished (or whose
+// measurements are kept); without `make`, only where there is a store already.
+template <typename Body>
+void Run::for_stores(bool make, const Body& body) {
+  const Recipe& r = folder_.recipe();
+  require(method_ == "seigh", folder_.path().string(), ": the method is ", method_,
+          "; only seigh's products can be measured apart from each other (eigh.method = \"seigh\")");
+  SeighOptions options{.k = r.eigh.k,
+                       .s = r.eigh.products,
+                       .seed = static_cast<uint64_t>(r.seed),
+                       .block = r.eigh.block,
+                       .test_matrix = eigh_options(r, subset_.count).test_matrix};
+  std::error_code none;
+  for (const Decomposition& d : decompositions()) {
+    const auto place = folder_.partial(d.step, d.split, d.method);
+    if (d.method != "seigh" ||
+        (make && std::filesystem::exists(folder_.eigen(d.step, d.split, d.method), none)) ||
+        (!make && !std::filesystem::exists(place, none)))
+      continue;
+    const SketchPlan plan =
+        options.plan(label(d.step, d.split, r.curvature.matrix), subset_.count, eigh_dtype(r));
+    SketchStore store(place, plan);
+    body(d, store);
+  }
+}
+
+void Run::measure(int64_t part, int64_t parts) {
+  for_stores(/*make=*/true, [&](const Decomposition& d, SketchStore& store) {
+    const EighOptions solver = [&] {
+      EighOptions o = eigh_options(folder_.recipe(), subset_.count);
+      o.method = Method::seigh;
+      o.state = store.folder();
+      return o;
+    }();
+    const EighPlan plan = plan_eigh(subset_.count, store.plan().dtype, solver, available_memory());
+    const auto h = matrix(d, checkpoint(d.step), store.plan().dtype, plan.memory);
+    check_reproducible(*h);
+    seigh::measure(*h, store, part, parts, progress_);
+    folder_.log("measure", {{"folder", store.folder().filename().string()},
+                            {"part", part + 1},
+                            {"parts", parts},
+                            {"shards", store.finished().size()},
+                            {"of", store.plan().shards()}});
+  });
+}
+
+std::vector<std::string> Run::recover() {
+  std::vector<std::string> lines;
+  for_stores(/*make=*/false, [&](const Decomposition& d, SketchStore& store) {
+    std::error_code none;
+    const auto path = folder_.eigen(d.step, d.split, d.method);
+    if (std::filesystem::exists(path, none)) return;
+    const Timer timer;
+    const Sketch sketch = sketch_of(store);
+    EigenResult result = seigh::recover(sketch);
+    const Recipe& r = folder_.recipe();
+    const Checkpoint c = checkpoint(d.step);
+    keep_selected(result, r.eigh.k, parse_selection(r.eigh.selection));
+    certify(*matrix(d, c, store.plan().dtype, int64_t{1} << 30), result, r.eigh.probes, progress_);
+    result.seconds = timer.seconds();
+    EigenFileInfo info = file_info(d);
+    info.s = sketch.products;
+    finish(d, info, result, c);
+    const int64_t planned = store.plan().s;
+    std::string line = path.filename().string() + ": " + std::to_string(result.rank) + " pairs from " +
+                       std::to_string(sketch.products) + " products";
+    if (sketch.products < planned) {
+      line += " of " + std::to_string(planned) + " planned: a smaller sketch, whose error is larger";
+    }
+    lines.push_back(line);
+    if (sketch.products == planned) forget_partial(d);
+  });
+  return lines;
+}
+
+std::vector<std::string> Run::verify(int64_t columns, bool repair) {
+  std::vector<std::string> damaged;
+  for_stores(/*make=*/false, [&](const Decomposition& d, SketchStore& store) {
+    const std::vector<int64_t> shards = store.finished();
+    progress_.begin("checksums of " + store.folder().filename().string(), static_cast<int64_t>(shards.size()),
+                    "shards");
+    std::vector<int64_t> sound;
+    for (const int64_t shard : shards) {
+      try {
+        store.verify(shard);
+        sound.push_back(shard);
+      } catch (const Error& error) {
+        damaged.push_back(error.what());
+        std::error_code none;
+        if (repair) std::filesystem::remove(store.shard_file(shard), none);
+      }
+      progress_.advance(1);
+    }
+    progress_.end();
+    if (columns == 0 || sound.empty()) return;
+    const auto h = matrix(d, checkpoint(d.step), store.plan().dtype, int64_t{1} << 30);
+    progress_.begin("measuring columns of " + store.folder().filename().string() + " anew", columns,
+                    "products");
+    // Which ones must not be known beforehand.
+    std::random_device chance;
+    for (int64_t i = 0; i < columns; ++i) {
+      const int64_t shard = sound[chance() % sound.size()], first = shard * store.plan().width;
+      const int64_t column =
+          first + static_cast<int64_t>(chance()) % std::min(store.plan().width, store.plan().s - first);
+      const double difference = remeasure(*h, store, column);
+      // Other mini-batches, threads or another machine: sums in another order.
+      const double tolerance = store.plan().dtype == at::kFloat ? 1e-3 : 1e-10;
+      if (!(difference <= tolerance)) {
+        damaged.push_back(store.shard_file(shard).string() + ": column " + std::to_string(column) +
+                          ", measured anew, differs by " + std::to_string(difference) + " of its norm");
+        std::error_code none;
+        if (repair) std::filesystem::remove(store.shard_file(shard), none);
+      }
+      progress_.advance(1);
+    }
+    progress_.end();
+  });
+  return damaged;
 }
 
 // A finished decomposition with its eigenvectors.
@@ -276,13 +435,8 @@ EigenFile Run::stored(const Decomposition& d) const {
 
 void Run::eigh() {
   for (const int64_t step : folder_.recipe().curvature.steps) {
-    const auto path = folder_.checkpoint(step);
-    std::error_code none;
-    require(std::filesystem::exists(path, none), path.string(), " is missing; make it with: seigh train ",
-            folder_.path().string());
-    const Checkpoint checkpoint = finished_checkpoint(folder_, *model_, step);
-    for (const std::string& split_name : folder_.recipe().curvature.splits)
-      decompose(step, split_name, checkpoint);
+    const Checkpoint c = checkpoint(step);
+    for (const std::string& split_name : folder_.recipe().curvature.splits) decompose(step, split_name, c);
   }
 }
 

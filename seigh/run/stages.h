@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "seigh/base/progress.h"
+#include "seigh/curvature/curvature.h"
 #include "seigh/eigen/result.h"
 #include "seigh/problem/checkpoint.h"
 #include "seigh/problem/dataset.h"
@@ -33,6 +34,14 @@ class Run {
   void train();
   /// Decompositions of every checkpoint, split and method. Throws Error when checkpoints are missing.
   void eigh();
+  /// Products alone, of the shards whose number leaves the remainder `part` when divided by `parts`; several
+  /// processes may do so in one folder. Throws Error unless the method is seigh.
+  void measure(int64_t part = 0, int64_t parts = 1);
+  /// Decompositions from the products measured so far, be they fewer than planned; one line about each.
+  std::vector<std::string> recover();
+  /// Reads all measurements through, and measures so many columns of each matrix anew, at random: one line
+  /// for everything that is damaged. With `repair`, damaged shards are removed, to be measured again.
+  std::vector<std::string> verify(int64_t columns, bool repair);
   /// Overlap curves of every decomposition. Throws Error when decompositions or their eigenvectors are
   /// missing.
   void overlap();
@@ -48,6 +57,17 @@ class Run {
   std::string choose_method() const;
   struct Decomposition;  // one (step, split, method)
   EigenFile stored(const Decomposition& d) const;
+  Checkpoint checkpoint(int64_t step) const;
+  EigenFileInfo file_info(const Decomposition& d);
+  std::unique_ptr<CurvatureOperator> matrix(const Decomposition& d, const Checkpoint& checkpoint,
+                                            at::ScalarType dtype, int64_t reserve,
+                                            const std::string& prefix = "");
+  EigenResult solve(const Decomposition& d, const Checkpoint& checkpoint);
+  void finish(const Decomposition& d, const EigenFileInfo& info, const EigenResult& result,
+              const Checkpoint& checkpoint);
+  void forget_partial(const Decomposition& d) const;
+  template <typename Body>
+  void for_stores(bool make, const Body& body);
   std::vector<Decomposition> decompositions() const;
   const DataSplits& data();
   const Dataset& split(const std::string& name);

@@ -1,51 +1,137 @@
 #include "seigh/sketch/measure.h"
 
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
 
 #include "seigh/base/error.h"
-#include "seigh/sketch/ssrft.h"
+#include "seigh/sketch/test_matrix.h"
 
 namespace seigh {
+namespace {
 
-void MeasureOptions::validate(int64_t dimension) const {
-  require(k >= 1, "k must be at least 1, not ", k);
-  require(s >= k, "s must be at least k: s = ", s, ", k = ", k, " (the usual choice is s = 2 k)");
-  require(s <= dimension, "s must not exceed the number of parameters: s = ", s, ", D = ", dimension);
-  require(block >= 0, "block must not be negative: ", block);
-}
+struct Columns {
+  at::Tensor y, inner, omega_outer;
+};
 
-Sketch measure(LinearOperator& op, const MeasureOptions& options, Progress& progress) {
-  options.validate(op.size());
-  const int64_t k = options.k, s = options.s;
-  const int64_t width = options.block > 0 ? options.block : op.preferred_block();
-  const Ssrft omega(op.size(), s, options.seed, Stream::omega, op.dtype());
-  const Ssrft psi(op.size(), s, options.seed, Stream::psi, op.dtype());
+class Measurer {
+ public:
+  Measurer(LinearOperator& op, const SketchPlan& plan)
+      : op_(op),
+        plan_(plan),
+        omega_(make_test_matrix(plan.test_matrix, plan.rows, plan.s, plan.seed, Stream::omega, plan.dtype)),
+        psi_(make_test_matrix(plan.test_matrix, plan.rows, plan.s, plan.seed, Stream::psi, plan.dtype)) {
+    require(op.size() == plan.rows && op.dtype() == plan.dtype, op.name(), ", D = ", op.size(), ", ",
+            op.dtype(), ", is not what the plan measures: D = ", plan.rows, ", ", plan.dtype);
+  }
 
-  Sketch sketch;
-  sketch.k = k;
-  sketch.s = s;
-  sketch.seed = options.seed;
-  sketch.outer = empty_block(op.size(), k, op.dtype());
-  sketch.inner = at::empty({s, s}, at::kDouble);
-  sketch.omega_outer = at::empty({s, k}, at::kDouble);
-  progress.begin("measuring " + op.name(), s, "products");
-  for (int64_t begin = 0; begin < s; begin += width) {
-    const int64_t count = std::min(width, s - begin);
-    const at::Tensor y = op.apply(omega.block(begin, count));
-    sketch.inner.slice(1, begin, begin + count).copy_(psi.transposed_product(y));
-    if (begin < k) {
-      const int64_t outer = std::min(count, k - begin);
-      const at::Tensor y_outer = y.slice(1, 0, outer);
-      sketch.outer.slice(1, begin, begin + outer).copy_(y_outer);
-      sketch.omega_outer.slice(1, begin, begin + outer).copy_(omega.transposed_product(y_outer));
+  Columns operator()(int64_t begin, int64_t end) const {
+    Columns c{empty_block(plan_.rows, end - begin, plan_.dtype),
+              at::empty({plan_.s, end - begin}, at::kDouble),
+              {}};
+    const int64_t width = op_.preferred_block();
+    for (int64_t first = begin; first < end; first += width) {
+      const int64_t last = std::min(first + width, end);
+      const at::Tensor y = op_.apply(omega_->block(first, last - first));
+      c.inner.slice(1, first - begin, last - begin).copy_(psi_->transposed_product(y));
+      c.y.slice(1, first - begin, last - begin).copy_(y);
     }
-    progress.advance(count);
+    const int64_t outer = std::clamp<int64_t>(plan_.k - begin, 0, end - begin);
+    c.omega_outer = at::empty({plan_.s, outer}, at::kDouble);
+    if (outer > 0) c.omega_outer.copy_(omega_->transposed_product(c.y.slice(1, 0, outer)));
+    return c;
+  }
+
+ private:
+  LinearOperator& op_;
+  const SketchPlan& plan_;
+  std::unique_ptr<TestMatrix> omega_, psi_;
+};
+
+}  // namespace
+
+Sketch measure(LinearOperator& op, const SketchPlan& plan, Progress& progress) {
+  plan.validate();
+  const Measurer measurer(op, plan);
+  const int64_t width = plan.width > 0 ? plan.width : op.preferred_block();
+  at::Tensor outer = empty_block(plan.rows, plan.k, plan.dtype);
+  Sketch sketch;
+  sketch.seed = plan.seed;
+  sketch.inner = at::empty({plan.s, plan.s}, at::kDouble);
+  sketch.omega_outer = at::empty({plan.s, plan.k}, at::kDouble);
+  sketch.outer_columns = at::arange(plan.k, at::kLong);
+  progress.begin("measuring " + op.name(), plan.s, "products");
+  for (int64_t begin = 0; begin < plan.s; begin += width) {
+    const int64_t end = std::min(begin + width, plan.s);
+    const Columns c = measurer(begin, end);
+    sketch.inner.slice(1, begin, end).copy_(c.inner);
+    const int64_t kept = c.omega_outer.size(1);
+    if (kept > 0) {
+      outer.slice(1, begin, begin + kept).copy_(c.y.slice(1, 0, kept));
+      sketch.omega_outer.slice(1, begin, begin + kept).copy_(c.omega_outer);
+    }
+    progress.advance(end - begin);
   }
   progress.end();
-  sketch.products = s;
+  sketch.outer = std::make_shared<MemoryTallMatrix>(outer);
+  sketch.products = plan.s;
   return sketch;
+}
+
+void measure(LinearOperator& op, SketchStore& store, int64_t part, int64_t parts, Progress& progress) {
+  const SketchPlan& plan = store.plan();
+  require(1 <= parts && 0 <= part && part < parts, "part ", part, " of ", parts, " does not exist");
+  std::vector<int64_t> mine;
+  for (int64_t shard = part; shard < plan.shards(); shard += parts) {
+    if (!store.finished(shard)) mine.push_back(shard);
+  }
+  if (mine.empty()) return;
+  const Measurer measurer(op, plan);
+  const auto columns = [&](int64_t shard) { return std::min(plan.width, plan.s - shard * plan.width); };
+  int64_t total = 0;
+  for (const int64_t shard : mine) total += columns(shard);
+  progress.begin("measuring " + op.name(), total, "products");
+  for (const int64_t shard : mine) {
+    if (store.claim(shard)) {
+      const int64_t begin = shard * plan.width;
+      const Columns c = measurer(begin, begin + columns(shard));
+      store.write(shard, c.y, c.inner, c.omega_outer);
+      store.release(shard);
+    }
+    progress.advance(columns(shard));
+  }
+  progress.end();
+}
+
+Sketch sketch_of(const SketchStore& store) {
+  const SketchStore::Small small = store.read_small();
+  Sketch sketch;
+  sketch.seed = store.plan().seed;
+  sketch.outer = store.outer();
+  sketch.inner = small.inner;
+  // Of Omega^T Y the rows that belong to columns measured with.
+  sketch.omega_outer = small.omega_outer.index_select(0, small.columns);
+  sketch.products = small.columns.numel();
+  std::vector<at::Tensor> places;
+  require(small.outer_columns.numel() >= 1, store.folder().string(),
+          " holds none of the first k columns yet; measure more of them with seigh measure");
+  for (int64_t i = 0; i < small.outer_columns.numel(); ++i)
+    places.push_back((small.columns == small.outer_columns[i]).nonzero().reshape({1}));
+  sketch.outer_columns = at::cat(places);
+  return sketch;
+}
+
+double remeasure(LinearOperator& op, const SketchStore& store, int64_t column) {
+  const SketchPlan& plan = store.plan();
+  require(0 <= column && column < plan.s && store.finished(column / plan.width), "column ", column,
+          " is not in ", store.folder().string());
+  const Columns c = Measurer(op, plan)(column, column + 1);
+  const SketchStore::Small small = store.read_small();
+  const int64_t place = (small.columns == column).nonzero().item<int64_t>();
+  return ((c.inner.select(1, 0) - small.inner.select(1, place)).norm() / c.inner.norm()).item<double>();
 }
 
 }  // namespace seigh

@@ -4,35 +4,42 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 
 #include "seigh/base/progress.h"
 #include "seigh/linop/linear_operator.h"
+#include "seigh/linop/tall_matrix.h"
+#include "seigh/sketch/store.h"
 
 namespace seigh {
 
-struct MeasureOptions {
-  int64_t k = 0;      ///< outer measurements: columns of Y kept
-  int64_t s = 0;      ///< all measurements: columns of Omega and Psi
-  uint64_t seed = 0;  ///< of both test matrices
-  int64_t block = 0;  ///< columns measured at once; 0: the operator's preference
-
-  /// Throws Error unless 1 <= k <= s <= D.
-  void validate(int64_t dimension) const;
-};
-
-/// Y = H Omega[:, :k], W = Psi^T H Omega and Omega^T Y, for independent SSRFT test matrices Omega, Psi in
-/// R^{D x s}.
+/// Y = H Omega[:, :k], W = Psi^T H Omega and Omega^T Y, for independent test matrices Omega, Psi in R^{D x
+/// s}. Where columns are missing, Omega has as many fewer.
 struct Sketch {
-  int64_t k = 0, s = 0;
   uint64_t seed = 0;
-  at::Tensor outer;        ///< Y, block [D, k], the operator's dtype
-  at::Tensor inner;        ///< W, float64 [s, s]; its first k columns are Psi^T Y
-  at::Tensor omega_outer;  ///< Omega^T Y, float64 [s, k]
-  int64_t products = 0;    ///< products spent: s
+  std::shared_ptr<const TallMatrix> outer;  ///< Y, [D, k]
+  at::Tensor inner;                         ///< W, float64 [s, n] for the n columns measured
+  at::Tensor outer_columns;                 ///< which columns of W belong to Y: int64 [k]
+  at::Tensor omega_outer;                   ///< Omega^T Y for the Omega measured with, float64 [n, k]
+  int64_t products = 0;                     ///< products spent: n
 };
 
-/// Measures `op` once with each of s test vectors. Cost: s products, 4 s + 2 k FFTs of length about D, D k
-/// numbers. Every column is independent of the others.
-Sketch measure(LinearOperator& op, const MeasureOptions& options, Progress& progress = silent_progress());
+/// Measures `op` once with each of s test vectors, in memory: plan.width columns at a time (0: the operator's
+/// preference). Cost: s products, the test matrices' products, D k numbers. Every column is independent of
+/// the others.
+Sketch measure(LinearOperator& op, const SketchPlan& plan, Progress& progress = silent_progress());
+
+/// The same into a store: makes the shards that are missing and that no other process is making, of those
+/// whose number leaves the remainder `part` when divided by `parts`. Throws Error when the operator is not
+/// the plan's.
+void measure(LinearOperator& op, SketchStore& store, int64_t part = 0, int64_t parts = 1,
+             Progress& progress = silent_progress());
+
+/// What is in a store. Throws Error when fewer columns are there than outer ones among them.
+Sketch sketch_of(const SketchStore& store);
+
+/// Measures a column of a store's plan anew: the relative difference of its Psi^T y from the one in the
+/// store. Throws Error when it is not there.
+double remeasure(LinearOperator& op, const SketchStore& store, int64_t column);
 
 }  // namespace seigh

@@ -13,7 +13,7 @@
 
 #include <cstdint>
 
-#include "seigh/base/random.h"
+#include "seigh/sketch/test_matrix.h"
 
 namespace seigh {
 
@@ -25,7 +25,7 @@ at::Tensor dct(const at::Tensor& x);
 at::Tensor inverse_dct(const at::Tensor& x);
 
 /// A D x s test matrix, fixed by (seed, stream), never stored as a matrix.
-class Ssrft {
+class Ssrft final : public TestMatrix {
  public:
   /// Throws Error unless 1 <= columns <= rows.
   Ssrft(int64_t rows, int64_t columns, uint64_t seed, Stream stream, at::ScalarType dtype);
@@ -33,9 +33,9 @@ class Ssrft {
   int64_t rows() const { return rows_; }
   int64_t columns() const { return columns_; }
   /// Columns [begin, begin + count): block [D, count].
-  at::Tensor block(int64_t begin, int64_t count) const;
+  at::Tensor block(int64_t begin, int64_t count) const override;
   /// Omega^T X for a block X [D, b]: [s, b].
-  at::Tensor transposed_product(const at::Tensor& x) const;
+  at::Tensor transposed_product(const at::Tensor& x) const override;
 
  private:
   int64_t rows_, columns_, length_;

@@ -69,8 +69,8 @@ TEST(Krylov, ReachesAToleranceThroughRestarts) {
     for (const at::ScalarType dtype : {at::kDouble, at::kFloat}) {
       MatrixOperator op(m.matrix.to(dtype));
       const double tolerance = dtype == at::kDouble ? 1e-10 : 1e-5;
-      const EigenResult r = krylov(
-          op, {.k = 20, .products = 500, .tolerance = tolerance, .seed = 3, .probes = 0, .basis = 60});
+      const EigenResult r =
+          krylov(op, {.k = 20, .products = 500, .tolerance = tolerance, .seed = 3, .probes = 0, .basis = 60});
       EXPECT_EQ(r.converged, 20) << name;
       EXPECT_LT(r.products, 500) << name;
       EXPECT_LT(true_residuals(m.matrix, r).max().item<double>(), 1.5 * tolerance) << name;
@@ -146,15 +146,20 @@ TEST(Krylov, SelectsWhatIsAskedFor) {
   MatrixOperator op(m.matrix);
   const at::Tensor falling = std::get<0>(m.eigenvalues.sort(0, true));
   const auto find = [&](Selection selection) {
-    return krylov(op, {.k = 10, .products = 300, .tolerance = 1e-9, .selection = selection, .seed = 3, .probes = 0});
+    return krylov(
+        op, {.k = 10, .products = 300, .tolerance = 1e-9, .selection = selection, .seed = 3, .probes = 0});
   };
-  EXPECT_LT((find(Selection::positive).eigenvalues - falling.slice(0, 0, 10)).abs().max().item<double>(), 1e-9);
-  EXPECT_LT((find(Selection::negative).eigenvalues - falling.flip(0).slice(0, 0, 10)).abs().max().item<double>(),
+  EXPECT_LT((find(Selection::positive).eigenvalues - falling.slice(0, 0, 10)).abs().max().item<double>(),
             1e-9);
+  EXPECT_LT(
+      (find(Selection::negative).eigenvalues - falling.flip(0).slice(0, 0, 10)).abs().max().item<double>(),
+      1e-9);
   const EigenResult both = find(Selection::both);
   const at::Tensor ends = std::get<0>(both.eigenvalues.sort(0, true));
-  EXPECT_LT((ends - at::cat({falling.slice(0, 0, 5), falling.slice(0, 295)})).abs().max().item<double>(), 1e-9);
-  EXPECT_TRUE((both.eigenvalues.abs().slice(0, 1) <= both.eigenvalues.abs().slice(0, 0, -1)).all().item<bool>());
+  EXPECT_LT((ends - at::cat({falling.slice(0, 0, 5), falling.slice(0, 295)})).abs().max().item<double>(),
+            1e-9);
+  EXPECT_TRUE(
+      (both.eigenvalues.abs().slice(0, 1) <= both.eigenvalues.abs().slice(0, 0, -1)).all().item<bool>());
 }
 
 TEST(Krylov, TakesAsManyPairsAsTheErrorAsks) {
@@ -170,7 +175,8 @@ TEST(Krylov, TakesAsManyPairsAsTheErrorAsks) {
 
 TEST(Krylov, StartsFromASimilarOperator) {
   const auto m = spectral_matrix("polynomial", 400);
-  const at::Tensor noise = 1e-3 * (at::matmul(m.eigenvectors.slice(1, 0, 50), m.eigenvectors.slice(1, 50, 100).t()));
+  const at::Tensor noise =
+      1e-3 * (at::matmul(m.eigenvectors.slice(1, 0, 50), m.eigenvectors.slice(1, 50, 100).t()));
   MatrixOperator before(m.matrix), now(m.matrix + 0.5 * (noise + noise.t()));
   const KrylovOptions options{.k = 20, .products = 400, .tolerance = 1e-3, .seed = 3, .probes = 0};
   KrylovOptions warm = options;
@@ -203,7 +209,8 @@ TEST(Krylov, GoesOnFromWhereItWasKilled) {
   const auto m = spectral_matrix("polynomial", 300);
   for (const int64_t basis : {int64_t{0}, int64_t{64}}) {
     const test::TempFolder folder;
-    KrylovOptions options{.k = 20, .products = 200, .tolerance = 1e-12, .seed = 3, .probes = 4, .basis = basis};
+    KrylovOptions options{
+        .k = 20, .products = 200, .tolerance = 1e-12, .seed = 3, .probes = 4, .basis = basis};
     Mortal whole(m.matrix, 1000);
     const EigenResult undisturbed = krylov(whole, options);
     options.state = folder.path() / "state";
@@ -235,7 +242,8 @@ TEST(Krylov, RefusesImpossibleOptions) {
   EXPECT_SEIGH_ERROR(krylov(op, {.k = 11}), "between 1 and");
   EXPECT_SEIGH_ERROR(krylov(op, {.k = 5, .products = 4}), "at least k");
   EXPECT_SEIGH_ERROR(krylov(op, {.k = 5, .tolerance = -1}), "tolerance");
-  EXPECT_SEIGH_ERROR(krylov(op, {.k = 5, .error = 0.1, .selection = Selection::positive}), "largest magnitude");
+  EXPECT_SEIGH_ERROR(krylov(op, {.k = 5, .error = 0.1, .selection = Selection::positive}),
+                     "largest magnitude");
   MatrixOperator large(at::eye(400, at::kDouble));
   EXPECT_SEIGH_ERROR(krylov(large, {.k = 50, .basis = 60}), "the basis may have 60");
   EXPECT_SEIGH_ERROR(krylov(op, {.k = 5, .start = at::zeros({9, 2}, at::kDouble)}), "shape");

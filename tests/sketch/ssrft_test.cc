@@ -84,34 +84,5 @@ TEST(Ssrft, PreservesNormsOnAverage) {
   EXPECT_NEAR(sum / 400 / (s / 100.0), 1, 0.065);
 }
 
-TEST(Measure, TakesWhatItSays) {
-  const auto [a, values, u] = test::spectral_matrix("indefinite", 60);
-  MatrixOperator op(a);
-  const Sketch sketch = measure(op, {.k = 7, .s = 20, .seed = 4, .block = 6});
-  const at::Tensor omega = Ssrft(60, 20, 4, Stream::omega, at::kDouble).block(0, 20);
-  const at::Tensor psi = Ssrft(60, 20, 4, Stream::psi, at::kDouble).block(0, 20);
-  const at::Tensor y = at::matmul(a, omega);
-  EXPECT_LT(test::relative_difference(sketch.outer, y.slice(1, 0, 7)), 1e-13);
-  EXPECT_LT(test::relative_difference(sketch.inner, at::matmul(psi.t(), y)), 1e-13);
-  EXPECT_LT(test::relative_difference(sketch.omega_outer, at::matmul(omega.t(), y.slice(1, 0, 7))), 1e-13);
-  EXPECT_EQ(op.products(), 20);
-}
-
-TEST(Measure, DoesNotDependOnTheBlockSize) {
-  const auto [a, values, u] = test::spectral_matrix("polynomial", 60);
-  MatrixOperator op(a);
-  const Sketch one = measure(op, {.k = 7, .s = 20, .seed = 4, .block = 1});
-  const Sketch many = measure(op, {.k = 7, .s = 20, .seed = 4, .block = 64});
-  EXPECT_LT(test::relative_difference(one.inner, many.inner), 1e-13);
-  EXPECT_LT(test::relative_difference(one.outer, many.outer), 1e-13);
-}
-
-TEST(Measure, RefusesImpossibleSizes) {
-  MatrixOperator op(at::eye(10, at::kDouble));
-  EXPECT_SEIGH_ERROR(measure(op, {.k = 0, .s = 5}), "k must be at least 1");
-  EXPECT_SEIGH_ERROR(measure(op, {.k = 6, .s = 5}), "s must be at least k");
-  EXPECT_SEIGH_ERROR(measure(op, {.k = 6, .s = 11}), "s must not exceed the number of parameters");
-}
-
 }  // namespace
 }  // namespace seigh

@@ -1,0 +1,50 @@
+// A tall matrix [D, k] that gives out rows and need not be in memory, and the algebra that takes one pass over it.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+
+namespace seigh {
+
+class TallMatrix {
+ public:
+  virtual ~TallMatrix() = default;
+  virtual int64_t rows() const = 0;
+  virtual int64_t columns() const = 0;
+  virtual at::ScalarType dtype() const = 0;  ///< float32 or float64
+  /// Rows [begin, begin + n): [n, k] in dtype(), any strides; successive ranges make one pass.
+  virtual at::Tensor row_range(int64_t begin, int64_t n) const = 0;
+  /// Rows `index` (int64 [n], any order, repeats allowed): [n, k] in dtype().
+  virtual at::Tensor select_rows(const at::Tensor& index) const = 0;
+  /// Rows worth asking for at a time.
+  virtual int64_t panel_rows() const = 0;
+};
+
+/// A block in memory, shared, not copied.
+class MemoryTallMatrix final : public TallMatrix {
+ public:
+  explicit MemoryTallMatrix(at::Tensor block);
+  int64_t rows() const override { return block_.size(0); }
+  int64_t columns() const override { return block_.size(1); }
+  at::ScalarType dtype() const override { return block_.scalar_type(); }
+  at::Tensor row_range(int64_t begin, int64_t n) const override { return block_.slice(0, begin, begin + n); }
+  at::Tensor select_rows(const at::Tensor& index) const override;
+  int64_t panel_rows() const override;
+  const at::Tensor& block() const { return block_; }
+
+ private:
+  at::Tensor block_;
+};
+
+/// X^T X in float64 [k, k]: D k^2 flops, half of the symmetric result is computed.
+at::Tensor gram(const TallMatrix& x);
+/// (X M)^T (X M) in float64 [b, b] without forming X M, M [k, b]: D b (2 k + b) flops.
+at::Tensor gram_of_product(const TallMatrix& x, const at::Tensor& m);
+/// X^T Y in float64 [k, b] for a block Y [D, b].
+at::Tensor transposed_product(const TallMatrix& x, const at::Tensor& y);
+/// X M for M [k, b] of float64: block [D, b] of X's dtype, computed in float64.
+at::Tensor times_small(const TallMatrix& x, const at::Tensor& m);
+
+}  // namespace seigh

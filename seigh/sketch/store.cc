@@ -1,0 +1,318 @@
+#include "seigh/sketch/store.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/searchsorted.h>
+#include <fcntl.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "seigh/base/error.h"
+#include "seigh/base/interrupt.h"
+#include "seigh/base/memory_pool.h"
+#include "seigh/base/parallel.h"
+#include "seigh/io/hdf5.h"
+#include "seigh/linop/linear_operator.h"
+
+namespace seigh {
+namespace {
+
+namespace fs = std::filesystem;
+
+int64_t crc(const at::Tensor& row) {
+  const at::Tensor bytes = row.contiguous();
+  return static_cast<int64_t>(crc32_z(0, static_cast<const unsigned char*>(bytes.data_ptr()),
+                                      static_cast<size_t>(bytes.nbytes())));
+}
+
+std::string dtype_name(at::ScalarType dtype) {
+  return dtype == at::kDouble ? "float64" : "float32";
+}
+
+// One column of Y: where it stands.
+struct Place {
+  int file;
+  int64_t offset;
+};
+
+class StoredTallMatrix final : public TallMatrix {
+ public:
+  StoredTallMatrix(int64_t rows, at::ScalarType dtype, int64_t panel_bytes) : rows_(rows), dtype_(dtype), panel_bytes_(panel_bytes) {}
+  ~StoredTallMatrix() override {
+    for (const auto& [path, file] : files_) ::close(file);
+  }
+  void add(const fs::path& path, int64_t offset, int64_t count) {
+    const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    require(file >= 0, "cannot read ", path.string(), ": ", std::strerror(errno));
+    files_.emplace_back(path, file);
+    for (int64_t i = 0; i < count; ++i) columns_.push_back({file, offset + i * rows_ * element()});
+  }
+
+  int64_t rows() const override { return rows_; }
+  int64_t columns() const override { return static_cast<int64_t>(columns_.size()); }
+  at::ScalarType dtype() const override { return dtype_; }
+  int64_t panel_rows() const override {
+    return std::clamp<int64_t>(panel_bytes_ / (element() * std::max<int64_t>(columns(), 1)), 1, rows_);
+  }
+
+  at::Tensor row_range(int64_t begin, int64_t n) const override {
+    at::Tensor panel = empty_block(n, columns(), dtype_);
+    char* const data = static_cast<char*>(panel.data_ptr());
+    // Several requests at a time keep the disk busy; the next panel is asked for ahead.
+    parallel_for(columns(), [&](int64_t j) {
+      const Place& place = columns_[static_cast<size_t>(j)];
+      read(place.file, data + j * n * element(), n * element(), place.offset + begin * element());
+      const int64_t ahead = std::min(n, rows_ - begin - n);
+      if (ahead > 0)
+        ::posix_fadvise(place.file, place.offset + (begin + n) * element(), ahead * element(), POSIX_FADV_WILLNEED);
+    });
+    return panel;
+  }
+
+  // One pass over the panels that hold any of the rows.
+  at::Tensor select_rows(const at::Tensor& index) const override {
+    const auto [sorted, order] = index.sort();
+    at::Tensor result = at::empty({index.numel(), columns()}, dtype_);
+    const int64_t* const rows = sorted.data_ptr<int64_t>();
+    const int64_t total = sorted.numel(), step = panel_rows();
+    for (int64_t first = 0; first < total;) {
+      check_interrupt();
+      const int64_t begin = rows[first] / step * step, n = std::min(step, rows_ - begin);
+      const int64_t last = std::lower_bound(rows + first, rows + total, begin + n) - rows;
+      const at::Tensor panel = row_range(begin, n);
+      result.index_copy_(0, order.slice(0, first, last), panel.index_select(0, sorted.slice(0, first, last) - begin));
+      first = last;
+    }
+    return result;
+  }
+
+ private:
+  int64_t element() const { return static_cast<int64_t>(c10::elementSize(dtype_)); }
+  void read(int file, char* to, int64_t bytes, int64_t offset) const {
+    while (bytes > 0) {
+      const ssize_t count = ::pread(file, to, static_cast<size_t>(bytes), offset);
+      if (count < 0 && errno == EINTR) continue;
+      if (count <= 0) {
+        const auto found = std::find_if(files_.begin(), files_.end(), [&](const auto& f) { return f.second == file; });
+        fail("cannot read ", found->first.string(), ": ", count < 0 ? std::strerror(errno) : "the file is truncated");
+      }
+      to += count;
+      bytes -= count;
+      offset += count;
+    }
+  }
+
+  int64_t rows_;
+  at::ScalarType dtype_;
+  int64_t panel_bytes_;
+  std::vector<Place> columns_;
+  std::vector<std::pair<fs::path, int>> files_;
+};
+
+}  // namespace
+
+int64_t SketchPlan::bytes() const {
+  return rows * k * static_cast<int64_t>(c10::elementSize(dtype)) + 8 * s * (s + k);
+}
+
+int64_t SketchPlan::shard_width() const {
+  constexpr int64_t kShardBytes = int64_t{512} << 20;
+  return width > 0 ? width
+                   : std::clamp<int64_t>(kShardBytes / (rows * static_cast<int64_t>(c10::elementSize(dtype))), 4, 64);
+}
+
+void SketchPlan::validate() const {
+  require(k >= 1, "k must be at least 1, not ", k);
+  require(s >= k, "s must be at least k: s = ", s, ", k = ", k, " (the usual choice is s = 2 k)");
+  require(s <= rows, "s must not exceed the number of parameters: s = ", s, ", D = ", rows);
+  require(width >= 0, "a shard cannot have ", width, " columns");
+}
+
+SketchStore::SketchStore(fs::path folder, SketchPlan plan) : folder_(std::move(folder)), plan_(std::move(plan)) {
+  plan_.validate();
+  std::error_code none;
+  const fs::path path = folder_ / "plan.h5";
+  if (fs::exists(path, none)) {
+    const SketchStore old(folder_);
+    const SketchPlan &a = old.plan(), &b = plan_;
+    require(a.operator_name == b.operator_name && a.rows == b.rows && a.k == b.k && a.s == b.s && a.seed == b.seed &&
+                a.test_matrix == b.test_matrix && a.dtype == b.dtype,
+            folder_.string(), " holds other measurements: of ", a.operator_name, ", D = ", a.rows, ", k = ", a.k,
+            ", s = ", a.s, ", seed ", a.seed, ", ", a.test_matrix, "; delete it to begin anew");
+    plan_ = a;
+  } else {
+    plan_.width = plan_.shard_width();
+    fs::create_directories(folder_, none);
+    require(!none, "cannot write ", folder_.string(), ": ", none.message(), "; choose another folder with --out");
+    Hdf5Writer file(path);
+    file.attribute("operator", plan_.operator_name);
+    file.attribute("rows", plan_.rows);
+    file.attribute("k", plan_.k);
+    file.attribute("s", plan_.s);
+    file.attribute("seed", static_cast<int64_t>(plan_.seed));
+    file.attribute("test_matrix", plan_.test_matrix);
+    file.attribute("dtype", dtype_name(plan_.dtype));
+    file.attribute("width", plan_.width);
+    file.commit();
+  }
+  const int64_t done = static_cast<int64_t>(finished().size());
+  const double share = 1 - static_cast<double>(done) / static_cast<double>(plan_.shards());
+  // Half more than the outer columns' even share: they stand in the first shards.
+  const int64_t needed = std::min(plan_.bytes(), static_cast<int64_t>(static_cast<double>(plan_.bytes()) *
+                                                                      share * static_cast<double>(plan_.s) /
+                                                                      static_cast<double>(plan_.k)));
+  const fs::space_info space = fs::space(folder_, none);
+  require(none || needed <= static_cast<int64_t>(space.available), "the measurements of ", plan_.operator_name, " need ",
+          format_bytes(needed), " of disk in ", folder_.string(), ", ",
+          format_bytes(static_cast<int64_t>(space.available)), " are free; free some, choose another folder with --out, or lower k");
+  open_claims();
+}
+
+SketchStore::SketchStore(fs::path folder) : folder_(std::move(folder)) {
+  const fs::path path = folder_ / "plan.h5";
+  const std::map<std::string, Hdf5Attribute> attributes = Hdf5Reader(path).attributes();
+  const auto get = [&]<typename T>(const std::string& name, T) {
+    const auto found = attributes.find(name);
+    require(found != attributes.end() && std::holds_alternative<T>(found->second), path.string(), " lacks ", name,
+            "; delete ", folder_.string(), " to begin anew");
+    return std::get<T>(found->second);
+  };
+  plan_.operator_name = get("operator", std::string());
+  plan_.rows = get("rows", int64_t{});
+  plan_.k = get("k", int64_t{});
+  plan_.s = get("s", int64_t{});
+  plan_.seed = static_cast<uint64_t>(get("seed", int64_t{}));
+  plan_.test_matrix = get("test_matrix", std::string());
+  plan_.dtype = get("dtype", std::string()) == "float64" ? at::kDouble : at::kFloat;
+  plan_.width = get("width", int64_t{});
+  plan_.validate();
+  require(plan_.width >= 1, path.string(), " is damaged; delete ", folder_.string(), " to begin anew");
+  open_claims();
+}
+
+SketchStore::~SketchStore() {
+  if (claims_ >= 0) ::close(claims_);
+}
+
+void SketchStore::open_claims() {
+  const fs::path path = folder_ / "claims";
+  claims_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  require(claims_ >= 0 || errno == EROFS || errno == EACCES, "cannot write ", path.string(), ": ", std::strerror(errno));
+}
+
+fs::path SketchStore::shard_file(int64_t shard) const {
+  char name[40];
+  std::snprintf(name, sizeof(name), "columns_%06lld.h5", static_cast<long long>(shard));
+  return folder_ / name;
+}
+
+bool SketchStore::finished(int64_t shard) const {
+  std::error_code none;
+  return fs::exists(shard_file(shard), none);
+}
+
+std::vector<int64_t> SketchStore::finished() const {
+  std::vector<int64_t> all;
+  for (int64_t shard = 0; shard < plan_.shards(); ++shard) {
+    if (finished(shard)) all.push_back(shard);
+  }
+  return all;
+}
+
+// Locks of open file descriptions: gone with the process, whatever ends it.
+bool SketchStore::claim(int64_t shard) {
+  if (finished(shard)) return false;
+  struct flock lock = {};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = shard;
+  lock.l_len = 1;
+  if (::fcntl(claims_, F_OFD_SETLK, &lock) != 0) return false;
+  if (!finished(shard)) return true;
+  release(shard);  // finished meanwhile
+  return false;
+}
+
+void SketchStore::release(int64_t shard) {
+  struct flock lock = {};
+  lock.l_type = F_UNLCK;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = shard;
+  lock.l_len = 1;
+  ::fcntl(claims_, F_OFD_SETLK, &lock);
+}
+
+void SketchStore::write(int64_t shard, const at::Tensor& y, const at::Tensor& inner, const at::Tensor& omega_outer) {
+  const int64_t outer = omega_outer.size(1);
+  at::Tensor sums = at::empty({outer + 2}, at::kLong);
+  int64_t* const sum = sums.data_ptr<int64_t>();
+  parallel_for(outer, [&](int64_t i) { sum[i] = crc(y.select(1, i)); });
+  sum[outer] = crc(inner.t());
+  sum[outer + 1] = crc(omega_outer.t());
+  Hdf5Writer file(shard_file(shard));
+  file.write("outer", y.slice(1, 0, outer).t());
+  file.write("inner", inner.t());
+  file.write("omega_outer", omega_outer.t());
+  file.write("crc32", sums);
+  file.commit();
+}
+
+void SketchStore::verify(int64_t shard) const {
+  const fs::path path = shard_file(shard);
+  const Hdf5Reader file(path);
+  const int64_t begin = shard * plan_.width, count = std::min(plan_.width, plan_.s - begin),
+                outer = std::clamp<int64_t>(plan_.k - begin, 0, count);
+  const auto shaped = [&](const char* name, int64_t rows, int64_t columns) {
+    at::Tensor t = file.read(name);
+    require(t.dim() == 2 && t.size(0) == rows && t.size(1) == columns, path.string(), ": ", name, " has shape ", t.sizes(),
+            ", not [", rows, ", ", columns, "]");
+    return t;
+  };
+  const at::Tensor sums = file.read("crc32");
+  const at::Tensor y = shaped("outer", outer, plan_.rows);
+  bool good = sums.numel() == outer + 2;
+  for (int64_t i = 0; good && i < outer; ++i) good = sums[i].item<int64_t>() == crc(y[i]);
+  good = good && sums[outer].item<int64_t>() == crc(shaped("inner", count, plan_.s)) &&
+         sums[outer + 1].item<int64_t>() == crc(shaped("omega_outer", outer, plan_.s));
+  require(good, path.string(), ": the checksum does not match what was written");
+}
+
+SketchStore::Small SketchStore::read_small() const {
+  std::vector<at::Tensor> columns, outer_columns, inner, omega_outer;
+  for (const int64_t shard : finished()) {
+    const Hdf5Reader file(shard_file(shard));
+    inner.push_back(file.read("inner").t());
+    omega_outer.push_back(file.read("omega_outer").t());
+    const int64_t begin = shard * plan_.width;
+    columns.push_back(at::arange(begin, begin + inner.back().size(1), at::kLong));
+    outer_columns.push_back(at::arange(begin, begin + omega_outer.back().size(1), at::kLong));
+    require(inner.back().size(0) == plan_.s && omega_outer.back().size(0) == plan_.s, shard_file(shard).string(),
+            " does not fit the plan; delete it and measure it again");
+  }
+  require(!columns.empty(), folder_.string(), " holds no measurements yet; make them with seigh measure");
+  return {at::cat(columns), at::cat(outer_columns), at::cat(inner, 1), at::cat(omega_outer, 1)};
+}
+
+std::shared_ptr<TallMatrix> SketchStore::outer(int64_t panel_bytes) const {
+  auto matrix = std::make_shared<StoredTallMatrix>(plan_.rows, plan_.dtype, panel_bytes);
+  for (const int64_t shard : finished()) {
+    const Hdf5Reader file(shard_file(shard));
+    const std::vector<int64_t> shape = file.shape("outer");
+    require(shape.size() == 2 && shape[1] == plan_.rows, shard_file(shard).string(),
+            " does not fit the plan; delete it and measure it again");
+    if (shape[0] > 0) matrix->add(shard_file(shard), file.offset("outer"), shape[0]);
+  }
+  return matrix;
+}
+
+}  // namespace seigh

@@ -1,0 +1,16 @@
+#include "seigh/sketch/test_matrix.h"
+
+#include "seigh/base/error.h"
+#include "seigh/sketch/sparse_sign.h"
+#include "seigh/sketch/ssrft.h"
+
+namespace seigh {
+
+std::unique_ptr<TestMatrix> make_test_matrix(const std::string& kind, int64_t rows, int64_t columns,
+                                             uint64_t seed, Stream stream, at::ScalarType dtype) {
+  if (kind == "ssrft") return std::make_unique<Ssrft>(rows, columns, seed, stream, dtype);
+  if (kind == "sparse") return std::make_unique<SparseSign>(rows, columns, seed, stream, dtype);
+  fail("there is no test matrix \"", kind, "\"; the kinds are ssrft and sparse");
+}
+
+}  // namespace seigh

@@ -1,0 +1,29 @@
+// Random test matrices, made in part wherever they are needed and never stored whole.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "seigh/base/random.h"
+
+namespace seigh {
+
+/// Omega in R^{D x s}, fixed by (seed, stream).
+class TestMatrix {
+ public:
+  virtual ~TestMatrix() = default;
+  /// Columns [begin, begin + count): block [D, count].
+  virtual at::Tensor block(int64_t begin, int64_t count) const = 0;
+  /// Omega^T X for a block X [D, b]: [s, b], the block's dtype or float64.
+  virtual at::Tensor transposed_product(const at::Tensor& x) const = 0;
+};
+
+/// "ssrft" (SEIGH's own: sketch/ssrft.h) or "sparse" (sketch/sparse_sign.h), `columns` of it. Throws Error on another
+/// kind, and unless 1 <= columns <= rows.
+std::unique_ptr<TestMatrix> make_test_matrix(const std::string& kind, int64_t rows, int64_t columns,
+                                             uint64_t seed, Stream stream, at::ScalarType dtype);
+
+}  // namespace seigh

@@ -1,0 +1,188 @@
+#include "seigh/sketch/measure.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "seigh/io/file.h"
+#include "seigh/io/hdf5.h"
+#include "seigh/linop/matrix_operator.h"
+#include "seigh/sketch/sparse_sign.h"
+#include "seigh/sketch/ssrft.h"
+#include "tests/support/expect_error.h"
+#include "tests/support/spectra.h"
+#include "tests/support/temp_folder.h"
+
+namespace seigh {
+namespace {
+
+SketchPlan small_plan(int64_t k, int64_t s, int64_t width = 6, const std::string& kind = "ssrft") {
+  return {.operator_name = "matrix", .rows = 60, .k = k, .s = s, .seed = 4, .test_matrix = kind, .dtype = at::kDouble, .width = width};
+}
+
+at::Tensor in_memory(const Sketch& sketch) {
+  return sketch.outer->row_range(0, sketch.outer->rows());
+}
+
+at::Tensor some_matrix() {
+  return test::spectral_matrix("polynomial", 60).matrix;
+}
+
+TEST(SparseSign, RowsHaveEightDistinctEntriesOfEqualSize) {
+  const SparseSign omega(500, 40, 3, Stream::omega, at::kDouble);
+  const at::Tensor m = omega.block(0, 40);
+  EXPECT_TRUE(at::allclose(m.square().sum(1), at::ones({500}, at::kDouble)));
+  EXPECT_TRUE(((m != 0).sum(1) == 8).all().item<bool>());
+  // 4000 fair signs: beyond 5 standard deviations with probability below 1e-6.
+  EXPECT_LT(std::abs((m.sign().sum() / std::sqrt(4000.0)).item<double>()), 5);
+  // Columns are equally likely: chi-square with 39 degrees of freedom, beyond 90 with probability below 1e-5.
+  const at::Tensor counts = (m != 0).sum(0).to(at::kDouble);
+  EXPECT_LT(((counts - 100).square().sum() / 100).item<double>(), 90);
+  EXPECT_TRUE(at::equal(omega.block(7, 5), m.slice(1, 7, 12)));
+  const SparseSign other(500, 40, 3, Stream::psi, at::kDouble);
+  EXPECT_FALSE(at::equal(other.block(0, 40), m));
+}
+
+TEST(SparseSign, ProductsAreThoseOfTheMatrix) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kDouble}) {
+    const SparseSign omega(300, 5, 3, Stream::omega, dtype);  // fewer columns than entries
+    const at::Tensor x = random_gaussian(1, Stream::test, 300, 0, 7, dtype);
+    const at::Tensor expected = at::matmul(omega.block(0, 5).to(at::kDouble).t(), x.to(at::kDouble));
+    EXPECT_LT(test::relative_difference(omega.transposed_product(x), expected), dtype == at::kFloat ? 1e-7 : 1e-14);
+  }
+  EXPECT_SEIGH_ERROR(SparseSign(3, 4, 1, Stream::omega, at::kFloat), "between 1 and D");
+}
+
+TEST(Measure, TakesWhatItSays) {
+  const at::Tensor a = some_matrix();
+  for (const std::string kind : {"ssrft", "sparse"}) {
+    MatrixOperator op(a);
+    const Sketch sketch = measure(op, small_plan(7, 20, 6, kind));
+    const at::Tensor omega = make_test_matrix(kind, 60, 20, 4, Stream::omega, at::kDouble)->block(0, 20);
+    const at::Tensor psi = make_test_matrix(kind, 60, 20, 4, Stream::psi, at::kDouble)->block(0, 20);
+    const at::Tensor y = at::matmul(a, omega);
+    EXPECT_LT(test::relative_difference(in_memory(sketch), y.slice(1, 0, 7)), 1e-13);
+    EXPECT_LT(test::relative_difference(sketch.inner, at::matmul(psi.t(), y)), 1e-13);
+    EXPECT_LT(test::relative_difference(sketch.omega_outer, at::matmul(omega.t(), y.slice(1, 0, 7))), 1e-13);
+    EXPECT_EQ(op.products(), 20);
+  }
+}
+
+TEST(Measure, DoesNotDependOnTheBlockSize) {
+  MatrixOperator op(some_matrix());
+  const Sketch one = measure(op, small_plan(7, 20, 1));
+  const Sketch many = measure(op, small_plan(7, 20, 64));
+  EXPECT_LT(test::relative_difference(one.inner, many.inner), 1e-13);
+  EXPECT_LT(test::relative_difference(in_memory(one), in_memory(many)), 1e-13);
+}
+
+TEST(Measure, RefusesImpossibleSizes) {
+  MatrixOperator op(at::eye(60, at::kDouble));
+  EXPECT_SEIGH_ERROR(measure(op, small_plan(0, 5)), "k must be at least 1");
+  EXPECT_SEIGH_ERROR(measure(op, small_plan(6, 5)), "s must be at least k");
+  EXPECT_SEIGH_ERROR(measure(op, small_plan(6, 61)), "s must not exceed the number of parameters");
+  MatrixOperator other(at::eye(59, at::kDouble));
+  EXPECT_SEIGH_ERROR(measure(other, small_plan(6, 12)), "not what the plan measures");
+}
+
+TEST(Store, HoldsTheSameAsMemory) {
+  const test::TempFolder folder;
+  MatrixOperator op(some_matrix());
+  SketchStore store(folder.path() / "s", small_plan(8, 20));
+  measure(op, store);
+  const Sketch stored = sketch_of(store), direct = measure(op, small_plan(8, 20));
+  EXPECT_TRUE(at::equal(in_memory(stored), in_memory(direct)));
+  EXPECT_TRUE(at::equal(stored.inner, direct.inner));
+  EXPECT_TRUE(at::equal(stored.omega_outer, direct.omega_outer));
+  // By panels of 5 rows, and rows in any order, repeated.
+  const auto panels = store.outer(5 * 8 * 8);
+  EXPECT_EQ(panels->panel_rows(), 5);
+  EXPECT_TRUE(at::equal(gram(*panels), gram(*panels)));
+  EXPECT_LT(test::relative_difference(gram(*panels), at::matmul(in_memory(direct).t(), in_memory(direct))), 1e-13);
+  const at::Tensor index = at::tensor({59, 3, 3, 0, 17}, at::kLong);
+  EXPECT_TRUE(at::equal(panels->select_rows(index), in_memory(direct).index_select(0, index)));
+}
+
+TEST(Store, MeasuresOnlyWhatIsMissing) {
+  const test::TempFolder folder;
+  MatrixOperator whole(some_matrix()), op(some_matrix());
+  SketchStore reference(folder.path() / "r", small_plan(8, 20)), store(folder.path() / "s", small_plan(8, 20));
+  measure(whole, reference);
+  measure(op, store, 1, 3);  // shards 1 of 0..3
+  EXPECT_EQ(store.finished(), std::vector<int64_t>{1});
+  EXPECT_EQ(op.products(), 6);
+  SketchStore again(folder.path() / "s", small_plan(8, 20));
+  measure(op, again);
+  EXPECT_EQ(op.products(), 20);
+  for (int64_t shard = 0; shard < 4; ++shard)
+    EXPECT_EQ(read_file(store.shard_file(shard)), read_file(reference.shard_file(shard)));
+  EXPECT_SEIGH_ERROR(SketchStore(folder.path() / "s", small_plan(9, 20)), "holds other measurements");
+}
+
+TEST(Store, TwoProcessesShareTheColumns) {
+  const test::TempFolder folder;
+  SketchStore(folder.path() / "s", small_plan(8, 20));
+  SketchStore mine(folder.path() / "s"), theirs(folder.path() / "s");
+  EXPECT_TRUE(mine.claim(2));
+  EXPECT_FALSE(theirs.claim(2));
+  EXPECT_TRUE(theirs.claim(3));
+  {
+    SketchStore dead(folder.path() / "s");
+    EXPECT_TRUE(dead.claim(1));
+  }
+  EXPECT_TRUE(theirs.claim(1));  // a process that ended holds nothing
+  theirs.release(1);
+  MatrixOperator op(some_matrix());
+  measure(op, mine);  // but for the two others' shard
+  EXPECT_EQ(mine.finished(), (std::vector<int64_t>{0, 1, 2}));
+  EXPECT_EQ(op.products(), 18);
+}
+
+TEST(Store, AFlippedByteIsFound) {
+  const test::TempFolder folder;
+  MatrixOperator op(some_matrix());
+  SketchStore store(folder.path() / "s", small_plan(8, 20));
+  measure(op, store);
+  for (int64_t shard = 0; shard < 4; ++shard) EXPECT_NO_THROW(store.verify(shard));
+  for (const char* name : {"outer", "inner", "omega_outer"}) {
+    const std::string good = read_file(store.shard_file(1));
+    std::string bad = good;
+    bad[static_cast<size_t>(Hdf5Reader(store.shard_file(1)).offset(name)) + 9] ^= 4;
+    write_file(store.shard_file(1), bad);
+    EXPECT_SEIGH_ERROR(store.verify(1), "checksum");
+    write_file(store.shard_file(1), good.substr(0, good.size() - 100));
+    EXPECT_SEIGH_ERROR(store.verify(1), "columns_000001.h5");
+    write_file(store.shard_file(1), good);
+  }
+  EXPECT_LT(remeasure(op, store, 13), 1e-14);
+  MatrixOperator other(2 * some_matrix());
+  EXPECT_NEAR(remeasure(other, store, 13), 0.5, 1e-12);
+}
+
+TEST(Store, FewerColumnsMakeASmallerSketch) {
+  const test::TempFolder folder;
+  MatrixOperator op(some_matrix());
+  SketchStore store(folder.path() / "s", small_plan(12, 24, 6));
+  EXPECT_SEIGH_ERROR(sketch_of(store), "no measurements yet");
+  measure(op, store, 2, 4);
+  EXPECT_SEIGH_ERROR(sketch_of(store), "none of the first k columns");
+  measure(op, store, 1, 4);
+  const Sketch sketch = sketch_of(store);
+  EXPECT_EQ(sketch.products, 12);
+  const at::Tensor omega = Ssrft(60, 24, 4, Stream::omega, at::kDouble).block(6, 12);
+  EXPECT_LT(test::relative_difference(sketch.omega_outer, at::matmul(omega.t(), in_memory(sketch))), 1e-13);
+  EXPECT_TRUE(at::equal(sketch.outer_columns, at::arange(6)));
+}
+
+TEST(Store, SaysHowMuchRoomItNeeds) {
+  const test::TempFolder folder;
+  SketchPlan plan = small_plan(8, 20);
+  plan.rows = int64_t{1} << 50;
+  EXPECT_SEIGH_ERROR(SketchStore(folder.path() / "s", plan), "of disk in");
+}
+
+}  // namespace
+}  // namespace seigh
