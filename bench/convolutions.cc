@@ -1,6 +1,6 @@
-// On which maps are convolutions faster as matrix products (seigh/curvature/small_maps.h) than libtorch's own?
-// One thread; milliseconds of the output, the input gradient and the weight gradient, each by both ways, how many times
-// faster the matrix products are, and their rate, taps on padding counted.
+// On which maps are convolutions faster as matrix products (seigh/curvature/small_maps.h) than libtorch's
+// own? One thread; milliseconds of the output, the input gradient and the weight gradient, each by both ways,
+// how many times faster the matrix products are, and their rate, taps on padding counted.
 //
 //   convolutions [float64]
 #include <ATen/core/LegacyTypeDispatch.h>
@@ -57,10 +57,12 @@ void compare(const Layer& l, int64_t samples, at::ScalarType dtype) {
     std::printf("  %7.2f %7.2f %5.2fx (%4.0f GF/s)", own, theirs, theirs / own, flops / own / 1e6);
   };
   line(milliseconds([&] { products().output(x, w, {}); }), milliseconds([&] { plain(); }));
-  line(milliseconds([&] { products().input_gradient(g, w); }),
-       milliseconds([&] { backward({true, false, false}); }));
-  line(milliseconds([&] { products().weight_gradient(g, x); }),
-       milliseconds([&] { backward({false, true, false}); }));
+  line(milliseconds([&] { products().input_gradient(g, w); }), milliseconds([&] {
+         backward({true, false, false});
+       }));
+  line(milliseconds([&] { products().weight_gradient(g, x); }), milliseconds([&] {
+         backward({false, true, false});
+       }));
   std::printf("\n");
   std::fflush(stdout);
 }

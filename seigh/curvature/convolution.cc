@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <array>
+#include <string>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -177,6 +178,10 @@ void use_fast_convolution_derivatives() {
     return true;
   }();
   static_cast<void>(once);
+}
+
+std::string convolution_derivatives_obstacle(const c10::Device& device) {
+  return device.is_cpu() ? "" : "the network is on " + device.str() + ", not on the CPU";
 }
 
 }  // namespace seigh

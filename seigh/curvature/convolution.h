@@ -14,11 +14,17 @@
 // matrix products (small_maps.h).
 #pragma once
 
+#include <c10/core/Device.h>
+
+#include <string>
+
 namespace seigh {
 
 /// Replaces libtorch's double backward of convolutions on the CPU, and those of its convolutions that are
 /// faster as matrix products, for the whole process; does nothing when called again. Holds for every dtype,
 /// stride, padding, dilation, group count and for transposed convolutions.
 void use_fast_convolution_derivatives();
+/// Why convolutions on `device` do without them, for the user; empty when they do not.
+std::string convolution_derivatives_obstacle(const c10::Device& device);
 
 }  // namespace seigh

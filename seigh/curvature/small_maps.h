@@ -1,17 +1,18 @@
 // Convolutions on small maps as matrix products.
 //
-// On maps of a few pixels the kernels of oneDNN are far below the rate of matrix products, and many taps of the
-// kernel fall on padding: of a 3 x 3 kernel with padding 1, 1 of 9 on a 1 x 1 map, 16 of 36 on 2 x 2, 100 of 144
-// on 4 x 4. Here x is laid out pixel by pixel, X[q] = [N, C], and the weight tap by tap, W_t = [O, C]. With
-// q(p, t) the pixel of the input that tap t of output pixel p meets, over all pairs that meet one:
+// On maps of a few pixels the kernels of oneDNN are far below the rate of matrix products, and many taps of
+// the kernel fall on padding: of a 3 x 3 kernel with padding 1, 1 of 9 on a 1 x 1 map, 16 of 36 on 2 x 2, 100
+// of 144 on 4 x 4. Here x is laid out pixel by pixel, X[q] = [N, C], and the weight tap by tap, W_t = [O, C].
+// With q(p, t) the pixel of the input that tap t of output pixel p meets, over all pairs that meet one:
 //
 //     output            Y[p]  += X[q] W_t^T
 //     input gradient    GX[q] += GY[p] W_t
 //     weight gradient   GW_t  += GY[p]^T X[q]
 //
-// Neighbouring output pixels of a row meet neighbouring input pixels (columns are ordered by their remainder modulo
-// the stride), so a run of them is one matrix product with as many rows as the run has pixels, times N. Taps that
-// meet padding alone are never touched. Each copy into or out of a layout passes over a tensor once.
+// Neighbouring output pixels of a row meet neighbouring input pixels (columns are ordered by their remainder
+// modulo the stride), so a run of them is one matrix product with as many rows as the run has pixels, times
+// N. Taps that meet padding alone are never touched. Each copy into or out of a layout passes over a tensor
+// once.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -43,8 +44,9 @@ class SmallMapConvolution {
   };
 
   std::vector<int64_t> x_sizes_, w_sizes_, y_sizes_;
-  std::vector<int64_t> x_slots_, w_slots_, y_slots_;  // places of pixels and taps in their layout; -1: never met
-  int64_t x_count_ = 0, w_count_ = 0, y_count_ = 0;   // places in use
+  std::vector<int64_t> x_slots_, w_slots_,
+      y_slots_;  // places of pixels and taps in their layout; -1: never met
+  int64_t x_count_ = 0, w_count_ = 0, y_count_ = 0;  // places in use
   std::vector<Run> runs_;
 };
 

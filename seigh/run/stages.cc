@@ -172,6 +172,15 @@ void Run::write_overlap(const Decomposition& d, const Eigenvectors& vectors, con
   folder_.log("overlap", {{"file", folder_.overlap(d.step, d.split, d.method).filename().string()}});
 }
 
+// Each note once, however many matrices it is about.
+void Run::tell(const std::vector<std::string>& notes) {
+  for (const std::string& note : notes) {
+    if (!told_.insert(note).second) continue;
+    progress_.note(note);
+    folder_.log("note", {{"text", note}});
+  }
+}
+
 // Sketch and, where asked, the exact decomposition of one matrix.
 void Run::decompose(int64_t step, const std::string& split_name, const Checkpoint& checkpoint) {
   const Recipe& r = folder_.recipe();
@@ -222,6 +231,7 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
             format_bytes(available_memory()), " are left; lower eigh.k or raise the ceiling (--memory)");
     const auto matrix = make_curvature_operator(*model_, checkpoint.parameters, checkpoint.buffers, samples,
                                                 options, label(step, split_name, r.curvature.matrix));
+    tell(matrix->notes());
     check_reproducible(*matrix);
     sketch = seigh(*matrix,
                    {.k = r.eigh.k,
@@ -242,6 +252,7 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
     const auto matrix =
         make_curvature_operator(*model_, checkpoint.parameters, checkpoint.buffers, samples, options,
                                 label(step, split_name, "exact " + r.curvature.matrix));
+    tell(matrix->notes());
     const DenseResult d = dense(*matrix, r.eigh.k, progress_);
     info.s = d.result.products;
     info.dtype = "float64";

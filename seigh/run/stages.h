@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -48,6 +49,7 @@ class Run {
   const DataSplits& data();
   const Dataset& split(const std::string& name);
   void decompose(int64_t step, const std::string& split_name, const Checkpoint& checkpoint);
+  void tell(const std::vector<std::string>& notes);
   void write_overlap(const Decomposition& d, const Eigenvectors& vectors, const Checkpoint& checkpoint);
 
   RunFolder folder_;
@@ -57,6 +59,7 @@ class Run {
   ParameterSubset subset_;  // which the matrices are over
   Loss loss_;
   Progress& progress_;
+  std::set<std::string> told_;  // notes that the user has had
 };
 
 }  // namespace seigh

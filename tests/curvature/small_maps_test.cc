@@ -52,8 +52,8 @@ struct Convolution {
   }
   Gradients original_backward(const at::Tensor& g, std::array<bool, 3> mask) const {
     const at::AutoDispatchBelowAutograd kernels;
-    return at::compositeexplicitautograd::convolution_backward(g, x, w, at::IntArrayRef(w.size(0)), stride,
-                                                               padding, dilation, false, {0, 0}, groups, mask);
+    return at::compositeexplicitautograd::convolution_backward(
+        g, x, w, at::IntArrayRef(w.size(0)), stride, padding, dilation, false, {0, 0}, groups, mask);
   }
   at::Tensor registered() const {
     return at::convolution(x, w, bias, stride, padding, dilation, false, {0, 0}, groups);
@@ -78,7 +78,8 @@ void expect_close(const at::Tensor& a, const at::Tensor& b, const std::string& w
 
 TEST(SmallMapConvolution, EqualsTheOriginalForEveryGeometry) {
   int count = 0;
-  for (const auto& [height, width] : {Pair{1, 1}, Pair{2, 2}, Pair{3, 5}, Pair{4, 4}, Pair{7, 2}, Pair{8, 8}}) {
+  for (const auto& [height, width] :
+       {Pair{1, 1}, Pair{2, 2}, Pair{3, 5}, Pair{4, 4}, Pair{7, 2}, Pair{8, 8}}) {
     for (const auto& kernel : {Pair{1, 1}, Pair{3, 3}, Pair{5, 5}, Pair{7, 7}, Pair{2, 3}}) {
       for (const auto& stride : {Pair{1, 1}, Pair{2, 2}, Pair{3, 3}, Pair{1, 2}}) {
         for (const auto& padding : {Pair{0, 0}, Pair{1, 1}, Pair{2, 2}, Pair{3, 3}, Pair{0, 2}}) {
@@ -107,7 +108,8 @@ TEST(SmallMapConvolution, EqualsTheOriginalForEveryGeometry) {
 }
 
 TEST(SmallMapConvolution, LeavesInputsInAnyLayout) {
-  const at::Tensor x = draw({4, 4, 6, 3}, 1).permute({1, 3, 2, 0}), w = draw({3, 3, 3, 5}, 2).permute({3, 2, 0, 1});
+  const at::Tensor x = draw({4, 4, 6, 3}, 1).permute({1, 3, 2, 0}),
+                   w = draw({3, 3, 3, 5}, 2).permute({3, 2, 0, 1});
   const Convolution c{x, w, {}, {1, 1}, {1, 1}, {1, 1}};
   const SmallMapConvolution products(x.sizes(), w.sizes(), c.stride, c.padding, c.dilation);
   const at::Tensor y = c.original(), g = draw({1}, 3).expand_as(y);
@@ -135,15 +137,23 @@ TEST(RegisteredConvolution, EqualsTheOriginalWithEveryMask) {
   for (const int64_t map : {1, 2, 4, 8, 12}) {
     for (const int64_t kernel : {1, 3}) {
       for (const int64_t stride : {1, 2}) {
-        all.push_back({draw({20, 60, map, map}, 1), draw({64, 60, kernel, kernel}, 2), draw({64}, 3),
-                       {stride, stride}, {kernel / 2, kernel / 2}, {1, 1}});
+        all.push_back({draw({20, 60, map, map}, 1),
+                       draw({64, 60, kernel, kernel}, 2),
+                       draw({64}, 3),
+                       {stride, stride},
+                       {kernel / 2, kernel / 2},
+                       {1, 1}});
       }
     }
   }
   all.push_back({draw({2, 4, 4, 4}, 1), draw({4, 4, 3, 3}, 2), {}, {1, 1}, {1, 1}, {1, 1}});
   all.push_back({draw({40, 64, 4, 4}, 1), draw({64, 32, 3, 3}, 2), draw({64}, 3), {1, 1}, {1, 1}, {1, 1}, 2});
-  all.push_back({draw({40, 64, 4, 4}, 1).contiguous(at::MemoryFormat::ChannelsLast), draw({64, 64, 3, 3}, 2), {},
-                 {1, 1}, {1, 1}, {1, 1}});
+  all.push_back({draw({40, 64, 4, 4}, 1).contiguous(at::MemoryFormat::ChannelsLast),
+                 draw({64, 64, 3, 3}, 2),
+                 {},
+                 {1, 1},
+                 {1, 1},
+                 {1, 1}});
   for (const Convolution& c : all) {
     const at::Tensor y = c.original(), g = draw(y.sizes().vec(), 4);
     EXPECT_LT(test::relative_difference(c.registered(), y), kRounding) << c.text();
@@ -179,7 +189,11 @@ TEST(RegisteredConvolution, SaysWhatIsWrongAsBefore) {
 TEST(RegisteredConvolution, Float32AgreesWithFloat64) {
   use_fast_convolution_derivatives();
   const Convolution exact{draw({40, 64, 4, 4}, 1, at::kFloat).to(at::kDouble),
-                          draw({64, 64, 3, 3}, 2, at::kFloat).to(at::kDouble), {}, {1, 1}, {1, 1}, {1, 1}};
+                          draw({64, 64, 3, 3}, 2, at::kFloat).to(at::kDouble),
+                          {},
+                          {1, 1},
+                          {1, 1},
+                          {1, 1}};
   Convolution single = exact;
   single.x = exact.x.to(at::kFloat);
   single.w = exact.w.to(at::kFloat);
@@ -212,7 +226,8 @@ TEST(RegisteredConvolution, HasRightSecondDerivatives) {
   for (const int64_t map : {1, 2, 4, 8}) {
     const TwoConvolutions model(map % 4 == 0 ? 2 : 1);
     const Dataset data{draw({32, 48, map, map}, 2, at::kFloat), at::arange(32), 48};
-    const at::Tensor p = model.initial_parameters(1).to(at::kDouble), v = test::random_direction(p.numel(), 4);
+    const at::Tensor p = model.initial_parameters(1).to(at::kDouble),
+                     v = test::random_direction(p.numel(), 4);
     AutogradCurvatureOperator op(model, p, {}, data, {.dtype = at::kDouble, .batch_size = 32});
     // Truncation of the difference, h^2 = 1e-8 times a ratio of derivatives.
     EXPECT_LT(test::relative_difference(op.apply(v.unsqueeze(1)).select(1, 0),
