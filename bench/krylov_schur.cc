@@ -1,6 +1,6 @@
 // How many products does block Krylov need beside SLEPc's Krylov-Schur, for the same residuals of the same
-// operator? The Hessian of 3c3d (D = 895 210) on 500 test images of CIFAR-10, k = 200 pairs of largest magnitude,
-// all residuals below 1e-3 |lambda_1|.
+// operator? The Hessian of 3c3d (D = 895 210) on 500 test images of CIFAR-10, k = 200 pairs of largest
+// magnitude, all residuals below 1e-3 |lambda_1|.
 //
 //   krylov_schur [CHECKPOINT]     a checkpoint of recipes/cifar10-3c3d.toml; default: trains 200 steps
 #include <slepceps.h>
@@ -51,9 +51,10 @@ Checkpoint trained(const Model& model, const DataSplits& data) {
 }
 
 void row(const char* solver, int64_t products, double seconds, double worst, int64_t within) {
-  std::printf("  %-22s %8lld products %8.1f s   largest residual / |lambda_1| %.1e, %lld of %lld within 1e-3\n",
-              solver, static_cast<long long>(products), seconds, worst, static_cast<long long>(within),
-              static_cast<long long>(kPairs));
+  std::printf(
+      "  %-22s %8lld products %8.1f s   largest residual / |lambda_1| %.1e, %lld of %lld within 1e-3\n",
+      solver, static_cast<long long>(products), seconds, worst, static_cast<long long>(within),
+      static_cast<long long>(kPairs));
   std::fflush(stdout);
 }
 
@@ -65,7 +66,8 @@ void check(const char* solver, LinearOperator& op, int64_t products, double seco
   for (int64_t begin = 0; begin < k; begin += 20) {
     const at::Tensor u = vectors.slice(1, begin, begin + 20);
     residuals.slice(0, begin, begin + 20)
-        .copy_((op.apply(u).to(at::kDouble) - u.to(at::kDouble) * values.slice(0, begin, begin + 20)).norm(2, 0));
+        .copy_((op.apply(u).to(at::kDouble) - u.to(at::kDouble) * values.slice(0, begin, begin + 20))
+                   .norm(2, 0));
   }
   const at::Tensor relative = residuals / values.abs().max();
   row(solver, products, seconds, relative.max().item<double>(),
@@ -81,14 +83,16 @@ int main(int argc, char** argv) try {
   const auto model = make_model({.kind = "3c3d"}, {3, 32, 32}, 10);
   const DataSplits data = load_cifar10({.data_folder = {}, .normalise = true});
   const Checkpoint c = argc > 1 ? read_checkpoint(argv[1], *model) : trained(*model, data);
-  const auto op = make_curvature_operator(*model, c.parameters, c.buffers,
-                                          data.test.select(balanced_subset(data.test.y, 10, 500)), {}, "Hessian");
+  const auto op =
+      make_curvature_operator(*model, c.parameters, c.buffers,
+                              data.test.select(balanced_subset(data.test.y, 10, 500)), {}, "Hessian");
   std::printf("Hessian of 3c3d at step %lld, D = %lld, k = %lld, tolerance %.0e |lambda_1|\n",
-              static_cast<long long>(c.step), static_cast<long long>(op->size()), static_cast<long long>(kPairs),
-              kTolerance);
+              static_cast<long long>(c.step), static_cast<long long>(op->size()),
+              static_cast<long long>(kPairs), kTolerance);
   double largest = 0;
   for (const int64_t basis : {0, 400}) {
-    const EigenResult r = krylov(*op, {.k = kPairs, .tolerance = kTolerance, .seed = 1, .probes = 0, .basis = basis});
+    const EigenResult r =
+        krylov(*op, {.k = kPairs, .tolerance = kTolerance, .seed = 1, .probes = 0, .basis = basis});
     largest = std::abs(r.eigenvalues[0].item<double>());
     check(basis == 0 ? "block Krylov" : "block Krylov, basis 400", *op, r.products, r.seconds, r.eigenvalues,
           r.eigenvectors.all());

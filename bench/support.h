@@ -54,7 +54,10 @@ inline double count_flops(const std::function<void()>& body) {
           double positions = static_cast<double>(x.size(0));
           for (size_t d = 0; d < 2; ++d) {
             const auto dim = static_cast<int64_t>(d) + 2;
-            positions *= static_cast<double>((x.size(dim) + 2 * padding[d] - w.size(dim)) / stride[d] + 1);
+            // One number stands for both dimensions.
+            const int64_t step = stride.size() > 1 ? stride[d] : stride[0],
+                          margin = padding.size() > 1 ? padding[d] : padding[0];
+            positions *= static_cast<double>((x.size(dim) + 2 * margin - w.size(dim)) / step + 1);
           }
           flops += 2 * positions * static_cast<double>(w.numel());
         } else if (name == "aten::mm") {

@@ -24,14 +24,18 @@ std::pair<int64_t, int64_t> parse_shard(const std::string& text) {
   int used = 0;
   const bool read = std::sscanf(text.c_str(), "%lld/%lld%n", &part, &parts, &used) == 2 &&
                     used == static_cast<int>(text.size());
-  require(read && 1 <= part && part <= parts, "--shard must be a part and their number, as 3/16, not \"", text, "\"");
+  require(read && 1 <= part && part <= parts, "--shard must be a part and their number, as 3/16, not \"",
+          text, "\"");
   return {part - 1, parts};
 }
 
 CLI::App* add(CLI::App& app, const std::shared_ptr<Options>& o, const char* name, const char* description) {
   CLI::App* command = app.add_subcommand(name, description);
-  command->add_option("RUN", o->folder, "Run folder with its checkpoints, as seigh run or seigh train made it")->required();
-  command->add_option("--data", o->data, "Folder of the data set; default: $SEIGH_DATA, then the usual places");
+  command
+      ->add_option("RUN", o->folder, "Run folder with its checkpoints, as seigh run or seigh train made it")
+      ->required();
+  command->add_option("--data", o->data,
+                      "Folder of the data set; default: $SEIGH_DATA, then the usual places");
   return command;
 }
 
@@ -39,10 +43,12 @@ CLI::App* add(CLI::App& app, const std::shared_ptr<Options>& o, const char* name
 
 void add_measure(CLI::App& app, Action& action) {
   const auto o = std::make_shared<Options>();
-  CLI::App* command = add(app, o, "measure", "Only the matrix-vector products of a run, or a part of them, for seigh recover");
+  CLI::App* command = add(app, o, "measure",
+                          "Only the matrix-vector products of a run, or a part of them, for seigh recover");
   command->add_option("--shard", o->shard, "The part to measure, as 3/16; default: all that is missing");
   command->footer(
-      "Several processes may measure in one folder: they share the work. On several machines, copy the run folder, give "
+      "Several processes may measure in one folder: they share the work. On several machines, copy the run "
+      "folder, give "
       "each\nmachine its --shard, and copy the files of partial/ back.\n"
       "Examples:\n  seigh measure runs/mnist-mini\n  seigh measure runs/mnist-mini --shard 1/2");
   command->callback([o, &action] {
@@ -58,7 +64,8 @@ void add_measure(CLI::App& app, Action& action) {
 
 void add_recover(CLI::App& app, Action& action) {
   const auto o = std::make_shared<Options>();
-  CLI::App* command = add(app, o, "recover", "Eigenpairs from the products measured so far, be they fewer than planned");
+  CLI::App* command =
+      add(app, o, "recover", "Eigenpairs from the products measured so far, be they fewer than planned");
   command->footer("Example:\n  seigh recover runs/mnist-mini");
   command->callback([o, &action] {
     action = [o] {
@@ -73,10 +80,14 @@ void add_recover(CLI::App& app, Action& action) {
 
 void add_verify(CLI::App& app, Action& action) {
   const auto o = std::make_shared<Options>();
-  CLI::App* command = add(app, o, "verify", "Check the measurements of a run: checksums, and columns measured anew");
-  command->add_option("--columns", o->columns, "Columns of each matrix to measure anew, at random")->capture_default_str();
-  command->add_flag("--repair", o->repair, "Remove what is damaged; seigh run --resume or seigh measure makes it again");
-  command->footer("Examples:\n  seigh verify runs/mnist-mini\n  seigh verify runs/mnist-mini --columns 2 --repair");
+  CLI::App* command =
+      add(app, o, "verify", "Check the measurements of a run: checksums, and columns measured anew");
+  command->add_option("--columns", o->columns, "Columns of each matrix to measure anew, at random")
+      ->capture_default_str();
+  command->add_flag("--repair", o->repair,
+                    "Remove what is damaged; seigh run --resume or seigh measure makes it again");
+  command->footer(
+      "Examples:\n  seigh verify runs/mnist-mini\n  seigh verify runs/mnist-mini --columns 2 --repair");
   command->callback([o, &action] {
     action = [o] {
       require(o->columns >= 0, "--columns must not be negative: ", o->columns);

@@ -58,6 +58,12 @@ void TerminalProgress::end() {
   }
 }
 
+void TerminalProgress::note(std::string_view text) {
+  if (drawn_) std::fputs("\r\033[2K", stderr);
+  drawn_ = false;
+  std::fprintf(stderr, "note: %.*s\n", static_cast<int>(text.size()), text.data());
+}
+
 void TerminalProgress::draw(bool last) {
   const double seconds = timer_.seconds();
   last_ = seconds;

@@ -16,6 +16,7 @@ class TerminalProgress final : public Progress {
   void begin(std::string_view task, int64_t total, std::string_view unit) override;
   void advance(int64_t count) override;
   void end() override;
+  void note(std::string_view text) override;
 
  private:
   void draw(bool last);

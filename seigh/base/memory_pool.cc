@@ -106,6 +106,7 @@ MemoryPool* pool() {
 }
 
 bool installed = false;
+std::string obstacle;
 
 int64_t MemoryPool::room() const {
   return ceiling_ > 0 ? ceiling_ - others_ - mapped_ - small_bytes_ : std::numeric_limits<int64_t>::max();
@@ -247,17 +248,26 @@ int64_t resident_bytes() {
 }  // namespace
 
 void use_memory_pool() {
-#if defined(__SANITIZE_ADDRESS__)
-  return;
-#else
   static const bool once = [] {
-    if (c10::GetCPUAllocator() != c10::GetDefaultCPUAllocator()) return false;
+#if defined(__SANITIZE_ADDRESS__)
+    obstacle = "the address sanitizer must see every allocation";
+    return false;
+#else
+    if (c10::GetCPUAllocator() != c10::GetDefaultCPUAllocator()) {
+      obstacle = "another allocator is in place";
+      return false;
+    }
     c10::SetCPUAllocator(pool(), /*priority=*/100);
-    installed = true;
-    return true;
+    installed = c10::GetCPUAllocator() == pool();
+    if (!installed) obstacle = "libtorch refused it";  // one of higher priority was set before
+    return installed;
+#endif
   }();
   static_cast<void>(once);
-#endif
+}
+
+std::string memory_pool_obstacle() {
+  return obstacle;
 }
 
 int64_t tensor_bytes() {

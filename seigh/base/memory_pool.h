@@ -16,6 +16,8 @@ namespace seigh {
 /// valid. Does nothing when called again, under the address sanitizer (which must see every allocation), or
 /// when another allocator than libtorch's own is in place.
 void use_memory_pool();
+/// Why tensors do without the pool, for the user; empty when they use it or nobody has asked for it yet.
+std::string memory_pool_obstacle();
 
 /// Bytes held by tensors now, and the most there were since the last reset_peak_tensor_bytes(). Zero without
 /// the pool.

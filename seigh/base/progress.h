@@ -17,6 +17,8 @@ class Progress {
   virtual void advance(int64_t count);
   /// The task is complete.
   virtual void end();
+  /// Something the user should know, in one line; between tasks.
+  virtual void note(std::string_view text);
 };
 
 /// A Progress that nobody watches.

@@ -90,6 +90,18 @@ AutogradCurvatureOperator::AutogradCurvatureOperator(const Model& model, const a
 
 AutogradCurvatureOperator::~AutogradCurvatureOperator() = default;
 
+std::vector<std::string> AutogradCurvatureOperator::notes() const {
+  std::vector<std::string> all;
+  if (const std::string why = memory_pool_obstacle(); !why.empty()) {
+    all.push_back("no memory pool (" + why +
+                  "): products may be several times slower, and a memory ceiling is "
+                  "not kept");
+  }
+  if (const std::string why = convolution_derivatives_obstacle(parameters_.device()); !why.empty())
+    all.push_back("convolutions by libtorch's own second derivatives (" + why + "): they may be slower");
+  return all;
+}
+
 // All parameter tensors as views of one flat vector; those of the subset are leaves.
 std::vector<at::Tensor> AutogradCurvatureOperator::leaves() const {
   std::vector<at::Tensor> all;

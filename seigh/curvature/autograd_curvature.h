@@ -40,6 +40,8 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
 
   double loss() override;
   at::Tensor gradient() override;
+  /// Whether the memory pool or the derivatives of convolutions could not be used, and why.
+  std::vector<std::string> notes() const override;
   int64_t preferred_block() const override { return preferred_block_; }
 
   /// Samples per mini-batch, and mini-batches at work at once.

@@ -59,6 +59,9 @@ class CurvatureOperator : public LinearOperator {
   virtual double loss() = 0;
   /// Its gradient with respect to the operator's parameters: [D] of dtype().
   virtual at::Tensor gradient() = 0;
+  /// What the user should know of how the products are computed, a line each: what had to be done more
+  /// slowly.
+  virtual std::vector<std::string> notes() const { return {}; }
 
  protected:
   /// Floating tensors in dtype(); classes and tokens as they are.

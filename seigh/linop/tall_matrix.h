@@ -1,4 +1,5 @@
-// A tall matrix [D, k] that gives out rows and need not be in memory, and the algebra that takes one pass over it.
+// A tall matrix [D, k] that gives out rows and need not be in memory, and the algebra that takes one pass
+// over it.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -194,6 +194,15 @@ void Run::write_overlap(const Decomposition& d, const EigenResult& result, const
   folder_.log("overlap", {{"file", folder_.overlap(d.step, d.split, d.method).filename().string()}});
 }
 
+// Each note once, however many matrices it is about.
+void Run::tell(const std::vector<std::string>& notes) {
+  for (const std::string& note : notes) {
+    if (!told_.insert(note).second) continue;
+    progress_.note(note);
+    folder_.log("note", {{"text", note}});
+  }
+}
+
 EigenFileInfo Run::file_info(const Decomposition& d) {
   const Recipe& r = folder_.recipe();
   EigenFileInfo info;
@@ -216,8 +225,10 @@ std::unique_ptr<CurvatureOperator> Run::matrix(const Decomposition& d, const Che
   options.dtype = dtype;
   options.reserve = reserve;
   const Dataset samples = split(d.split).select(curvature_samples(r, split(d.split)));
-  return make_curvature_operator(*model_, checkpoint.parameters, checkpoint.buffers, samples, options,
-                                 label(d.step, d.split, prefix + r.curvature.matrix));
+  auto h = make_curvature_operator(*model_, checkpoint.parameters, checkpoint.buffers, samples, options,
+                                   label(d.step, d.split, prefix + r.curvature.matrix));
+  tell(h->notes());
+  return h;
 }
 
 // Without eigenvectors on disk, overlap is taken while they are at hand, before the file that marks the end.
@@ -355,9 +366,12 @@ std::vector<std::string> Run::recover() {
   for_stores(/*make=*/false, [&](const Decomposition& d, SketchStore& store) {
     std::error_code none;
     const auto path = folder_.eigen(d.step, d.split, d.method);
-    if (std::filesystem::exists(path, none)) return;
     const Timer timer;
     const Sketch sketch = sketch_of(store);
+    if (std::filesystem::exists(path, none)) {
+      if (finished_eigen(path, subset_.count).info.s >= sketch.products) return;
+      std::filesystem::remove(folder_.overlap(d.step, d.split, d.method), none);  // of fewer products
+    }
     EigenResult result = seigh::recover(sketch);
     const Recipe& r = folder_.recipe();
     const Checkpoint c = checkpoint(d.step);

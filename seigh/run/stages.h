@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -72,6 +73,7 @@ class Run {
   const DataSplits& data();
   const Dataset& split(const std::string& name);
   void decompose(int64_t step, const std::string& split_name, const Checkpoint& checkpoint);
+  void tell(const std::vector<std::string>& notes);
   void write_overlap(const Decomposition& d, const EigenResult& result, const Checkpoint& checkpoint);
 
   RunFolder folder_;
@@ -83,6 +85,7 @@ class Run {
   Progress& progress_;
   std::string method_;                          // of the eigensolver, never "auto"
   std::map<std::string, at::Tensor> previous_;  // eigenvectors of the step before, by split, for warm starts
+  std::set<std::string> told_;                  // notes that the user has had
 };
 
 }  // namespace seigh

@@ -31,8 +31,10 @@ SparseSign::SparseSign(int64_t rows, int64_t columns, uint64_t seed, Stream stre
       entries_(std::min(kEntries, columns)),
       dtype_(dtype),
       size_(1 / std::sqrt(static_cast<double>(entries_))) {
-  require(1 <= columns && columns <= rows, "a test matrix has between 1 and D = ", rows, " columns, not ", columns);
-  require(columns < std::numeric_limits<uint32_t>::max() / 2, "a test matrix of ", columns, " columns is too wide");
+  require(1 <= columns && columns <= rows, "a test matrix has between 1 and D = ", rows, " columns, not ",
+          columns);
+  require(columns < std::numeric_limits<uint32_t>::max() / 2, "a test matrix of ", columns,
+          " columns is too wide");
   places_.resize(static_cast<size_t>(entries_ * rows));
   for (int64_t e = 0; e < entries_; ++e) {
     const at::Tensor uniform = random_uniform(seed, stream, rows, e);
@@ -76,8 +78,8 @@ at::Tensor SparseSign::block(int64_t begin, int64_t count) const {
 }
 
 at::Tensor SparseSign::transposed_product(const at::Tensor& x) const {
-  require(x.dim() == 2 && x.size(0) == rows_ && x.scalar_type() == dtype_, "a block of ", rows_, " rows and dtype ",
-          dtype_, " is needed, got ", x.sizes(), " of ", x.scalar_type());
+  require(x.dim() == 2 && x.size(0) == rows_ && x.scalar_type() == dtype_, "a block of ", rows_,
+          " rows and dtype ", dtype_, " is needed, got ", x.sizes(), " of ", x.scalar_type());
   const at::Tensor block = as_block(x);
   const int64_t b = x.size(1);
   at::Tensor sums = at::zeros({kPieces, b, columns_}, at::kDouble);

@@ -1,9 +1,9 @@
-// Sparse random signs as a test matrix (Clarkson, Woodruff 2013; Martinsson, Tropp, "Randomized numerical linear
-// algebra", Acta Numerica 2020, Sec. 9.2): every row of Omega in R^{D x s} has 8 entries +-1/sqrt(8) in distinct
-// random columns.
+// Sparse random signs as a test matrix (Clarkson, Woodruff 2013; Martinsson, Tropp, "Randomized numerical
+// linear algebra", Acta Numerica 2020, Sec. 9.2): every row of Omega in R^{D x s} has 8 entries +-1/sqrt(8)
+// in distinct random columns.
 //
-// As good a range finder as SSRFT in practice, and far cheaper where D is large: a product with one column costs
-// 8 D additions instead of two FFTs of length D. 32 D bytes.
+// As good a range finder as SSRFT in practice, and far cheaper where D is large: a product with one column
+// costs 8 D additions instead of two FFTs of length D. 32 D bytes.
 #pragma once
 
 #include <vector>
@@ -23,8 +23,8 @@ class SparseSign final : public TestMatrix {
  private:
   int64_t rows_, columns_, entries_;  // entries of a row
   at::ScalarType dtype_;
-  double size_;                    // of an entry
-  std::vector<uint32_t> places_;   // [entries, rows]: 2 column + (1 for a negative sign)
+  double size_;                   // of an entry
+  std::vector<uint32_t> places_;  // [entries, rows]: 2 column + (1 for a negative sign)
 };
 
 }  // namespace seigh

@@ -31,8 +31,8 @@ namespace fs = std::filesystem;
 
 int64_t crc(const at::Tensor& row) {
   const at::Tensor bytes = row.contiguous();
-  return static_cast<int64_t>(crc32_z(0, static_cast<const unsigned char*>(bytes.data_ptr()),
-                                      static_cast<size_t>(bytes.nbytes())));
+  return static_cast<int64_t>(
+      crc32_z(0, static_cast<const unsigned char*>(bytes.data_ptr()), static_cast<size_t>(bytes.nbytes())));
 }
 
 std::string dtype_name(at::ScalarType dtype) {
@@ -47,7 +47,8 @@ struct Place {
 
 class StoredTallMatrix final : public TallMatrix {
  public:
-  StoredTallMatrix(int64_t rows, at::ScalarType dtype, int64_t panel_bytes) : rows_(rows), dtype_(dtype), panel_bytes_(panel_bytes) {}
+  StoredTallMatrix(int64_t rows, at::ScalarType dtype, int64_t panel_bytes)
+      : rows_(rows), dtype_(dtype), panel_bytes_(panel_bytes) {}
   ~StoredTallMatrix() override {
     for (const auto& [path, file] : files_) ::close(file);
   }
@@ -74,7 +75,8 @@ class StoredTallMatrix final : public TallMatrix {
       read(place.file, data + j * n * element(), n * element(), place.offset + begin * element());
       const int64_t ahead = std::min(n, rows_ - begin - n);
       if (ahead > 0)
-        ::posix_fadvise(place.file, place.offset + (begin + n) * element(), ahead * element(), POSIX_FADV_WILLNEED);
+        ::posix_fadvise(place.file, place.offset + (begin + n) * element(), ahead * element(),
+                        POSIX_FADV_WILLNEED);
     });
     return panel;
   }
@@ -90,7 +92,8 @@ class StoredTallMatrix final : public TallMatrix {
       const int64_t begin = rows[first] / step * step, n = std::min(step, rows_ - begin);
       const int64_t last = std::lower_bound(rows + first, rows + total, begin + n) - rows;
       const at::Tensor panel = row_range(begin, n);
-      result.index_copy_(0, order.slice(0, first, last), panel.index_select(0, sorted.slice(0, first, last) - begin));
+      result.index_copy_(0, order.slice(0, first, last),
+                         panel.index_select(0, sorted.slice(0, first, last) - begin));
       first = last;
     }
     return result;
@@ -103,8 +106,10 @@ class StoredTallMatrix final : public TallMatrix {
       const ssize_t count = ::pread(file, to, static_cast<size_t>(bytes), offset);
       if (count < 0 && errno == EINTR) continue;
       if (count <= 0) {
-        const auto found = std::find_if(files_.begin(), files_.end(), [&](const auto& f) { return f.second == file; });
-        fail("cannot read ", found->first.string(), ": ", count < 0 ? std::strerror(errno) : "the file is truncated");
+        const auto found =
+            std::find_if(files_.begin(), files_.end(), [&](const auto& f) { return f.second == file; });
+        fail("cannot read ", found->first.string(), ": ",
+             count < 0 ? std::strerror(errno) : "the file is truncated");
       }
       to += count;
       bytes -= count;
@@ -128,7 +133,8 @@ int64_t SketchPlan::bytes() const {
 int64_t SketchPlan::shard_width() const {
   constexpr int64_t kShardBytes = int64_t{512} << 20;
   return width > 0 ? width
-                   : std::clamp<int64_t>(kShardBytes / (rows * static_cast<int64_t>(c10::elementSize(dtype))), 4, 64);
+                   : std::clamp<int64_t>(kShardBytes / (rows * static_cast<int64_t>(c10::elementSize(dtype))),
+                                         4, 64);
 }
 
 void SketchPlan::validate() const {
@@ -138,22 +144,25 @@ void SketchPlan::validate() const {
   require(width >= 0, "a shard cannot have ", width, " columns");
 }
 
-SketchStore::SketchStore(fs::path folder, SketchPlan plan) : folder_(std::move(folder)), plan_(std::move(plan)) {
+SketchStore::SketchStore(fs::path folder, SketchPlan plan)
+    : folder_(std::move(folder)), plan_(std::move(plan)) {
   plan_.validate();
   std::error_code none;
   const fs::path path = folder_ / "plan.h5";
   if (fs::exists(path, none)) {
     const SketchStore old(folder_);
     const SketchPlan &a = old.plan(), &b = plan_;
-    require(a.operator_name == b.operator_name && a.rows == b.rows && a.k == b.k && a.s == b.s && a.seed == b.seed &&
-                a.test_matrix == b.test_matrix && a.dtype == b.dtype,
-            folder_.string(), " holds other measurements: of ", a.operator_name, ", D = ", a.rows, ", k = ", a.k,
-            ", s = ", a.s, ", seed ", a.seed, ", ", a.test_matrix, "; delete it to begin anew");
+    require(a.operator_name == b.operator_name && a.rows == b.rows && a.k == b.k && a.s == b.s &&
+                a.seed == b.seed && a.test_matrix == b.test_matrix && a.dtype == b.dtype,
+            folder_.string(), " holds other measurements: of ", a.operator_name, ", D = ", a.rows,
+            ", k = ", a.k, ", s = ", a.s, ", seed ", a.seed, ", ", a.test_matrix,
+            "; delete it to begin anew");
     plan_ = a;
   } else {
     plan_.width = plan_.shard_width();
     fs::create_directories(folder_, none);
-    require(!none, "cannot write ", folder_.string(), ": ", none.message(), "; choose another folder with --out");
+    require(!none, "cannot write ", folder_.string(), ": ", none.message(),
+            "; choose another folder with --out");
     Hdf5Writer file(path);
     file.attribute("operator", plan_.operator_name);
     file.attribute("rows", plan_.rows);
@@ -168,13 +177,14 @@ SketchStore::SketchStore(fs::path folder, SketchPlan plan) : folder_(std::move(f
   const int64_t done = static_cast<int64_t>(finished().size());
   const double share = 1 - static_cast<double>(done) / static_cast<double>(plan_.shards());
   // Half more than the outer columns' even share: they stand in the first shards.
-  const int64_t needed = std::min(plan_.bytes(), static_cast<int64_t>(static_cast<double>(plan_.bytes()) *
-                                                                      share * static_cast<double>(plan_.s) /
-                                                                      static_cast<double>(plan_.k)));
+  const int64_t needed = std::min(
+      plan_.bytes(), static_cast<int64_t>(static_cast<double>(plan_.bytes()) * share *
+                                          static_cast<double>(plan_.s) / static_cast<double>(plan_.k)));
   const fs::space_info space = fs::space(folder_, none);
-  require(none || needed <= static_cast<int64_t>(space.available), "the measurements of ", plan_.operator_name, " need ",
-          format_bytes(needed), " of disk in ", folder_.string(), ", ",
-          format_bytes(static_cast<int64_t>(space.available)), " are free; free some, choose another folder with --out, or lower k");
+  require(none || needed <= static_cast<int64_t>(space.available), "the measurements of ",
+          plan_.operator_name, " need ", format_bytes(needed), " of disk in ", folder_.string(), ", ",
+          format_bytes(static_cast<int64_t>(space.available)),
+          " are free; free some, choose another folder with --out, or lower k");
   open_claims();
 }
 
@@ -183,8 +193,8 @@ SketchStore::SketchStore(fs::path folder) : folder_(std::move(folder)) {
   const std::map<std::string, Hdf5Attribute> attributes = Hdf5Reader(path).attributes();
   const auto get = [&]<typename T>(const std::string& name, T) {
     const auto found = attributes.find(name);
-    require(found != attributes.end() && std::holds_alternative<T>(found->second), path.string(), " lacks ", name,
-            "; delete ", folder_.string(), " to begin anew");
+    require(found != attributes.end() && std::holds_alternative<T>(found->second), path.string(), " lacks ",
+            name, "; delete ", folder_.string(), " to begin anew");
     return std::get<T>(found->second);
   };
   plan_.operator_name = get("operator", std::string());
@@ -207,7 +217,8 @@ SketchStore::~SketchStore() {
 void SketchStore::open_claims() {
   const fs::path path = folder_ / "claims";
   claims_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  require(claims_ >= 0 || errno == EROFS || errno == EACCES, "cannot write ", path.string(), ": ", std::strerror(errno));
+  require(claims_ >= 0 || errno == EROFS || errno == EACCES, "cannot write ", path.string(), ": ",
+          std::strerror(errno));
 }
 
 fs::path SketchStore::shard_file(int64_t shard) const {
@@ -252,7 +263,8 @@ void SketchStore::release(int64_t shard) {
   ::fcntl(claims_, F_OFD_SETLK, &lock);
 }
 
-void SketchStore::write(int64_t shard, const at::Tensor& y, const at::Tensor& inner, const at::Tensor& omega_outer) {
+void SketchStore::write(int64_t shard, const at::Tensor& y, const at::Tensor& inner,
+                        const at::Tensor& omega_outer) {
   const int64_t outer = omega_outer.size(1);
   at::Tensor sums = at::empty({outer + 2}, at::kLong);
   int64_t* const sum = sums.data_ptr<int64_t>();
@@ -274,8 +286,8 @@ void SketchStore::verify(int64_t shard) const {
                 outer = std::clamp<int64_t>(plan_.k - begin, 0, count);
   const auto shaped = [&](const char* name, int64_t rows, int64_t columns) {
     at::Tensor t = file.read(name);
-    require(t.dim() == 2 && t.size(0) == rows && t.size(1) == columns, path.string(), ": ", name, " has shape ", t.sizes(),
-            ", not [", rows, ", ", columns, "]");
+    require(t.dim() == 2 && t.size(0) == rows && t.size(1) == columns, path.string(), ": ", name,
+            " has shape ", t.sizes(), ", not [", rows, ", ", columns, "]");
     return t;
   };
   const at::Tensor sums = file.read("crc32");
@@ -296,8 +308,8 @@ SketchStore::Small SketchStore::read_small() const {
     const int64_t begin = shard * plan_.width;
     columns.push_back(at::arange(begin, begin + inner.back().size(1), at::kLong));
     outer_columns.push_back(at::arange(begin, begin + omega_outer.back().size(1), at::kLong));
-    require(inner.back().size(0) == plan_.s && omega_outer.back().size(0) == plan_.s, shard_file(shard).string(),
-            " does not fit the plan; delete it and measure it again");
+    require(inner.back().size(0) == plan_.s && omega_outer.back().size(0) == plan_.s,
+            shard_file(shard).string(), " does not fit the plan; delete it and measure it again");
   }
   require(!columns.empty(), folder_.string(), " holds no measurements yet; make them with seigh measure");
   return {at::cat(columns), at::cat(outer_columns), at::cat(inner, 1), at::cat(omega_outer, 1)};

@@ -8,9 +8,9 @@
 //       crc32        [c + 2]     zlib's CRC-32 of each row of outer, of inner and of omega_outer
 //   FOLDER/claims                which shards are being measured, as locks on its bytes
 //
-// A shard is written once and completely: under another name, flushed to disk, renamed. Any process anywhere may
-// make any shard, and copying files joins their work. Only what SEIGH's streaming form needs is kept: of s columns
-// the first k, 4 D k bytes in float32.
+// A shard is written once and completely: under another name, flushed to disk, renamed. Any process anywhere
+// may make any shard, and copying files joins their work. Only what SEIGH's streaming form needs is kept: of
+// s columns the first k, 4 D k bytes in float32.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -45,8 +45,9 @@ struct SketchPlan {
 
 class SketchStore {
  public:
-  /// Opens the store in `folder`, or makes it there. Throws Error when the one that is there has another plan, or
-  /// when the disk has too little room for the shards still to come, saying how much is needed and free.
+  /// Opens the store in `folder`, or makes it there. Throws Error when the one that is there has another
+  /// plan, or when the disk has too little room for the shards still to come, saying how much is needed and
+  /// free.
   SketchStore(std::filesystem::path folder, SketchPlan plan);
   /// Opens an existing store.
   explicit SketchStore(std::filesystem::path folder);
@@ -65,15 +66,15 @@ class SketchStore {
   /// process has it.
   bool claim(int64_t shard);
   void release(int64_t shard);
-  /// Writes a shard: products y, block [D, c'], its Psi^T y, float64 [s, c'], and Omega^T of its outer columns,
-  /// float64 [s, c].
+  /// Writes a shard: products y, block [D, c'], its Psi^T y, float64 [s, c'], and Omega^T of its outer
+  /// columns, float64 [s, c].
   void write(int64_t shard, const at::Tensor& y, const at::Tensor& inner, const at::Tensor& omega_outer);
 
   /// Reads a shard through and compares its checksums. Throws Error naming the file.
   void verify(int64_t shard) const;
 
-  /// What the finished shards hold: the columns' numbers, int64; Psi^T y, float64 [s, n], and of the outer ones
-  /// Omega^T y, float64 [s, m].
+  /// What the finished shards hold: the columns' numbers, int64; Psi^T y, float64 [s, n], and of the outer
+  /// ones Omega^T y, float64 [s, m].
   struct Small {
     at::Tensor columns, outer_columns, inner, omega_outer;
   };

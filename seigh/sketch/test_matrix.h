@@ -21,8 +21,8 @@ class TestMatrix {
   virtual at::Tensor transposed_product(const at::Tensor& x) const = 0;
 };
 
-/// "ssrft" (SEIGH's own: sketch/ssrft.h) or "sparse" (sketch/sparse_sign.h), `columns` of it. Throws Error on another
-/// kind, and unless 1 <= columns <= rows.
+/// "ssrft" (SEIGH's own: sketch/ssrft.h) or "sparse" (sketch/sparse_sign.h), `columns` of it. Throws Error on
+/// another kind, and unless 1 <= columns <= rows.
 std::unique_ptr<TestMatrix> make_test_matrix(const std::string& kind, int64_t rows, int64_t columns,
                                              uint64_t seed, Stream stream, at::ScalarType dtype);
 

@@ -20,7 +20,14 @@ namespace seigh {
 namespace {
 
 SketchPlan small_plan(int64_t k, int64_t s, int64_t width = 6, const std::string& kind = "ssrft") {
-  return {.operator_name = "matrix", .rows = 60, .k = k, .s = s, .seed = 4, .test_matrix = kind, .dtype = at::kDouble, .width = width};
+  return {.operator_name = "matrix",
+          .rows = 60,
+          .k = k,
+          .s = s,
+          .seed = 4,
+          .test_matrix = kind,
+          .dtype = at::kDouble,
+          .width = width};
 }
 
 at::Tensor in_memory(const Sketch& sketch) {
@@ -51,7 +58,8 @@ TEST(SparseSign, ProductsAreThoseOfTheMatrix) {
     const SparseSign omega(300, 5, 3, Stream::omega, dtype);  // fewer columns than entries
     const at::Tensor x = random_gaussian(1, Stream::test, 300, 0, 7, dtype);
     const at::Tensor expected = at::matmul(omega.block(0, 5).to(at::kDouble).t(), x.to(at::kDouble));
-    EXPECT_LT(test::relative_difference(omega.transposed_product(x), expected), dtype == at::kFloat ? 1e-7 : 1e-14);
+    EXPECT_LT(test::relative_difference(omega.transposed_product(x), expected),
+              dtype == at::kFloat ? 1e-7 : 1e-14);
   }
   EXPECT_SEIGH_ERROR(SparseSign(3, 4, 1, Stream::omega, at::kFloat), "between 1 and D");
 }
@@ -101,7 +109,8 @@ TEST(Store, HoldsTheSameAsMemory) {
   const auto panels = store.outer(5 * 8 * 8);
   EXPECT_EQ(panels->panel_rows(), 5);
   EXPECT_TRUE(at::equal(gram(*panels), gram(*panels)));
-  EXPECT_LT(test::relative_difference(gram(*panels), at::matmul(in_memory(direct).t(), in_memory(direct))), 1e-13);
+  EXPECT_LT(test::relative_difference(gram(*panels), at::matmul(in_memory(direct).t(), in_memory(direct))),
+            1e-13);
   const at::Tensor index = at::tensor({59, 3, 3, 0, 17}, at::kLong);
   EXPECT_TRUE(at::equal(panels->select_rows(index), in_memory(direct).index_select(0, index)));
 }
@@ -109,7 +118,8 @@ TEST(Store, HoldsTheSameAsMemory) {
 TEST(Store, MeasuresOnlyWhatIsMissing) {
   const test::TempFolder folder;
   MatrixOperator whole(some_matrix()), op(some_matrix());
-  SketchStore reference(folder.path() / "r", small_plan(8, 20)), store(folder.path() / "s", small_plan(8, 20));
+  SketchStore reference(folder.path() / "r", small_plan(8, 20)),
+      store(folder.path() / "s", small_plan(8, 20));
   measure(whole, reference);
   measure(op, store, 1, 3);  // shards 1 of 0..3
   EXPECT_EQ(store.finished(), std::vector<int64_t>{1});
