@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -186,6 +187,20 @@ void Run::write_overlap(const Decomposition& d, const EigenResult& result, const
   folder_.log("overlap", {{"file", folder_.overlap(d.step, d.split, d.method).filename().string()}});
 }
 
+// Eigenvectors of the recorded step before `step`, from memory or else from their file; undefined where
+// neither holds them.
+at::Tensor Run::previous_vectors(int64_t step, const std::string& split_name) const {
+  if (const auto found = previous_.find(split_name); found != previous_.end()) return found->second;
+  const std::vector<int64_t>& steps = folder_.recipe().curvature.steps;
+  const auto here = std::lower_bound(steps.begin(), steps.end(), step);
+  if (here == steps.begin()) return {};
+  const auto path = folder_.eigen(*std::prev(here), split_name, method_);
+  std::error_code none;
+  if (!std::filesystem::exists(path, none)) return {};
+  const EigenFile file = finished_eigen(path, subset_.count, /*with_vectors=*/true);
+  return file.has_vectors ? file.result.eigenvectors.all() : at::Tensor();
+}
+
 // The recipe's method and, where asked, the exact decomposition of one matrix.
 void Run::decompose(int64_t step, const std::string& split_name, const Checkpoint& checkpoint) {
   const Recipe& r = folder_.recipe();
@@ -199,7 +214,10 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
   const bool need_dense = want_dense && !exists(dense_path);
   // The exact decomposition measures the sketch's error, which takes the sketch's eigenvectors.
   const bool need_sketch = !dense_only && (!exists(sketch_path) || (need_dense && !r.eigh.vectors));
-  if (!need_sketch && !need_dense) return;
+  if (!need_sketch && !need_dense) {
+    previous_.erase(split_name);  // the next step's is this one, on disk
+    return;
+  }
 
   EigenFileInfo info;
   info.matrix = r.curvature.matrix;
@@ -230,7 +248,7 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
     EighOptions solver = eigh_options(r);
     solver.method = parse_method(method_);
     solver.state = folder_.partial(step, split_name, method_);
-    if (r.eigh.warm_start) solver.start = previous_[split_name];
+    if (r.eigh.warm_start) solver.start = previous_vectors(step, split_name);
     options.dtype = eigh_dtype(r);
     // The solver's memory comes first, but the products need some to be fast.
     const EighPlan plan = plan_eigh(subset_.count, options.dtype, solver, available_memory() / 5 * 3);

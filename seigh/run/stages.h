@@ -51,6 +51,7 @@ class Run {
   std::vector<Decomposition> decompositions() const;
   const DataSplits& data();
   const Dataset& split(const std::string& name);
+  at::Tensor previous_vectors(int64_t step, const std::string& split_name) const;
   void decompose(int64_t step, const std::string& split_name, const Checkpoint& checkpoint);
   void write_overlap(const Decomposition& d, const EigenResult& result, const Checkpoint& checkpoint);
 
@@ -62,7 +63,7 @@ class Run {
   Loss loss_;
   Progress& progress_;
   std::string method_;                          // of the eigensolver, never "auto"
-  std::map<std::string, at::Tensor> previous_;  // eigenvectors of the step before, by split, for warm starts
+  std::map<std::string, at::Tensor> previous_;  // eigenvectors last computed, by split, for warm starts
 };
 
 }  // namespace seigh
