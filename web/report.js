@@ -45,17 +45,24 @@
 
   const OPERATORS = { hessian: 'Hessian', ggn: 'Gauss-Newton', fisher: 'Fisher', gauss_newton: 'Gauss-Newton' };
   const operatorName = (name) => OPERATORS[name] || name || 'operator not named';
-  const methodName = (name) => (name === 'dense' ? 'exact (dense)' : name ? `sketched (${name})` : 'method not named');
+  const METHODS = { dense: 'exact (dense)', krylov: 'block Krylov' };
+  const methodName = (name) => METHODS[name] || (name ? `sketched (${name})` : 'method not named');
   const stepName = (step) => `step ${number(step)}`;
   const place = (d) => [isNumber(d.step) ? stepName(d.step) : null, d.split, operatorName(d.operator)]
     .filter(Boolean).join(' · ');
   const fullName = (d) => `${place(d)} · ${methodName(d.method)}`;
 
-  /** Whether pair i (from 0) is certified: exact results are, and results that carry no certificate count as such. */
-  const isCertified = (d, i) => !Array.isArray(d.certified) || d.certified[i] === true;
-  const certifiedCount = (d) => list(d.eigenvalues).filter((_, i) => isCertified(d, i)).length;
-  /** The first k for which pair k is not certified, or infinity. */
-  const firstUncertified = (d) => list(d.eigenvalues).findIndex((_, i) => !isCertified(d, i)) + 1 || Infinity;
+  // How far pair i (from 0) can be trusted; results that say nothing of it are drawn as if they were certified.
+  const NOISE = 0, VALUE = 1, PAIR = 2;
+  const saysTrust = (d) => Array.isArray(d.trust);
+  const trustOf = (d, i) => (saysTrust(d) ? d.trust[i] : PAIR);
+  const countOf = (d, level) => list(d.eigenvalues).filter((_, i) => trustOf(d, i) === level).length;
+  /** Eigenvalues whose sign is certain. */
+  const certainValues = (d) => list(d.eigenvalues).filter((v, i) => isNumber(v) && trustOf(d, i) >= VALUE);
+  /** The first k for which pair k may be noise, or infinity. */
+  const firstNoise = (d) => list(d.eigenvalues).findIndex((_, i) => trustOf(d, i) === NOISE) + 1 || Infinity;
+  const TRUST_WORDS = { [NOISE]: 'may be noise', [VALUE]: 'value only: one of a cluster', [PAIR]: '' };
+  const remark = (d, i) => (TRUST_WORDS[trustOf(d, i)] ? ` (${TRUST_WORDS[trustOf(d, i)]})` : '');
 
   // ---------------------------------------------------------------------------------------------- charts
 
@@ -129,13 +136,30 @@
       showLine: false, ...options,
     };
   }
+  /** What dots of a trust level look like: filled, pale within a full outline, hollow with a faint one. */
+  function trustMark(level, colour) {
+    if (level === PAIR) return { borderColor: colour, backgroundColor: colour };
+    return level === VALUE ? { borderColor: colour, backgroundColor: colour + '55', borderWidth: 1 }
+      : { borderColor: colour + '70', backgroundColor: 'transparent', borderWidth: 1 };
+  }
+  const LEVELS = [[PAIR, ''], [VALUE, ', value only'], [NOISE, ', may be noise']];
+
   /** A shaded band from `lower` to `upper`, as two data sets without outline. */
-  function band(label, colour, lower, upper) {
+  function band(label, colour, lower, upper, opacity) {
     const bare = { borderWidth: 0, pointRadius: 0, pointHoverRadius: 0, pointHitRadius: 0, quiet: true };
     return [
-      line(label, colour, upper, { ...bare, fill: '+1', backgroundColor: colour + '40', pointStyle: 'rect' }),
+      line(label, colour, upper, { ...bare, fill: '+1', backgroundColor: colour + (opacity || '40'), pointStyle: 'rect' }),
       line('', colour, lower, { ...bare, unlisted: true, fill: false }),
     ];
+  }
+  /** Where the overlap with the true eigenspaces lies at worst, cut off where the axis ends. Nothing if not known. */
+  function trueOverlap(label, colour, overlap, limits) {
+    const low = list(overlap.magnitude_low), high = list(overlap.magnitude_high);
+    // Of exact decompositions it is no wider than a line.
+    if (!low.some((v, i) => isNumber(v) && isNumber(high[i]) && high[i] - v > 0.01 * high[i])) return [];
+    const cut = (values) => points(null, values.map((v) =>
+      (isNumber(v) ? Math.min(Math.max(v, limits.min), limits.max) : null)));
+    return band(label, colour, cut(low), cut(high), '20');
   }
   function verticalLine(label, x, limits) {
     return line(label, GREY, [{ x, y: limits.min }, { x, y: limits.max }],
@@ -257,6 +281,7 @@
     }
   }
 
+  const SELECTIONS = { positive: 'Most positive eigenvalues', negative: 'Most negative eigenvalues', both: 'Eigenvalues at both ends' };
   const view = { magnitude: 'log', index: 'linear' };  // axes of the spectrum, kept from one selection to the next
 
   function drawSpectrum(content, d) {
@@ -266,38 +291,49 @@
     const choose = (test) => values.map((value, i) => ({ x: i + 1, y: Math.abs(value), signed: value }))
       .filter((p, i) => isNumber(values[i]) && (!log || values[i] !== 0) && test(values[i], i));
     const shapes = { plus: { pointStyle: 'circle' }, minus: { pointStyle: 'triangle', pointRadius: 3.5 } };
-    const faded = { backgroundColor: 'transparent', borderWidth: 1 };
-    const datasets = [
-      // The first set is drawn last: the rarer negative ones stay visible.
-      dots('negative λ', VERMILLION, choose((v, i) => v < 0 && isCertified(d, i)), shapes.minus),
-      dots('positive λ', BLUE, choose((v, i) => v >= 0 && isCertified(d, i)), shapes.plus),
-      dots('negative λ, uncertified', VERMILLION + '70', choose((v, i) => v < 0 && !isCertified(d, i)),
-        { ...shapes.minus, ...faded }),
-      dots('positive λ, uncertified', BLUE + '70', choose((v, i) => v >= 0 && !isCertified(d, i)),
-        { ...shapes.plus, ...faded }),
-      line('residual bound', GREY, points(values.map((_, i) => i + 1), list(d.residuals)), { borderWidth: 1, pointRadius: 0 }),
-    ].filter((set) => set.data.length);
-    const leading = values.filter((v, i) => isNumber(v) && isCertified(d, i)), negative = leading.filter((v) => v < 0).length;
-    const note = leading.length < values.length
-      ? `A true eigenvalue lies within ± the residual of each. ${number(leading.length)} of ${plural(values.length, 'pair')} exceed their residual; the hollow ones do not and may be noise.`
-      : d.method === 'dense' ? 'Computed exactly.'
-      : !Array.isArray(d.certified) ? 'Without an error estimate it is not known which of them can be trusted.'
-      : 'All of them exceed their residual.';
+    // The first set is drawn last: the rarer negative ones stay visible.
+    const datasets = [];
+    for (const [level, what] of LEVELS) {
+      datasets.push(
+        dots(`negative λ${what}`, VERMILLION, choose((v, i) => v < 0 && trustOf(d, i) === level),
+          { ...shapes.minus, ...trustMark(level, VERMILLION) }),
+        dots(`positive λ${what}`, BLUE, choose((v, i) => v >= 0 && trustOf(d, i) === level),
+          { ...shapes.plus, ...trustMark(level, BLUE) }));
+    }
+    const limits = log ? logLimits(values.map(Math.abs)) : { min: 0 };
+    // Residuals that are rounding lie far below all eigenvalues, and need no line.
+    const bounds = points(null, list(d.residuals), log);
+    if (bounds.some((p) => p.y > limits.min)) datasets.push(line('residual bound', GREY, bounds, { borderWidth: 1, pointRadius: 0, quiet: true }));
+    const drawn = datasets.filter((set) => set.data.length);
+    const known = certainValues(d), negative = known.filter((v) => v < 0).length;
+    const mixed = countOf(d, VALUE), noise = countOf(d, NOISE);
+    const sentences = [];
+    if (!saysTrust(d)) {
+      sentences.push(d.method === 'dense' ? 'Computed exactly.' : 'Without residuals it is not known which of them can be trusted.');
+    } else {
+      if (d.method === 'dense') sentences.push('Computed exactly, up to rounding.');
+      sentences.push(`A true eigenvalue lies within ± the residual of each. ${number(countOf(d, PAIR))} of ${plural(values.length, 'pair')} are certified${mixed || noise ? ' (filled)' : ''}.`);
+      if (mixed) sentences.push(`Of ${number(mixed)} (pale) the value is certain, but the residual reaches the gap to the next eigenvalue, so the eigenvector may mix those of several.`);
+      if (noise) sentences.push(`${number(noise)} (hollow) do not exceed their residual and may be noise.`);
+    }
+    const note = sentences.join(' ');
     const redraw = (change) => { Object.assign(view, change); part('spectrum', (c) => drawSpectrum(c, d)); };
     figure(content, {
-      title: `Largest eigenvalues by magnitude: ${fullName(d)}`,
-      caption: `Size of each eigenvalue against its rank, sign by colour and shape${leading.length
-        ? `; ${number(negative)} of the ${number(leading.length)} certified eigenvalues are negative` : ''}. ${note}`,
+      title: `${SELECTIONS[d.selection] || 'Largest eigenvalues by magnitude'}: ${fullName(d)}`,
+      caption: `Size of each eigenvalue against its rank, sign by colour and shape${known.length
+        ? `; ${number(negative)} of the ${number(known.length)}${saysTrust(d) ? ' whose sign is certain' : ''} are negative` : ''}. ${note}`,
       controls: element('div', {}, toggle('|λ| axis', ['log', 'linear'], view.magnitude, (c) => redraw({ magnitude: c })),
         toggle('Index axis', ['linear', 'log'], view.index, (c) => redraw({ index: c }))),
-      datasets,
-      x: axis('index of the eigenvalue (1 = largest magnitude)',
+      datasets: drawn,
+      x: axis('index of the eigenvalue (1 = leading)',
         logIndex ? { log: true, min: 1, max: Math.max(2, values.length) }
           : { min: 0, max: values.length + 1, lastTick: values.length }),
       y: axis('|λ| (loss per squared unit of parameter)',
-        log ? { log: true, ...logLimits(values.map(Math.abs)) } : { beginAtZero: true }),
-      tooltip: (item) => (item.raw.signed === undefined ? `residual at most ${number(item.parsed.y)}`
-        : `λ = ${number(item.raw.signed)}${isCertified(d, item.parsed.x - 1) ? '' : ' (uncertified)'}`),
+        log ? { log: true, ...limits } : { beginAtZero: true }),
+      tooltip: (item) => {
+        const i = item.parsed.x - 1, residual = list(d.residuals)[i];
+        return `λ = ${number(item.raw.signed)}${isNumber(residual) ? ` ± ${number(residual)}` : ''}${remark(d, i)}`;
+      },
       tooltipTitle: (x) => `index ${number(x)}`,
     });
   }
@@ -308,6 +344,8 @@
     if (hasNumbers(overlap.chance)) return overlap.chance;
     return isNumber(data.parameters) ? list(overlap.magnitude).map((_, i) => (i + 1) / data.parameters) : [];
   }
+
+  const BAND_WORDS = 'The true eigenspace, which the computed one only approximates, overlaps with the k largest parameters somewhere within the shaded band, if no leading eigenvalue was missed. The band is a worst case from residuals and gaps, and wide where eigenvalues lie close to each other; the computed curve is usually much nearer.';
 
   function drawOverlap(content, d, data) {
     const overlap = d.overlap || {};
@@ -321,7 +359,8 @@
     const std = { random: list(overlap.random_std), layer: list(overlap.random_by_layer_std) };
     const curve = (values) => points(null, values, true);
     const datasets = [line('k largest parameters (magnitude mask)', BLUE, curve(overlap.magnitude),
-      { borderWidth: 3, name: 'k largest' })];
+      { borderWidth: 3, name: 'k largest', low: list(overlap.magnitude_low), high: list(overlap.magnitude_high) })];
+    const bounds = trueOverlap('where it lies for the true eigenspace', BLUE, overlap, limits);
     if (hasNumbers(overlap.best)) {
       datasets.push(line('best possible mask', GREEN, curve(overlap.best), { borderDash: [10, 4], name: 'best' }));
     }
@@ -338,12 +377,13 @@
         { borderDash: [6, 3], std: std.layer, name: 'random by layer' }));
     }
     if (chance.length) datasets.push(line('chance, k/D', BLACK, curve(chance), { borderDash: [2, 3], borderWidth: 1.5, pointRadius: 0 }));
-    const first = firstUncertified(d), cut = first <= K;
-    if (cut) datasets.push(verticalLine(`first uncertified eigenpair (k = ${number(first)})`, first, limits));
+    datasets.push(...bounds);
+    const first = firstNoise(d), cut = first <= K;
+    if (cut) datasets.push(verticalLine(`first eigenpair that may be noise (k = ${number(first)})`, first, limits));
     figure(content, {
       title: `Overlap by k: ${fullName(d)}`,
       caption: 'Share of the top-k eigenspace that lies in the span of k parameters (Σcos²θ/k over the principal angles: 0 orthogonal, 1 equal), beside the best k parameters and random ones.' +
-        (cut ? ' To the right of the dotted line the eigenspace holds directions that cannot be told from noise.' : ''),
+        (bounds.length ? ` ${BAND_WORDS}` : '') + (cut ? ' To the right of the dotted line the eigenspace holds directions that cannot be told from noise.' : ''),
       datasets,
       x: axis('k (parameters kept = eigenvectors kept)', { log: true, min: 1, max: Math.max(2, K) }),
       y: axis('overlap Σcos²θ/k (no unit)', { log: true, ...limits }),
@@ -352,9 +392,11 @@
         const ratio = chance[Math.round(item.parsed.x) - 1];
         const times = ratio > 0 && !item.dataset.label.startsWith('chance')
           ? ` (${number(item.parsed.y / ratio)} × chance)` : '';
-        return `${plainTooltip(item)}${isNumber(spread) ? ` ± ${number(spread)}` : ''}${times}`;
+        const low = list(item.dataset.low)[item.dataIndex], high = list(item.dataset.high)[item.dataIndex];
+        const within = isNumber(low) && isNumber(high) ? `, of the true eigenspace ${number(low)} to ${number(high)}` : '';
+        return `${plainTooltip(item)}${isNumber(spread) ? ` ± ${number(spread)}` : ''}${times}${within}`;
       },
-      tooltipTitle: (x) => `k = ${number(x)}`,
+      tooltipTitle: (x) => `k = ${number(x)}${remark(d, x - 1).replace('(', '(pair: ')}`,
     });
   }
 
@@ -375,11 +417,11 @@
     ks.forEach((k, i) => splits.forEach((split, j) => {
       const data_points = steps.map((step) => pick(step, split)).filter(Boolean).map((e) => {
         const ratio = e.overlap.magnitude[k - 1] / chanceOf(e, data)[k - 1];
-        return { x: e.step, y: isNumber(ratio) && ratio > 0 ? ratio : null, uncertain: firstUncertified(e) <= k };
+        return { x: e.step, y: isNumber(ratio) && ratio > 0 ? ratio : null, uncertain: firstNoise(e) <= k };
       });
       datasets.push(line([`k = ${number(k)}`, split].filter(Boolean).join(', '), SERIES[i], data_points, {
         borderDash: dashes[j % 4], pointStyle: shapes[j % 4], pointRadius: 4, order: j,
-        // Hollow: the k eigenvectors include uncertified ones.
+        // Hollow: some of the k eigenvectors may be noise.
         pointBackgroundColor: data_points.map((p) => (p.uncertain ? '#fff' : SERIES[i])),
       }));
     }));
@@ -392,7 +434,7 @@
     figure(content, {
       title: `Overlap of the k largest parameters, relative to chance: ${operatorName(d.operator)}`,
       caption: 'How many times more of the top-k eigenspace the k largest parameters hold than k random ones would (1 = chance), as training goes on.' +
-        (hollow ? ' Hollow points count uncertified eigenvectors too.' : ''),
+        (hollow ? ' Hollow points count eigenvectors that may be noise too.' : ''),
       datasets,
       x: axis('training step (parameter updates)', {
         min: first - margin, max: last + margin,
@@ -403,7 +445,7 @@
         },
       }),
       y: axis('overlap / chance (×)', { log: true, ...limits }),
-      tooltip: (item) => `${item.dataset.label}: ${number(item.parsed.y)} × chance${item.raw.uncertain ? ' (not all pairs certified)' : ''}`,
+      tooltip: (item) => `${item.dataset.label}: ${number(item.parsed.y)} × chance${item.raw.uncertain ? ' (some pairs may be noise)' : ''}`,
       tooltipTitle: (x) => stepName(x),
     });
   }
@@ -413,8 +455,8 @@
     const pairs = all.filter((d) => d.method === 'dense').map((exact) => ({
       exact, sketched: all.filter((d) => d.method !== 'dense' && place(d) === place(exact)),
     })).filter((p) => p.sketched.length);
-    if (!pairs.length) return absent(content, 'No step has both an exact and a sketched decomposition to compare.');
-    absent(content, 'Sketched results drawn over the exact ones: where the method works, the two fall on top of each other.');
+    if (!pairs.length) return absent(content, 'No step has both an exact and an approximate decomposition to compare.');
+    absent(content, 'Approximate results drawn over the exact ones: where the method works, the two fall on top of each other.');
     for (const { exact, sketched } of pairs) {
       const box = element('div', { class: 'comparison' }, element('h3', {}, place(exact)));
       for (const d of sketched) {
@@ -435,14 +477,14 @@
         const datasets = [line('exact', BLACK, points(null, sizes(exact).slice(0, K), true), { order: 1 })];
         sketched.forEach((d, i) => {
           const all_points = points(null, sizes(d), true), colour = SERIES[(i + 1) % 6];
-          const mark = { pointRadius: 2.5, borderWidth: 1 };
-          datasets.push(dots(`${d.method}`, colour, all_points.filter((p) => isCertified(d, p.x - 1)), mark));
-          const rest = all_points.filter((p) => !isCertified(d, p.x - 1));
-          if (rest.length) datasets.push(dots(`${d.method}, uncertified`, colour + '70', rest, { ...mark, backgroundColor: 'transparent' }));
+          for (const [level, what] of LEVELS) {
+            const some = all_points.filter((p) => trustOf(d, p.x - 1) === level);
+            if (some.length) datasets.push(dots(`${d.method}${what}`, colour, some, { pointRadius: 2.5, borderWidth: 1, ...trustMark(level, colour) }));
+          }
         });
         figure(pair, {
           title: 'Eigenvalues',
-          caption: 'Size of the eigenvalues by rank; hollow marks are uncertified pairs.',
+          caption: 'Size of the eigenvalues by rank. Filled marks are certified pairs; of pale ones the value is certain but not the vector; hollow ones may be noise.',
           datasets,
           x: axis('index of the eigenvalue', { min: 0, max: K + 1, lastTick: K }),
           y: axis('|λ| (loss per squared unit)', { log: true, ...logLimits([].concat(...datasets.map((s) => s.data.map((p) => p.y)))) }),
@@ -459,9 +501,11 @@
         if (chance.length) datasets.push(line('chance, k/D', GREY, points(null, chance, true), { borderDash: [2, 3], borderWidth: 1.5, order: 2, pointRadius: 0 }));
         const limits = logLimits([].concat(...datasets.map((s) => s.data.map((p) => p.y))), (chance[0] || 0) / 30);
         limits.max = Math.min(limits.max, 1.3);
+        const bands = [].concat(...overlapping.map((d, i) => trueOverlap(`bounds of ${d.method}`, SERIES[(i + 1) % 6], d.overlap, limits)));
+        datasets.push(...bands);
         figure(pair, {
           title: 'Overlap of the k largest parameters',
-          caption: 'Overlap with the exact and with the sketched top-k eigenspace.',
+          caption: `Overlap with the exact and with the approximate top-k eigenspace.${bands.length ? ' The shaded band is where the exact curve could lie at worst, by residuals and gaps.' : ''}`,
           datasets,
           x: axis('k', { log: true, min: 1, max: K }),
           y: axis('overlap Σcos²θ/k (no unit)', { log: true, ...limits }),
@@ -516,14 +560,16 @@
     const all = list(data.decompositions);
     if (!all.length) return absent(content, 'No decomposition has been computed in this folder.');
     const share = (d) => {
-      const leading = list(d.eigenvalues).filter((v, i) => isNumber(v) && isCertified(d, i));
-      return leading.length ? percent(leading.filter((v) => v < 0).length / leading.length) : '–';
+      const known = certainValues(d);
+      return known.length ? percent(known.filter((v) => v < 0).length / known.length) : '–';
     };
     const columns = [  // title, text of a decomposition's cell, class
       ['Decomposition', (d) => fullName(d), ''],
       ['λ₁', (d) => number(list(d.eigenvalues)[0]), 'number'],
-      ['Negative among certified', share, 'number'],
-      ['Certified pairs', (d) => (list(d.eigenvalues).length ? `${number(certifiedCount(d))} of ${number(list(d.eigenvalues).length)}` : '–'), 'number'],
+      ['Negative share', share, 'number'],
+      ['Certified pairs', (d) => (saysTrust(d) ? `${number(countOf(d, PAIR))} of ${number(d.trust.length)}` : '–'), 'number'],
+      ['Value only', (d) => (saysTrust(d) ? number(countOf(d, VALUE)) : '–'), 'number'],
+      ['May be noise', (d) => (saysTrust(d) ? number(countOf(d, NOISE)) : '–'), 'number'],
       ['Error (Frobenius)', (d) => (d.method === 'dense' ? 'exact' : number(d.certificate && d.certificate.error_estimate)), 'number'],
       ['Relative error', (d) => (d.method === 'dense' ? 'exact' : percent(d.certificate && d.certificate.relative_error)), 'number'],
       ['Operator products', (d) => number(d.products), 'number'],
@@ -533,7 +579,11 @@
     const head = element('tr', {}, ...columns.map(([title, , kind]) => element('th', { scope: 'col', class: kind }, title)));
     const rows = all.map((d) => element('tr', d === selected ? { class: 'selected' } : {},
       ...columns.map(([title, cell, kind]) => element('td', { class: kind, 'data-label': title }, element('span', {}, cell(d))))));
-    absent(content, 'Error is the Frobenius norm of what the decomposition misses of the operator; relative error divides it by the operator’s own norm. A pair is certified when |λ| exceeds the bound on its residual ‖Hu − λu‖, which holds for each pair with probability 99.9 %. The selected decomposition is highlighted.');
+    for (const text of [
+      'Error is the Frobenius norm of what the decomposition misses of the operator; relative error divides it by the operator’s own norm.',
+      'Every pair has a bound on its residual ‖Hu − λu‖, and a true eigenvalue lies within that of λ. The bound is certain up to rounding for krylov, hmt and dense, and holds for each pair with probability 99.9 % for seigh and nystrom. A pair is certified when the bound is below |λ| and below the gap to the neighbouring eigenvalue. Of a pair whose bound is below |λ| but reaches that gap only the value is certain, with its sign: its vector may mix those of several close eigenvalues. Where the bound reaches |λ|, the pair may be noise.',
+      'The negative share is of the pairs whose sign is certain. The selected decomposition is highlighted.',
+    ]) absent(content, text);
     content.append(element('div', { class: 'scroll' }, element('table', {}, element('thead', {}, head), element('tbody', {}, ...rows))));
   }
 
@@ -541,7 +591,7 @@
     const rows = list(data.settings).filter(Array.isArray).map(([name, value]) => [String(name), String(value)]);
     if (isNumber(data.parameters)) rows.push(['Parameters (D)', number(data.parameters)]);
     if (d) {
-      const known = [['k', d.k], ['sketch columns s', d.s], ['samples', d.samples]].filter((f) => isNumber(f[1]))
+      const known = [['k', d.k], ['products at most', d.s], ['samples', d.samples]].filter((f) => isNumber(f[1]))
         .map(([name, value]) => `${name} = ${number(value)}`).concat(d.dtype ? [d.dtype] : []);
       if (known.length) rows.push(['Selected decomposition', `${d.id || fullName(d)}: ${known.join(', ')}`]);
     }

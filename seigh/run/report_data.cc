@@ -158,6 +158,7 @@ std::string report_data(const RunFolder& folder, const Model& model, int64_t par
                       {"split", split},
                       {"operator", r.curvature.matrix},
                       {"method", method},
+                      {"selection", to_string(result.selection)},
                       {"k", file.info.k},
                       {"s", file.info.s},
                       {"eigenvalues", numbers(result.eigenvalues)},

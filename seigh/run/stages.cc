@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <utility>
@@ -194,6 +195,20 @@ void Run::write_overlap(const Decomposition& d, const EigenResult& result, const
   folder_.log("overlap", {{"file", folder_.overlap(d.step, d.split, d.method).filename().string()}});
 }
 
+// Eigenvectors of the recorded step before `step`, from memory or else from their file; undefined where
+// neither holds them.
+at::Tensor Run::previous_vectors(int64_t step, const std::string& split_name) const {
+  if (const auto found = previous_.find(split_name); found != previous_.end()) return found->second;
+  const std::vector<int64_t>& steps = folder_.recipe().curvature.steps;
+  const auto here = std::lower_bound(steps.begin(), steps.end(), step);
+  if (here == steps.begin()) return {};
+  const auto path = folder_.eigen(*std::prev(here), split_name, method_);
+  std::error_code none;
+  if (!std::filesystem::exists(path, none)) return {};
+  const EigenFile file = finished_eigen(path, subset_.count, /*with_vectors=*/true);
+  return file.has_vectors ? file.result.eigenvectors.all() : at::Tensor();
+}
+
 // Each note once, however many matrices it is about.
 void Run::tell(const std::vector<std::string>& notes) {
   for (const std::string& note : notes) {
@@ -257,7 +272,7 @@ EigenResult Run::solve(const Decomposition& d, const Checkpoint& checkpoint) {
   EighOptions solver = eigh_options(r, subset_.count);
   solver.method = parse_method(d.method);
   solver.state = folder_.partial(d.step, d.split, d.method);
-  if (r.eigh.warm_start) solver.start = previous_[d.split];
+  if (r.eigh.warm_start) solver.start = previous_vectors(d.step, d.split);
   // The solver's memory comes first, but the products need some to be fast.
   const EighPlan plan = plan_eigh(subset_.count, eigh_dtype(r), solver, available_memory() / 5 * 3);
   solver.basis = plan.basis;
@@ -283,7 +298,10 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
   const bool need_dense = want_dense && !exists(folder_.eigen(step, split_name, "dense"));
   // The exact decomposition measures the sketch's error, which takes the sketch's eigenvectors.
   const bool need_sketch = !dense_only && (!exists(sketch_path) || (need_dense && !r.eigh.vectors));
-  if (!need_sketch && !need_dense) return;
+  if (!need_sketch && !need_dense) {
+    previous_.erase(split_name);  // the next step's is this one, on disk
+    return;
+  }
 
   EigenResult sketch;
   if (need_sketch) {

@@ -72,6 +72,7 @@ class Run {
   std::vector<Decomposition> decompositions() const;
   const DataSplits& data();
   const Dataset& split(const std::string& name);
+  at::Tensor previous_vectors(int64_t step, const std::string& split_name) const;
   void decompose(int64_t step, const std::string& split_name, const Checkpoint& checkpoint);
   void tell(const std::vector<std::string>& notes);
   void write_overlap(const Decomposition& d, const EigenResult& result, const Checkpoint& checkpoint);
@@ -84,7 +85,7 @@ class Run {
   Loss loss_;
   Progress& progress_;
   std::string method_;                          // of the eigensolver, never "auto"
-  std::map<std::string, at::Tensor> previous_;  // eigenvectors of the step before, by split, for warm starts
+  std::map<std::string, at::Tensor> previous_;  // eigenvectors last computed, by split, for warm starts
   std::set<std::string> told_;                  // notes that the user has had
 };
 
