@@ -62,7 +62,9 @@ TEST(Notes, TellOnceThatAnotherAllocatorIsInPlace) {
       c10::DataPtr allocate(size_t n) const { return c10::GetDefaultCPUAllocator()->allocate(n); }
       c10::DataPtr allocate(size_t n) { return c10::GetDefaultCPUAllocator()->allocate(n); }
       c10::DeleterFnPtr raw_deleter() const override { return c10::GetDefaultCPUAllocator()->raw_deleter(); }
-      void copy_data(void* to, const void* from, std::size_t n) const { std::copy_n(static_cast<const char*>(from), n, static_cast<char*>(to)); }
+      void copy_data(void* to, const void* from, std::size_t n) const {
+        std::copy_n(static_cast<const char*>(from), n, static_cast<char*>(to));
+      }
     };
     c10::SetCPUAllocator(new Other, 1);
     const test::TempFolder folder;
