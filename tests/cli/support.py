@@ -108,6 +108,8 @@ def snapshot(folder):
     content = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
+        if name.startswith("partial"):  # of what is not finished
+            continue
         if path.suffix == ".safetensors" or path.name == "recipe.toml":
             content[name] = path.read_bytes()
         elif path.suffix == ".h5":

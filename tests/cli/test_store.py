@@ -1,0 +1,167 @@
+"""Measurements on disk: killed, shared, damaged, on a full disk, within little memory."""
+
+import os
+import random
+import time
+import unittest
+
+from support import *
+
+# 40 shards of two columns; a run takes a second or two.
+STORE = (RECIPE.replace("steps = [10, 20]", 'steps = [20]\nsplits = ["test"]').replace("steps = [20]\n[overlap]", "steps = []\n[overlap]")
+         .replace("k = 10", "k = 40\nblock = 2").replace("products = 30", "products = 80"))
+NAME = "step_000020_test_hessian_seigh"
+
+
+class Store(Case):
+    def setUp(self):
+        super().setUp()
+        (self.tmp / "recipe.toml").write_text(STORE)
+
+    def arguments(self, out, *more):
+        return ["run", self.tmp / "recipe.toml", "--data", self.data, "--out", out, "--threads", "1", *more]
+
+    def undisturbed(self):
+        self.ok(*self.arguments(self.tmp / "whole", "--set", "eigh.keep_measurements=true"))
+        return self.tmp / "whole"
+
+    def trained(self, name="run"):
+        """A run folder with checkpoints and nothing else."""
+        if not (self.tmp / "whole").exists():
+            self.undisturbed()
+        run = self.tmp / name
+        run.mkdir()
+        shutil.copy(self.tmp / "whole/recipe.toml", run)
+        shutil.copytree(self.tmp / "whole/checkpoints", run / "checkpoints")
+        return run
+
+    def shards(self, run):
+        return sorted((run / "partial" / NAME).glob("columns_*.h5"))
+
+    def same_sketch(self, run):
+        mine, theirs = self.shards(run), self.shards(self.tmp / "whole")
+        self.assertEqual([p.name for p in mine], [p.name for p in theirs])
+        for a, b in zip(mine, theirs):
+            self.assertEqual(a.read_bytes(), b.read_bytes(), a.name)
+
+    def same_pairs(self, run):
+        for folder in ("eigen", "overlap"):
+            with h5py.File(run / folder / f"{NAME}.h5") as a, h5py.File(self.tmp / "whole" / folder / f"{NAME}.h5") as b:
+                for key in b:
+                    np.testing.assert_array_equal(a[key][()], b[key][()], key)
+
+    def measure(self, run, *more):
+        return ["measure", run, "--data", self.data, "--threads", "1", *more]
+
+    def test_shards_are_hdf5(self):
+        run = self.undisturbed()
+        self.assertEqual(len(self.shards(run)), 40)
+        with h5py.File(self.shards(run)[3]) as file:
+            self.assertEqual(file["outer"].shape, (2, PARAMETERS))
+            self.assertEqual(file["inner"].shape, (2, 80))
+            self.assertEqual(file["outer"].dtype, np.float32)
+        with h5py.File(self.shards(run)[30]) as file:
+            self.assertEqual(file["outer"].shape, (0, PARAMETERS))  # only the first k columns are kept
+
+    def test_ten_kills(self):
+        run, rng = self.trained(), random.Random(5)
+        kills = 0
+        while kills < 10:
+            before = len(self.shards(run))
+            process = subprocess.Popen([SEIGH, *map(str, self.measure(run))], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                       env=environment())
+            while process.poll() is None and len(self.shards(run)) < before + rng.randrange(1, 4):
+                time.sleep(0.0005)
+            time.sleep(rng.uniform(0, 0.002))
+            process.kill()
+            process.communicate()
+            if len(self.shards(run)) == 40:
+                if kills < 3:
+                    continue
+                break
+            kills += 1
+        self.assertGreater(kills, 2)
+        self.ok(*self.measure(run))
+        self.same_sketch(run)
+        self.ok("recover", run, "--data", self.data, "--threads", "1")
+        self.ok("overlap", run, "--data", self.data, "--threads", "1")
+        self.same_pairs(run)
+
+    def test_two_processes_share(self):
+        run = self.trained()
+        both = [subprocess.Popen([SEIGH, *map(str, self.measure(run))], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                 env=environment()) for _ in range(2)]
+        for process in both:
+            _, error = process.communicate(timeout=120)
+            self.assertEqual(process.returncode, 0, error)
+        self.same_sketch(run)
+
+    def test_parts_joined_by_copying(self):
+        one, two = self.trained("one"), self.trained("two")
+        self.ok(*self.measure(one, "--shard", "1/2"))
+        self.ok(*self.measure(two, "--shard", "2/2"))
+        self.assertEqual(len(self.shards(one)), 20)
+        done = self.ok("recover", one, "--data", self.data)
+        self.assertIn("40 products of 80 planned: a smaller sketch", done.stdout)
+        with h5py.File(one / f"eigen/{NAME}.h5") as file:
+            self.assertEqual(file.attrs["s"], 40)
+            few = file.attrs["error_estimate"]
+        for path in self.shards(two):
+            shutil.copy(path, one / "partial" / NAME)
+        self.ok("recover", one, "--data", self.data, "--threads", "1")
+        self.ok("overlap", one, "--data", self.data, "--threads", "1")
+        self.same_pairs(one)
+        with h5py.File(one / f"eigen/{NAME}.h5") as file:
+            self.assertLess(file.attrs["error_estimate"], few)
+        for bad in ("0/2", "3/2", "x", "1/2/3", "1"):
+            self.refused(*self.measure(one, "--shard", bad), says="--shard")
+
+    def test_a_flipped_byte_is_found_and_mended(self):
+        run = self.trained()
+        self.ok(*self.measure(run))
+        self.assertIn("sound", self.ok("verify", run, "--data", self.data, "--columns", 2).stdout)
+        victim = self.shards(run)[7]
+        content = bytearray(victim.read_bytes())
+        with h5py.File(victim) as file:
+            content[file["outer"].id.get_offset() + 21] ^= 64
+        victim.write_bytes(content)
+        torn = self.shards(run)[9]
+        torn.write_bytes(torn.read_bytes()[:-50])
+        done = seigh("verify", run, "--data", self.data)
+        self.check_refused(done, "2 of the measurements are damaged")
+        self.assertIn("columns_000007.h5", done.stdout)
+        self.assertIn("columns_000009.h5", done.stdout)
+        self.refused("verify", run, "--data", self.data, "--repair", says="removed")
+        self.assertFalse(victim.exists() or torn.exists())
+        self.ok(*self.measure(run))
+        self.same_sketch(run)
+
+    def test_full_disk(self):
+        """A disk with room for a third of the shards: what is measured stays, the rest follows once there is room."""
+        self.undisturbed()
+        run = self.trained()
+        disk = self.tmp / "disk"
+        disk.mkdir()
+        if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=120k", "tmpfs", disk]).returncode != 0:
+            self.fail("needs the right to mount a tmpfs (root)")
+        try:
+            (run / "partial").symlink_to(disk)
+            self.refused(*self.measure(run), says="No space left|of disk in|full|free")
+            held = len(self.shards(run))
+            self.assertGreater(held, 2)
+            self.assertLess(held, 40)
+            self.ok("verify", run, "--data", self.data)
+            subprocess.run(["mount", "-o", "remount,size=50m", disk], check=True)
+            self.ok(*self.measure(run))
+            self.same_sketch(run)
+        finally:
+            subprocess.run(["umount", disk], check=True)
+
+    def test_other_methods_have_no_measurements(self):
+        self.ok(*self.arguments(self.tmp / "k", "--set", "eigh.method=krylov"))
+        for command in ("measure", "recover", "verify"):
+            self.refused(command, self.tmp / "k", "--data", self.data, says="krylov")
+
+
+if __name__ == "__main__":
+    unittest.main()
