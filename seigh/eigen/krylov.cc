@@ -118,7 +118,7 @@ void BlockKrylov::begin() {
     now_.draws += first.size(1);
     const double little =
         0.01 * std::sqrt(static_cast<double>(o_.start.size(1)) / static_cast<double>(op_.size()));
-    first = times_small(o_.start, mix).add_(first, little);
+    first = times_small(o_.start, mix).to(op_.dtype()).add_(first, little);
   }
   inject(first);
 }
@@ -260,7 +260,7 @@ EigenResult BlockKrylov::run() {
   while (!now_.done && now_.products < o_.products) {
     const bool broken = now_.at_breakdown.defined();
     // A look costs a decomposition of T: not after every block when T is large.
-    if (!broken && now_.waiting > 0 && now_.processed >= o_.k &&
+    if (!broken && now_.waiting > 0 && (o_.error > 0 || now_.processed >= o_.k) &&
         now_.products - now_.looked_at >= std::max(o_.block, now_.processed / 20)) {
       now_.looked_at = now_.products;
       now_.done = finished(ritz());
@@ -353,7 +353,9 @@ KrylovOptions KrylovOptions::resolved(int64_t dimension) const {
   KrylovOptions o = *this;
   if (o.products == 0) o.products = (tolerance > 0 || error > 0 ? 20 : 2) * k;
   o.products = std::min(o.products, dimension);
-  if (o.block == 0) o.block = std::clamp<int64_t>(k / 20, 8, 32);
+  // Small blocks converge in fewer products; but each takes four passes over the basis, which are dear when
+  // it is long.
+  if (o.block == 0) o.block = std::clamp<int64_t>(k / 20, dimension < 100'000 ? 8 : 16, 32);
   o.block = std::min(o.block, dimension);
   return o;
 }

@@ -41,7 +41,7 @@ struct KrylovOptions {
   Selection selection = Selection::magnitude;
   uint64_t seed = 0;
   int64_t probes = 30;  ///< products for the a-posteriori error; 0: no certificate of it
-  int64_t block = 0;    ///< b; 0: k / 20 between 8 and 32
+  int64_t block = 0;    ///< b; 0: k / 20 between 8 (from D = 10^5 on, 16) and 32
   int64_t basis = 0;    ///< most columns of the basis; 0: what the products and the available memory call for
   at::Tensor start = {};  ///< block [D, c] to begin from, such as eigenvectors of a similar operator
   /// Folder (made if need be) that keeps the state, after each block but not more often than every

@@ -84,6 +84,13 @@ Handle access_properties() {
   return properties;
 }
 
+// Without times, so that the same content makes the same bytes.
+Handle untimed(hid_t kind) {
+  Handle properties(H5Pcreate(kind), H5Pclose);
+  H5Pset_obj_track_times(properties, false);
+  return properties;
+}
+
 // The HDF5 type of a tensor's elements in memory, or -1.
 hid_t native_type(at::ScalarType dtype) {
   switch (dtype) {
@@ -168,7 +175,7 @@ void require_written(bool ok, hid_t file, const std::filesystem::path& path, con
 Hdf5Writer::Hdf5Writer(const std::filesystem::path& path) : file_(path), handle_(-1) {
   const Quiet quiet;
   const Handle access = access_properties();
-  handle_ = H5Fcreate(file_.temporary().c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access);
+  handle_ = H5Fcreate(file_.temporary().c_str(), H5F_ACC_TRUNC, untimed(H5P_FILE_CREATE), access);
   if (handle_ < 0) fail_writing(path, "", reason());
   if (const int error = reserve(handle_, 0); error != 0) {
     send_writes_to_memory(handle_);
@@ -200,8 +207,9 @@ void Hdf5Writer::write(const std::string& name, const at::Tensor& tensor) {
                          : H5Screate_simple(static_cast<int>(sizes.size()), sizes.data(), nullptr);
   };
   const Handle space(space_of(shape), H5Sclose);
-  const Handle data(H5Dcreate2(handle_, name.c_str(), type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT),
-                    H5Dclose);
+  const Handle data(
+      H5Dcreate2(handle_, name.c_str(), type, space, H5P_DEFAULT, untimed(H5P_DATASET_CREATE), H5P_DEFAULT),
+      H5Dclose);
   require_written(data.ok(), handle_, file_.path(), what);
   if (tensor.numel() == 0) return;
   if (shape.empty()) {

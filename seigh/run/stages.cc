@@ -348,10 +348,16 @@ void Run::for_stores(bool make, const Body& body) {
   std::error_code none;
   for (const Decomposition& d : decompositions()) {
     const auto place = folder_.partial(d.step, d.split, d.method);
+    const bool there = std::filesystem::exists(place / "plan.h5", none);
+    // A decomposition from fewer products than planned is no reason not to measure the rest.
     if (d.method != "seigh" ||
-        (make && std::filesystem::exists(folder_.eigen(d.step, d.split, d.method), none)) ||
-        (!make && !std::filesystem::exists(place, none)))
+        (!there && (!make || std::filesystem::exists(folder_.eigen(d.step, d.split, d.method), none))))
       continue;
+    if (!make) {
+      SketchStore store(place);
+      body(d, store);
+      continue;
+    }
     const SketchPlan plan =
         options.plan(label(d.step, d.split, r.curvature.matrix), subset_.count, eigh_dtype(r));
     SketchStore store(place, plan);

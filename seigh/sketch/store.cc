@@ -174,12 +174,14 @@ SketchStore::SketchStore(fs::path folder, SketchPlan plan)
     file.attribute("width", plan_.width);
     file.commit();
   }
-  const int64_t done = static_cast<int64_t>(finished().size());
-  const double share = 1 - static_cast<double>(done) / static_cast<double>(plan_.shards());
-  // Half more than the outer columns' even share: they stand in the first shards.
-  const int64_t needed = std::min(
-      plan_.bytes(), static_cast<int64_t>(static_cast<double>(plan_.bytes()) * share *
-                                          static_cast<double>(plan_.s) / static_cast<double>(plan_.k)));
+  int64_t needed = 0;
+  for (int64_t shard = 0; shard < plan_.shards(); ++shard) {
+    if (finished(shard)) continue;
+    const int64_t begin = shard * plan_.width, count = std::min(plan_.width, plan_.s - begin);
+    const int64_t outer = std::clamp<int64_t>(plan_.k - begin, 0, count);
+    needed += outer * plan_.rows * static_cast<int64_t>(c10::elementSize(plan_.dtype)) +
+              8 * plan_.s * (count + outer);
+  }
   const fs::space_info space = fs::space(folder_, none);
   require(none || needed <= static_cast<int64_t>(space.available), "the measurements of ",
           plan_.operator_name, " need ", format_bytes(needed), " of disk in ", folder_.string(), ", ",

@@ -32,7 +32,7 @@ std::vector<std::string> notes_of_a_run(const std::filesystem::path& folder) {
              "[model]\nkind = \"transformer\"\nwidth = 4\ndepth = 1\nheads = 2\nmlp_ratio = 2\n"
              "[train]\nsteps = 2\nbatch_size = 6\ncheckpoints = [1, 2]\n"
              "[curvature]\nsamples = 6\nsteps = [1, 2]\nsplits = [\"train\"]\n"
-             "[eigh]\nk = 3\ns = 8\nprobes = 2\n[dense]\nsteps = [2]\n[overlap]\nrandom_masks = 4\n");
+             "[eigh]\nk = 3\nproducts = 8\nprobes = 2\n[dense]\nsteps = [2]\n[overlap]\nrandom_masks = 4\n");
   const Recipe recipe = load_recipe(folder / "recipe.toml", {});
   Listener listener;
   Run run(RunFolder::start(folder / "run", recipe, /*resume=*/false), folder, listener);
