@@ -77,29 +77,40 @@ at::Tensor SparseSign::block(int64_t begin, int64_t count) const {
   return result;
 }
 
+// Rows by tiles, all columns of the block at once: each place is looked up once, and what is added there is a
+// contiguous row of `b` sums.
 at::Tensor SparseSign::transposed_product(const at::Tensor& x) const {
   require(x.dim() == 2 && x.size(0) == rows_ && x.scalar_type() == dtype_, "a block of ", rows_,
           " rows and dtype ", dtype_, " is needed, got ", x.sizes(), " of ", x.scalar_type());
   const at::Tensor block = as_block(x);
   const int64_t b = x.size(1);
-  at::Tensor sums = at::zeros({kPieces, b, columns_}, at::kDouble);
+  at::Tensor sums = at::zeros({kPieces, columns_, b}, at::kDouble);
   double* const out = sums.data_ptr<double>();
   const auto add = [&](const auto* data) {
     parallel_for(kPieces, [&](int64_t piece) {
-      const int64_t first = rows_ * piece / kPieces, last = rows_ * (piece + 1) / kPieces;
-      for (int64_t j = 0; j < b; ++j) {
-        double* const sum = out + (piece * b + j) * columns_;
+      constexpr int64_t kTile = 64;
+      std::vector<double> tile(static_cast<size_t>(kTile * b));
+      double* const sum = out + piece * columns_ * b;
+      const int64_t end = rows_ * (piece + 1) / kPieces;
+      for (int64_t first = rows_ * piece / kPieces; first < end; first += kTile) {
+        const int64_t n = std::min(kTile, end - first);
+        for (int64_t j = 0; j < b; ++j) {
+          for (int64_t r = 0; r < n; ++r) tile[static_cast<size_t>(r * b + j)] = data[j * rows_ + first + r];
+        }
         for (int64_t e = 0; e < entries_; ++e) {
-          const uint32_t* const places = places_.data() + e * rows_;
-          const auto* const column = data + j * rows_;
-          for (int64_t r = first; r < last; ++r)
-            sum[places[r] >> 1] += with_sign(static_cast<double>(column[r]), places[r] & 1);
+          const uint32_t* const places = places_.data() + e * rows_ + first;
+          for (int64_t r = 0; r < n; ++r) {
+            const double* const from = tile.data() + r * b;
+            double* const to = sum + static_cast<int64_t>(places[r] >> 1) * b;
+            const double sign = (places[r] & 1) != 0 ? -1 : 1;
+            for (int64_t j = 0; j < b; ++j) to[j] += sign * from[j];
+          }
         }
       }
     });
   };
   dtype_ == at::kFloat ? add(block.data_ptr<float>()) : add(block.data_ptr<double>());
-  return sums.sum(0).mul_(size_).t();
+  return sums.sum(0).mul_(size_);
 }
 
 }  // namespace seigh
