@@ -5,11 +5,9 @@ if(CCACHE_PROGRAM)
   set(CMAKE_C_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
   set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
 endif()
-find_program(MOLD_PROGRAM mold)
-if(MOLD_PROGRAM)
-  # mold 1.10 (Debian 12) can place the read-only-after-relocation range on a page that is not mapped, and the program
-  # then does not start.
-  add_link_options(-fuse-ld=mold -Wl,-z,norelro)
+find_program(LLD_PROGRAM ld.lld)
+if(LLD_PROGRAM)
+  add_link_options(-fuse-ld=lld)  # several times faster than ld
 endif()
 
 find_package(Threads REQUIRED)
@@ -32,6 +30,13 @@ else()
 endif()
 add_library(seigh::torch ALIAS seigh_torch)
 
+if(SEIGH_MPI)
+  set(MPI_CXX_SKIP_MPICXX ON)
+  find_package(MPI COMPONENTS C)
+  if(NOT MPI_C_FOUND)
+    message(FATAL_ERROR "MPI is missing: install it (Debian: libopenmpi-dev openmpi-bin), or build without it: -DSEIGH_MPI=OFF")
+  endif()
+endif()
 find_package(ZLIB REQUIRED)
 set(HDF5_PREFER_PARALLEL FALSE)
 find_package(HDF5 REQUIRED COMPONENTS C)

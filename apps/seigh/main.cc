@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -11,17 +12,28 @@
 #include <filesystem>
 #include <new>
 #include <string>
+#include <thread>
 
 #include "apps/seigh/commands.h"
+#include "seigh/base/communicator.h"
 #include "seigh/base/error.h"
 #include "seigh/base/interrupt.h"
 #include "seigh/base/memory_pool.h"
 #include "seigh/base/parallel.h"
 #include "seigh/base/version.h"
+#ifdef SEIGH_MPI
+#include "seigh/mpi/mpi.h"
+#endif
 
 namespace {
 
+// Ranks tend to fail together, and the root says why; another one waits a moment, in which the root ends them
+// all.
 int complain(const std::string& message, int code) {
+  if (!seigh::world().root()) {
+    std::this_thread::sleep_for(std::chrono::seconds(2));
+    std::fprintf(stderr, "rank %d: ", seigh::world().rank());
+  }
   std::fprintf(stderr, "seigh: %s\n", message.substr(0, message.find('\n')).c_str());
   return code;
 }
@@ -123,9 +135,17 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+#ifdef SEIGH_MPI
+  seigh::start_mpi();
+#endif
+  // One rank speaks for all.
+  if (!seigh::world().root() && std::freopen("/dev/null", "w", stdout) == nullptr) return 1;
   const int code = run(argc, argv);
   // Without the handlers that libraries left for the end: libhdf5's never finishes, and prints, after a
   // damaged file.
   std::fflush(nullptr);
+#ifdef SEIGH_MPI
+  seigh::stop_mpi(code);
+#endif
   std::_Exit(code);
 }

@@ -8,6 +8,7 @@
 #include "apps/seigh/commands.h"
 #include "apps/seigh/stage_command.h"
 #include "apps/seigh/terminal_progress.h"
+#include "seigh/base/communicator.h"
 #include "seigh/base/error.h"
 #include "seigh/base/timer.h"
 #include "seigh/run/stages.h"
@@ -80,6 +81,7 @@ void add_run(CLI::App& app, Action& action) {
       run.overlap();
       run.report();
       print_result(run);
+      if (!world().root()) return;
       std::fprintf(stderr, "done in %.0f s, peak memory %.2f GB\n", timer.seconds(),
                    static_cast<double>(peak_memory_bytes()) / 1e9);
     };

@@ -4,6 +4,8 @@
 
 #include <cstdio>
 
+#include "seigh/base/communicator.h"
+
 namespace seigh::app {
 namespace {
 
@@ -59,12 +61,14 @@ void TerminalProgress::end() {
 }
 
 void TerminalProgress::note(std::string_view text) {
+  if (!world().root()) return;
   if (drawn_) std::fputs("\r\033[2K", stderr);
   drawn_ = false;
   std::fprintf(stderr, "note: %.*s\n", static_cast<int>(text.size()), text.data());
 }
 
 void TerminalProgress::draw(bool last) {
+  if (!world().root()) return;
   const double seconds = timer_.seconds();
   last_ = seconds;
   char text[256];

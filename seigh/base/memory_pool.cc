@@ -20,6 +20,7 @@
 #include <unordered_map>
 
 #include "seigh/base/error.h"
+#include "seigh/base/parallel.h"
 
 namespace seigh {
 namespace {
@@ -305,7 +306,7 @@ int64_t available_memory() {
   if (limit > 0 && used >= 0) available = std::min(available, limit - used);
   // What the pool keeps for later is available too.
   if (installed) available += pool()->mapped() - pool()->used();
-  return available / 4 * 3;
+  return available / 4 * 3 / processes_on_machine();
 }
 
 int64_t parse_bytes(const std::string& text) {

@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <exception>
@@ -13,10 +14,15 @@
 namespace seigh {
 namespace {
 
+int processes = 1;
+
+// Those this process may use, and of the machine's no more than its part: mpirun may bind it to fewer.
 int available_cores() {
   cpu_set_t set;
   CPU_ZERO(&set);
-  return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+  const int mine = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+  return processes == 1 ? mine
+                        : std::clamp(static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN)) / processes, 1, mine);
 }
 
 }  // namespace
@@ -24,6 +30,14 @@ int available_cores() {
 void set_threads(int threads) {
   require(threads >= 0 && threads <= 4096, "threads must be between 0 (all cores) and 4096, not ", threads);
   at::set_num_threads(threads == 0 ? available_cores() : threads);
+}
+
+void share_machine(int count) {
+  processes = count;
+}
+
+int processes_on_machine() {
+  return processes;
 }
 
 int threads() {

@@ -4,12 +4,14 @@
 #include <cmath>
 #include <cstdio>
 
+#include "seigh/base/communicator.h"
 #include "seigh/base/error.h"
 #include "seigh/base/memory_pool.h"
 #include "seigh/eigen/dense.h"
 #include "seigh/eigen/hmt.h"
 #include "seigh/eigen/nystrom.h"
 #include "seigh/eigen/seigh.h"
+#include "seigh/linop/divided.h"
 
 namespace seigh {
 namespace {
@@ -96,11 +98,12 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const EighOptions& o
   const int64_t element = static_cast<int64_t>(c10::elementSize(dtype));
   const KrylovOptions krylov = o.krylov().resolved(dimension);
   const SeighOptions sketch = sketch_options(o, dimension);
+  const int64_t rows = world().share(dimension, 0).count;  // of the largest rank
   const int64_t whole = 3 * 8 * dimension * dimension;
   EighPlan plan;
   plan.method = o.method;
   if (o.method == Method::automatic) {
-    const int64_t least = (krylov.smallest_basis(dimension) + 4 * krylov.block) * dimension * element;
+    const int64_t least = (krylov.smallest_basis(dimension) * rows + 4 * krylov.block * dimension) * element;
     const bool adaptive = o.tolerance > 0 || o.error > 0;
     if (o.independent) {
       plan.method = Method::seigh;
@@ -121,14 +124,15 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const EighOptions& o
   const double s = static_cast<double>(sketch.s);
   switch (plan.method) {
     case Method::krylov: {
-      const int64_t basis = std::min(
-          {dimension, krylov.products + krylov.block, o.basis > 0 ? o.basis : dimension,
-           std::max(memory / (dimension * element) - 4 * krylov.block, krylov.smallest_basis(dimension))});
+      const int64_t basis =
+          std::min({dimension, krylov.products + krylov.block, o.basis > 0 ? o.basis : dimension,
+                    std::max((memory - 4 * krylov.block * dimension * element) / (rows * element),
+                             krylov.smallest_basis(dimension))});
       const double p = static_cast<double>(krylov.products), m = static_cast<double>(basis);
       plan.basis = basis;
       plan.products = krylov.products + o.probes;
       plan.flops = 4 * d * p * std::min(p, m) + 2 * d * m * k;
-      plan.memory = (basis + 4 * krylov.block) * dimension * element;
+      plan.memory = (basis * rows + 4 * krylov.block * dimension) * element;
       plan.disk = o.state.empty() ? 0 : basis * dimension * element;
       break;
     }
@@ -158,9 +162,9 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const EighOptions& o
         SketchPlan store{
             .operator_name = "", .rows = dimension, .k = o.k, .s = sketch.s, .dtype = dtype, .width = 0};
         plan.disk = store.bytes();
-        plan.memory =
-            std::min(plan.memory, (3 * store.shard_width() + 2 * o.probes) * dimension * element +
-                                      80 * dimension + 6 * 8 * sketch.s * sketch.s + (int64_t{1} << 30));
+        plan.memory = std::min(plan.memory, (3 * store.shard_width() + 2 * o.probes) * dimension * element +
+                                                80 * dimension + 6 * 8 * sketch.s * sketch.s +
+                                                4 * SketchStore::panel_bytes(memory));
       }
       break;
   }
@@ -176,8 +180,12 @@ std::string EighPlan::text() const {
   return line;
 }
 
-EigenResult eigh(LinearOperator& op, const EighOptions& options, Progress& progress) {
-  const EighPlan plan = plan_eigh(op.size(), op.dtype(), options, available_memory());
+EigenResult eigh(LinearOperator& whole, const EighOptions& options, Progress& progress) {
+  EighPlan plan = plan_eigh(whole.size(), whole.dtype(), options, world().agree(available_memory()));
+  // Where products depend on each other, ranks share each block; SEIGH's are shared out by the store.
+  const bool by_shards = plan.method == Method::seigh && !options.state.empty();
+  DividedColumns divided(whole);
+  LinearOperator& op = world().size() > 1 && !whole.collective() && !by_shards ? divided : whole;
   switch (plan.method) {
     case Method::krylov:
       return krylov(op, options.krylov(), progress);

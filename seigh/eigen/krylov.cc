@@ -4,6 +4,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/diag.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/linalg_eigh.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/zeros.h>
@@ -11,9 +12,12 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <sstream>
+#include <tuple>
 #include <utility>
 
+#include "seigh/base/communicator.h"
 #include "seigh/base/error.h"
 #include "seigh/base/memory_pool.h"
 #include "seigh/base/random.h"
@@ -21,6 +25,7 @@
 #include "seigh/eigen/krylov_state.h"
 #include "seigh/eigen/range.h"
 #include "seigh/linop/panels.h"
+#include "seigh/linop/tall_matrix.h"
 
 namespace seigh {
 namespace {
@@ -34,6 +39,23 @@ struct RitzPairs {
   at::Tensor vectors;    // float64 [p, p], in terms of the basis
   at::Tensor residuals;  // float64 [p], upper bounds
 };
+
+// Sums over the ranks what each has computed from its rows.
+at::Tensor over_ranks(const at::Tensor& part) {
+  world().sum(part);
+  return part;
+}
+
+// The root's, so that no two ranks ever differ by rounding and part ways.
+std::pair<at::Tensor, at::Tensor> eigh_of(const at::Tensor& a) {
+  at::Tensor values = at::empty({a.size(0)}, at::kDouble), vectors = at::empty_like(a, at::kDouble);
+  if (world().root()) std::tie(values, vectors) = at::linalg_eigh(a);
+  if (world().size() == 1) return {values, vectors};
+  vectors = vectors.contiguous();
+  world().agree_on(values);
+  world().agree_on(vectors);
+  return {values, vectors};
+}
 
 class BlockKrylov {
  public:
@@ -57,6 +79,8 @@ class BlockKrylov {
   std::string fingerprint() const;
 
   at::Tensor columns(int64_t begin, int64_t count) const { return basis_.slice(1, begin, begin + count); }
+  Eigenvectors vectors(const at::Tensor& basis, const at::Tensor& coefficients) const;
+  at::Tensor my_rows(const at::Tensor& block) const { return block.slice(0, rows_.begin, rows_.end()); }
   double eps() const { return epsilon(op_.dtype()); }
   // Of residuals, which allow 20 eps for rounding, relative to the largest eigenvalue.
   double tolerance() const { return o_.tolerance > 0 ? std::max(o_.tolerance, 40 * eps()) : 22 * eps(); }
@@ -67,7 +91,8 @@ class BlockKrylov {
   const KrylovOptions& o_;
   Progress& progress_;
   Timer timer_;
-  at::Tensor basis_;  // [D, capacity]: processed, then waiting columns
+  const Share rows_ = world().share(op_.size());  // of the basis, this rank's
+  at::Tensor basis_;                              // [rows, capacity]: processed, then waiting columns
   KrylovSnapshot now_;
   std::optional<KrylovState> state_;
   double saved_at_ = 0;
@@ -77,17 +102,19 @@ class BlockKrylov {
 
 void BlockKrylov::allocate() {
   const int64_t d = op_.size(), element = static_cast<int64_t>(c10::elementSize(op_.dtype()));
+  const int64_t whole =
+      4 * o_.block * d * element;  // besides the basis: a block, its product and copies of them
   const int64_t ideal = std::min(d, o_.products + o_.block), least = o_.smallest_basis(d);
-  // Besides the basis: a block, its product and two copies of them.
-  const int64_t fitting = available_memory() / (d * element) - 4 * o_.block;
-  const int64_t capacity = std::min({ideal, o_.basis > 0 ? o_.basis : ideal, std::max(fitting, int64_t{0})});
+  const int64_t fitting = (available_memory() - whole) / (rows_.count * element);
+  const int64_t capacity =
+      world().agree(std::min({ideal, o_.basis > 0 ? o_.basis : ideal, std::max(fitting, int64_t{0})}));
   require(capacity >= std::min(least, ideal), "k = ", o_.k, " eigenpairs of ", op_.name(),
-          " take a basis of ", least, " vectors, ", format_bytes((least + 4 * o_.block) * d * element),
+          " take a basis of ", least, " vectors, ", format_bytes(least * rows_.count * element + whole),
           " of memory, ",
           o_.basis > 0 && o_.basis < least ? "but the basis may have " + std::to_string(o_.basis)
                                            : format_bytes(available_memory()) + " are left",
           "; lower k or raise the ceiling (--memory)");
-  basis_ = empty_block(d, capacity, op_.dtype());
+  basis_ = empty_block(rows_.count, capacity, op_.dtype());
 }
 
 // Without the vectors to start from, which a computation that has begun no longer needs.
@@ -95,6 +122,7 @@ std::string BlockKrylov::fingerprint() const {
   std::ostringstream text;
   text << op_.name() << "; D " << op_.size() << "; " << op_.dtype() << "; k " << o_.k << "; "
        << to_string(o_.selection) << "; seed " << o_.seed << "; block " << o_.block;
+  if (world().size() > 1) text << "; ranks " << world().size();
   return text.str();
 }
 
@@ -103,7 +131,7 @@ at::Tensor BlockKrylov::random_columns() {
   const at::Tensor random =
       random_gaussian(o_.seed, Stream::krylov, op_.size(), now_.draws, count, op_.dtype());
   now_.draws += count;
-  return random;
+  return my_rows(random);
 }
 
 void BlockKrylov::begin() {
@@ -118,7 +146,7 @@ void BlockKrylov::begin() {
     now_.draws += first.size(1);
     const double little =
         0.01 * std::sqrt(static_cast<double>(o_.start.size(1)) / static_cast<double>(op_.size()));
-    first = times_small(o_.start, mix).to(op_.dtype()).add_(first, little);
+    first = times_small(my_rows(o_.start), mix).to(op_.dtype()).add_(first, little);
   }
   inject(first);
 }
@@ -126,7 +154,8 @@ void BlockKrylov::begin() {
 // Makes the part of `z` outside the basis waiting columns of their own, without coupling.
 void BlockKrylov::inject(const at::Tensor& z) {
   const double norm = now_.norm;
-  now_.norm = z.norm().item<double>();  // the size that rounding is measured by
+  // The size that rounding is measured by.
+  now_.norm = std::sqrt(over_ranks(z.square().sum(at::kDouble)).item<double>());
   append(z);
   now_.norm = norm;
   now_.coupling = at::zeros({now_.waiting, now_.processed}, at::kDouble);
@@ -139,10 +168,10 @@ void BlockKrylov::inject(const at::Tensor& z) {
 at::Tensor BlockKrylov::append(at::Tensor z) {
   int64_t columns_now = now_.processed + now_.waiting;
   const int64_t most = std::min(op_.size(), basis_.size(1));
-  at::Tensor coefficients = projections(columns(0, columns_now), z);
+  at::Tensor coefficients = over_ranks(projections(columns(0, columns_now), z));
   subtract_product(z, columns(0, columns_now), coefficients);
   for (int round = 0; round < 8 && columns_now < most; ++round) {
-    const auto [squares, x] = at::linalg_eigh(transposed_product(z, z));
+    const auto [squares, x] = eigh_of(over_ranks(transposed_product(z, z)));
     const at::Tensor sizes = squares.clamp_min(0).sqrt();  // rising
     const int64_t b = sizes.numel();
     const double largest = sizes[b - 1].item<double>();
@@ -150,15 +179,15 @@ at::Tensor BlockKrylov::append(at::Tensor z) {
     const int64_t accurate = (sizes > std::max(1e-3 * largest, floor())).sum().item<int64_t>();
     const int64_t kept = std::min(accurate, most - columns_now);
     at::Tensor q = times_small(z, x.slice(1, b - kept) / sizes.slice(0, b - kept));
-    subtract_product(q, columns(0, columns_now), projections(columns(0, columns_now), q));
-    const auto [again, y] = at::linalg_eigh(transposed_product(q, q));
+    subtract_product(q, columns(0, columns_now), over_ranks(projections(columns(0, columns_now), q)));
+    const auto [again, y] = eigh_of(over_ranks(transposed_product(q, q)));
     // What has lost most of its length was in the basis but for rounding.
     const int64_t sound = (again > 0.25).sum().item<int64_t>();
     if (sound == 0) break;
     q = times_small(q, y.slice(1, kept - sound) / again.slice(0, kept - sound).sqrt());
     columns(columns_now, sound).copy_(q);
     columns_now += sound;
-    const at::Tensor s = projections(q, z);
+    const at::Tensor s = over_ranks(projections(q, z));
     subtract_product(z, q, s);
     coefficients = at::cat({coefficients, s});
   }
@@ -168,16 +197,17 @@ at::Tensor BlockKrylov::append(at::Tensor z) {
 
 // Multiplies the first `count` waiting columns.
 void BlockKrylov::expand(int64_t count) {
-  const int64_t p = now_.processed, w = now_.waiting, d = op_.size();
-  at::Tensor z = empty_block(d, count, op_.dtype());
+  const int64_t p = now_.processed, w = now_.waiting;
+  at::Tensor z = empty_block(rows_.count, count, op_.dtype());
   const int64_t width = op_.preferred_block();
   for (int64_t begin = 0; begin < count; begin += width) {
     const int64_t end = std::min(begin + width, count);
-    z.slice(1, begin, end).copy_(op_.apply(columns(p + begin, end - begin)));
+    z.slice(1, begin, end)
+        .copy_(my_rows(op_.apply(gather_rows(op_.size(), columns(p + begin, end - begin)))));
   }
   now_.products += count;
   progress_.advance(count);
-  const double size = z.norm(2, 0, false, at::kDouble).max().item<double>();
+  const double size = std::sqrt(over_ranks(z.norm(2, 0, false, at::kDouble).square()).max().item<double>());
   now_.norm = std::max(now_.norm, size);
   now_.exhausted = !(size > floor());
   const at::Tensor c = append(z);
@@ -197,13 +227,19 @@ void BlockKrylov::expand(int64_t count) {
 }
 
 RitzPairs BlockKrylov::ritz() const {
-  const auto [values, vectors] = at::linalg_eigh(now_.t);
+  const auto [values, vectors] = eigh_of(now_.t);
   const at::Tensor order = selection_order(values, std::min(o_.k, values.numel()), o_.selection);
   RitzPairs pairs{values.index_select(0, order), vectors.index_select(1, order), {}};
   // Rounding of the products and of the basis, on top of what the recurrence says.
   pairs.residuals = at::matmul(now_.coupling, pairs.vectors).norm(2, 0) +
                     20 * eps() * pairs.values.abs().max().item<double>();
+  world().agree_on(pairs.residuals);
   return pairs;
+}
+
+Eigenvectors BlockKrylov::vectors(const at::Tensor& basis, const at::Tensor& coefficients) const {
+  if (world().size() == 1) return Eigenvectors(basis, coefficients);
+  return {std::make_shared<DividedTallMatrix>(op_.size(), basis), coefficients};
 }
 
 // Thick restart, when `count` more columns would not fit.
@@ -228,7 +264,7 @@ bool BlockKrylov::finished(const RitzPairs& pairs) {
   if (o_.error > 0) {
     const at::Tensor left = probes_->squared_errors(
         pairs.values.slice(0, 0, wanted_),
-        Eigenvectors(columns(0, now_.processed), pairs.vectors.slice(1, 0, wanted_).contiguous()));
+        vectors(columns(0, now_.processed), pairs.vectors.slice(1, 0, wanted_).contiguous()));
     const at::Tensor good = left <= o_.error * o_.error * left[0];
     if (!good.any().item<bool>()) return false;
     wanted_ = std::max<int64_t>(1, good.to(at::kByte).argmax().item<int64_t>());
@@ -241,7 +277,7 @@ bool BlockKrylov::finished(const RitzPairs& pairs) {
 }
 
 void BlockKrylov::save(bool always) {
-  if (!state_ || (!always && timer_.seconds() - saved_at_ < o_.save_seconds)) return;
+  if (!state_ || !world().agree(always || timer_.seconds() - saved_at_ >= o_.save_seconds)) return;
   state_->save(now_, basis_);
   saved_at_ = timer_.seconds();
 }
@@ -310,13 +346,13 @@ EigenResult BlockKrylov::run() {
   if (now_.processed > 0) {
     const at::Tensor x = random_gaussian(o_.seed, Stream::check, now_.processed, 0, 8, at::kDouble);
     result.orthogonality_loss =
-        (transposed_product(v, times_small(v, x)) - x).norm().item<double>() / std::sqrt(8.0);
+        (over_ranks(transposed_product(v, times_small(v, x))) - x).norm().item<double>() / std::sqrt(8.0);
   }
   const double scale = result.rank > 0 ? pairs.values.abs().max().item<double>() : 0;
   result.converged =
       (result.residuals > tolerance() * scale).to(at::kLong).cumsum(0).eq(0).sum().item<int64_t>();
   result.eigenvectors =
-      Eigenvectors(times_small_in_place(v, pairs.vectors.slice(1, 0, result.rank).contiguous()));
+      vectors(times_small_in_place(v, pairs.vectors.slice(1, 0, result.rank).contiguous()), {});
   if (probes_ && o_.probes > 0) {
     result.error = probes_->error(result.eigenvalues, result.eigenvectors);
   }

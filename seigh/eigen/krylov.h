@@ -15,8 +15,9 @@
 // multiplicity than the block are found only as rounding or exhaustion brings in new directions.
 //
 // Cost: `products` products; 4 D p^2 flops for a basis of p columns, at the operator's precision with sums of
-// panels in float64; O(p^3) in float64 for each Rayleigh-Ritz; D (p + 3 b) numbers of memory. The products of
-// a block depend on those before it: for products that must be independent of each other use seigh().
+// panels in float64; O(p^3) in float64 for each Rayleigh-Ritz; D (p + 3 b) numbers of memory. Ranks hold the
+// basis by rows, D p / n numbers each; they exchange blocks [D, b] and small matrices. The products of a
+// block depend on those before it: for products that must be independent of each other use seigh().
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -7,6 +7,7 @@
 #include <utility>
 #include <variant>
 
+#include "seigh/base/communicator.h"
 #include "seigh/base/error.h"
 #include "seigh/io/hdf5.h"
 
@@ -21,13 +22,14 @@ KrylovState::KrylovState(fs::path folder, std::string fingerprint)
     : folder_(std::move(folder)), fingerprint_(std::move(fingerprint)) {}
 
 fs::path KrylovState::columns_file(int64_t generation, int64_t first) const {
-  return folder_ / ("basis_" + std::to_string(generation) + "_" + std::to_string(first) + ".h5");
+  const std::string rank = world().size() > 1 ? "_rank_" + std::to_string(world().rank()) : "";
+  return folder_ / ("basis_" + std::to_string(generation) + "_" + std::to_string(first) + rank + ".h5");
 }
 
 std::optional<KrylovSnapshot> KrylovState::load(const at::Tensor& basis) {
   const fs::path path = folder_ / "state.h5";
   std::error_code none;
-  if (!fs::exists(path, none)) return std::nullopt;
+  if (!world().agree(fs::exists(path, none))) return std::nullopt;
   const std::string remedy = "; delete " + folder_.string() + " to begin anew";
   const Hdf5Reader file(path);
   const std::map<std::string, Hdf5Attribute> attributes = file.attributes();
@@ -86,6 +88,10 @@ void KrylovState::save(const KrylovSnapshot& s, const at::Tensor& basis) {
     file.write("columns", basis.slice(1, first, std::min(first + width, columns)).t());
     file.commit();
   }
+  saved_ = columns;
+  generation_ = s.generation;
+  world().wait();  // for every rank's columns
+  if (!world().root()) return;
   Hdf5Writer file(folder_ / "state.h5");
   file.write("t", s.t);
   file.write("coupling", s.coupling);
@@ -101,8 +107,6 @@ void KrylovState::save(const KrylovSnapshot& s, const at::Tensor& basis) {
   file.attribute("done", int64_t{s.done});
   if (s.at_breakdown.defined()) file.write("at_breakdown", s.at_breakdown);
   file.commit();
-  saved_ = columns;
-  generation_ = s.generation;
   if (!renewed) return;
   const std::string current = "basis_" + std::to_string(s.generation) + "_";
   for (const fs::directory_entry& entry : fs::directory_iterator(folder_)) {

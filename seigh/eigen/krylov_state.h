@@ -2,7 +2,8 @@
 //
 // FOLDER/state.h5 holds the small matrices, FOLDER/basis_<generation>_<first column>.h5 the columns of the
 // basis, each file written once; a restart, which changes all columns, begins a new generation. Columns are
-// written before the state that speaks of them, so what state.h5 names is always there.
+// written before the state that speaks of them, so what state.h5 names is always there. Several ranks keep
+// their rows in files of their own (..._rank_<r>.h5); the root writes the state.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -21,7 +21,9 @@ bool Eigenvectors::in_memory() const {
 
 at::Tensor Eigenvectors::basis_in_memory() const {
   const auto* const memory = dynamic_cast<const MemoryTallMatrix*>(basis_.get());
-  return memory != nullptr ? memory->block() : as_block(basis_->row_range(0, basis_->rows()));
+  if (memory != nullptr) return memory->block();
+  const Share mine = basis_->share();
+  return gather_rows(basis_->rows(), as_block(basis_->row_range(mine.begin, mine.count)));
 }
 
 at::Tensor Eigenvectors::rows(const at::Tensor& index) const {
@@ -31,7 +33,7 @@ at::Tensor Eigenvectors::rows(const at::Tensor& index) const {
 
 at::Tensor Eigenvectors::row_range(int64_t begin, int64_t n) const {
   const at::Tensor picked = basis_->row_range(begin, n).to(at::kDouble);
-  return coefficients_.defined() ? at::matmul(picked, coefficients_) : picked;
+  return coefficients_.defined() ? panel_times(picked, coefficients_) : picked;
 }
 
 at::Tensor Eigenvectors::columns(int64_t begin, int64_t count) const {

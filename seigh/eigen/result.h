@@ -25,9 +25,11 @@ class Eigenvectors {
   bool in_memory() const;
   int64_t dimension() const { return basis_->rows(); }
   int64_t count() const { return coefficients_.defined() ? coefficients_.size(1) : basis_->columns(); }
+  /// Whether the ranks share B's rows out (TallMatrix::divided); they then call the functions below together.
+  bool divided() const { return basis_ && basis_->divided(); }
   /// Rows of U: float64 [n, k] for index int64 [n].
   at::Tensor rows(const at::Tensor& index) const;
-  /// Rows [begin, begin + n) of U: float64 [n, k].
+  /// Rows [begin, begin + n) of U: float64 [n, k]; only this rank's where divided.
   at::Tensor row_range(int64_t begin, int64_t n) const;
   /// Columns [begin, begin + count) of U: block [D, count] of the basis' dtype.
   at::Tensor columns(int64_t begin, int64_t count) const;

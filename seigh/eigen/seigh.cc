@@ -8,9 +8,11 @@
 #include <ATen/ops/linalg_solve_triangular.h>
 #include <ATen/ops/matmul.h>
 
+#include "seigh/base/communicator.h"
 #include "seigh/base/error.h"
 #include "seigh/base/timer.h"
 #include "seigh/eigen/range.h"
+#include "seigh/linop/divided.h"
 
 namespace seigh {
 namespace {
@@ -73,15 +75,18 @@ EigenResult seigh(LinearOperator& op, const SeighOptions& options, Progress& pro
   if (options.store.empty()) {
     sketch = measure(op, options.plan(op.name(), op.size(), op.dtype()), progress);
   } else {
-    SketchStore store(options.store, options.plan(op.name(), op.size(), op.dtype()));
-    measure(op, store, 0, 1, progress);
+    SketchPlan plan = options.plan(op.name(), op.size(), op.dtype());
+    SketchStore store = SketchStore::together(options.store, plan);
+    measure(op, store, world().rank(), world().size(), progress);
+    world().wait();
     require(static_cast<int64_t>(store.finished().size()) == store.plan().shards(),
             "another process is still measuring in ", options.store.string(), "; wait for it, then continue");
     sketch = sketch_of(store);
   }
   EigenResult result = recover(sketch);
   keep_selected(result, options.k, options.selection);
-  certify(op, result, options.probes, progress);
+  DividedColumns divided(op);
+  certify(world().size() > 1 && !op.collective() ? divided : op, result, options.probes, progress);
   result.seconds = timer.seconds();
   return result;
 }

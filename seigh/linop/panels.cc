@@ -41,7 +41,7 @@ void subtract_product(const at::Tensor& y, const at::Tensor& x, const at::Tensor
 at::Tensor times_small_in_place(const at::Tensor& x, const at::Tensor& m) {
   at::Tensor result = x.slice(1, 0, m.size(1));
   for_panels(x.size(0), MemoryTallMatrix(x).panel_rows(), [&](int64_t begin, int64_t end) {
-    result.slice(0, begin, end).copy_(at::matmul(x.slice(0, begin, end).to(at::kDouble), m));
+    result.slice(0, begin, end).copy_(panel_times(x.slice(0, begin, end).to(at::kDouble), m));
   });
   return result;
 }

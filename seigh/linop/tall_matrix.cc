@@ -16,11 +16,18 @@ namespace {
 
 template <typename Body>
 void for_panels(const TallMatrix& x, const Body& body) {
-  for (int64_t begin = 0; begin < x.rows(); begin += x.panel_rows()) {
+  const Share share = x.share();
+  for (int64_t begin = share.begin; begin < share.end(); begin += x.panel_rows()) {
     check_interrupt();
-    const int64_t n = std::min(x.panel_rows(), x.rows() - begin);
+    const int64_t n = std::min(x.panel_rows(), share.end() - begin);
     body(begin, n, x.row_range(begin, n));
   }
+}
+
+// What all ranks' rows come to, of what this rank's came to.
+at::Tensor over_ranks(const TallMatrix& x, const at::Tensor& result) {
+  if (x.divided()) world().sum(result);
+  return result;
 }
 
 // result += A^T A, the upper triangle by blocks of columns.
@@ -49,18 +56,63 @@ int64_t MemoryTallMatrix::panel_rows() const {
   return std::max<int64_t>(1024, (int64_t{1} << 22) / std::max<int64_t>(columns(), 1));
 }
 
+Share TallMatrix::share() const {
+  return divided() ? world().share(rows()) : Share{0, rows()};
+}
+
+DividedTallMatrix::DividedTallMatrix(int64_t rows, at::Tensor mine) : rows_(rows), mine_(std::move(mine)) {
+  require(mine_.dim() == 2 && mine_.size(0) == share().count, "this rank's part of ", rows, " rows is ",
+          share().count, ", not ", mine_.sizes());
+}
+
+at::Tensor DividedTallMatrix::row_range(int64_t begin, int64_t n) const {
+  require(share().begin <= begin && begin + n <= share().end(), "rows ", begin, " to ", begin + n,
+          " are another rank's");
+  return mine_.slice(0, begin - share().begin, begin - share().begin + n);
+}
+
+at::Tensor DividedTallMatrix::select_rows(const at::Tensor& index) const {
+  at::Tensor result = at::zeros({index.numel(), columns()}, dtype());
+  const at::Tensor places = ((index >= share().begin) & (index < share().end())).nonzero().reshape({-1});
+  result.index_copy_(0, places, mine_.index_select(0, index.index_select(0, places) - share().begin));
+  world().sum(result);
+  return result;
+}
+
+int64_t DividedTallMatrix::panel_rows() const {
+  return MemoryTallMatrix(mine_).panel_rows();
+}
+
+at::Tensor gather_rows(int64_t rows, const at::Tensor& mine) {
+  if (world().size() == 1) return mine;
+  at::Tensor whole = empty_block(rows, mine.size(1), mine.scalar_type());
+  for (int rank = 0; rank < world().size(); ++rank) {
+    const Share share = world().share(rows, rank);
+    const at::Tensor part =
+        rank == world().rank() ? as_block(mine) : empty_block(share.count, mine.size(1), mine.scalar_type());
+    world().broadcast(part.data_ptr(), static_cast<int64_t>(part.nbytes()), rank);
+    whole.slice(0, share.begin, share.end()).copy_(part);
+  }
+  return whole;
+}
+
+// The product of the transposes: matmul's results are contiguous by rows.
+at::Tensor panel_times(const at::Tensor& panel, const at::Tensor& m) {
+  return at::matmul(m.t(), panel.t()).t();
+}
+
 at::Tensor gram(const TallMatrix& x) {
   const at::Tensor result = at::zeros({x.columns(), x.columns()}, at::kDouble);
   for_panels(x, [&](int64_t, int64_t, const at::Tensor& panel) { add_gram(result, panel.to(at::kDouble)); });
-  return mirrored(result);
+  return mirrored(over_ranks(x, result));
 }
 
 at::Tensor gram_of_product(const TallMatrix& x, const at::Tensor& m) {
   const at::Tensor result = at::zeros({m.size(1), m.size(1)}, at::kDouble);
   for_panels(x, [&](int64_t, int64_t, const at::Tensor& panel) {
-    add_gram(result, at::matmul(panel.to(at::kDouble), m));
+    add_gram(result, panel_times(panel.to(at::kDouble), m));
   });
-  return mirrored(result);
+  return mirrored(over_ranks(x, result));
 }
 
 at::Tensor transposed_product(const TallMatrix& x, const at::Tensor& y) {
@@ -69,15 +121,16 @@ at::Tensor transposed_product(const TallMatrix& x, const at::Tensor& y) {
   for_panels(x, [&](int64_t begin, int64_t n, const at::Tensor& panel) {
     result.addmm_(panel.to(at::kDouble).t(), y.slice(0, begin, begin + n).to(at::kDouble));
   });
-  return result;
+  return over_ranks(x, result);
 }
 
 at::Tensor times_small(const TallMatrix& x, const at::Tensor& m) {
-  const at::Tensor result = empty_block(x.rows(), m.size(1), x.dtype());
+  const Share share = x.share();
+  const at::Tensor mine = empty_block(share.count, m.size(1), x.dtype());
   for_panels(x, [&](int64_t begin, int64_t n, const at::Tensor& panel) {
-    result.slice(0, begin, begin + n).copy_(at::matmul(panel.to(at::kDouble), m));
+    mine.slice(0, begin - share.begin, begin - share.begin + n).copy_(panel_times(panel.to(at::kDouble), m));
   });
-  return result;
+  return x.divided() ? gather_rows(x.rows(), mine) : mine;
 }
 
 }  // namespace seigh

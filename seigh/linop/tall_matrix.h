@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <memory>
 
+#include "seigh/base/communicator.h"
+
 namespace seigh {
 
 class TallMatrix {
@@ -21,6 +23,11 @@ class TallMatrix {
   virtual at::Tensor select_rows(const at::Tensor& index) const = 0;
   /// Rows worth asking for at a time.
   virtual int64_t panel_rows() const = 0;
+  /// Whether the ranks of world() share its rows out. Then all of them must call select_rows() and the
+  /// functions below together, and each works on its share(); the results are the same on all.
+  virtual bool divided() const { return false; }
+  /// The rows this process works on: all, unless the matrix is divided.
+  Share share() const;
 };
 
 /// A block in memory, shared, not copied.
@@ -39,12 +46,36 @@ class MemoryTallMatrix final : public TallMatrix {
   at::Tensor block_;
 };
 
+/// The rows of a block [D, k] that are in this rank's memory; the other rows are in the other ranks'.
+class DividedTallMatrix final : public TallMatrix {
+ public:
+  /// `mine`: rows world().share(rows), a block, shared, not copied.
+  DividedTallMatrix(int64_t rows, at::Tensor mine);
+  int64_t rows() const override { return rows_; }
+  int64_t columns() const override { return mine_.size(1); }
+  at::ScalarType dtype() const override { return mine_.scalar_type(); }
+  /// Only within share().
+  at::Tensor row_range(int64_t begin, int64_t n) const override;
+  at::Tensor select_rows(const at::Tensor& index) const override;
+  int64_t panel_rows() const override;
+  bool divided() const override { return true; }
+
+ private:
+  int64_t rows_;
+  at::Tensor mine_;
+};
+
+/// The rows of a block [D, b] on every rank, from each rank's share of them.
+at::Tensor gather_rows(int64_t rows, const at::Tensor& mine);
+
 /// X^T X in float64 [k, k]: D k^2 flops, half of the symmetric result is computed.
 at::Tensor gram(const TallMatrix& x);
 /// (X M)^T (X M) in float64 [b, b] without forming X M, M [k, b]: D b (2 k + b) flops.
 at::Tensor gram_of_product(const TallMatrix& x, const at::Tensor& m);
 /// X^T Y in float64 [k, b] for a block Y [D, b].
 at::Tensor transposed_product(const TallMatrix& x, const at::Tensor& y);
+/// P M for a panel P [n, k] of columns, M [k, b], both float64: a block, with contiguous columns.
+at::Tensor panel_times(const at::Tensor& panel, const at::Tensor& m);
 /// X M for M [k, b] of float64: block [D, b] of X's dtype, computed in float64.
 at::Tensor times_small(const TallMatrix& x, const at::Tensor& m);
 

@@ -1,12 +1,14 @@
 #include "seigh/overlap/best_overlap.h"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
 
 #include <algorithm>
 #include <cmath>
 #include <functional>
 #include <vector>
 
+#include "seigh/base/communicator.h"
 #include "seigh/base/error.h"
 #include "seigh/base/interrupt.h"
 #include "seigh/base/parallel.h"
@@ -28,6 +30,15 @@ class Largest {
   }
   void merge(const Largest& other) {
     for (const double value : other.values_) push(value);
+  }
+  /// The `count` largest, and zeros where fewer have been pushed; they count for nothing.
+  const std::vector<double>& padded() {
+    if (values_.size() > count_) shrink();
+    values_.resize(count_);
+    return values_;
+  }
+  void take(const double* values) {
+    for (size_t i = 0; i < count_; ++i) push(values[i]);
   }
   /// Sum of the `count` largest, smallest first, so that it does not depend on the order they came in.
   double sum() {
@@ -81,6 +92,27 @@ void take_rows(Tally& tally, const T* u, int64_t stride, int64_t n) {
 
 }  // namespace
 
+// Gives every rank what all have seen: a round of k^2 / 2 numbers for each of them.
+void join_ranks(Tally& tally) {
+  at::Tensor norms =
+      at::from_blob(tally.norms.data(), {static_cast<int64_t>(tally.norms.size())}, at::kDouble);
+  world().sum(norms);
+  std::vector<double> mine;
+  for (Largest& largest : tally.largest) {
+    const std::vector<double>& values = largest.padded();
+    mine.insert(mine.end(), values.begin(), values.end());
+  }
+  std::vector<double> theirs(mine.size());
+  for (int rank = 0; rank < world().size(); ++rank) {
+    const bool own = rank == world().rank();
+    std::vector<double>& values = own ? mine : theirs;
+    world().broadcast(values.data(), static_cast<int64_t>(values.size() * sizeof(double)), rank);
+    if (own) continue;
+    const double* from = theirs.data();
+    for (size_t j = 0; j < tally.largest.size(); from += ++j) tally.largest[j].take(from);
+  }
+}
+
 at::Tensor best_overlap(const Eigenspace& space, int64_t piece_bytes, Progress& progress) {
   const int64_t d = space.dimension(), k = space.count();
   require(k >= 1 && k <= d, "an eigenspace of ", k, " vectors in ", d, " dimensions has no overlap curve");
@@ -90,10 +122,11 @@ at::Tensor best_overlap(const Eigenspace& space, int64_t piece_bytes, Progress& 
   const int64_t slices = threads();
   std::vector<Tally> tallies(static_cast<size_t>(slices), Tally(k));
 
-  progress.begin("leverage scores", d, "rows");
-  for (int64_t begin = 0; begin < d; begin += piece) {
+  const Share mine = space.divided() ? world().share(d) : Share{0, d};
+  progress.begin("leverage scores", mine.count, "rows");
+  for (int64_t begin = mine.begin; begin < mine.end(); begin += piece) {
     check_interrupt();
-    const int64_t n = std::min(piece, d - begin);
+    const int64_t n = std::min(piece, mine.end() - begin);
     at::Tensor rows = space.row_range(begin, n).cpu();
     require(rows.dim() == 2 && rows.size(0) == n && rows.size(1) == k, "rows of the eigenspace have shape ",
             rows.sizes(), ", not [", n, ", ", k, "]");
@@ -115,11 +148,14 @@ at::Tensor best_overlap(const Eigenspace& space, int64_t piece_bytes, Progress& 
   at::Tensor result = at::empty({k}, at::kDouble);
   double* ov = result.data_ptr<double>();
   for (int64_t j = 0; j < k; ++j) {
-    double norm = tallies[0].norms[j];
     for (int64_t s = 1; s < slices; ++s) {
-      norm += tallies[s].norms[j];
+      tallies[0].norms[j] += tallies[s].norms[j];
       tallies[0].largest[j].merge(tallies[s].largest[j]);
     }
+  }
+  if (space.divided()) join_ranks(tallies[0]);
+  for (int64_t j = 0; j < k; ++j) {
+    const double norm = tallies[0].norms[j];
     require(std::abs(norm - 1.0) <= 0.02, "eigenvector ", j, " has norm ", std::sqrt(norm),
             ", not 1: overlaps need orthonormal vectors");
     ov[j] = tallies[0].largest[j].sum() / static_cast<double>(j + 1);

@@ -1,5 +1,6 @@
 #include "seigh/report/eigen_file.h"
 
+#include "seigh/base/communicator.h"
 #include "seigh/base/error.h"
 #include "seigh/io/hdf5.h"
 
@@ -29,9 +30,12 @@ class Attributes {
 
 void write_eigen_file(const std::filesystem::path& path, const EigenFileInfo& info, const EigenResult& result,
                       bool with_vectors) {
+  at::Tensor vectors;
+  if (with_vectors) vectors = result.eigenvectors.all();  // by all ranks together
+  if (!world().root()) return;
   Hdf5Writer file(path);
   file.write("eigenvalues", result.eigenvalues);
-  if (with_vectors) file.write("eigenvectors", result.eigenvectors.all().t());
+  if (with_vectors) file.write("eigenvectors", vectors.t());
   if (result.residuals.defined()) file.write("residuals", result.residuals);
   file.write("spectrum", result.spectrum);
   if (info.sample_indices.defined()) file.write("sample_indices", info.sample_indices);

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "seigh/base/communicator.h"
 #include "seigh/base/error.h"
 #include "seigh/io/file.h"
 #include "seigh/problem/checkpoint.h"
@@ -106,6 +107,7 @@ std::string now() {
 
 RunFolder::RunFolder(fs::path path, Recipe recipe, bool shared)
     : path_(std::move(path)), recipe_(std::move(recipe)) {
+  if (!world().root()) return;
   const fs::path lock = path_ / ".lock";
   lock_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   require(lock_ >= 0, "cannot write ", lock.string(), ": ", std::strerror(errno),
@@ -143,6 +145,16 @@ RunFolder::~RunFolder() {
 }
 
 RunFolder RunFolder::start(const fs::path& folder, const Recipe& recipe, bool resume) {
+  if (!world().root()) {
+    world().wait();
+    return {folder, recipe_of(folder)};
+  }
+  RunFolder run = start_alone(folder, recipe, resume);
+  world().wait();
+  return run;
+}
+
+RunFolder RunFolder::start_alone(const fs::path& folder, const Recipe& recipe, bool resume) {
   const fs::path file = folder / "recipe.toml";
   std::error_code code;
   const auto same_recipe = [&] {
@@ -176,6 +188,16 @@ RunFolder RunFolder::start(const fs::path& folder, const Recipe& recipe, bool re
 }
 
 RunFolder RunFolder::open(const fs::path& folder, bool shared) {
+  if (!world().root()) {
+    world().wait();
+    return {folder, recipe_of(folder)};
+  }
+  RunFolder run = open_alone(folder, shared);
+  world().wait();
+  return run;
+}
+
+RunFolder RunFolder::open_alone(const fs::path& folder, bool shared) {
   std::error_code none;
   require(fs::exists(folder / "recipe.toml", none), folder.string(),
           folder.empty() ? "RUN, an empty name," : "",
@@ -201,6 +223,7 @@ fs::path RunFolder::overlap(int64_t step, const std::string& split, const std::s
 }
 
 void RunFolder::log(const std::string& event, const nlohmann::ordered_json& fields) {
+  if (!world().root()) return;
   nlohmann::ordered_json line = {{"time", now()}, {"event", event}};
   line.update(fields);
   errno = 0;

@@ -12,7 +12,7 @@
 namespace seigh {
 
 /// One process at a time works in a run folder, or several that measure; they hold a lock for the life of
-/// this object.
+/// this object. Of the ranks of one run, the root holds it and writes the log.
 ///   recipe.toml  log.jsonl  checkpoints/step_*.safetensors  eigen/*.h5  partial/  overlap/*.h5  report.html
 class RunFolder {
  public:
@@ -40,6 +40,8 @@ class RunFolder {
 
  private:
   RunFolder(std::filesystem::path path, Recipe recipe, bool shared = false);
+  static RunFolder start_alone(const std::filesystem::path& folder, const Recipe& recipe, bool resume);
+  static RunFolder open_alone(const std::filesystem::path& folder, bool shared);
 
   std::filesystem::path path_;
   Recipe recipe_;

@@ -9,6 +9,7 @@
 #include <random>
 #include <utility>
 
+#include "seigh/base/communicator.h"
 #include "seigh/base/error.h"
 #include "seigh/base/memory_pool.h"
 #include "seigh/base/timer.h"
@@ -16,6 +17,7 @@
 #include "seigh/eigen/dense.h"
 #include "seigh/eigen/range.h"
 #include "seigh/eigen/seigh.h"
+#include "seigh/linop/divided.h"
 #include "seigh/overlap/curves.h"
 #include "seigh/report/eigen_file.h"
 #include "seigh/report/overlap_file.h"
@@ -35,6 +37,12 @@ std::string label(int64_t step, const std::string& split, const std::string& wha
 
 const Dataset& named_part(const DataSplits& data, const std::string& name) {
   return name == "train" ? data.train : name == "test" ? data.test : data.validation;
+}
+
+// Does the file exist, as the root sees it? Ranks must not differ in what is left to be done.
+bool is_there(const std::filesystem::path& path) {
+  std::error_code none;
+  return world().agree(std::filesystem::exists(path, none));
 }
 
 // Is `data` what the page says already?
@@ -74,16 +82,15 @@ std::string Run::choose_method() const {
   for (const Method method : methods()) {
     for (const int64_t step : r.curvature.steps) {
       for (const std::string& split : r.curvature.splits) {
-        std::error_code none;
         const bool exact = std::binary_search(r.dense.steps.begin(), r.dense.steps.end(), step);
-        if ((method != Method::dense || !exact) &&
-            std::filesystem::exists(folder_.eigen(step, split, to_string(method)), none))
+        if ((method != Method::dense || !exact) && is_there(folder_.eigen(step, split, to_string(method))))
           return to_string(method);
       }
     }
   }
-  return to_string(
-      plan_eigh(subset_.count, eigh_dtype(r), eigh_options(r, subset_.count), available_memory()).method);
+  return to_string(plan_eigh(subset_.count, eigh_dtype(r), eigh_options(r, subset_.count),
+                             world().agree(available_memory()))
+                       .method);
 }
 
 void Run::check(const Recipe& r) {
@@ -128,11 +135,10 @@ void Run::train() {
   const Recipe& r = folder_.recipe();
   // Continue from the last checkpoint before the first missing one.
   const std::vector<int64_t>& steps = r.train.checkpoints;
-  std::error_code none;
-  const auto missing = std::find_if(steps.begin(), steps.end(), [&](int64_t step) {
-    return !std::filesystem::exists(folder_.checkpoint(step), none);
-  });
+  const auto missing = std::find_if(steps.begin(), steps.end(),
+                                    [&](int64_t step) { return !is_there(folder_.checkpoint(step)); });
   if (missing == steps.end()) return;
+  if (!world().root()) return world().wait();  // training is not shared out
   Checkpoint start;
   if (missing == steps.begin()) {
     start.parameters = model_->initial_parameters(static_cast<uint64_t>(r.seed));
@@ -157,9 +163,10 @@ void Run::train() {
   if (brings_weights(r)) {
     for (auto step = missing; step != steps.end(); ++step)
       save(brought_checkpoint(r, *model_, loss_, data(), *step));
-    return;
+  } else {
+    seigh::train(*model_, data(), options, std::move(start), save, progress_);
   }
-  seigh::train(*model_, data(), options, std::move(start), save, progress_);
+  world().wait();
 }
 
 std::vector<Run::Decomposition> Run::decompositions() const {
@@ -191,7 +198,7 @@ void Run::write_overlap(const Decomposition& d, const EigenResult& result, const
                                         subset_.gather(model_->parameters(), checkpoint.parameters),
                                         layer_sizes, options, progress_);
   if (result.residuals.defined()) curves.bound_magnitude(result.subspace_errors());
-  write_overlap_file(folder_.overlap(d.step, d.split, d.method), curves, options);
+  if (world().root()) write_overlap_file(folder_.overlap(d.step, d.split, d.method), curves, options);
   folder_.log("overlap", {{"file", folder_.overlap(d.step, d.split, d.method).filename().string()}});
 }
 
@@ -203,8 +210,7 @@ at::Tensor Run::previous_vectors(int64_t step, const std::string& split_name) co
   const auto here = std::lower_bound(steps.begin(), steps.end(), step);
   if (here == steps.begin()) return {};
   const auto path = folder_.eigen(*std::prev(here), split_name, method_);
-  std::error_code none;
-  if (!std::filesystem::exists(path, none)) return {};
+  if (!is_there(path)) return {};
   const EigenFile file = finished_eigen(path, subset_.count, /*with_vectors=*/true);
   return file.has_vectors ? file.result.eigenvectors.all() : at::Tensor();
 }
@@ -239,11 +245,34 @@ std::unique_ptr<CurvatureOperator> Run::matrix(const Decomposition& d, const Che
   CurvatureOptions options = curvature_options(r, loss_);
   options.dtype = dtype;
   options.reserve = reserve;
-  const Dataset samples = split(d.split).select(curvature_samples(r, split(d.split)));
+  at::Tensor chosen = curvature_samples(r, split(d.split));
+  if (divides_samples()) {
+    const Share mine = world().share(chosen.numel());
+    chosen = chosen.slice(0, mine.begin, mine.end());
+  }
+  const Dataset samples = split(d.split).select(chosen);
   auto h = make_curvature_operator(*model_, checkpoint.parameters, checkpoint.buffers, samples, options,
                                    label(d.step, d.split, prefix + r.curvature.matrix));
   tell(h->notes());
   return h;
+}
+
+// Whether each rank has its part of the samples rather than of the columns: with many samples, which each
+// rank then need not go through, and where products depend on each other, so that all ranks work on the same
+// block. Sampled targets are numbered from the first sample on, so mc_fisher must see them all.
+bool Run::divides_samples() const {
+  constexpr int64_t kMany = 1000;
+  const Recipe& r = folder_.recipe();
+  return world().size() > 1 && method_ != "seigh" && r.curvature.matrix != "mc_fisher" &&
+         r.curvature.samples >= kMany * world().size();
+}
+
+// The matrix as all ranks together apply it.
+std::unique_ptr<LinearOperator> Run::shared_out(CurvatureOperator& h) const {
+  if (!divides_samples()) return std::make_unique<DividedColumns>(h);
+  const int64_t samples = folder_.recipe().curvature.samples;
+  return std::make_unique<DividedSamples>(
+      h, static_cast<double>(world().share(samples).count) / static_cast<double>(samples));
 }
 
 // Without eigenvectors on disk, overlap is taken while they are at hand, before the file that marks the end.
@@ -259,6 +288,8 @@ void Run::finish(const Decomposition& d, const EigenFileInfo& info, const EigenR
 }
 
 void Run::forget_partial(const Decomposition& d) const {
+  world().wait();
+  if (!world().root()) return;
   if (d.method == "seigh" && folder_.recipe().eigh.keep_measurements) return;
   std::error_code none;
   const auto path = folder_.partial(d.step, d.split, d.method);
@@ -274,7 +305,8 @@ EigenResult Run::solve(const Decomposition& d, const Checkpoint& checkpoint) {
   solver.state = folder_.partial(d.step, d.split, d.method);
   if (r.eigh.warm_start) solver.start = previous_vectors(d.step, d.split);
   // The solver's memory comes first, but the products need some to be fast.
-  const EighPlan plan = plan_eigh(subset_.count, eigh_dtype(r), solver, available_memory() / 5 * 3);
+  const EighPlan plan =
+      plan_eigh(subset_.count, eigh_dtype(r), solver, world().agree(available_memory()) / 5 * 3);
   solver.basis = plan.basis;
   require(plan.memory < available_memory(), "k = ", r.eigh.k, " eigenpairs of ", subset_.count,
           " parameters take ", format_bytes(plan.memory), " of memory, ", format_bytes(available_memory()),
@@ -283,21 +315,20 @@ EigenResult Run::solve(const Decomposition& d, const Checkpoint& checkpoint) {
                        {"plan", plan.text()}});
   const auto h = matrix(d, checkpoint, eigh_dtype(r), plan.memory);
   check_reproducible(*h);
-  return seigh::eigh(*h, solver, progress_);
+  if (!divides_samples()) return seigh::eigh(*h, solver, progress_);
+  return seigh::eigh(*shared_out(*h), solver, progress_);
 }
 
 // The recipe's method and, where asked, the exact decomposition of one matrix.
 void Run::decompose(int64_t step, const std::string& split_name, const Checkpoint& checkpoint) {
   const Recipe& r = folder_.recipe();
-  std::error_code none;
-  const auto exists = [&](const std::filesystem::path& path) { return std::filesystem::exists(path, none); };
   const bool dense_only = method_ == "dense";
   const bool want_dense = dense_only || std::binary_search(r.dense.steps.begin(), r.dense.steps.end(), step);
   const Decomposition sketched{step, split_name, method_}, exact{step, split_name, "dense"};
   const auto sketch_path = folder_.eigen(step, split_name, method_);
-  const bool need_dense = want_dense && !exists(folder_.eigen(step, split_name, "dense"));
+  const bool need_dense = want_dense && !is_there(folder_.eigen(step, split_name, "dense"));
   // The exact decomposition measures the sketch's error, which takes the sketch's eigenvectors.
-  const bool need_sketch = !dense_only && (!exists(sketch_path) || (need_dense && !r.eigh.vectors));
+  const bool need_sketch = !dense_only && (!is_there(sketch_path) || (need_dense && !r.eigh.vectors));
   if (!need_sketch && !need_dense) {
     previous_.erase(split_name);  // the next step's is this one, on disk
     return;
@@ -308,7 +339,7 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
     sketch = solve(sketched, checkpoint);
     EigenFileInfo info = file_info(sketched);
     info.s = sketch.products - r.eigh.probes;
-    if (!exists(sketch_path)) finish(sketched, info, sketch, checkpoint);
+    if (!is_there(sketch_path)) finish(sketched, info, sketch, checkpoint);
     forget_partial(sketched);
   } else if (!dense_only) {
     sketch = stored(sketched).result;
@@ -316,7 +347,7 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
   if (r.eigh.warm_start && !dense_only) previous_[split_name] = sketch.eigenvectors.all();
   if (need_dense) {
     const auto h = matrix(exact, checkpoint, at::kDouble, 0, "exact ");
-    const DenseResult d = dense(*h, r.eigh.k, parse_selection(r.eigh.selection), progress_);
+    const DenseResult d = dense(*shared_out(*h), r.eigh.k, parse_selection(r.eigh.selection), progress_);
     EigenFileInfo info = file_info(exact);
     info.s = d.result.products;
     info.dtype = "float64";
@@ -327,9 +358,7 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
 
 Checkpoint Run::checkpoint(int64_t step) const {
   const auto path = folder_.checkpoint(step);
-  std::error_code none;
-  require(std::filesystem::exists(path, none), path.string(), " is missing; make it with: seigh train ",
-          folder_.path().string());
+  require(is_there(path), path.string(), " is missing; make it with: seigh train ", folder_.path().string());
   return finished_checkpoint(folder_, *model_, step);
 }
 
@@ -345,13 +374,11 @@ void Run::for_stores(bool make, const Body& body) {
                        .seed = static_cast<uint64_t>(r.seed),
                        .block = r.eigh.block,
                        .test_matrix = eigh_options(r, subset_.count).test_matrix};
-  std::error_code none;
   for (const Decomposition& d : decompositions()) {
     const auto place = folder_.partial(d.step, d.split, d.method);
-    const bool there = std::filesystem::exists(place / "plan.h5", none);
+    const bool there = is_there(place / "plan.h5");
     // A decomposition from fewer products than planned is no reason not to measure the rest.
-    if (d.method != "seigh" ||
-        (!there && (!make || std::filesystem::exists(folder_.eigen(d.step, d.split, d.method), none))))
+    if (d.method != "seigh" || (!there && (!make || is_there(folder_.eigen(d.step, d.split, d.method)))))
       continue;
     if (!make) {
       SketchStore store(place);
@@ -360,7 +387,7 @@ void Run::for_stores(bool make, const Body& body) {
     }
     const SketchPlan plan =
         options.plan(label(d.step, d.split, r.curvature.matrix), subset_.count, eigh_dtype(r));
-    SketchStore store(place, plan);
+    SketchStore store = SketchStore::together(place, plan);
     body(d, store);
   }
 }
@@ -376,7 +403,8 @@ void Run::measure(int64_t part, int64_t parts) {
     const EighPlan plan = plan_eigh(subset_.count, store.plan().dtype, solver, available_memory());
     const auto h = matrix(d, checkpoint(d.step), store.plan().dtype, plan.memory);
     check_reproducible(*h);
-    seigh::measure(*h, store, part, parts, progress_);
+    seigh::measure(*h, store, part * world().size() + world().rank(), parts * world().size(), progress_);
+    world().wait();
     folder_.log("measure", {{"folder", store.folder().filename().string()},
                             {"part", part + 1},
                             {"parts", parts},
@@ -388,19 +416,21 @@ void Run::measure(int64_t part, int64_t parts) {
 std::vector<std::string> Run::recover() {
   std::vector<std::string> lines;
   for_stores(/*make=*/false, [&](const Decomposition& d, SketchStore& store) {
-    std::error_code none;
     const auto path = folder_.eigen(d.step, d.split, d.method);
     const Timer timer;
     const Sketch sketch = sketch_of(store);
-    if (std::filesystem::exists(path, none)) {
+    if (is_there(path)) {
       if (finished_eigen(path, subset_.count).info.s >= sketch.products) return;
-      std::filesystem::remove(folder_.overlap(d.step, d.split, d.method), none);  // of fewer products
+      std::error_code none;
+      if (world().root())
+        std::filesystem::remove(folder_.overlap(d.step, d.split, d.method), none);  // of fewer products
     }
     EigenResult result = seigh::recover(sketch);
     const Recipe& r = folder_.recipe();
     const Checkpoint c = checkpoint(d.step);
     keep_selected(result, r.eigh.k, parse_selection(r.eigh.selection));
-    certify(*matrix(d, c, store.plan().dtype, int64_t{1} << 30), result, r.eigh.probes, progress_);
+    const auto h = matrix(d, c, store.plan().dtype, int64_t{1} << 30);
+    certify(*shared_out(*h), result, r.eigh.probes, progress_);
     result.seconds = timer.seconds();
     EigenFileInfo info = file_info(d);
     info.s = sketch.products;
@@ -479,17 +509,20 @@ void Run::eigh() {
 }
 
 void Run::overlap() {
-  std::error_code none;
+  if (!world().root()) return world().wait();  // eigenvectors from a file are not shared out
   for (const Decomposition& d : decompositions()) {
+    std::error_code none;
     if (std::filesystem::exists(folder_.overlap(d.step, d.split, d.method), none)) continue;
     const auto path = folder_.eigen(d.step, d.split, d.method);
     require(std::filesystem::exists(path, none), path.string(), " is missing; make it with: seigh eigh ",
             folder_.path().string());
     write_overlap(d, stored(d).result, finished_checkpoint(folder_, *model_, d.step));
   }
+  world().wait();
 }
 
 void Run::report() {
+  if (!world().root()) return;
   const std::string data = report_data(folder_, *model_, subset_.count, method_, headline());
   if (report_shows(folder_.report(), data)) return;
   write_report_page(folder_.report(), folder_.recipe().name, data);

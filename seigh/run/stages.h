@@ -63,6 +63,8 @@ class Run {
   std::unique_ptr<CurvatureOperator> matrix(const Decomposition& d, const Checkpoint& checkpoint,
                                             at::ScalarType dtype, int64_t reserve,
                                             const std::string& prefix = "");
+  bool divides_samples() const;
+  std::unique_ptr<LinearOperator> shared_out(CurvatureOperator& h) const;
   EigenResult solve(const Decomposition& d, const Checkpoint& checkpoint);
   void finish(const Decomposition& d, const EigenFileInfo& info, const EigenResult& result,
               const Checkpoint& checkpoint);

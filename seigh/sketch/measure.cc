@@ -32,7 +32,9 @@ class Measurer {
     Columns c{empty_block(plan_.rows, end - begin, plan_.dtype),
               at::empty({plan_.s, end - begin}, at::kDouble),
               {}};
-    const int64_t width = op_.preferred_block();
+    // Equal blocks: a small one costs nearly as much as a full one where graphs are built anew for each.
+    const int64_t blocks = (end - begin + op_.preferred_block() - 1) / op_.preferred_block();
+    const int64_t width = (end - begin + blocks - 1) / blocks;
     for (int64_t first = begin; first < end; first += width) {
       const int64_t last = std::min(first + width, end);
       const at::Tensor y = op_.apply(omega_->block(first, last - first));

@@ -4,7 +4,7 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/searchsorted.h>
+#include <ATen/ops/zeros.h>
 #include <fcntl.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -62,6 +62,7 @@ class StoredTallMatrix final : public TallMatrix {
   int64_t rows() const override { return rows_; }
   int64_t columns() const override { return static_cast<int64_t>(columns_.size()); }
   at::ScalarType dtype() const override { return dtype_; }
+  bool divided() const override { return world().size() > 1; }
   int64_t panel_rows() const override {
     return std::clamp<int64_t>(panel_bytes_ / (element() * std::max<int64_t>(columns(), 1)), 1, rows_);
   }
@@ -73,7 +74,7 @@ class StoredTallMatrix final : public TallMatrix {
     parallel_for(columns(), [&](int64_t j) {
       const Place& place = columns_[static_cast<size_t>(j)];
       read(place.file, data + j * n * element(), n * element(), place.offset + begin * element());
-      const int64_t ahead = std::min(n, rows_ - begin - n);
+      const int64_t ahead = std::min(n, share().end() - begin - n);
       if (ahead > 0)
         ::posix_fadvise(place.file, place.offset + (begin + n) * element(), ahead * element(),
                         POSIX_FADV_WILLNEED);
@@ -84,18 +85,22 @@ class StoredTallMatrix final : public TallMatrix {
   // One pass over the panels that hold any of the rows.
   at::Tensor select_rows(const at::Tensor& index) const override {
     const auto [sorted, order] = index.sort();
-    at::Tensor result = at::empty({index.numel(), columns()}, dtype_);
+    at::Tensor result = at::zeros({index.numel(), columns()}, dtype_);
     const int64_t* const rows = sorted.data_ptr<int64_t>();
-    const int64_t total = sorted.numel(), step = panel_rows();
-    for (int64_t first = 0; first < total;) {
+    const Share mine = share();
+    const int64_t step = panel_rows(),
+                  total = std::lower_bound(rows, rows + sorted.numel(), mine.end()) - rows;
+    for (int64_t first = std::lower_bound(rows, rows + total, mine.begin) - rows; first < total;) {
       check_interrupt();
-      const int64_t begin = rows[first] / step * step, n = std::min(step, rows_ - begin);
+      const int64_t begin = std::max(rows[first] / step * step, mine.begin),
+                    n = std::min(step, mine.end() - begin);
       const int64_t last = std::lower_bound(rows + first, rows + total, begin + n) - rows;
       const at::Tensor panel = row_range(begin, n);
       result.index_copy_(0, order.slice(0, first, last),
                          panel.index_select(0, sorted.slice(0, first, last) - begin));
       first = last;
     }
+    if (divided()) world().sum(result);
     return result;
   }
 
@@ -190,6 +195,15 @@ SketchStore::SketchStore(fs::path folder, SketchPlan plan)
   open_claims();
 }
 
+SketchStore SketchStore::together(const fs::path& folder, SketchPlan plan) {
+  const int64_t ranks = world().size();
+  if (ranks > 1) plan.width = std::clamp<int64_t>((plan.s + ranks - 1) / ranks, 1, plan.shard_width());
+  if (!world().root()) world().wait();
+  SketchStore store(folder, std::move(plan));
+  if (world().root()) world().wait();
+  return store;
+}
+
 SketchStore::SketchStore(fs::path folder) : folder_(std::move(folder)) {
   const fs::path path = folder_ / "plan.h5";
   const std::map<std::string, Hdf5Attribute> attributes = Hdf5Reader(path).attributes();
@@ -211,6 +225,11 @@ SketchStore::SketchStore(fs::path folder) : folder_(std::move(folder)) {
   require(plan_.width >= 1, path.string(), " is damaged; delete ", folder_.string(), " to begin anew");
   open_claims();
 }
+
+SketchStore::SketchStore(SketchStore&& other) noexcept
+    : folder_(std::move(other.folder_)),
+      plan_(std::move(other.plan_)),
+      claims_(std::exchange(other.claims_, -1)) {}
 
 SketchStore::~SketchStore() {
   if (claims_ >= 0) ::close(claims_);
@@ -317,8 +336,13 @@ SketchStore::Small SketchStore::read_small() const {
   return {at::cat(columns), at::cat(outer_columns), at::cat(inner, 1), at::cat(omega_outer, 1)};
 }
 
-std::shared_ptr<TallMatrix> SketchStore::outer(int64_t panel_bytes) const {
-  auto matrix = std::make_shared<StoredTallMatrix>(plan_.rows, plan_.dtype, panel_bytes);
+int64_t SketchStore::panel_bytes(int64_t memory) {
+  return std::clamp<int64_t>(memory / 16, int64_t{8} << 20, int64_t{256} << 20);
+}
+
+std::shared_ptr<TallMatrix> SketchStore::outer(int64_t bytes) const {
+  if (bytes == 0) bytes = world().agree(panel_bytes(available_memory()));
+  auto matrix = std::make_shared<StoredTallMatrix>(plan_.rows, plan_.dtype, bytes);
   for (const int64_t shard : finished()) {
     const Hdf5Reader file(shard_file(shard));
     const std::vector<int64_t> shape = file.shape("outer");

@@ -49,9 +49,12 @@ class SketchStore {
   /// plan, or when the disk has too little room for the shards still to come, saying how much is needed and
   /// free.
   SketchStore(std::filesystem::path folder, SketchPlan plan);
+  /// The same on all ranks of world(): the root makes it, with shards small enough to go round.
+  static SketchStore together(const std::filesystem::path& folder, SketchPlan plan);
   /// Opens an existing store.
   explicit SketchStore(std::filesystem::path folder);
   ~SketchStore();
+  SketchStore(SketchStore&& other) noexcept;
   SketchStore(const SketchStore&) = delete;
   SketchStore& operator=(const SketchStore&) = delete;
 
@@ -79,8 +82,12 @@ class SketchStore {
     at::Tensor columns, outer_columns, inner, omega_outer;
   };
   Small read_small() const;
-  /// The outer columns of the finished shards, in order, read by panels of about `panel_bytes`.
-  std::shared_ptr<TallMatrix> outer(int64_t panel_bytes = int64_t{256} << 20) const;
+  /// The outer columns of the finished shards, in order, read by panels of about `panel_bytes`; 0:
+  /// panel_bytes() of the memory there is.
+  std::shared_ptr<TallMatrix> outer(int64_t panel_bytes = 0) const;
+  /// Bytes of a panel for so much memory: work with one takes about four times that. Larger ones than 256 MB
+  /// are no faster.
+  static int64_t panel_bytes(int64_t memory);
 
  private:
   void open_claims();

@@ -1,0 +1,43 @@
+// An operator's work shared out among the ranks of world(). All ranks call apply() with the same block, and
+// all get the whole product.
+#pragma once
+
+#include "seigh/linop/linear_operator.h"
+
+namespace seigh {
+
+/// (With one rank it is the operator itself.)
+/// Each rank multiplies some of the columns; the products are exchanged, D b numbers. Every rank needs an
+/// operator of its own, the same one.
+class DividedColumns final : public LinearOperator {
+ public:
+  /// `whole` must outlive it.
+  explicit DividedColumns(LinearOperator& whole);
+  int64_t preferred_block() const override;
+  bool collective() const override { return true; }
+
+ protected:
+  at::Tensor apply_impl(const at::Tensor& block) override;
+
+ private:
+  LinearOperator& whole_;
+};
+
+/// A = sum over ranks of weight * part, as a mean over samples of which each rank has its own; the products
+/// are summed, D b numbers.
+class DividedSamples final : public LinearOperator {
+ public:
+  /// `part` must outlive it; its weight is its share of all samples.
+  DividedSamples(LinearOperator& part, double weight);
+  int64_t preferred_block() const override;
+  bool collective() const override { return true; }
+
+ protected:
+  at::Tensor apply_impl(const at::Tensor& block) override;
+
+ private:
+  LinearOperator& part_;
+  double weight_;
+};
+
+}  // namespace seigh

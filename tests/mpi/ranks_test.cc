@@ -1,0 +1,220 @@
+// What the ranks of an MPI job do together must be what one process does alone. Run by mpirun with three ranks: shares of
+// different size, and more than a pair.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "seigh/base/communicator.h"
+#include "seigh/curvature/make.h"
+#include "seigh/eigen/dense.h"
+#include "seigh/eigen/eigh.h"
+#include "seigh/eigen/krylov.h"
+#include "seigh/eigen/seigh.h"
+#include "seigh/linop/divided.h"
+#include "seigh/linop/matrix_operator.h"
+#include "seigh/linop/tall_matrix.h"
+#include "seigh/mpi/mpi.h"
+#include "seigh/overlap/best_overlap.h"
+#include "seigh/problem/mlp.h"
+#include "seigh/report/overlap_file.h"
+#include "seigh/sketch/measure.h"
+#include "tests/support/spectra.h"
+#include "tests/support/tiny_problem.h"
+
+namespace seigh {
+namespace {
+
+using test::spectral_matrix;
+
+constexpr int64_t kRows = 200;
+
+// The same folder for all ranks, fresh.
+std::filesystem::path common_folder(const std::string& name) {
+  const std::string job = "seigh-ranks-" + std::to_string(world().agree(getpid()));
+  return std::filesystem::temp_directory_path() / job / name;
+}
+
+// My rows of a block.
+at::Tensor mine(const at::Tensor& block) {
+  const Share share = world().share(block.size(0));
+  return as_block(block.slice(0, share.begin, share.end()));
+}
+
+void expect_same(const at::Tensor& a, const at::Tensor& b, double tolerance) {
+  ASSERT_EQ(a.sizes(), b.sizes());
+  EXPECT_LE((a - b).abs().max().item<double>(), tolerance);
+}
+
+// Eigenpairs up to sign.
+void expect_same_pairs(const EigenResult& a, const EigenResult& b, double tolerance) {
+  expect_same(a.eigenvalues, b.eigenvalues, tolerance);
+  const at::Tensor cosines = (a.eigenvectors.all() * b.eigenvectors.all()).sum(0).abs();
+  EXPECT_GE(cosines.min().item<double>(), 1 - tolerance);
+}
+
+TEST(Ranks, AreThree) {
+  ASSERT_EQ(world().size(), 3);
+  int64_t end = 0;
+  for (int rank = 0; rank < 3; ++rank) {
+    EXPECT_EQ(world().share(kRows, rank).begin, end);
+    end = world().share(kRows, rank).end();
+  }
+  EXPECT_EQ(end, kRows);
+  EXPECT_EQ(world().share(2, 2).count, 0);
+}
+
+TEST(Ranks, SumBroadcastAndAgree) {
+  const at::Tensor t = at::full({3, 2}, 1.0 + world().rank(), at::kDouble);
+  world().sum(t);
+  expect_same(t, at::full({3, 2}, 6.0, at::kDouble), 0);
+  EXPECT_EQ(world().agree(world().rank() + 5), 5);
+  int64_t from_two = world().rank();
+  world().broadcast(&from_two, sizeof(from_two), 2);
+  EXPECT_EQ(from_two, 2);
+  const at::Tensor mine_only = at::full({4}, static_cast<double>(world().rank()), at::kDouble);
+  world().agree_on(mine_only);
+  expect_same(mine_only, at::zeros({4}, at::kDouble), 0);
+}
+
+TEST(Ranks, ShareTheRowsOfATallMatrix) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kDouble}) {
+    const at::Tensor block = random_gaussian(1, Stream::test, kRows, 0, 7, dtype);
+    const at::Tensor other = random_gaussian(1, Stream::test, kRows, 7, 4, dtype);
+    const at::Tensor small = random_gaussian(1, Stream::test, 7, 20, 3, at::kDouble);
+    const MemoryTallMatrix whole(block);
+    const DividedTallMatrix parts(kRows, mine(block));
+    const double rounding = 1e-12 * kRows;
+    expect_same(gram(parts), gram(whole), rounding);
+    expect_same(gram_of_product(parts, small), gram_of_product(whole, small), 10 * rounding);
+    expect_same(transposed_product(parts, other), transposed_product(whole, other), rounding);
+    expect_same(times_small(parts, small), times_small(whole, small), 0);
+    const at::Tensor index = at::tensor({199, 0, 67, 66, 133, 134, 0}, at::kLong);
+    expect_same(parts.select_rows(index), whole.select_rows(index), 0);
+    expect_same(gather_rows(kRows, mine(block)), block, 0);
+  }
+}
+
+TEST(Ranks, ShareTheColumnsOfABlock) {
+  const auto m = spectral_matrix("indefinite", kRows);
+  MatrixOperator op(m.matrix);
+  DividedColumns divided(op);
+  for (const int64_t columns : {int64_t{1}, int64_t{3}, int64_t{8}}) {
+    const at::Tensor v = random_gaussian(2, Stream::test, kRows, 0, columns, at::kDouble);
+    MatrixOperator alone(m.matrix);
+    // Other blocks, other kernels: not the last bit.
+    expect_same(divided.apply(v), alone.apply(v), 1e-13);
+  }
+  EXPECT_LT(op.products(), divided.products());
+}
+
+TEST(Ranks, ShareTheSamplesOfAMean) {
+  const Mlp model({5, 4, 3}, Activation::tanh);
+  const Dataset data = test::gaussian_data(20, 5, 3);
+  const at::Tensor parameters = model.initial_parameters(1);
+  CurvatureOptions options;
+  options.dtype = at::kDouble;
+  options.l2 = 0.1;
+  for (const CurvatureKind kind : {CurvatureKind::hessian, CurvatureKind::ggn, CurvatureKind::empirical_fisher}) {
+    options.kind = kind;
+    const auto whole = make_curvature_operator(model, parameters, {}, data, options, "whole");
+    const int64_t n = data.size();
+    const Share share = world().share(n);
+    const auto part = make_curvature_operator(model, parameters, {},
+                                              data.select(at::arange(share.begin, share.end(), at::kLong)), options, "part");
+    DividedSamples divided(*part, static_cast<double>(share.count) / static_cast<double>(n));
+    const at::Tensor v = random_gaussian(2, Stream::test, whole->size(), 0, 4, at::kDouble);
+    const at::Tensor expected = whole->apply(v);
+    expect_same(divided.apply(v), expected, 1e-12 * expected.abs().max().item<double>());
+  }
+}
+
+TEST(Ranks, KrylovIsThatOfOneProcess) {
+  for (const std::string name : {"exponential", "plus_minus", "clustered", "low_rank_10"}) {
+    const auto m = spectral_matrix(name, kRows);
+    for (const int64_t basis : {int64_t{0}, int64_t{60}}) {  // without and with restarts
+      MatrixOperator op(m.matrix);
+      const EighOptions options{.method = Method::krylov, .k = 10, .tolerance = 1e-10, .seed = 3, .probes = 5, .basis = basis};
+      const EigenResult r = eigh(op, options);
+      EXPECT_EQ(r.converged, r.rank) << name;
+      EXPECT_EQ(r.rank, 10) << name;
+      EXPECT_TRUE(r.eigenvectors.divided());
+      expect_same(r.eigenvalues.abs(), m.eigenvalues.slice(0, 0, 10).abs(), 1e-9);  // of +-, rounding chooses the order
+      const at::Tensor u = r.eigenvectors.all();
+      EXPECT_LT(test::orthonormality_error(u), 1e-10) << name;
+      EXPECT_LT((at::matmul(m.matrix, u) - u * r.eigenvalues).norm(2, 0).max().item<double>(), 1e-8) << name;
+      EXPECT_LT(r.orthogonality_loss, 1e-10);
+    }
+  }
+}
+
+TEST(Ranks, AdaptiveKrylovStopsTogether) {
+  const auto m = spectral_matrix("exponential", kRows);
+  MatrixOperator op(m.matrix.to(at::kFloat));
+  const EigenResult r = eigh(op, {.method = Method::krylov, .k = 60, .error = 0.1, .seed = 3, .probes = 10});
+  EXPECT_EQ(world().agree(r.rank), r.rank);
+  EXPECT_LT(r.rank, 40);
+  EXPECT_LT(exact_error(m.matrix, r.eigenvalues, r.eigenvectors), 0.2 * m.matrix.norm().item<double>());
+}
+
+TEST(Ranks, KrylovContinuesFromItsFiles) {
+  const auto m = spectral_matrix("polynomial", kRows);
+  EighOptions options{.method = Method::krylov, .k = 10, .products = 40, .seed = 3, .probes = 0};
+  options.state = common_folder("krylov");
+  MatrixOperator first(m.matrix), second(m.matrix), whole(m.matrix);
+  eigh(first, options);
+  options.products = 80;
+  const EigenResult r = eigh(second, options);
+  EXPECT_EQ(r.products, 80);
+  options.state.clear();
+  const EigenResult expected = eigh(whole, options);
+  expect_same_pairs(r, expected, 1e-9);
+  EXPECT_LT(second.products(), whole.products());  // it did not begin anew
+}
+
+TEST(Ranks, SketchesAreThoseOfOneProcess) {
+  const auto m = spectral_matrix("exponential", kRows);
+  SeighOptions options{.k = 12, .s = 40, .seed = 5, .probes = 6};
+  MatrixOperator alone(m.matrix), shared(m.matrix);
+  const EigenResult expected = recover(measure(alone, options.plan("m", kRows, at::kDouble)));
+  options.store = common_folder("sketch");
+  const EigenResult r = seigh(shared, options);
+  EXPECT_TRUE(r.eigenvectors.divided());
+  expect_same_pairs(r, expected, 1e-8);
+  const at::Tensor products = at::tensor({shared.products()}, at::kLong);
+  world().sum(products);
+  EXPECT_EQ(products.item<int64_t>(), r.products);  // none measured twice
+  // The best masks, from rows that no rank holds alone.
+  const at::Tensor best = best_overlap(ResultEigenspace(r.eigenvectors), int64_t{1} << 20);
+  expect_same(best, best_overlap(ResultEigenspace(expected.eigenvectors), int64_t{1} << 20), 1e-7);
+}
+
+TEST(Ranks, OtherMethodsToo) {
+  const auto m = spectral_matrix("exponential", kRows);
+  for (const Method method : {Method::hmt, Method::nystrom, Method::dense}) {
+    const auto matrix = method == Method::nystrom ? at::matmul(m.matrix, m.matrix) : m.matrix;
+    MatrixOperator op(matrix);
+    const EigenResult r = eigh(op, {.method = method, .k = 5, .products = method == Method::dense ? 0 : 60, .seed = 3});
+    expect_same(r.eigenvalues, (method == Method::nystrom ? m.eigenvalues.square() : m.eigenvalues).slice(0, 0, 5),
+                method == Method::dense ? 1e-12 : 1e-2);  // a sketch's own error: 0.9^60
+    expect_same(r.eigenvalues, [&] {
+      at::Tensor root = r.eigenvalues.clone();
+      world().agree_on(root);
+      return root;
+    }(), 1e-12);
+  }
+}
+
+}  // namespace
+}  // namespace seigh
+
+int main(int argc, char** argv) {
+  testing::InitGoogleTest(&argc, argv);
+  seigh::start_mpi();
+  const int code = RUN_ALL_TESTS();
+  std::error_code none;
+  std::filesystem::remove_all(seigh::common_folder(""), none);
+  seigh::stop_mpi(code);
+  return code;
+}
