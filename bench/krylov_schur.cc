@@ -1,5 +1,5 @@
 // How many products does block Krylov need beside SLEPc's Krylov-Schur, for the same residuals of the same
-// operator? The Hessian of 3c3d (D = 895 210) on 500 test images of CIFAR-10, k = 200 pairs of largest
+// operator? The Hessian of 3c3d (D = 895 210) on 100 test images of CIFAR-10, k = 200 pairs of largest
 // magnitude, all residuals below 1e-3 |lambda_1|.
 //
 //   krylov_schur [CHECKPOINT]     a checkpoint of recipes/cifar10-3c3d.toml; default: trains 200 steps
@@ -88,7 +88,7 @@ int main(int argc, char** argv) try {
   const Checkpoint c = argc > 1 ? read_checkpoint(argv[1], *model) : trained(*model, data);
   const auto op =
       make_curvature_operator(*model, c.parameters, c.buffers,
-                              data.test.select(balanced_subset(data.test.y, 10, 500)), {}, "Hessian");
+                              data.test.select(balanced_subset(data.test.y, 10, 100)), {}, "Hessian");
   std::printf("Hessian of 3c3d at step %lld, D = %lld, k = %lld, tolerance %.0e |lambda_1|\n",
               static_cast<long long>(c.step), static_cast<long long>(op->size()),
               static_cast<long long>(kPairs), kTolerance);

@@ -1,5 +1,6 @@
-// Strong and weak scaling over MPI ranks of one thread each: products of SEIGH (shards), of krylov (blocks, rows of the
-// basis) and recovery (rows). The same work for any number of ranks (strong), or as much for each (weak).
+// Strong and weak scaling over MPI ranks of one thread each: products of SEIGH (shards), of krylov (blocks,
+// rows of the basis) and recovery (rows). The same work for any number of ranks (strong), or as much for each
+// (weak).
 //
 //   mpirun -n 1|2|4 --oversubscribe bench_scaling
 #include <unistd.h>
@@ -38,8 +39,14 @@ double seconds(const Body& body) {
 double products(LinearOperator& op, int64_t s) {
   const std::filesystem::path folder =
       std::filesystem::temp_directory_path() / ("seigh-scaling-" + std::to_string(world().agree(getpid())));
-  SketchPlan plan{.operator_name = op.name(), .rows = op.size(), .k = s / 2, .s = s, .seed = 1, .test_matrix = "sparse",
-                  .dtype = op.dtype(), .width = 4};
+  SketchPlan plan{.operator_name = op.name(),
+                  .rows = op.size(),
+                  .k = s / 2,
+                  .s = s,
+                  .seed = 1,
+                  .test_matrix = "sparse",
+                  .dtype = op.dtype(),
+                  .width = 4};
   double took = 0;
   {
     SketchStore store = SketchStore::together(folder, plan);
@@ -50,7 +57,8 @@ double products(LinearOperator& op, int64_t s) {
 }
 
 double recovery(int64_t rows) {
-  const DividedTallMatrix y(rows, random_gaussian(1, Stream::test, world().share(rows).count, 0, 256, at::kFloat));
+  const DividedTallMatrix y(rows,
+                            random_gaussian(1, Stream::test, world().share(rows).count, 0, 256, at::kFloat));
   const at::Tensor probes = random_gaussian(1, Stream::test, rows, 300, 10, at::kFloat);
   return seconds([&] {
     gram(y);
@@ -75,9 +83,11 @@ int main() try {
   });
   const double rows_strong = recovery(int64_t{1} << 20), rows_weak = recovery(n << 18);
   if (world().root()) {
-    std::printf("%lld ranks: 96 products %.2f s, 32 a rank %.2f s; krylov, 96 products %.2f s; recovery of 2^20 rows %.2f s, "
-                "2^18 a rank %.2f s\n",
-                static_cast<long long>(n), strong, weak, krylov, rows_strong, rows_weak);
+    std::printf(
+        "%lld ranks: 96 products %.2f s, 32 a rank %.2f s; krylov, 96 products %.2f s; recovery of 2^20 rows "
+        "%.2f s, "
+        "2^18 a rank %.2f s\n",
+        static_cast<long long>(n), strong, weak, krylov, rows_strong, rows_weak);
     std::fflush(stdout);
   }
   stop_mpi(0);

@@ -206,8 +206,8 @@ void MlpCurvatureOperator::choose_sizes() {
     const int64_t bytes = numbers * static_cast<int64_t>(c10::elementSize(dtype()));
     vectors_per_chunk_ = std::clamp<int64_t>(kBudget / bytes, 2, 32);
   }
-  // Of the memory, a quarter for a block, its product and what the caller makes of them, and half for the workspaces, which hold a
-  // chunk's vectors and sums packed in up to two ways.
+  // Of the memory, a quarter for a block, its product and what the caller makes of them, and half for the
+  // workspaces, which hold a chunk's vectors and sums packed in up to two ways.
   const int64_t budget = std::max<int64_t>(available_memory() - options_.reserve, 0);
   const int64_t vector = size() * static_cast<int64_t>(c10::elementSize(dtype()));
   preferred_block_ = std::clamp<int64_t>(budget / 4 / (3 * vector), 1, 256);
