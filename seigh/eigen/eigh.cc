@@ -27,7 +27,8 @@ SeighOptions sketch_options(const EighOptions& o, int64_t dimension) {
           .block = o.block,
           .selection = o.selection,
           .test_matrix = o.test_matrix,
-          .store = o.state};
+          .store = o.state,
+          .storage = o.storage};
 }
 
 }  // namespace
@@ -159,8 +160,13 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const EighOptions& o
       plan.memory = o.k * dimension * element + 6 * 8 * sketch.s * sketch.s;
       if (!o.state.empty()) {
         // In memory: a shard, the test vectors and products behind it, the test matrices; then panels of Y.
-        SketchPlan store{
-            .operator_name = "", .rows = dimension, .k = o.k, .s = sketch.s, .dtype = dtype, .width = 0};
+        SketchPlan store{.operator_name = "",
+                         .rows = dimension,
+                         .k = o.k,
+                         .s = sketch.s,
+                         .dtype = dtype,
+                         .storage = o.storage,
+                         .width = 0};
         plan.disk = store.bytes();
         plan.memory = std::min(plan.memory, (3 * store.shard_width() + 2 * o.probes) * dimension * element +
                                                 80 * dimension + 6 * 8 * sketch.s * sketch.s +

@@ -38,6 +38,7 @@ struct EighOptions {
   at::Tensor start = {};              ///< krylov: block [D, c] to begin from
   std::string test_matrix = "ssrft";  ///< of seigh and nystrom, see sketch/test_matrix.h
   std::filesystem::path state = {};   ///< krylov and seigh: folder to go on from after a kill
+  std::string storage = "full";       ///< seigh: of columns on disk, "full" or "float16", see SketchPlan
   int64_t basis = 0;                  ///< krylov: most vectors of its basis; 0: what memory allows
 
   /// Throws Error saying which value is out of range for an operator of that size.

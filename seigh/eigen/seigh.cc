@@ -38,6 +38,7 @@ SketchPlan SeighOptions::plan(const std::string& name, int64_t rows, at::ScalarT
           .seed = seed,
           .test_matrix = test_matrix,
           .dtype = dtype,
+          .storage = storage,
           .width = block};
 }
 
@@ -46,6 +47,7 @@ void SeighOptions::validate(int64_t dimension) const {
   plan.rows = dimension;
   plan.k = k;
   plan.s = s == 0 ? 2 * k : s;
+  plan.storage = storage;
   plan.validate();
   require(block >= 0, "block must not be negative: ", block);
   require(probes >= 0, "probes must not be negative: ", probes);

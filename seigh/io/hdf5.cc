@@ -91,6 +91,18 @@ Handle untimed(hid_t kind) {
   return properties;
 }
 
+// IEEE half precision, which libhdf5 has no name for before 1.14.4.
+hid_t half_type() {
+  static const hid_t type = [] {
+    const hid_t t = H5Tcopy(H5T_NATIVE_FLOAT);
+    H5Tset_fields(t, 15, 10, 5, 0, 10);
+    H5Tset_size(t, 2);
+    H5Tset_ebias(t, 15);
+    return t;
+  }();
+  return type;
+}
+
 // The HDF5 type of a tensor's elements in memory, or -1.
 hid_t native_type(at::ScalarType dtype) {
   switch (dtype) {
@@ -98,6 +110,8 @@ hid_t native_type(at::ScalarType dtype) {
       return H5T_NATIVE_FLOAT;
     case at::kDouble:
       return H5T_NATIVE_DOUBLE;
+    case at::kHalf:
+      return half_type();
     case at::kInt:
       return H5T_NATIVE_INT32;
     case at::kLong:

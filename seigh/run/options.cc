@@ -123,7 +123,8 @@ EighOptions eigh_options(const Recipe& r, int64_t parameters) {
           .block = r.eigh.block,
           .test_matrix = r.eigh.test_matrix != "auto" ? r.eigh.test_matrix
                          : parameters < kMany         ? "ssrft"
-                                                      : "sparse"};
+                                                      : "sparse",
+          .storage = r.eigh.storage};
 }
 
 std::vector<std::string> result_methods(const std::string& method) {

@@ -159,6 +159,8 @@ void for_each_key(R& r, Visitor&& visit) {
         "What seigh and nystrom measure with: \"ssrft\", \"sparse\" (random signs, cheaper where there are "
         "millions of "
         "parameters), or \"auto\": sparse from 2 million parameters on.");
+  visit("eigh.storage", r.eigh.storage,
+        "Of seigh's measurements on disk: \"full\", or \"float16\": half the bytes, rounded to 11 bits.");
   visit("eigh.keep_measurements", r.eigh.keep_measurements,
         "Keep seigh's measurements in partial/ when the decomposition is done (4 D k bytes).");
   visit("dense.steps", r.dense.steps,
@@ -518,6 +520,8 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals, b
   }
   check(r.eigh.test_matrix == "auto" || r.eigh.test_matrix == "ssrft" || r.eigh.test_matrix == "sparse",
         "eigh.test_matrix must be \"auto\", \"ssrft\" or \"sparse\", not \"", r.eigh.test_matrix, "\"");
+  check(r.eigh.storage == "full" || r.eigh.storage == "float16",
+        "eigh.storage must be \"full\" or \"float16\", not \"", r.eigh.storage, "\"");
   check(r.eigh.k >= 1, "eigh.k must be at least 1, not ", r.eigh.k);
   check(std::isfinite(r.eigh.tolerance) && 0 <= r.eigh.tolerance && r.eigh.tolerance < 1,
         "eigh.tolerance must be at least 0 and below 1, not ", r.eigh.tolerance);

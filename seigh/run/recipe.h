@@ -86,6 +86,7 @@ struct Recipe {
     bool vectors = true;
     bool warm_start = false;
     std::string test_matrix = "auto";
+    std::string storage = "full";
     bool keep_measurements = false;
   } eigh;
 

@@ -374,7 +374,8 @@ void Run::for_stores(bool make, const Body& body) {
                        .s = r.eigh.products,
                        .seed = static_cast<uint64_t>(r.seed),
                        .block = r.eigh.block,
-                       .test_matrix = eigh_options(r, subset_.count).test_matrix};
+                       .test_matrix = eigh_options(r, subset_.count).test_matrix,
+                       .storage = r.eigh.storage};
   for (const Decomposition& d : decompositions()) {
     const auto place = folder_.partial(d.step, d.split, d.method);
     const bool there = is_there(place / "plan.h5");

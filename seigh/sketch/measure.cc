@@ -37,7 +37,8 @@ class Measurer {
     const int64_t width = (end - begin + blocks - 1) / blocks;
     for (int64_t first = begin; first < end; first += width) {
       const int64_t last = std::min(first + width, end);
-      const at::Tensor y = op_.apply(omega_->block(first, last - first));
+      at::Tensor y = op_.apply(omega_->block(first, last - first));
+      if (plan_.storage == "float16" && first < plan_.k) y = rounded_to_float16(y);
       c.inner.slice(1, first - begin, last - begin).copy_(psi_->transposed_product(y));
       c.y.slice(1, first - begin, last - begin).copy_(y);
     }

@@ -4,6 +4,7 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
 #include <fcntl.h>
 #include <unistd.h>
@@ -11,6 +12,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <map>
@@ -39,24 +41,42 @@ std::string dtype_name(at::ScalarType dtype) {
   return dtype == at::kDouble ? "float64" : "float32";
 }
 
-// One column of Y: where it stands.
+// Per column the power of two that brings its largest entry to 2^13 .. 2^14, where half precision has room on
+// both sides; the same for a column that has been rounded already: float64 [c].
+at::Tensor scales_of(const at::Tensor& y) {
+  at::Tensor scales = at::ones({y.size(1)}, at::kDouble);
+  const at::Tensor largest =
+      at::cat({y.abs(), at::zeros({1, y.size(1)}, y.options())}).amax(0).to(at::kDouble);
+  for (int64_t j = 0; j < y.size(1); ++j) {
+    const double most = largest[j].item<double>();
+    if (!(most > 0)) continue;
+    int exponent = 0;
+    std::frexp(most * (1 + 0x1p-11), &exponent);  // an entry just below a power of two is rounded up to it
+    scales[j] = std::ldexp(1.0, exponent - 14);
+  }
+  return scales;
+}
+
+// One column of Y: where it stands, and what its numbers are to be multiplied by.
 struct Place {
   int file;
   int64_t offset;
+  double scale;
 };
 
 class StoredTallMatrix final : public TallMatrix {
  public:
-  StoredTallMatrix(int64_t rows, at::ScalarType dtype, int64_t panel_bytes)
-      : rows_(rows), dtype_(dtype), panel_bytes_(panel_bytes) {}
+  StoredTallMatrix(int64_t rows, at::ScalarType dtype, bool half, int64_t panel_bytes)
+      : rows_(rows), dtype_(dtype), half_(half), panel_bytes_(panel_bytes) {}
   ~StoredTallMatrix() override {
     for (const auto& [path, file] : files_) ::close(file);
   }
-  void add(const fs::path& path, int64_t offset, int64_t count) {
+  void add(const fs::path& path, int64_t offset, const at::Tensor& scales) {
     const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
     require(file >= 0, "cannot read ", path.string(), ": ", std::strerror(errno));
     files_.emplace_back(path, file);
-    for (int64_t i = 0; i < count; ++i) columns_.push_back({file, offset + i * rows_ * element()});
+    for (int64_t i = 0; i < scales.numel(); ++i)
+      columns_.push_back({file, offset + i * rows_ * stored(), scales[i].item<double>()});
   }
 
   int64_t rows() const override { return rows_; }
@@ -73,10 +93,17 @@ class StoredTallMatrix final : public TallMatrix {
     // Several requests at a time keep the disk busy; the next panel is asked for ahead.
     parallel_for(columns(), [&](int64_t j) {
       const Place& place = columns_[static_cast<size_t>(j)];
-      read(place.file, data + j * n * element(), n * element(), place.offset + begin * element());
+      if (half_) {
+        at::Tensor column = at::empty({n}, at::kHalf);
+        read(place.file, static_cast<char*>(column.data_ptr()), n * stored(),
+             place.offset + begin * stored());
+        panel.select(1, j).copy_(column).mul_(place.scale);
+      } else {
+        read(place.file, data + j * n * element(), n * element(), place.offset + begin * element());
+      }
       const int64_t ahead = std::min(n, share().end() - begin - n);
       if (ahead > 0)
-        ::posix_fadvise(place.file, place.offset + (begin + n) * element(), ahead * element(),
+        ::posix_fadvise(place.file, place.offset + (begin + n) * stored(), ahead * stored(),
                         POSIX_FADV_WILLNEED);
     });
     return panel;
@@ -106,6 +133,7 @@ class StoredTallMatrix final : public TallMatrix {
 
  private:
   int64_t element() const { return static_cast<int64_t>(c10::elementSize(dtype_)); }
+  int64_t stored() const { return half_ ? 2 : element(); }
   void read(int file, char* to, int64_t bytes, int64_t offset) const {
     while (bytes > 0) {
       const ssize_t count = ::pread(file, to, static_cast<size_t>(bytes), offset);
@@ -124,6 +152,7 @@ class StoredTallMatrix final : public TallMatrix {
 
   int64_t rows_;
   at::ScalarType dtype_;
+  bool half_;
   int64_t panel_bytes_;
   std::vector<Place> columns_;
   std::vector<std::pair<fs::path, int>> files_;
@@ -131,8 +160,17 @@ class StoredTallMatrix final : public TallMatrix {
 
 }  // namespace
 
+at::Tensor rounded_to_float16(const at::Tensor& y) {
+  const at::Tensor scales = scales_of(y).to(y.scalar_type());
+  return as_block((y / scales).to(at::kHalf).to(y.scalar_type()) * scales);
+}
+
+int64_t SketchPlan::stored_bytes() const {
+  return storage == "float16" ? 2 : static_cast<int64_t>(c10::elementSize(dtype));
+}
+
 int64_t SketchPlan::bytes() const {
-  return rows * k * static_cast<int64_t>(c10::elementSize(dtype)) + 8 * s * (s + k);
+  return rows * k * stored_bytes() + 8 * s * (s + k);
 }
 
 int64_t SketchPlan::shard_width() const {
@@ -147,6 +185,8 @@ void SketchPlan::validate() const {
   require(s >= k, "s must be at least k: s = ", s, ", k = ", k, " (the usual choice is s = 2 k)");
   require(s <= rows, "s must not exceed the number of parameters: s = ", s, ", D = ", rows);
   require(width >= 0, "a shard cannot have ", width, " columns");
+  require(storage == "full" || storage == "float16", "there is no storage \"", storage,
+          "\"; the kinds are full and float16");
 }
 
 SketchStore::SketchStore(fs::path folder, SketchPlan plan)
@@ -158,7 +198,8 @@ SketchStore::SketchStore(fs::path folder, SketchPlan plan)
     const SketchStore old(folder_);
     const SketchPlan &a = old.plan(), &b = plan_;
     require(a.operator_name == b.operator_name && a.rows == b.rows && a.k == b.k && a.s == b.s &&
-                a.seed == b.seed && a.test_matrix == b.test_matrix && a.dtype == b.dtype,
+                a.seed == b.seed && a.test_matrix == b.test_matrix && a.dtype == b.dtype &&
+                a.storage == b.storage,
             folder_.string(), " holds other measurements: of ", a.operator_name, ", D = ", a.rows,
             ", k = ", a.k, ", s = ", a.s, ", seed ", a.seed, ", ", a.test_matrix,
             "; delete it to begin anew");
@@ -176,6 +217,7 @@ SketchStore::SketchStore(fs::path folder, SketchPlan plan)
     file.attribute("seed", static_cast<int64_t>(plan_.seed));
     file.attribute("test_matrix", plan_.test_matrix);
     file.attribute("dtype", dtype_name(plan_.dtype));
+    file.attribute("storage", plan_.storage);
     file.attribute("width", plan_.width);
     file.commit();
   }
@@ -184,8 +226,7 @@ SketchStore::SketchStore(fs::path folder, SketchPlan plan)
     if (finished(shard)) continue;
     const int64_t begin = shard * plan_.width, count = std::min(plan_.width, plan_.s - begin);
     const int64_t outer = std::clamp<int64_t>(plan_.k - begin, 0, count);
-    needed += outer * plan_.rows * static_cast<int64_t>(c10::elementSize(plan_.dtype)) +
-              8 * plan_.s * (count + outer);
+    needed += outer * plan_.rows * plan_.stored_bytes() + 8 * plan_.s * (count + outer);
   }
   const fs::space_info space = fs::space(folder_, none);
   require(none || needed <= static_cast<int64_t>(space.available), "the measurements of ",
@@ -221,6 +262,7 @@ SketchStore::SketchStore(fs::path folder) : folder_(std::move(folder)) {
   plan_.test_matrix = get("test_matrix", std::string());
   plan_.dtype = get("dtype", std::string()) == "float64" ? at::kDouble : at::kFloat;
   plan_.width = get("width", int64_t{});
+  if (attributes.contains("storage")) plan_.storage = get("storage", std::string());
   plan_.validate();
   require(plan_.width >= 1, path.string(), " is damaged; delete ", folder_.string(), " to begin anew");
   open_claims();
@@ -289,11 +331,18 @@ void SketchStore::write(int64_t shard, const at::Tensor& y, const at::Tensor& in
   const int64_t outer = omega_outer.size(1);
   at::Tensor sums = at::empty({outer + 2}, at::kLong);
   int64_t* const sum = sums.data_ptr<int64_t>();
-  parallel_for(outer, [&](int64_t i) { sum[i] = crc(y.select(1, i)); });
+  const bool half = plan_.storage == "float16";
+  at::Tensor kept = y.slice(1, 0, outer), scales;
+  if (half) {
+    scales = scales_of(kept);
+    kept = as_block((kept / scales.to(y.scalar_type())).to(at::kHalf));
+  }
+  parallel_for(outer, [&](int64_t i) { sum[i] = crc(kept.select(1, i)); });
   sum[outer] = crc(inner.t());
   sum[outer + 1] = crc(omega_outer.t());
   Hdf5Writer file(shard_file(shard));
-  file.write("outer", y.slice(1, 0, outer).t());
+  file.write("outer", kept.t());
+  if (half) file.write("scale", scales);
   file.write("inner", inner.t());
   file.write("omega_outer", omega_outer.t());
   file.write("crc32", sums);
@@ -312,7 +361,8 @@ void SketchStore::verify(int64_t shard) const {
     return t;
   };
   const at::Tensor sums = file.read("crc32");
-  const at::Tensor y = shaped("outer", outer, plan_.rows);
+  at::Tensor y = shaped("outer", outer, plan_.rows);
+  if (plan_.storage == "float16") y = y.to(at::kHalf);  // it was read as wider numbers
   bool good = sums.numel() == outer + 2;
   for (int64_t i = 0; good && i < outer; ++i) good = sums[i].item<int64_t>() == crc(y[i]);
   good = good && sums[outer].item<int64_t>() == crc(shaped("inner", count, plan_.s)) &&
@@ -342,13 +392,16 @@ int64_t SketchStore::panel_bytes(int64_t memory) {
 
 std::shared_ptr<TallMatrix> SketchStore::outer(int64_t bytes) const {
   if (bytes == 0) bytes = world().agree(panel_bytes(available_memory()));
-  auto matrix = std::make_shared<StoredTallMatrix>(plan_.rows, plan_.dtype, bytes);
+  const bool half = plan_.storage == "float16";
+  auto matrix = std::make_shared<StoredTallMatrix>(plan_.rows, plan_.dtype, half, bytes);
   for (const int64_t shard : finished()) {
     const Hdf5Reader file(shard_file(shard));
     const std::vector<int64_t> shape = file.shape("outer");
     require(shape.size() == 2 && shape[1] == plan_.rows, shard_file(shard).string(),
             " does not fit the plan; delete it and measure it again");
-    if (shape[0] > 0) matrix->add(shard_file(shard), file.offset("outer"), shape[0]);
+    if (shape[0] > 0)
+      matrix->add(shard_file(shard), file.offset("outer"),
+                  half ? file.read("scale") : at::ones({shape[0]}, at::kDouble));
   }
   return matrix;
 }

@@ -3,6 +3,7 @@
 //   FOLDER/plan.h5               D, k, s, seed, test matrix, columns of a shard: what all processes agree on
 //   FOLDER/columns_000012.h5     shard 12: columns 12 w .. 12 w + w - 1 of every measurement
 //       outer        [c, D]      rows are the columns y_i with i < k, none in the last shards
+//       scale        [c]         float16 storage only: what outer is to be multiplied by, powers of two
 //       inner        [c', s]     Psi^T y_i, float64
 //       omega_outer  [c, s]      Omega^T y_i, float64
 //       crc32        [c + 2]     zlib's CRC-32 of each row of outer, of inner and of omega_outer
@@ -32,16 +33,24 @@ struct SketchPlan {
   uint64_t seed = 0;                  ///< of both test matrices
   std::string test_matrix = "ssrft";  ///< their kind
   at::ScalarType dtype = at::kFloat;
+  /// "full": outer columns in dtype; "float16": rounded to 11 bits and scaled to their largest entry, in half
+  /// the bytes. Psi^T y and Omega^T y are those of the rounded columns.
+  std::string storage = "full";
   int64_t width = 0;  ///< columns of a shard; 0: about 512 MB of them, at most 64
 
   /// `width`, or what stands for 0.
   int64_t shard_width() const;
   int64_t shards() const { return (s + width - 1) / width; }
+  /// Bytes of one number of an outer column on disk.
+  int64_t stored_bytes() const;
   /// Bytes of all shards.
   int64_t bytes() const;
-  /// Throws Error unless 1 <= k <= s <= D.
+  /// Throws Error unless 1 <= k <= s <= D and the storage is known.
   void validate() const;
 };
+
+/// The columns of a block as they will be read again from storage "float16".
+at::Tensor rounded_to_float16(const at::Tensor& y);
 
 class SketchStore {
  public:

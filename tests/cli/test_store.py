@@ -64,6 +64,22 @@ class Store(Case):
         with h5py.File(self.shards(run)[30]) as file:
             self.assertEqual(file["outer"].shape, (0, PARAMETERS))  # only the first k columns are kept
 
+    def test_half_precision(self):
+        """Half the bytes; 11 bits of every entry, which leading pairs do not notice."""
+        self.undisturbed()
+        half = self.tmp / "half"
+        self.ok(*self.arguments(half, "--set", "eigh.keep_measurements=true", "--set", 'eigh.storage="float16"'))
+        with h5py.File(self.shards(half)[3]) as a, h5py.File(self.shards(self.tmp / "whole")[3]) as b:
+            self.assertEqual(a["outer"].dtype, np.float16)
+            y, exact = a["outer"][()].astype(np.float64) * a["scale"][()][:, None], b["outer"][()].astype(np.float64)
+            np.testing.assert_allclose(y, exact, rtol=2.0 ** -11, atol=2.0 ** -36 * np.abs(exact).max())
+            self.assertGreater(np.abs(y - exact).max(), 0)
+        with h5py.File(half / f"eigen/{NAME}.h5") as a, h5py.File(self.tmp / f"whole/eigen/{NAME}.h5") as b:
+            np.testing.assert_allclose(a["eigenvalues"][:5], b["eigenvalues"][:5], rtol=0.01)
+            self.assertLess(a.attrs["error_estimate"], 1.1 * b.attrs["error_estimate"])
+        self.assertIn("sound", self.ok("verify", half, "--data", self.data, "--columns", 3).stdout)
+        self.refused(*self.arguments(self.tmp / "x", "--set", 'eigh.storage="int4"'), says="float16")
+
     def test_ten_kills(self):
         run, rng = self.trained(), random.Random(5)
         kills = 0
