@@ -189,12 +189,13 @@ void Run::write_overlap(const Decomposition& d, const EigenResult& result, const
           folder_.recipe().train.learning_rate, ")");
   std::vector<int64_t> layer_sizes;
   for (const ParameterSpec& p : subset_.specs) layer_sizes.push_back(p.numel());
+  // The root may be here alone, with eigenvectors from a file.
+  const int64_t piece = std::clamp<int64_t>(available_memory() / 8, int64_t{8} << 20, int64_t{1} << 30);
   const OverlapOptions options{.random_masks = folder_.recipe().overlap.random_masks,
                                .seed = static_cast<uint64_t>(folder_.recipe().seed),
                                // Rows of all masks at once, where memory allows: each call is a pass over the
                                // vectors. Work with a piece takes some five times as much.
-                               .piece_bytes = world().agree(std::clamp<int64_t>(
-                                   available_memory() / 8, int64_t{8} << 20, int64_t{1} << 30))};
+                               .piece_bytes = result.eigenvectors.divided() ? world().agree(piece) : piece};
   OverlapCurves curves = overlap_curves(ResultEigenspace(result.eigenvectors),
                                         subset_.gather(model_->parameters(), checkpoint.parameters),
                                         layer_sizes, options, progress_);
