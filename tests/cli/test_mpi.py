@@ -9,8 +9,6 @@ from support import *
 
 RANKS = 3
 MPIRUN = ["mpirun", "-n", str(RANKS), "--oversubscribe", "--allow-run-as-root"]
-STORE = (RECIPE.replace("steps = [10, 20]", 'steps = [20]\nsplits = ["test"]').replace("steps = [20]\n[overlap]", "steps = []\n[overlap]")
-         .replace("k = 10", "k = 40\nblock = 2").replace("products = 30", "products = 80"))
 NAME = "step_000020_test_hessian_"
 
 
