@@ -47,10 +47,10 @@ at::Tensor over_ranks(const at::Tensor& part) {
 }
 
 // The root's, so that no two ranks ever differ by rounding and part ways.
-std::pair<at::Tensor, at::Tensor> eigh_of(const at::Tensor& a) {
+std::tuple<at::Tensor, at::Tensor> eigh_of(const at::Tensor& a) {
+  if (world().size() == 1) return at::linalg_eigh(a);
   at::Tensor values = at::empty({a.size(0)}, at::kDouble), vectors = at::empty_like(a, at::kDouble);
   if (world().root()) std::tie(values, vectors) = at::linalg_eigh(a);
-  if (world().size() == 1) return {values, vectors};
   vectors = vectors.contiguous();
   world().agree_on(values);
   world().agree_on(vectors);

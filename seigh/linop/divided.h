@@ -6,9 +6,8 @@
 
 namespace seigh {
 
-/// (With one rank it is the operator itself.)
 /// Each rank multiplies some of the columns; the products are exchanged, D b numbers. Every rank needs an
-/// operator of its own, the same one.
+/// operator of its own, the same one. With one rank it is the operator itself.
 class DividedColumns final : public LinearOperator {
  public:
   /// `whole` must outlive it.

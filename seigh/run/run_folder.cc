@@ -144,14 +144,20 @@ RunFolder::~RunFolder() {
   if (lock_ >= 0) ::close(lock_);
 }
 
-RunFolder RunFolder::start(const fs::path& folder, const Recipe& recipe, bool resume) {
+// The root opens the folder as `open` does; the other ranks then join it.
+template <typename Open>
+RunFolder RunFolder::together(const fs::path& folder, const Open& open) {
   if (!world().root()) {
     world().wait();
     return {folder, recipe_of(folder)};
   }
-  RunFolder run = start_alone(folder, recipe, resume);
+  RunFolder run = open();
   world().wait();
   return run;
+}
+
+RunFolder RunFolder::start(const fs::path& folder, const Recipe& recipe, bool resume) {
+  return together(folder, [&] { return start_alone(folder, recipe, resume); });
 }
 
 RunFolder RunFolder::start_alone(const fs::path& folder, const Recipe& recipe, bool resume) {
@@ -188,13 +194,7 @@ RunFolder RunFolder::start_alone(const fs::path& folder, const Recipe& recipe, b
 }
 
 RunFolder RunFolder::open(const fs::path& folder, bool shared) {
-  if (!world().root()) {
-    world().wait();
-    return {folder, recipe_of(folder)};
-  }
-  RunFolder run = open_alone(folder, shared);
-  world().wait();
-  return run;
+  return together(folder, [&] { return open_alone(folder, shared); });
 }
 
 RunFolder RunFolder::open_alone(const fs::path& folder, bool shared) {

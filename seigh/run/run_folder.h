@@ -40,6 +40,8 @@ class RunFolder {
 
  private:
   RunFolder(std::filesystem::path path, Recipe recipe, bool shared = false);
+  template <typename Open>
+  static RunFolder together(const std::filesystem::path& folder, const Open& open);
   static RunFolder start_alone(const std::filesystem::path& folder, const Recipe& recipe, bool resume);
   static RunFolder open_alone(const std::filesystem::path& folder, bool shared);
 
