@@ -23,7 +23,8 @@ class Hdf5Writer {
  public:
   explicit Hdf5Writer(const std::filesystem::path& path);
   ~Hdf5Writer();
-  /// A data set of any rank, dtype float32, float64, int32, int64 or uint8, any layout (stored in C order).
+  /// A data set of any rank, dtype float16, float32, float64, int32, int64 or uint8, any layout (stored in C
+  /// order).
   void write(const std::string& name, const at::Tensor& tensor);
   /// An attribute of the root group: int64, float64 or UTF-8 string (without zero bytes).
   void attribute(const std::string& name, const Hdf5Attribute& value);

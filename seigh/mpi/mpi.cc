@@ -1,7 +1,6 @@
 #include "seigh/mpi/mpi.h"
 
 #include <mpi.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -11,7 +10,6 @@
 
 #include "seigh/base/communicator.h"
 #include "seigh/base/error.h"
-#include "seigh/base/memory_pool.h"
 #include "seigh/base/parallel.h"
 
 namespace seigh {

@@ -1,6 +1,7 @@
 #include "seigh/io/hdf5.h"
 
 #include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/zeros.h>
@@ -205,13 +206,28 @@ TEST(Hdf5, UncommittedWriterLeavesTheOldFileAndNoTemporary) {
   EXPECT_EQ(folder.entries(), 1);
 }
 
+// Bit for bit, subnormal numbers and infinity too; read as float64, which holds them all.
+TEST(Hdf5, WritesHalfPrecision) {
+  const TempFolder folder;
+  const at::Tensor bits = at::arange(0, 0x7c01, at::kInt).to(at::kShort);  // 0 to infinity
+  const at::Tensor half = at::cat({bits.view(at::kHalf), -bits.view(at::kHalf)});
+  {
+    Hdf5Writer writer(folder / "a.h5");
+    writer.write("x", half);
+    writer.commit();
+  }
+  const at::Tensor read = Hdf5Reader(folder / "a.h5").read("x");
+  EXPECT_EQ(read.scalar_type(), at::kDouble);
+  EXPECT_TRUE(at::equal(read, half.to(at::kDouble)));
+}
+
 TEST(Hdf5, WhatCannotBeWrittenIsAnError) {
   const TempFolder folder;
   write_file(folder / "file", "");
   EXPECT_SEIGH_ERROR(Hdf5Writer(folder / "file/a.h5"), (folder / "file/a.h5").string(), "--out");
   {
     Hdf5Writer writer(folder / "a.h5");
-    EXPECT_SEIGH_ERROR(writer.write("x", at::zeros({2}, at::kHalf)), "'x'", "Half");
+    EXPECT_SEIGH_ERROR(writer.write("x", at::zeros({2}, at::kBFloat16)), "'x'", "BFloat16");
     EXPECT_SEIGH_ERROR(writer.write("x", at::Tensor()), "'x'", "undefined");
     writer.write("x", at::zeros({2}));
     EXPECT_SEIGH_ERROR(writer.write("x", at::zeros({2})), "'x'", "a.h5");
