@@ -164,7 +164,8 @@ int main(int argc, char** argv) try {
       EighOptions options{.method = Method::krylov, .k = k, .tolerance = tolerance, .seed = 1, .probes = 0};
       long long spent[3];
       for (int from = 0; from < 3; ++from) {
-        if (from > 0) options.start = as_block(trained[from == 1 ? 3 : 2].vectors.slice(1, 0, k));
+        if (from > 0)
+          options.start = Eigenvectors(as_block(trained[from == 1 ? 3 : 2].vectors.slice(1, 0, k)));
         spent[from] = eigh(op, options).products;
       }
       std::printf("  %5lld %9.0e %6lld %10lld %10lld\n", static_cast<long long>(k), tolerance, spent[0],

@@ -65,7 +65,7 @@ EighOptions solver_options(const Options& o) {
   if (!o.start.empty()) {
     const EigenFile file = read_eigen_file(o.start, /*with_vectors=*/true);
     require(file.has_vectors, o.start, " holds no eigenvectors to start from; make it with --vectors");
-    options.start = file.result.eigenvectors.all();
+    options.start = file.result.eigenvectors;
   }
   return options;
 }
@@ -97,7 +97,6 @@ void decompose_matrix(const Options& o) {
   const double largest = matrix.abs().max().item<double>();
   require(largest < 1e100, o.matrix, ": its entries reach ", largest,
           ", whose squares overflow; scale the matrix down");
-  if (options.start.defined()) options.start = as_block(options.start.to(op.dtype()));
   const EighPlan plan = plan_eigh(op.size(), op.dtype(), options, available_memory());
   const fs::path out =
       o.out.empty() ? fs::path(fs::path(o.matrix).stem().string() + "_" + to_string(plan.method) + ".h5")

@@ -12,7 +12,9 @@
 #include <limits>
 #include <vector>
 
+#include "seigh/base/communicator.h"
 #include "seigh/base/error.h"
+#include "seigh/base/memory_pool.h"
 #include "seigh/base/random.h"
 #include "seigh/eigen/result.h"
 
@@ -72,16 +74,23 @@ ErrorEstimate Probes::error(const at::Tensor& eigenvalues, const Eigenvectors& e
                             at::Tensor* residual_bounds) const {
   ErrorEstimate estimate;
   estimate.probes = count();
-  if (!eigenvectors.in_memory()) return error_in_one_pass(eigenvalues, eigenvectors, residual_bounds);
+  const bool in_memory = eigenvectors.in_memory();
+  if (!in_memory && residual_bounds != nullptr)
+    return error_in_one_pass(eigenvalues, eigenvectors, residual_bounds);
+  // On disk, as many at a time as memory allows: each time takes two passes.
+  const int64_t vector = products_.size(0) * static_cast<int64_t>(products_.element_size());
+  const int64_t width =
+      in_memory ? width_ : world().agree(std::clamp<int64_t>(available_memory() / 8 / vector, 1, count()));
   at::Tensor squared_residuals = at::zeros({eigenvalues.numel()}, at::kDouble);
-  for (int64_t begin = 0; begin < count(); begin += width_) {
-    const int64_t end = std::min(begin + width_, count());
+  for (int64_t begin = 0; begin < count(); begin += width) {
+    const int64_t end = std::min(begin + width, count());
     const at::Tensor g = vectors(begin, end), y = products_.slice(1, begin, end);
     const at::Tensor missed =  // (H - U Lambda U^T) g
         y - eigenvectors.times(eigenvalues.unsqueeze(1) * eigenvectors.transposed_times(g));
     estimate.squared_frobenius += y.to(at::kDouble).square().sum().item<double>();
     estimate.squared_error += missed.to(at::kDouble).square().sum().item<double>();
-    squared_residuals += eigenvectors.transposed_times(missed).square().sum(1);
+    if (residual_bounds != nullptr)
+      squared_residuals += eigenvectors.transposed_times(missed).square().sum(1);
   }
   const double n = static_cast<double>(count());
   estimate.squared_frobenius /= n;
@@ -92,7 +101,7 @@ ErrorEstimate Probes::error(const at::Tensor& eigenvalues, const Eigenvectors& e
   return estimate;
 }
 
-// For eigenvectors on disk: with c = U^T g and d = U^T y,
+// For eigenvectors on disk whose residuals are asked for, too: with c = U^T g and d = U^T y,
 //   ||y - U Lambda c||^2 = ||y||^2 - 2 (Lambda c)^T d + ||Lambda c||^2 and U^T (y - U Lambda c) = d - Lambda
 //   c,
 // which resolves errors down to the square root of the vectors' precision; sketches have larger ones.

@@ -12,6 +12,7 @@
 #include "seigh/eigen/nystrom.h"
 #include "seigh/eigen/seigh.h"
 #include "seigh/linop/divided.h"
+#include "seigh/linop/stored_matrix.h"
 
 namespace seigh {
 namespace {
@@ -77,7 +78,8 @@ KrylovOptions EighOptions::krylov() const {
           .block = block,
           .basis = basis,
           .start = start,
-          .state = state};
+          .state = state,
+          .on_disk = on_disk};
 }
 
 void EighOptions::validate(int64_t dimension) const {
@@ -104,7 +106,8 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const EighOptions& o
   EighPlan plan;
   plan.method = o.method;
   if (o.method == Method::automatic) {
-    const int64_t least = (krylov.smallest_basis(dimension) * rows + 4 * krylov.block * dimension) * element;
+    const int64_t least =
+        krylov.smallest_basis(dimension) * rows * element + krylov.working_memory(dimension, element);
     const bool adaptive = o.tolerance > 0 || o.error > 0;
     if (o.independent) {
       plan.method = Method::seigh;
@@ -125,16 +128,20 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const EighOptions& o
   const double s = static_cast<double>(sketch.s);
   switch (plan.method) {
     case Method::krylov: {
-      const int64_t basis =
-          std::min({dimension, krylov.products + krylov.block, o.basis > 0 ? o.basis : dimension,
-                    std::max((memory - 4 * krylov.block * dimension * element) / (rows * element),
-                             krylov.smallest_basis(dimension))});
-      const double p = static_cast<double>(krylov.products), m = static_cast<double>(basis);
-      plan.basis = basis;
+      const int64_t vector = rows * element, blocks = krylov.working_memory(dimension, element);
+      const int64_t ideal = std::min(
+                        {dimension, krylov.products + krylov.block, o.basis > 0 ? o.basis : dimension}),
+                    least = std::min(krylov.smallest_basis(dimension), ideal);
+      plan.on_disk = o.on_disk || (!o.state.empty() && least > (memory - blocks) / vector);
+      plan.basis = plan.on_disk ? ideal : std::clamp((memory - blocks) / vector, least, ideal);
+      const double p = static_cast<double>(krylov.products), m = static_cast<double>(plan.basis);
       plan.products = krylov.products + o.probes;
       plan.flops = 4 * d * p * std::min(p, m) + 2 * d * m * k;
-      plan.memory = (basis * rows + 4 * krylov.block * dimension) * element;
-      plan.disk = o.state.empty() ? 0 : basis * dimension * element;
+      plan.memory = blocks + (plan.on_disk ? 4 * StoredMatrix::panel_bytes(memory) : plan.basis * vector);
+      plan.disk = o.state.empty() ? 0 : plan.basis * dimension * element;
+      if (plan.on_disk && plan.reason.empty())
+        plan.reason =
+            "its basis on disk: in memory it takes at least " + format_bytes(least * vector + blocks);
       break;
     }
     case Method::hmt:
@@ -170,7 +177,7 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const EighOptions& o
         plan.disk = store.bytes();
         plan.memory = std::min(plan.memory, (3 * store.shard_width() + 2 * o.probes) * dimension * element +
                                                 80 * dimension + 6 * 8 * sketch.s * sketch.s +
-                                                4 * SketchStore::panel_bytes(memory));
+                                                4 * StoredMatrix::panel_bytes(memory));
       }
       break;
   }
@@ -187,14 +194,17 @@ std::string EighPlan::text() const {
 }
 
 EigenResult eigh(LinearOperator& whole, const EighOptions& options, Progress& progress) {
-  EighPlan plan = plan_eigh(whole.size(), whole.dtype(), options, world().agree(available_memory()));
+  const EighPlan plan = plan_eigh(whole.size(), whole.dtype(), options, world().agree(available_memory()));
   // Where products depend on each other, ranks share each block; SEIGH's are shared out by the store.
   const bool by_shards = plan.method == Method::seigh && !options.state.empty();
   DividedColumns divided(whole);
   LinearOperator& op = world().size() > 1 && !whole.collective() && !by_shards ? divided : whole;
   switch (plan.method) {
-    case Method::krylov:
-      return krylov(op, options.krylov(), progress);
+    case Method::krylov: {
+      KrylovOptions o = options.krylov();
+      o.on_disk = plan.on_disk;
+      return krylov(op, o, progress);
+    }
     case Method::nystrom:
       return nystrom(op, sketch_options(options, op.size()), progress);
     case Method::hmt:

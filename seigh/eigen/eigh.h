@@ -35,11 +35,12 @@ struct EighOptions {
   int64_t probes = 30;                ///< products for the a-posteriori error; 0: no certificate
   int64_t block = 0;                  ///< vectors per product; 0: the method's choice
   bool independent = false;           ///< products must not depend on each other's results
-  at::Tensor start = {};              ///< krylov: block [D, c] to begin from
+  Eigenvectors start = {};            ///< krylov: to begin from
   std::string test_matrix = "ssrft";  ///< of seigh and nystrom, see sketch/test_matrix.h
   std::filesystem::path state = {};   ///< krylov and seigh: folder to go on from after a kill
   std::string storage = "full";       ///< seigh: of columns on disk, "full" or "float16", see SketchPlan
   int64_t basis = 0;                  ///< krylov: most vectors of its basis; 0: what memory allows
+  bool on_disk = false;  ///< krylov: the basis in `state`; it is there too when memory is too little
 
   /// Throws Error saying which value is out of range for an operator of that size.
   void validate(int64_t dimension) const;
@@ -55,6 +56,7 @@ struct EighPlan {
   double flops = 0;          ///< beside the products
   int64_t memory = 0;        ///< bytes beside the operator's
   int64_t basis = 0;         ///< krylov: vectors of its basis
+  bool on_disk = false;      ///< krylov: the basis is in `state`
   int64_t disk = 0;          ///< bytes, of the state
   std::string text() const;  ///< one line for people
 };

@@ -5,6 +5,7 @@
 #include <ATen/ops/diag.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/flip.h>
 #include <ATen/ops/linalg_eigh.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/zeros.h>
@@ -22,6 +23,7 @@
 #include "seigh/base/memory_pool.h"
 #include "seigh/base/random.h"
 #include "seigh/base/timer.h"
+#include "seigh/eigen/basis.h"
 #include "seigh/eigen/krylov_state.h"
 #include "seigh/eigen/range.h"
 #include "seigh/linop/panels.h"
@@ -78,8 +80,7 @@ class BlockKrylov {
   void save(bool always);
   std::string fingerprint() const;
 
-  at::Tensor columns(int64_t begin, int64_t count) const { return basis_.slice(1, begin, begin + count); }
-  Eigenvectors vectors(const at::Tensor& basis, const at::Tensor& coefficients) const;
+  Eigenvectors vectors(int64_t columns, const at::Tensor& coefficients) const;
   at::Tensor my_rows(const at::Tensor& block) const { return block.slice(0, rows_.begin, rows_.end()); }
   double eps() const { return epsilon(op_.dtype()); }
   // Of residuals, which allow 20 eps for rounding, relative to the largest eigenvalue.
@@ -92,7 +93,7 @@ class BlockKrylov {
   Progress& progress_;
   Timer timer_;
   const Share rows_ = world().share(op_.size());  // of the basis, this rank's
-  at::Tensor basis_;                              // [rows, capacity]: processed, then waiting columns
+  std::optional<Basis> basis_;                    // processed, then waiting columns
   KrylovSnapshot now_;
   std::optional<KrylovState> state_;
   double saved_at_ = 0;
@@ -102,19 +103,41 @@ class BlockKrylov {
 
 void BlockKrylov::allocate() {
   const int64_t d = op_.size(), element = static_cast<int64_t>(c10::elementSize(op_.dtype()));
-  const int64_t whole =
-      4 * o_.block * d * element;  // besides the basis: a block, its product and copies of them
-  const int64_t ideal = std::min(d, o_.products + o_.block), least = o_.smallest_basis(d);
-  const int64_t fitting = (available_memory() - whole) / (rows_.count * element);
-  const int64_t capacity =
-      world().agree(std::min({ideal, o_.basis > 0 ? o_.basis : ideal, std::max(fitting, int64_t{0})}));
-  require(capacity >= std::min(least, ideal), "k = ", o_.k, " eigenpairs of ", op_.name(),
-          " take a basis of ", least, " vectors, ", format_bytes(least * rows_.count * element + whole),
-          " of memory, ",
-          o_.basis > 0 && o_.basis < least ? "but the basis may have " + std::to_string(o_.basis)
-                                           : format_bytes(available_memory()) + " are left",
-          "; lower k or raise the ceiling (--memory)");
-  basis_ = empty_block(rows_.count, capacity, op_.dtype());
+  const int64_t column = rows_.count * element;
+  const int64_t whole = o_.working_memory(d, element);
+  const int64_t ideal = std::min({d, o_.products + o_.block, o_.basis > 0 ? o_.basis : d}),
+                least = std::min(o_.smallest_basis(d), std::min(d, o_.products + o_.block));
+  require(o_.basis == 0 || o_.basis >= least, "k = ", o_.k, " eigenpairs of ", op_.name(),
+          " take a basis of ", least, " vectors, but the basis may have ", o_.basis, "; lower k");
+  const int64_t memory = available_memory() - whole;
+  if (!o_.on_disk) {
+    const int64_t fitting = world().agree(std::max(memory / column, int64_t{0}));
+    require(fitting >= least, "k = ", o_.k, " eigenpairs of ", op_.name(), " take a basis of ", least,
+            " vectors, ", format_bytes(least * column + whole), " of memory, ",
+            format_bytes(available_memory()), " are left; lower k or raise the ceiling (--memory)");
+    basis_.emplace(rows_.count, std::min(ideal, fitting), op_.dtype(), o_.state, false);
+    return;
+  }
+  require(memory > 0, "blocks of ", o_.block, " vectors of ", op_.name(), " take ", format_bytes(whole),
+          " of memory, ", format_bytes(available_memory()),
+          " are left; lower the block or raise the ceiling (--memory)");
+  std::filesystem::create_directories(o_.state);
+  // Room for all ranks' columns, of which a resumed computation has some already, and, where restarts are
+  // needed, for both generations.
+  std::error_code none;
+  int64_t room = static_cast<int64_t>(std::filesystem::space(o_.state, none).available);
+  for (const auto& entry : std::filesystem::directory_iterator(o_.state)) {
+    const auto bytes = entry.file_size(none);
+    if (!none) room += static_cast<int64_t>(bytes);
+  }
+  const int64_t all = d * element;
+  int64_t fitting = world().agree(room / all);
+  if (fitting < ideal) fitting = (3 * fitting - 2 * o_.k) / 4;  // m + k + (m - k) / 3 columns at most
+  require(fitting >= least, "the basis for k = ", o_.k, " eigenpairs of ", op_.name(), " takes ",
+          format_bytes(std::min(ideal, (4 * least + 2 * o_.k) / 3 + 1) * all), " of disk in ",
+          o_.state.string(), ", ", format_bytes(room),
+          " are free; free some, choose another folder with --out, or lower k");
+  basis_.emplace(rows_.count, std::min(ideal, fitting), op_.dtype(), o_.state, true);
 }
 
 // Without the vectors to start from, which a computation that has begun no longer needs.
@@ -138,15 +161,15 @@ void BlockKrylov::begin() {
   now_.t = at::zeros({0, 0}, at::kDouble);
   now_.coupling = at::zeros({0, 0}, at::kDouble);
   at::Tensor first = random_columns();
-  if (o_.start.defined()) {
+  if (o_.start.count() > 0) {
     // Random combinations of the vectors given, and a little of every other direction, so that none is out of
     // reach.
+    const int64_t given = o_.start.count();
     const at::Tensor mix =
-        random_gaussian(o_.seed, Stream::krylov, o_.start.size(1), now_.draws, first.size(1), at::kDouble);
+        random_gaussian(o_.seed, Stream::krylov, given, now_.draws, first.size(1), at::kDouble);
     now_.draws += first.size(1);
-    const double little =
-        0.01 * std::sqrt(static_cast<double>(o_.start.size(1)) / static_cast<double>(op_.size()));
-    first = times_small(my_rows(o_.start), mix).to(op_.dtype()).add_(first, little);
+    const double little = 0.01 * std::sqrt(static_cast<double>(given) / static_cast<double>(op_.size()));
+    first = my_rows(o_.start.times(mix)).to(op_.dtype()).add_(first, little);
   }
   inject(first);
 }
@@ -163,35 +186,40 @@ void BlockKrylov::inject(const at::Tensor& z) {
 
 // Z = V C + Q S for the basis V with the new orthonormal columns Q, which become waiting: returns [C; S].
 // "Twice is enough" (Kahan, Parlett): columns are made orthogonal to the basis before and after they are
-// scaled to length 1. Directions that are small beside the others of the block, and so would be inaccurate,
-// take their turn when those have been taken out.
+// scaled to length 1; what is left of the basis in them then follows from what was left before. Directions
+// that are small beside the others of the block, and so would be inaccurate, take their turn when those have
+// been taken out.
 at::Tensor BlockKrylov::append(at::Tensor z) {
-  int64_t columns_now = now_.processed + now_.waiting;
-  const int64_t most = std::min(op_.size(), basis_.size(1));
-  at::Tensor coefficients = over_ranks(projections(columns(0, columns_now), z));
-  subtract_product(z, columns(0, columns_now), coefficients);
-  for (int round = 0; round < 8 && columns_now < most; ++round) {
+  const int64_t most = std::min(op_.size(), basis_->capacity());
+  at::Tensor coefficients = over_ranks(basis_->projections(z));
+  at::Tensor left = over_ranks(basis_->subtract_and_project(z, coefficients));
+  for (int round = 0; round < 8 && basis_->size() < most; ++round) {
     const auto [squares, x] = eigh_of(over_ranks(transposed_product(z, z)));
     const at::Tensor sizes = squares.clamp_min(0).sqrt();  // rising
     const int64_t b = sizes.numel();
     const double largest = sizes[b - 1].item<double>();
     if (!(largest > floor())) break;
     const int64_t accurate = (sizes > std::max(1e-3 * largest, floor())).sum().item<int64_t>();
-    const int64_t kept = std::min(accurate, most - columns_now);
-    at::Tensor q = times_small(z, x.slice(1, b - kept) / sizes.slice(0, b - kept));
-    subtract_product(q, columns(0, columns_now), over_ranks(projections(columns(0, columns_now), q)));
+    const int64_t kept = std::min(accurate, most - basis_->size());
+    // The largest first: should products run out within the block, these have had their turn.
+    const at::Tensor scaled = (x.slice(1, b - kept) / sizes.slice(0, b - kept)).flip(1);
+    if (round > 0) left = over_ranks(basis_->projections(z));
+    at::Tensor q = times_small(z, scaled);
+    basis_->subtract(q, at::matmul(left, scaled));
     const auto [again, y] = eigh_of(over_ranks(transposed_product(q, q)));
     // What has lost most of its length was in the basis but for rounding.
     const int64_t sound = (again > 0.25).sum().item<int64_t>();
     if (sound == 0) break;
-    q = times_small(q, y.slice(1, kept - sound) / again.slice(0, kept - sound).sqrt());
-    columns(columns_now, sound).copy_(q);
-    columns_now += sound;
+    // Q (Q^T Q)^(-1/2), which leaves the columns in their order (Q^T Q is close to the identity, and its
+    // eigenvectors a matter of rounding), unless some have to go.
+    const at::Tensor orthonormal = y.slice(1, kept - sound) / again.slice(0, kept - sound).sqrt();
+    q = times_small(q, sound == kept ? at::matmul(orthonormal, y.t()) : orthonormal);
+    basis_->append(q);
     const at::Tensor s = over_ranks(projections(q, z));
     subtract_product(z, q, s);
     coefficients = at::cat({coefficients, s});
   }
-  now_.waiting = columns_now - now_.processed;
+  now_.waiting = basis_->size() - now_.processed;
   return coefficients;
 }
 
@@ -203,7 +231,7 @@ void BlockKrylov::expand(int64_t count) {
   for (int64_t begin = 0; begin < count; begin += width) {
     const int64_t end = std::min(begin + width, count);
     z.slice(1, begin, end)
-        .copy_(my_rows(op_.apply(gather_rows(op_.size(), columns(p + begin, end - begin)))));
+        .copy_(my_rows(op_.apply(gather_rows(op_.size(), basis_->columns(p + begin, end - begin)))));
   }
   now_.products += count;
   progress_.advance(count);
@@ -237,34 +265,35 @@ RitzPairs BlockKrylov::ritz() const {
   return pairs;
 }
 
-Eigenvectors BlockKrylov::vectors(const at::Tensor& basis, const at::Tensor& coefficients) const {
-  if (world().size() == 1) return Eigenvectors(basis, coefficients);
-  return {std::make_shared<DividedTallMatrix>(op_.size(), basis), coefficients};
+// The leading columns of the basis times coefficients, if there are any.
+Eigenvectors BlockKrylov::vectors(int64_t columns, const at::Tensor& coefficients) const {
+  std::shared_ptr<const TallMatrix> v = basis_->leading(columns);
+  if (world().size() > 1) v = std::make_shared<DividedTallMatrix>(op_.size(), v);
+  return {v, coefficients};
 }
 
 // Thick restart, when `count` more columns would not fit.
 void BlockKrylov::make_room(int64_t count) {
-  const int64_t capacity = basis_.size(1), p = now_.processed, w = now_.waiting;
+  const int64_t capacity = basis_->capacity(), p = now_.processed, w = now_.waiting;
   if (p + w + count <= capacity || capacity == op_.size()) return;
   const RitzPairs pairs = ritz();
   // Beside the wanted pairs, a third of the room keeps those on their way; the rest is for new directions.
   const int64_t kept = std::min({o_.k + (capacity - o_.k) / 3, capacity - w - 2 * count, p});
   const at::Tensor y = pairs.vectors.slice(1, 0, kept).contiguous();
-  const at::Tensor waiting = columns(p, w).clone();
-  times_small_in_place(columns(0, p), y);
-  columns(kept, w).copy_(waiting);
+  basis_->restart(p, y);
   now_.t = at::diag(pairs.values.slice(0, 0, kept));
   now_.coupling = at::matmul(now_.coupling, y);
   now_.processed = kept;
-  ++now_.generation;
+  // Two generations are on disk until the later one is safe.
+  if (basis_->on_disk()) save(true);
 }
 
 bool BlockKrylov::finished(const RitzPairs& pairs) {
   wanted_ = std::min(o_.k, pairs.values.numel());
   if (o_.error > 0) {
-    const at::Tensor left = probes_->squared_errors(
-        pairs.values.slice(0, 0, wanted_),
-        vectors(columns(0, now_.processed), pairs.vectors.slice(1, 0, wanted_).contiguous()));
+    const at::Tensor left =
+        probes_->squared_errors(pairs.values.slice(0, 0, wanted_),
+                                vectors(now_.processed, pairs.vectors.slice(1, 0, wanted_).contiguous()));
     const at::Tensor good = left <= o_.error * o_.error * left[0];
     if (!good.any().item<bool>()) return false;
     wanted_ = std::max<int64_t>(1, good.to(at::kByte).argmax().item<int64_t>());
@@ -278,14 +307,14 @@ bool BlockKrylov::finished(const RitzPairs& pairs) {
 
 void BlockKrylov::save(bool always) {
   if (!state_ || !world().agree(always || timer_.seconds() - saved_at_ >= o_.save_seconds)) return;
-  state_->save(now_, basis_);
+  state_->save(now_, *basis_);
   saved_at_ = timer_.seconds();
 }
 
 EigenResult BlockKrylov::run() {
   if (!o_.state.empty()) {
     state_.emplace(o_.state, fingerprint());
-    if (auto kept = state_->load(basis_)) now_ = std::move(*kept);
+    if (auto kept = state_->load(*basis_)) now_ = std::move(*kept);
   }
   if (o_.error > 0 || o_.probes > 0)
     probes_.emplace(op_, std::max<int64_t>(o_.probes, 1), o_.seed, progress_);
@@ -342,17 +371,22 @@ EigenResult BlockKrylov::run() {
   }
   result.eigenvalues = pairs.values.slice(0, 0, result.rank).clone();
   result.residuals = pairs.residuals.slice(0, 0, result.rank).clone();
-  const at::Tensor v = columns(0, now_.processed);
+  const at::Tensor y = pairs.vectors.slice(1, 0, result.rank).contiguous();
   if (now_.processed > 0) {
+    const std::shared_ptr<const TallMatrix> v = basis_->leading(now_.processed);
     const at::Tensor x = random_gaussian(o_.seed, Stream::check, now_.processed, 0, 8, at::kDouble);
     result.orthogonality_loss =
-        (over_ranks(transposed_product(v, times_small(v, x))) - x).norm().item<double>() / std::sqrt(8.0);
+        (over_ranks(transposed_product(*v, times_small(*v, x))) - x).norm().item<double>() / std::sqrt(8.0);
   }
   const double scale = result.rank > 0 ? pairs.values.abs().max().item<double>() : 0;
   result.converged =
       (result.residuals > tolerance() * scale).to(at::kLong).cumsum(0).eq(0).sum().item<int64_t>();
-  result.eigenvectors =
-      vectors(times_small_in_place(v, pairs.vectors.slice(1, 0, result.rank).contiguous()), {});
+  if (basis_->on_disk()) {
+    result.eigenvectors = vectors(now_.processed, y);
+  } else {
+    basis_->restart(now_.processed, y);  // in place
+    result.eigenvectors = vectors(result.rank, {});
+  }
   if (probes_ && o_.probes > 0) {
     result.error = probes_->error(result.eigenvalues, result.eigenvectors);
   }
@@ -381,8 +415,9 @@ void KrylovOptions::validate(int64_t dimension) const {
   require(probes >= 0, "probes must not be negative: ", probes);
   require(block >= 0, "block must not be negative: ", block);
   require(basis >= 0, "basis must not be negative: ", basis);
-  require(!start.defined() || (start.dim() == 2 && start.size(0) == dimension && start.size(1) >= 1),
-          "the vectors to start from must have shape [", dimension, ", c]");
+  require(start.count() == 0 || start.dimension() == dimension, "the vectors to start from must have ",
+          dimension, " rows, not ", start.count() > 0 ? start.dimension() : 0);
+  require(!on_disk || !state.empty(), "a basis on disk needs a folder for it");
 }
 
 KrylovOptions KrylovOptions::resolved(int64_t dimension) const {
@@ -398,6 +433,12 @@ KrylovOptions KrylovOptions::resolved(int64_t dimension) const {
 
 int64_t KrylovOptions::smallest_basis(int64_t dimension) const {
   return std::min(dimension, k + 4 * resolved(dimension).block);
+}
+
+// A block, its product and copies of them; panels of them in float64, with what is computed from them.
+int64_t KrylovOptions::working_memory(int64_t dimension, int64_t element) const {
+  const int64_t numbers = resolved(dimension).block * dimension;
+  return 4 * numbers * element + 3 * std::min(8 * numbers, int64_t{32} << 20);
 }
 
 EigenResult krylov(LinearOperator& op, const KrylovOptions& options, Progress& progress) {

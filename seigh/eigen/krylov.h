@@ -15,9 +15,11 @@
 // multiplicity than the block are found only as rounding or exhaustion brings in new directions.
 //
 // Cost: `products` products; 4 D p^2 flops for a basis of p columns, at the operator's precision with sums of
-// panels in float64; O(p^3) in float64 for each Rayleigh-Ritz; D (p + 3 b) numbers of memory. Ranks hold the
-// basis by rows, D p / n numbers each; they exchange blocks [D, b] and small matrices. The products of a
-// block depend on those before it: for products that must be independent of each other use seigh().
+// panels in float64; O(p^3) in float64 for each Rayleigh-Ritz; D (p + 3 b) numbers of memory, or, with the
+// basis on disk, D 3 b of memory, D p of disk and three passes over them for a block: 3 D p^2 / (2 b) numbers
+// read in all. Ranks hold the basis by rows, D p / n numbers each; they exchange blocks [D, b] and small
+// matrices. The products of a block depend on those before it: for products that must be independent of each
+// other use seigh().
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -44,23 +46,30 @@ struct KrylovOptions {
   int64_t probes = 30;  ///< products for the a-posteriori error; 0: no certificate of it
   int64_t block = 0;    ///< b; 0: k / 20 between 8 (from D = 10^5 on, 16) and 32
   int64_t basis = 0;    ///< most columns of the basis; 0: what the products and the available memory call for
-  at::Tensor start = {};  ///< block [D, c] to begin from, such as eigenvectors of a similar operator
+  Eigenvectors start =
+      {};  ///< to begin from, [D, c], such as those of a similar operator; need not be orthonormal
   /// Folder (made if need be) that keeps the state, after each block but not more often than every
   /// save_seconds. A later call with the same options and operator goes on from it; products, tolerance and
   /// error may differ. The caller removes it when the result is safe. Empty: nowhere.
   std::filesystem::path state = {};
   double save_seconds = 5;
+  /// Keeps the basis in files in `state` instead of in memory, where what does not fit the disk is made up
+  /// for by restarts.
+  bool on_disk = false;
 
   /// Throws Error saying which value is out of range.
   void validate(int64_t dimension) const;
   /// `products` and `block` with their defaults filled in, for an operator of that size.
   KrylovOptions resolved(int64_t dimension) const;
-  /// Columns of the basis that must fit in memory at least: what k pairs and restarts take.
+  /// Columns of the basis that there must be room for at least: what k pairs and restarts take.
   int64_t smallest_basis(int64_t dimension) const;
+  /// Bytes of memory beside the basis and the operator's, for `element` bytes a number.
+  int64_t working_memory(int64_t dimension, int64_t element) const;
 };
 
-/// Throws Error on invalid options, when the memory is too little for smallest_basis(), or when a product is
-/// not finite. Not reaching the tolerance is no error: see EigenResult::converged and the residuals.
+/// Throws Error on invalid options, when memory or disk are too little for smallest_basis(), or when a
+/// product is not finite. Not reaching the tolerance is no error: see EigenResult::converged and the
+/// residuals.
 EigenResult krylov(LinearOperator& op, const KrylovOptions& options, Progress& progress = silent_progress());
 
 }  // namespace seigh

@@ -15,6 +15,11 @@ Eigenvectors::Eigenvectors(at::Tensor basis, at::Tensor coefficients)
 Eigenvectors::Eigenvectors(std::shared_ptr<const TallMatrix> basis, at::Tensor coefficients)
     : basis_(std::move(basis)), coefficients_(std::move(coefficients)) {}
 
+int64_t Eigenvectors::count() const {
+  if (!basis_) return 0;
+  return coefficients_.defined() ? coefficients_.size(1) : basis_->columns();
+}
+
 bool Eigenvectors::in_memory() const {
   return dynamic_cast<const MemoryTallMatrix*>(basis_.get()) != nullptr;
 }

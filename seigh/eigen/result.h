@@ -24,7 +24,9 @@ class Eigenvectors {
   /// Whether B is in memory, so that a pass over it costs little.
   bool in_memory() const;
   int64_t dimension() const { return basis_->rows(); }
-  int64_t count() const { return coefficients_.defined() ? coefficients_.size(1) : basis_->columns(); }
+  at::ScalarType dtype() const { return basis_->dtype(); }
+  /// k; 0 where there are none at all.
+  int64_t count() const;
   /// Whether the ranks share B's rows out (TallMatrix::divided); they then call the functions below together.
   bool divided() const { return basis_ && basis_->divided(); }
   /// Rows of U: float64 [n, k] for index int64 [n].

@@ -188,8 +188,9 @@ void require_written(bool ok, hid_t file, const std::filesystem::path& path, con
 
 Hdf5Writer::Hdf5Writer(const std::filesystem::path& path) : file_(path), handle_(-1) {
   const Quiet quiet;
-  const Handle access = access_properties();
-  handle_ = H5Fcreate(file_.temporary().c_str(), H5F_ACC_TRUNC, untimed(H5P_FILE_CREATE), access);
+  // Named, since closing them before reason() has been asked would wipe it.
+  const Handle access = access_properties(), creation = untimed(H5P_FILE_CREATE);
+  handle_ = H5Fcreate(file_.temporary().c_str(), H5F_ACC_TRUNC, creation, access);
   if (handle_ < 0) fail_writing(path, "", reason());
   if (const int error = reserve(handle_, 0); error != 0) {
     send_writes_to_memory(handle_);
@@ -221,9 +222,9 @@ void Hdf5Writer::write(const std::string& name, const at::Tensor& tensor) {
                          : H5Screate_simple(static_cast<int>(sizes.size()), sizes.data(), nullptr);
   };
   const Handle space(space_of(shape), H5Sclose);
-  const Handle data(
-      H5Dcreate2(handle_, name.c_str(), type, space, H5P_DEFAULT, untimed(H5P_DATASET_CREATE), H5P_DEFAULT),
-      H5Dclose);
+  const Handle creation = untimed(H5P_DATASET_CREATE);
+  const Handle data(H5Dcreate2(handle_, name.c_str(), type, space, H5P_DEFAULT, creation, H5P_DEFAULT),
+                    H5Dclose);
   require_written(data.ok(), handle_, file_.path(), what);
   if (tensor.numel() == 0) return;
   if (shape.empty()) {
@@ -247,6 +248,40 @@ void Hdf5Writer::write(const std::string& name, const at::Tensor& tensor) {
         H5Dwrite(data, type, memory, space, H5P_DEFAULT, slab.data_ptr()) >= 0;
     require_written(ok, handle_, file_.path(), what);
   }
+}
+
+void Hdf5Writer::create(const std::string& name, at::ScalarType dtype, int64_t rows, int64_t columns) {
+  const Quiet quiet;
+  require(handle_ >= 0, "cannot write ", file_.path().string(), ": it was committed already");
+  const std::string what = "data set '" + name + "'";
+  const hid_t type = native_type(dtype);
+  require(type >= 0, "cannot write ", file_.path().string(), ": ", what, " is of dtype ",
+          c10::toString(dtype));
+  require_space(handle_, rows * columns * static_cast<int64_t>(c10::elementSize(dtype)), file_.path(), what);
+  const hsize_t shape[2] = {static_cast<hsize_t>(rows), static_cast<hsize_t>(columns)};
+  const Handle space(H5Screate_simple(2, shape, nullptr), H5Sclose);
+  const Handle creation = untimed(H5P_DATASET_CREATE);
+  const Handle data(H5Dcreate2(handle_, name.c_str(), type, space, H5P_DEFAULT, creation, H5P_DEFAULT),
+                    H5Dclose);
+  require_written(data.ok(), handle_, file_.path(), what);
+}
+
+void Hdf5Writer::put(const std::string& name, int64_t row, int64_t column, const at::Tensor& piece) {
+  const Quiet quiet;
+  require(handle_ >= 0, "cannot write ", file_.path().string(), ": it was committed already");
+  if (piece.numel() == 0) return;
+  const std::string what = "data set '" + name + "'";
+  const at::Tensor numbers = piece.cpu().contiguous();
+  const Handle data(H5Dopen2(handle_, name.c_str(), H5P_DEFAULT), H5Dclose);
+  require_written(data.ok(), handle_, file_.path(), what);
+  const Handle space(H5Dget_space(data), H5Sclose);
+  const hsize_t start[2] = {static_cast<hsize_t>(row), static_cast<hsize_t>(column)};
+  const hsize_t count[2] = {static_cast<hsize_t>(numbers.size(0)), static_cast<hsize_t>(numbers.size(1))};
+  const Handle memory(H5Screate_simple(2, count, nullptr), H5Sclose);
+  const bool ok =
+      H5Sselect_hyperslab(space, H5S_SELECT_SET, start, nullptr, count, nullptr) >= 0 &&
+      H5Dwrite(data, native_type(numbers.scalar_type()), memory, space, H5P_DEFAULT, numbers.data_ptr()) >= 0;
+  require_written(ok, handle_, file_.path(), what);
 }
 
 void Hdf5Writer::attribute(const std::string& name, const Hdf5Attribute& value) {
@@ -316,6 +351,10 @@ class DataSet {
   const std::vector<int64_t>& shape() const { return shape_; }
   const std::string& where() const { return where_; }
   hid_t id() const { return id_; }
+  // Whether the file holds the numbers as this machine does.
+  bool native() const {
+    return H5Tequal(type_, native_type(dtype())) > 0 || H5Tequal(type_, half_type()) > 0;
+  }
 
   // The dtype it is read as.
   at::ScalarType dtype() const {
@@ -415,11 +454,17 @@ std::vector<int64_t> Hdf5Reader::shape(const std::string& name) const {
   return DataSet(handle_, path_, name).shape();
 }
 
+at::ScalarType Hdf5Reader::dtype(const std::string& name) const {
+  const Quiet quiet;
+  return DataSet(handle_, path_, name).dtype();
+}
+
 int64_t Hdf5Reader::offset(const std::string& name) const {
   const Quiet quiet;
   const DataSet data(handle_, path_, name);
   const haddr_t address = H5Dget_offset(data.id());
   require(address != HADDR_UNDEF, data.where(), " is not stored in one piece");
+  require(data.native(), data.where(), " holds numbers in another form than this machine's");
   return static_cast<int64_t>(address);
 }
 

@@ -26,6 +26,10 @@ class Hdf5Writer {
   /// A data set of any rank, dtype float16, float32, float64, int32, int64 or uint8, any layout (stored in C
   /// order).
   void write(const std::string& name, const at::Tensor& tensor);
+  /// A data set [rows, columns] that is filled in by put().
+  void create(const std::string& name, at::ScalarType dtype, int64_t rows, int64_t columns);
+  /// Its entries from (row, column) on: `piece`, of its dtype and rank 2.
+  void put(const std::string& name, int64_t row, int64_t column, const at::Tensor& piece);
   /// An attribute of the root group: int64, float64 or UTF-8 string (without zero bytes).
   void attribute(const std::string& name, const Hdf5Attribute& value);
   /// Closes and publishes the file. Throws Error (a full disk, say), leaving `path` as it was.
@@ -49,8 +53,10 @@ class Hdf5Reader {
   std::vector<std::string> names() const;
   bool has(const std::string& name) const;
   std::vector<int64_t> shape(const std::string& name) const;
-  /// Where in the file the numbers of a data set begin, stored one after the other in C order, as Hdf5Writer
-  /// does; Error for one that is chunked or compressed.
+  /// The dtype that read() gives a data set.
+  at::ScalarType dtype(const std::string& name) const;
+  /// Where in the file the numbers of a data set begin, stored one after the other in C order as this machine
+  /// holds them, as Hdf5Writer does; Error for one that is chunked, compressed or of another byte order.
   int64_t offset(const std::string& name) const;
   /// A data set ("group/name" reaches into groups) as a contiguous CPU tensor; floating point of other widths
   /// or byte orders is converted to float64, integers to int64.

@@ -60,27 +60,27 @@ Share TallMatrix::share() const {
   return divided() ? world().share(rows()) : Share{0, rows()};
 }
 
-DividedTallMatrix::DividedTallMatrix(int64_t rows, at::Tensor mine) : rows_(rows), mine_(std::move(mine)) {
-  require(mine_.dim() == 2 && mine_.size(0) == share().count, "this rank's part of ", rows, " rows is ",
-          share().count, ", not ", mine_.sizes());
+DividedTallMatrix::DividedTallMatrix(int64_t rows, std::shared_ptr<const TallMatrix> mine)
+    : rows_(rows), mine_(std::move(mine)) {
+  require(mine_->rows() == share().count, "this rank's part of ", rows, " rows is ", share().count, ", not ",
+          mine_->rows());
 }
+
+DividedTallMatrix::DividedTallMatrix(int64_t rows, at::Tensor mine)
+    : DividedTallMatrix(rows, std::make_shared<MemoryTallMatrix>(std::move(mine))) {}
 
 at::Tensor DividedTallMatrix::row_range(int64_t begin, int64_t n) const {
   require(share().begin <= begin && begin + n <= share().end(), "rows ", begin, " to ", begin + n,
           " are another rank's");
-  return mine_.slice(0, begin - share().begin, begin - share().begin + n);
+  return mine_->row_range(begin - share().begin, n);
 }
 
 at::Tensor DividedTallMatrix::select_rows(const at::Tensor& index) const {
   at::Tensor result = at::zeros({index.numel(), columns()}, dtype());
   const at::Tensor places = ((index >= share().begin) & (index < share().end())).nonzero().reshape({-1});
-  result.index_copy_(0, places, mine_.index_select(0, index.index_select(0, places) - share().begin));
+  result.index_copy_(0, places, mine_->select_rows(index.index_select(0, places) - share().begin));
   world().sum(result);
   return result;
-}
-
-int64_t DividedTallMatrix::panel_rows() const {
-  return MemoryTallMatrix(mine_).panel_rows();
 }
 
 at::Tensor gather_rows(int64_t rows, const at::Tensor& mine) {

@@ -46,23 +46,25 @@ class MemoryTallMatrix final : public TallMatrix {
   at::Tensor block_;
 };
 
-/// The rows of a block [D, k] that are in this rank's memory; the other rows are in the other ranks'.
+/// A matrix of which each rank has its own rows, in its memory or in its files.
 class DividedTallMatrix final : public TallMatrix {
  public:
-  /// `mine`: rows world().share(rows), a block, shared, not copied.
+  /// `mine`: rows world().share(rows).
+  DividedTallMatrix(int64_t rows, std::shared_ptr<const TallMatrix> mine);
+  /// `mine`: a block, shared, not copied.
   DividedTallMatrix(int64_t rows, at::Tensor mine);
   int64_t rows() const override { return rows_; }
-  int64_t columns() const override { return mine_.size(1); }
-  at::ScalarType dtype() const override { return mine_.scalar_type(); }
+  int64_t columns() const override { return mine_->columns(); }
+  at::ScalarType dtype() const override { return mine_->dtype(); }
   /// Only within share().
   at::Tensor row_range(int64_t begin, int64_t n) const override;
   at::Tensor select_rows(const at::Tensor& index) const override;
-  int64_t panel_rows() const override;
+  int64_t panel_rows() const override { return mine_->panel_rows(); }
   bool divided() const override { return true; }
 
  private:
   int64_t rows_;
-  at::Tensor mine_;
+  std::shared_ptr<const TallMatrix> mine_;
 };
 
 /// The rows of a block [D, b] on every rank, from each rank's share of them.

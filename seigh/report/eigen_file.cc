@@ -1,8 +1,17 @@
 #include "seigh/report/eigen_file.h"
 
+#include <ATen/ops/arange.h>
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
 #include "seigh/base/communicator.h"
 #include "seigh/base/error.h"
+#include "seigh/base/interrupt.h"
+#include "seigh/base/memory_pool.h"
 #include "seigh/io/hdf5.h"
+#include "seigh/linop/stored_matrix.h"
 
 namespace seigh {
 namespace {
@@ -26,16 +35,40 @@ class Attributes {
   std::map<std::string, Hdf5Attribute> values_;
 };
 
+// Rows of U, by panels that are small beside the memory and whose pieces of a column are long enough for the
+// disk.
+template <typename Body>
+void for_row_panels(const Eigenvectors& u, const Body& body) {
+  const int64_t d = u.count() > 0 ? u.dimension() : 0;
+  int64_t bytes = std::clamp<int64_t>(available_memory() / 16, int64_t{8} << 20, int64_t{512} << 20);
+  if (u.divided()) bytes = world().agree(bytes);
+  const int64_t step = std::max<int64_t>(1, bytes / (8 * std::max<int64_t>(u.count(), 1)));
+  for (int64_t begin = 0; begin < d; begin += step) {
+    check_interrupt();
+    const int64_t n = std::min(step, d - begin);
+    body(begin, u.divided() ? u.rows(at::arange(begin, begin + n, at::kLong)) : u.row_range(begin, n));
+  }
+}
+
 }  // namespace
 
 void write_eigen_file(const std::filesystem::path& path, const EigenFileInfo& info, const EigenResult& result,
                       bool with_vectors) {
-  at::Tensor vectors;
-  if (with_vectors) vectors = result.eigenvectors.all();  // by all ranks together
-  if (!world().root()) return;
+  if (!world().root()) {
+    // Ranks that share the rows out give the root theirs.
+    if (with_vectors && result.eigenvectors.divided())
+      for_row_panels(result.eigenvectors, [](int64_t, const at::Tensor&) {});
+    return;
+  }
   Hdf5Writer file(path);
   file.write("eigenvalues", result.eigenvalues);
-  if (with_vectors) file.write("eigenvectors", vectors.t());
+  if (with_vectors) {
+    const Eigenvectors& u = result.eigenvectors;
+    file.create("eigenvectors", u.dtype(), result.rank, info.parameters);
+    for_row_panels(u, [&](int64_t begin, const at::Tensor& rows) {
+      file.put("eigenvectors", 0, begin, rows.t().to(u.dtype()));
+    });
+  }
   if (result.residuals.defined()) file.write("residuals", result.residuals);
   file.write("spectrum", result.spectrum);
   if (info.sample_indices.defined()) file.write("sample_indices", info.sample_indices);
@@ -112,11 +145,20 @@ EigenFile read_eigen_file(const std::filesystem::path& path, bool with_vectors) 
   }
   content.has_vectors = file.has("eigenvectors");
   if (with_vectors && content.has_vectors) {
-    const at::Tensor vectors = file.read("eigenvectors");
-    require(vectors.dim() == 2 && vectors.size(0) == result.rank && vectors.size(1) == info.parameters,
-            path.string(), ": eigenvectors have shape ", vectors.sizes(), ", expected [", result.rank, ", ",
+    const std::vector<int64_t> shape = file.shape("eigenvectors");
+    require(shape == std::vector<int64_t>({result.rank, info.parameters}), path.string(),
+            ": eigenvectors have shape ", at::IntArrayRef(shape), ", expected [", result.rank, ", ",
             info.parameters, "]");
-    result.eigenvectors = Eigenvectors(vectors.t());
+    const at::ScalarType dtype = file.dtype("eigenvectors");
+    // Into memory where they are small beside it, otherwise by panels as they are needed.
+    if (result.rank * info.parameters * static_cast<int64_t>(c10::elementSize(dtype)) <=
+        available_memory() / 4) {
+      result.eigenvectors = Eigenvectors(file.read("eigenvectors").t());
+    } else {
+      const auto stored = std::make_shared<StoredMatrix>(info.parameters, dtype);
+      stored->add(path, "eigenvectors");
+      result.eigenvectors = Eigenvectors(stored, at::Tensor());
+    }
   }
   return content;
 }

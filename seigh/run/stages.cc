@@ -204,17 +204,16 @@ void Run::write_overlap(const Decomposition& d, const EigenResult& result, const
   folder_.log("overlap", {{"file", folder_.overlap(d.step, d.split, d.method).filename().string()}});
 }
 
-// Eigenvectors of the recorded step before `step`, from memory or else from their file; undefined where
-// neither holds them.
-at::Tensor Run::previous_vectors(int64_t step, const std::string& split_name) const {
+// Eigenvectors of the recorded step before `step`, from memory or else from their file; none where neither
+// holds them.
+Eigenvectors Run::previous_vectors(int64_t step, const std::string& split_name) const {
   if (const auto found = previous_.find(split_name); found != previous_.end()) return found->second;
   const std::vector<int64_t>& steps = folder_.recipe().curvature.steps;
   const auto here = std::lower_bound(steps.begin(), steps.end(), step);
   if (here == steps.begin()) return {};
   const auto path = folder_.eigen(*std::prev(here), split_name, method_);
   if (!is_there(path)) return {};
-  const EigenFile file = finished_eigen(path, subset_.count, /*with_vectors=*/true);
-  return file.has_vectors ? file.result.eigenvectors.all() : at::Tensor();
+  return finished_eigen(path, subset_.count, /*with_vectors=*/true).result.eigenvectors;
 }
 
 // Each note once, however many matrices it is about.
@@ -310,6 +309,7 @@ EigenResult Run::solve(const Decomposition& d, const Checkpoint& checkpoint) {
   const EighPlan plan =
       plan_eigh(subset_.count, eigh_dtype(r), solver, world().agree(available_memory()) / 5 * 3);
   solver.basis = plan.basis;
+  solver.on_disk = plan.on_disk;
   require(plan.memory < available_memory(), "k = ", r.eigh.k, " eigenpairs of ", subset_.count,
           " parameters take ", format_bytes(plan.memory), " of memory, ", format_bytes(available_memory()),
           " are left; lower eigh.k or raise the ceiling (--memory)");
@@ -346,7 +346,7 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
   } else if (!dense_only) {
     sketch = stored(sketched).result;
   }
-  if (r.eigh.warm_start && !dense_only) previous_[split_name] = sketch.eigenvectors.all();
+  if (r.eigh.warm_start && !dense_only && !r.eigh.vectors) previous_[split_name] = sketch.eigenvectors;
   if (need_dense) {
     const auto h = matrix(exact, checkpoint, at::kDouble, 0, "exact ");
     const DenseResult d = dense(*shared_out(*h), r.eigh.k, parse_selection(r.eigh.selection), progress_);

@@ -74,7 +74,7 @@ class Run {
   std::vector<Decomposition> decompositions() const;
   const DataSplits& data();
   const Dataset& split(const std::string& name);
-  at::Tensor previous_vectors(int64_t step, const std::string& split_name) const;
+  Eigenvectors previous_vectors(int64_t step, const std::string& split_name) const;
   void decompose(int64_t step, const std::string& split_name, const Checkpoint& checkpoint);
   void tell(const std::vector<std::string>& notes);
   void write_overlap(const Decomposition& d, const EigenResult& result, const Checkpoint& checkpoint);
@@ -86,9 +86,10 @@ class Run {
   ParameterSubset subset_;  // which the matrices are over
   Loss loss_;
   Progress& progress_;
-  std::string method_;                          // of the eigensolver, never "auto"
-  std::map<std::string, at::Tensor> previous_;  // eigenvectors last computed, by split, for warm starts
-  std::set<std::string> told_;                  // notes that the user has had
+  std::string method_;  // of the eigensolver, never "auto"
+  std::map<std::string, Eigenvectors>
+      previous_;                // last computed, by split, for warm starts where no file has them
+  std::set<std::string> told_;  // notes that the user has had
 };
 
 }  // namespace seigh

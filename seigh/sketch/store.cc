@@ -4,11 +4,11 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
 #include <fcntl.h>
 #include <unistd.h>
-#include <zlib.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -20,22 +20,16 @@
 #include <utility>
 
 #include "seigh/base/error.h"
-#include "seigh/base/interrupt.h"
 #include "seigh/base/memory_pool.h"
-#include "seigh/base/parallel.h"
+#include "seigh/io/checksum.h"
 #include "seigh/io/hdf5.h"
 #include "seigh/linop/linear_operator.h"
+#include "seigh/linop/stored_matrix.h"
 
 namespace seigh {
 namespace {
 
 namespace fs = std::filesystem;
-
-int64_t crc(const at::Tensor& row) {
-  const at::Tensor bytes = row.contiguous();
-  return static_cast<int64_t>(
-      crc32_z(0, static_cast<const unsigned char*>(bytes.data_ptr()), static_cast<size_t>(bytes.nbytes())));
-}
 
 std::string dtype_name(at::ScalarType dtype) {
   return dtype == at::kDouble ? "float64" : "float32";
@@ -56,107 +50,6 @@ at::Tensor scales_of(const at::Tensor& y) {
   }
   return scales;
 }
-
-// One column of Y: where it stands, and what its numbers are to be multiplied by.
-struct Place {
-  int file;
-  int64_t offset;
-  double scale;
-};
-
-class StoredTallMatrix final : public TallMatrix {
- public:
-  StoredTallMatrix(int64_t rows, at::ScalarType dtype, bool half, int64_t panel_bytes)
-      : rows_(rows), dtype_(dtype), half_(half), panel_bytes_(panel_bytes) {}
-  ~StoredTallMatrix() override {
-    for (const auto& [path, file] : files_) ::close(file);
-  }
-  void add(const fs::path& path, int64_t offset, const at::Tensor& scales) {
-    const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    require(file >= 0, "cannot read ", path.string(), ": ", std::strerror(errno));
-    files_.emplace_back(path, file);
-    for (int64_t i = 0; i < scales.numel(); ++i)
-      columns_.push_back({file, offset + i * rows_ * stored(), scales[i].item<double>()});
-  }
-
-  int64_t rows() const override { return rows_; }
-  int64_t columns() const override { return static_cast<int64_t>(columns_.size()); }
-  at::ScalarType dtype() const override { return dtype_; }
-  bool divided() const override { return world().size() > 1; }
-  int64_t panel_rows() const override {
-    return std::clamp<int64_t>(panel_bytes_ / (element() * std::max<int64_t>(columns(), 1)), 1, rows_);
-  }
-
-  at::Tensor row_range(int64_t begin, int64_t n) const override {
-    at::Tensor panel = empty_block(n, columns(), dtype_);
-    char* const data = static_cast<char*>(panel.data_ptr());
-    // Several requests at a time keep the disk busy; the next panel is asked for ahead.
-    parallel_for(columns(), [&](int64_t j) {
-      const Place& place = columns_[static_cast<size_t>(j)];
-      if (half_) {
-        at::Tensor column = at::empty({n}, at::kHalf);
-        read(place.file, static_cast<char*>(column.data_ptr()), n * stored(),
-             place.offset + begin * stored());
-        panel.select(1, j).copy_(column).mul_(place.scale);
-      } else {
-        read(place.file, data + j * n * element(), n * element(), place.offset + begin * element());
-      }
-      const int64_t ahead = std::min(n, share().end() - begin - n);
-      if (ahead > 0)
-        ::posix_fadvise(place.file, place.offset + (begin + n) * stored(), ahead * stored(),
-                        POSIX_FADV_WILLNEED);
-    });
-    return panel;
-  }
-
-  // One pass over the panels that hold any of the rows.
-  at::Tensor select_rows(const at::Tensor& index) const override {
-    const auto [sorted, order] = index.sort();
-    at::Tensor result = at::zeros({index.numel(), columns()}, dtype_);
-    const int64_t* const rows = sorted.data_ptr<int64_t>();
-    const Share mine = share();
-    const int64_t step = panel_rows(),
-                  total = std::lower_bound(rows, rows + sorted.numel(), mine.end()) - rows;
-    for (int64_t first = std::lower_bound(rows, rows + total, mine.begin) - rows; first < total;) {
-      check_interrupt();
-      const int64_t begin = std::max(rows[first] / step * step, mine.begin),
-                    n = std::min(step, mine.end() - begin);
-      const int64_t last = std::lower_bound(rows + first, rows + total, begin + n) - rows;
-      const at::Tensor panel = row_range(begin, n);
-      result.index_copy_(0, order.slice(0, first, last),
-                         panel.index_select(0, sorted.slice(0, first, last) - begin));
-      first = last;
-    }
-    if (divided()) world().sum(result);
-    return result;
-  }
-
- private:
-  int64_t element() const { return static_cast<int64_t>(c10::elementSize(dtype_)); }
-  int64_t stored() const { return half_ ? 2 : element(); }
-  void read(int file, char* to, int64_t bytes, int64_t offset) const {
-    while (bytes > 0) {
-      const ssize_t count = ::pread(file, to, static_cast<size_t>(bytes), offset);
-      if (count < 0 && errno == EINTR) continue;
-      if (count <= 0) {
-        const auto found =
-            std::find_if(files_.begin(), files_.end(), [&](const auto& f) { return f.second == file; });
-        fail("cannot read ", found->first.string(), ": ",
-             count < 0 ? std::strerror(errno) : "the file is truncated");
-      }
-      to += count;
-      bytes -= count;
-      offset += count;
-    }
-  }
-
-  int64_t rows_;
-  at::ScalarType dtype_;
-  bool half_;
-  int64_t panel_bytes_;
-  std::vector<Place> columns_;
-  std::vector<std::pair<fs::path, int>> files_;
-};
 
 }  // namespace
 
@@ -329,17 +222,16 @@ void SketchStore::release(int64_t shard) {
 void SketchStore::write(int64_t shard, const at::Tensor& y, const at::Tensor& inner,
                         const at::Tensor& omega_outer) {
   const int64_t outer = omega_outer.size(1);
-  at::Tensor sums = at::empty({outer + 2}, at::kLong);
-  int64_t* const sum = sums.data_ptr<int64_t>();
   const bool half = plan_.storage == "float16";
   at::Tensor kept = y.slice(1, 0, outer), scales;
   if (half) {
     scales = scales_of(kept);
     kept = as_block((kept / scales.to(y.scalar_type())).to(at::kHalf));
   }
-  parallel_for(outer, [&](int64_t i) { sum[i] = crc(kept.select(1, i)); });
-  sum[outer] = crc(inner.t());
-  sum[outer + 1] = crc(omega_outer.t());
+  at::Tensor sums = at::empty({outer + 2}, at::kLong);
+  sums.slice(0, 0, outer).copy_(crc32_of_rows(kept.t()));
+  sums[outer] = crc32(inner.t());
+  sums[outer + 1] = crc32(omega_outer.t());
   Hdf5Writer file(shard_file(shard));
   file.write("outer", kept.t());
   if (half) file.write("scale", scales);
@@ -363,10 +255,9 @@ void SketchStore::verify(int64_t shard) const {
   const at::Tensor sums = file.read("crc32");
   at::Tensor y = shaped("outer", outer, plan_.rows);
   if (plan_.storage == "float16") y = y.to(at::kHalf);  // it was read as wider numbers
-  bool good = sums.numel() == outer + 2;
-  for (int64_t i = 0; good && i < outer; ++i) good = sums[i].item<int64_t>() == crc(y[i]);
-  good = good && sums[outer].item<int64_t>() == crc(shaped("inner", count, plan_.s)) &&
-         sums[outer + 1].item<int64_t>() == crc(shaped("omega_outer", outer, plan_.s));
+  const bool good = sums.numel() == outer + 2 && at::equal(sums.slice(0, 0, outer), crc32_of_rows(y)) &&
+                    sums[outer].item<int64_t>() == crc32(shaped("inner", count, plan_.s)) &&
+                    sums[outer + 1].item<int64_t>() == crc32(shaped("omega_outer", outer, plan_.s));
   require(good, path.string(), ": the checksum does not match what was written");
 }
 
@@ -386,22 +277,12 @@ SketchStore::Small SketchStore::read_small() const {
   return {at::cat(columns), at::cat(outer_columns), at::cat(inner, 1), at::cat(omega_outer, 1)};
 }
 
-int64_t SketchStore::panel_bytes(int64_t memory) {
-  return std::clamp<int64_t>(memory / 16, int64_t{8} << 20, int64_t{256} << 20);
-}
-
-std::shared_ptr<TallMatrix> SketchStore::outer(int64_t bytes) const {
-  if (bytes == 0) bytes = world().agree(panel_bytes(available_memory()));
-  const bool half = plan_.storage == "float16";
-  auto matrix = std::make_shared<StoredTallMatrix>(plan_.rows, plan_.dtype, half, bytes);
+std::shared_ptr<TallMatrix> SketchStore::outer(int64_t panel_bytes) const {
+  if (panel_bytes == 0) panel_bytes = world().agree(StoredMatrix::panel_bytes(available_memory()));
+  auto matrix = std::make_shared<StoredMatrix>(plan_.rows, plan_.dtype, panel_bytes, world().size() > 1);
   for (const int64_t shard : finished()) {
-    const Hdf5Reader file(shard_file(shard));
-    const std::vector<int64_t> shape = file.shape("outer");
-    require(shape.size() == 2 && shape[1] == plan_.rows, shard_file(shard).string(),
-            " does not fit the plan; delete it and measure it again");
-    if (shape[0] > 0)
-      matrix->add(shard_file(shard), file.offset("outer"),
-                  half ? file.read("scale") : at::ones({shape[0]}, at::kDouble));
+    const fs::path path = shard_file(shard);
+    matrix->add(path, "outer", plan_.storage == "float16" ? Hdf5Reader(path).read("scale") : at::Tensor());
   }
   return matrix;
 }

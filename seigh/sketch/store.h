@@ -92,11 +92,8 @@ class SketchStore {
   };
   Small read_small() const;
   /// The outer columns of the finished shards, in order, read by panels of about `panel_bytes`; 0:
-  /// panel_bytes() of the memory there is.
+  /// StoredMatrix::panel_bytes() of the memory there is.
   std::shared_ptr<TallMatrix> outer(int64_t panel_bytes = 0) const;
-  /// Bytes of a panel for so much memory: work with one takes about four times that. Larger ones than 256 MB
-  /// are no faster.
-  static int64_t panel_bytes(int64_t memory);
 
  private:
   void open_claims();

@@ -171,15 +171,53 @@ class Store(Case):
         finally:
             subprocess.run(["umount", disk], check=True)
 
+    def test_full_disk_under_a_basis(self):
+        """krylov's basis on a disk that is too small from the start, and on one that fills up on the way."""
+        disk = self.tmp / "disk"
+        disk.mkdir()
+        if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk]).returncode != 0:
+            self.fail("needs the right to mount a tmpfs (root)")
+        big = ("--set", "data.image_size=8", "--set", "model.hidden=[1500]", "--set", "eigh.method=krylov", "--set", "eigh.k=200",
+               "--set", "eigh.products=400", "--set", "eigh.block=0", "--set", "eigh.vectors=false")
+        try:
+            run = disk / "run"
+            arguments = ["--memory", "400M", *self.arguments(run, *big)]
+            self.refused(*arguments, says="of disk in")
+            subprocess.run(["mount", "-o", "remount,size=220m", disk], check=True)
+            filler = disk / "filler"
+            filler.write_bytes(bytes(1 << 20))
+            process = subprocess.Popen([SEIGH, *map(str, [*arguments, "--resume"])], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                       text=True, env=environment())
+            state = run / "partial" / NAME.replace("seigh", "krylov")
+            while process.poll() is None and len(list(state.glob("basis_*.h5"))) < 8:
+                time.sleep(0.001)
+            with open(filler, "ab") as file:
+                try:
+                    while process.poll() is None:
+                        file.write(bytes(1 << 16))
+                        file.flush()
+                except OSError:
+                    pass
+            output, error = process.communicate(timeout=120)
+            self.assertEqual(process.returncode, 2, error)
+            self.assertRegex(error.splitlines()[-1], "No space left")
+            held = len(list(state.glob("basis_*.h5")))
+            self.assertGreater(held, 7)
+            filler.unlink()
+            done = self.ok(*arguments, "--resume")
+            self.assertIn("done", done.stderr)
+        finally:
+            subprocess.run(["umount", disk], check=True)
+
     def test_memory_is_what_was_allowed(self):
         """The kernel enforces it (RLIMIT_DATA counts every private writable page that is mapped, used or not). Within the same limit
         four times the measurements pass, 450 MB in all; with them in memory the same run is ended by the limit."""
         others = 180 << 20  # stacks and the libraries' data, which the ceiling counts only where they are touched
-        def run(out, k, width, method, ceiling):
+        def run(out, k, width, method, ceiling, vectors="false"):
             limit = (600 << 20) + others
             arguments = [*ceiling, *self.arguments(self.tmp / out)]
             for override in ("data.image_size=8", f"model.hidden=[{width}]", f"eigh.k={k}", f"eigh.products={2 * k}", "eigh.block=0",
-                             "eigh.vectors=false", 'eigh.test_matrix="sparse"', f'eigh.method="{method}"'):
+                             f"eigh.vectors={vectors}", 'eigh.test_matrix="sparse"', f'eigh.method="{method}"'):
                 arguments += ["--set", override]
             return seigh(*arguments, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)), timeout=300)
         for out, k, width in (("small", 250, 1500), ("large", 500, 3000)):
@@ -187,6 +225,13 @@ class Store(Case):
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertLess(float(re.search(r"peak memory (\S+) GB", done.stderr).group(1)) * 1e9, 600 << 20, out)
         self.check_refused(run("held", 500, 3000, "hmt", []), "not enough memory")
+        # A basis of 560 MB on disk, and 270 MB of eigenvectors written and read again.
+        done = run("basis", 300, 3000, "krylov", ["--memory", "600M"], "true")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("its basis on disk", (self.tmp / "basis/log.jsonl").read_text())
+        with h5py.File(self.tmp / "basis/eigen/step_000020_test_hessian_krylov.h5") as file:
+            u = file["eigenvectors"][()].astype(np.float64)
+            self.assertLess(np.abs(u @ u.T - np.eye(300)).max(), 1e-5)
 
     def test_other_methods_have_no_measurements(self):
         self.ok(*self.arguments(self.tmp / "k", "--set", "eigh.method=krylov"))

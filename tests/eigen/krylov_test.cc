@@ -180,7 +180,7 @@ TEST(Krylov, StartsFromASimilarOperator) {
   MatrixOperator before(m.matrix), now(m.matrix + 0.5 * (noise + noise.t()));
   const KrylovOptions options{.k = 20, .products = 400, .tolerance = 1e-3, .seed = 3, .probes = 0};
   KrylovOptions warm = options;
-  warm.start = krylov(before, options).eigenvectors.all();
+  warm.start = krylov(before, options).eigenvectors;
   const EigenResult cold = krylov(now, options), r = krylov(now, warm);
   EXPECT_EQ(r.converged, 20);
   EXPECT_LT(r.products, cold.products);
@@ -208,32 +208,67 @@ class Mortal final : public LinearOperator {
 TEST(Krylov, GoesOnFromWhereItWasKilled) {
   const auto m = spectral_matrix("polynomial", 300);
   for (const int64_t basis : {int64_t{0}, int64_t{64}}) {
-    const test::TempFolder folder;
-    KrylovOptions options{
-        .k = 20, .products = 200, .tolerance = 1e-12, .seed = 3, .probes = 4, .basis = basis};
-    Mortal whole(m.matrix, 1000);
-    const EigenResult undisturbed = krylov(whole, options);
-    options.state = folder.path() / "state";
-    options.save_seconds = 0;
-    for (const int64_t life : {30, 20, 50, 1000}) {
-      Mortal op(m.matrix, life);
-      if (life < 1000) {
-        EXPECT_SEIGH_ERROR(krylov(op, options), "killed");
-        continue;
+    for (const bool on_disk : {false, true}) {
+      const test::TempFolder folder;
+      KrylovOptions options{
+          .k = 20, .products = 200, .tolerance = 1e-12, .seed = 3, .probes = 4, .basis = basis};
+      Mortal whole(m.matrix, 1000);
+      const EigenResult undisturbed = krylov(whole, options);
+      options.state = folder.path() / "state";
+      options.save_seconds = 0;
+      options.on_disk = on_disk;
+      for (const int64_t life : {30, 20, 50, 1000}) {
+        Mortal op(m.matrix, life);
+        if (life < 1000) {
+          EXPECT_SEIGH_ERROR(krylov(op, options), "killed");
+          continue;
+        }
+        const EigenResult r = krylov(op, options);
+        EXPECT_TRUE(at::equal(r.eigenvalues, undisturbed.eigenvalues)) << basis << on_disk;
+        EXPECT_TRUE(at::equal(r.eigenvectors.all(), undisturbed.eigenvectors.all())) << basis << on_disk;
+        EXPECT_EQ(r.eigenvectors.in_memory(), !on_disk);
+        EXPECT_NEAR(r.error->error(), undisturbed.error->error(), 1e-12);
+        EXPECT_EQ(r.products, undisturbed.products);
+        EXPECT_LT(op.products(), undisturbed.products - 60);  // not all of them again
+        Mortal again(m.matrix, 1000);
+        EXPECT_TRUE(at::equal(krylov(again, options).eigenvalues, undisturbed.eigenvalues));
+        EXPECT_EQ(again.products(), 4);  // the probes
+        // The files that the result lies in may be removed.
+        std::filesystem::remove_all(options.state);
+        EXPECT_LT(orthonormality_error(r.eigenvectors.all()), 1e-10);
       }
-      const EigenResult r = krylov(op, options);
-      EXPECT_TRUE(at::equal(r.eigenvalues, undisturbed.eigenvalues)) << basis;
-      EXPECT_TRUE(at::equal(r.eigenvectors.all(), undisturbed.eigenvectors.all())) << basis;
-      EXPECT_EQ(r.products, undisturbed.products);
-      EXPECT_LT(op.products(), undisturbed.products - 60);  // not all of them again
-      Mortal again(m.matrix, 1000);
-      EXPECT_TRUE(at::equal(krylov(again, options).eigenvalues, undisturbed.eigenvalues));
-      EXPECT_EQ(again.products(), 4);  // the probes
     }
-    // Another computation does not take the state for its own.
-    options.seed = 4;
-    Mortal other(m.matrix, 1000);
-    EXPECT_SEIGH_ERROR(krylov(other, options), "belongs to another computation");
+  }
+}
+
+TEST(Krylov, AStateBelongsToOneComputation) {
+  const auto m = spectral_matrix("polynomial", 300);
+  const test::TempFolder folder;
+  KrylovOptions options{.k = 20, .products = 40, .seed = 3, .probes = 0, .state = folder.path() / "state"};
+  MatrixOperator op(m.matrix);
+  krylov(op, options);
+  options.seed = 4;
+  EXPECT_SEIGH_ERROR(krylov(op, options), "belongs to another computation");
+}
+
+// Begun in memory, continued on disk, ended in memory.
+TEST(Krylov, ABasisMovesBetweenMemoryAndDisk) {
+  const auto m = spectral_matrix("polynomial", 300);
+  const test::TempFolder folder;
+  KrylovOptions options{.k = 20, .products = 120, .tolerance = 1e-12, .seed = 3, .probes = 0};
+  Mortal whole(m.matrix, 1000);
+  const EigenResult undisturbed = krylov(whole, options);
+  options.state = folder.path() / "state";
+  options.save_seconds = 0;
+  for (const int64_t life : {40, 32, 1000}) {
+    Mortal op(m.matrix, life);
+    options.on_disk = life == 32;
+    if (life < 1000) {
+      EXPECT_SEIGH_ERROR(krylov(op, options), "killed");
+    } else {
+      EXPECT_TRUE(at::equal(krylov(op, options).eigenvalues, undisturbed.eigenvalues));
+      EXPECT_EQ(op.products(), undisturbed.products - 72);
+    }
   }
 }
 
@@ -246,7 +281,9 @@ TEST(Krylov, RefusesImpossibleOptions) {
                      "largest magnitude");
   MatrixOperator large(at::eye(400, at::kDouble));
   EXPECT_SEIGH_ERROR(krylov(large, {.k = 50, .basis = 60}), "the basis may have 60");
-  EXPECT_SEIGH_ERROR(krylov(op, {.k = 5, .start = at::zeros({9, 2}, at::kDouble)}), "shape");
+  EXPECT_SEIGH_ERROR(krylov(op, {.k = 5, .on_disk = true}), "needs a folder");
+  EXPECT_SEIGH_ERROR(krylov(op, {.k = 5, .start = Eigenvectors(at::zeros({9, 2}, at::kDouble))}),
+                     "10 rows, not 9");
 }
 
 }  // namespace

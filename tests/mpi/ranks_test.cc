@@ -18,6 +18,7 @@
 #include "seigh/mpi/mpi.h"
 #include "seigh/overlap/best_overlap.h"
 #include "seigh/problem/mlp.h"
+#include "seigh/report/eigen_file.h"
 #include "seigh/report/overlap_file.h"
 #include "seigh/sketch/measure.h"
 #include "tests/support/spectra.h"
@@ -134,10 +135,13 @@ TEST(Ranks, ShareTheSamplesOfAMean) {
 TEST(Ranks, KrylovIsThatOfOneProcess) {
   for (const std::string name : {"exponential", "plus_minus", "clustered", "low_rank_10"}) {
     const auto m = spectral_matrix(name, kRows);
-    for (const int64_t basis : {int64_t{0}, int64_t{60}}) {  // without and with restarts
+    // Without and with restarts, in memory and on disk.
+    for (const auto& [basis, on_disk] : {std::pair{0, false}, {60, false}, {0, true}, {60, true}}) {
       MatrixOperator op(m.matrix);
-      const EighOptions options{
+      EighOptions options{
           .method = Method::krylov, .k = 10, .tolerance = 1e-10, .seed = 3, .probes = 5, .basis = basis};
+      if (on_disk) options.state = common_folder("krylov_" + name + std::to_string(basis));
+      options.on_disk = on_disk;
       const EigenResult r = eigh(op, options);
       EXPECT_EQ(r.converged, r.rank) << name;
       EXPECT_EQ(r.rank, 10) << name;
@@ -174,6 +178,21 @@ TEST(Ranks, KrylovContinuesFromItsFiles) {
   const EigenResult expected = eigh(whole, options);
   expect_same_pairs(r, expected, 1e-9);
   EXPECT_LT(second.products(), whole.products());  // it did not begin anew
+}
+
+// The root gets the rows of the others by panels.
+TEST(Ranks, WriteTheirEigenvectorsIntoOneFile) {
+  const auto m = spectral_matrix("polynomial", kRows);
+  MatrixOperator op(m.matrix.to(at::kFloat));
+  const EigenResult r = eigh(op, {.method = Method::krylov, .k = 7, .seed = 3, .probes = 0});
+  ASSERT_TRUE(r.eigenvectors.divided());
+  EigenFileInfo info;
+  info.parameters = kRows;
+  info.k = 7;
+  const auto path = common_folder("vectors") / "e.h5";
+  write_eigen_file(path, info, r, true);
+  world().wait();
+  expect_same(read_eigen_file(path, true).result.eigenvectors.all(), r.eigenvectors.all(), 0);
 }
 
 TEST(Ranks, SketchesAreThoseOfOneProcess) {

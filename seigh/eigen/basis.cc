@@ -1,0 +1,176 @@
+#include "seigh/eigen/basis.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "seigh/base/communicator.h"
+#include "seigh/base/error.h"
+#include "seigh/base/interrupt.h"
+#include "seigh/base/memory_pool.h"
+#include "seigh/io/checksum.h"
+#include "seigh/io/hdf5.h"
+#include "seigh/linop/linear_operator.h"
+#include "seigh/linop/panels.h"
+
+namespace seigh {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A file of so much is large enough for the disk's full speed and small enough for memory.
+constexpr int64_t kFileBytes = int64_t{256} << 20;
+
+int64_t column_bytes(int64_t rows, at::ScalarType dtype) {
+  return rows * static_cast<int64_t>(c10::elementSize(dtype));
+}
+
+}  // namespace
+
+Basis::Basis(int64_t rows, int64_t capacity, at::ScalarType dtype, fs::path folder, bool on_disk)
+    : rows_(rows), capacity_(capacity), folder_(std::move(folder)), stored_(rows, dtype) {
+  if (!on_disk) block_ = empty_block(rows, capacity, dtype);
+}
+
+at::Tensor Basis::columns(int64_t begin, int64_t count) const {
+  if (!on_disk()) return block_.slice(1, begin, begin + count);
+  return stored_.part(begin, count).row_range(0, rows_);
+}
+
+std::shared_ptr<const TallMatrix> Basis::leading(int64_t count) const {
+  if (!on_disk()) return std::make_shared<MemoryTallMatrix>(columns(0, count));
+  return std::make_shared<StoredMatrix>(stored_.part(0, count));
+}
+
+// Calls body(rows of V, first row, how many) until all rows have had their turn.
+template <typename Body>
+void Basis::for_panels(const Body& body) const {
+  if (size_ == 0) return;
+  if (!on_disk()) return body(columns(0, size_), int64_t{0}, rows_);
+  const int64_t step = stored_.panel_rows();
+  for (int64_t begin = 0; begin < rows_; begin += step) {
+    check_interrupt();
+    const int64_t n = std::min(step, rows_ - begin);
+    body(stored_.row_range(begin, n), begin, n);
+  }
+}
+
+at::Tensor Basis::projections(const at::Tensor& z) const {
+  at::Tensor result = at::zeros({size_, z.size(1)}, at::kDouble);
+  for_panels([&](const at::Tensor& v, int64_t begin, int64_t n) {
+    result.add_(seigh::projections(v, z.slice(0, begin, begin + n)));
+  });
+  return result;
+}
+
+void Basis::subtract(const at::Tensor& z, const at::Tensor& c) const {
+  for_panels([&](const at::Tensor& v, int64_t begin, int64_t n) {
+    subtract_product(z.slice(0, begin, begin + n), v, c);
+  });
+}
+
+at::Tensor Basis::subtract_and_project(const at::Tensor& z, const at::Tensor& c) const {
+  at::Tensor left = at::zeros({size_, z.size(1)}, at::kDouble);
+  for_panels([&](const at::Tensor& v, int64_t begin, int64_t n) {
+    const at::Tensor part = z.slice(0, begin, begin + n);
+    subtract_product(part, v, c);
+    left.add_(seigh::projections(v, part));
+  });
+  return left;
+}
+
+void Basis::append(const at::Tensor& q) {
+  const int64_t count = q.size(1);
+  if (on_disk()) {
+    write(generation_, size_, q);
+    stored_.add(file(generation_, size_), "columns");
+    kept_ = size_ + count;
+  } else {
+    columns(size_, count).copy_(q);
+  }
+  size_ += count;
+}
+
+void Basis::restart(int64_t p, const at::Tensor& y) {
+  const int64_t r = y.size(1), rest = size_ - p;
+  ++generation_;
+  kept_ = 0;
+  size_ = r + rest;
+  if (!on_disk()) {
+    const at::Tensor behind = block_.slice(1, p, p + rest).clone();
+    times_small_in_place(block_.slice(1, 0, p), y);
+    columns(r, rest).copy_(behind);
+    return;
+  }
+  const std::shared_ptr<const TallMatrix> old = leading(p);
+  StoredMatrix renewed = stored_.part(0, 0);
+  const auto add = [&](int64_t first, const at::Tensor& columns) {
+    write(generation_, first, columns);
+    renewed.add(file(generation_, first), "columns");
+  };
+  const int64_t width =
+      std::clamp<int64_t>(available_memory() / 3 / column_bytes(rows_, stored_.dtype()), 1, r);
+  for (int64_t first = 0; first < r; first += width)
+    add(first, times_small(*old, y.slice(1, first, std::min(first + width, r))));
+  if (rest > 0) add(r, stored_.part(p, rest).row_range(0, rows_));
+  stored_ = renewed;
+  kept_ = size_;
+}
+
+void Basis::keep() {
+  const int64_t width = std::max<int64_t>(1, kFileBytes / column_bytes(rows_, stored_.dtype()));
+  for (int64_t first = kept_; first < size_; first += width)
+    write(generation_, first, columns(first, std::min(width, size_ - first)));
+  kept_ = size_;
+}
+
+void Basis::forget_earlier() const {
+  const std::string current = "basis_" + std::to_string(generation_) + "_";
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder_)) {
+    const std::string name = entry.path().filename().string();
+    std::error_code none;
+    if (name.starts_with("basis_") && !name.starts_with(current)) fs::remove(entry.path(), none);
+  }
+}
+
+void Basis::load(int64_t generation, int64_t size, const std::string& remedy) {
+  require(size <= capacity_, folder_.string(), " has a basis of ", size, " vectors, there is room for ",
+          capacity_, "; raise the ceiling (--memory) to what it was");
+  for (size_ = 0; size_ < size;) {
+    const fs::path path = file(generation, size_);
+    const Hdf5Reader reader(path);
+    const at::Tensor part = reader.read("columns"), sums = reader.read("crc32");
+    require(part.dim() == 2 && part.size(0) >= 1 && part.size(1) == rows_ && size_ + part.size(0) <= size &&
+                part.scalar_type() == stored_.dtype(),
+            path.string(), " does not fit the state beside it", remedy);
+    require(at::equal(sums, crc32_of_rows(part)), path.string(),
+            ": the checksum does not match what was written", remedy);
+    if (on_disk()) {
+      stored_.add(path, "columns");
+    } else {
+      block_.slice(1, size_, size_ + part.size(0)).copy_(part.t());
+    }
+    size_ += part.size(0);
+  }
+  generation_ = generation;
+  kept_ = size_;
+}
+
+fs::path Basis::file(int64_t generation, int64_t first) const {
+  const std::string rank = world().size() > 1 ? "_rank_" + std::to_string(world().rank()) : "";
+  return folder_ / ("basis_" + std::to_string(generation) + "_" + std::to_string(first) + rank + ".h5");
+}
+
+void Basis::write(int64_t generation, int64_t first, const at::Tensor& columns) const {
+  fs::create_directories(folder_);
+  Hdf5Writer writer(file(generation, first));
+  writer.write("columns", columns.t());
+  writer.write("crc32", crc32_of_rows(columns.t()));
+  writer.commit();
+}
+
+}  // namespace seigh

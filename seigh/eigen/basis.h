@@ -1,0 +1,77 @@
+// The orthonormal columns of a Krylov iteration, this rank's rows of them: in memory or, where memory is too
+// little, in files.
+//
+//   FOLDER/basis_<generation>_<first column>.h5     (..._rank_<r>.h5 where there are several ranks)
+//       columns      [c, D]      some columns of the basis, its rows
+//       crc32        [c]         zlib's CRC-32 of each
+//
+// each written once: under another name, flushed to disk, renamed. A restart, which changes all columns,
+// begins a new generation. In memory, the same files keep what keep() is asked to keep; in files, they are
+// the basis. A basis begun in one way can be continued in the other.
+//
+// Cost of a pass in files: what there is of the basis is read once, by panels of rows.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "seigh/linop/stored_matrix.h"
+
+namespace seigh {
+
+class Basis {
+ public:
+  /// No columns, and room for `capacity` of `rows` rows. `folder` may be empty for a basis in memory that is
+  /// not kept.
+  Basis(int64_t rows, int64_t capacity, at::ScalarType dtype, std::filesystem::path folder, bool on_disk);
+
+  int64_t rows() const { return rows_; }
+  int64_t capacity() const { return capacity_; }
+  int64_t size() const { return size_; }
+  int64_t generation() const { return generation_; }  ///< restarts so far
+  bool on_disk() const { return !block_.defined(); }
+
+  /// Columns [begin, begin + count): block [rows, count]; in memory a view.
+  at::Tensor columns(int64_t begin, int64_t count) const;
+  /// The first `count` columns, without copying them.
+  std::shared_ptr<const TallMatrix> leading(int64_t count) const;
+  /// V^T Z in float64 for a block Z of this rank's rows: one pass.
+  at::Tensor projections(const at::Tensor& z) const;
+  /// Z -= V C for C float64: one pass.
+  void subtract(const at::Tensor& z, const at::Tensor& c) const;
+  /// The same, and V^T Z of what is left: still one pass.
+  at::Tensor subtract_and_project(const at::Tensor& z, const at::Tensor& c) const;
+
+  /// Adds the columns of a block.
+  void append(const at::Tensor& q);
+  /// The first p columns become V_p Y, Y float64 [p, r] with r <= p; those behind them follow. In files, as
+  /// many passes as memory asks for.
+  void restart(int64_t p, const at::Tensor& y);
+
+  /// Writes what the folder does not have yet.
+  void keep();
+  /// Removes the files of earlier generations.
+  void forget_earlier() const;
+  /// Takes the first `size` columns of a generation from the folder. Throws Error, ending in `remedy`, when
+  /// they are damaged or do not fit.
+  void load(int64_t generation, int64_t size, const std::string& remedy);
+
+ private:
+  std::filesystem::path file(int64_t generation, int64_t first) const;
+  void write(int64_t generation, int64_t first, const at::Tensor& columns) const;
+  template <typename Body>
+  void for_panels(const Body& body) const;
+
+  int64_t rows_, capacity_;
+  std::filesystem::path folder_;
+  int64_t size_ = 0, generation_ = 0;
+  int64_t kept_ = 0;     // columns in the folder
+  at::Tensor block_;     // in memory: [rows, capacity]
+  StoredMatrix stored_;  // in files
+};
+
+}  // namespace seigh

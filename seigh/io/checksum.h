@@ -1,0 +1,15 @@
+// The checksum that files of columns carry.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+namespace seigh {
+
+/// zlib's CRC-32 of a tensor's numbers in C order, as they lie in memory.
+int64_t crc32(const at::Tensor& numbers);
+/// The same of each row: int64 [rows].
+at::Tensor crc32_of_rows(const at::Tensor& matrix);
+
+}  // namespace seigh

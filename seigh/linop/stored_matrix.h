@@ -1,0 +1,57 @@
+// A tall matrix in files: HDF5 data sets of a few columns each, read by panels of rows.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "seigh/linop/tall_matrix.h"
+
+namespace seigh {
+
+class StoredMatrix final : public TallMatrix {
+ public:
+  /// Without columns yet. `dtype`: float32 or float64, of what is given out. Panels have about `panel_bytes`;
+  /// 0: panel_bytes() of the memory there is. `divided`: all ranks read the same files, each its share.
+  StoredMatrix(int64_t rows, at::ScalarType dtype, int64_t panel_bytes = 0, bool divided = false);
+  /// Adds columns: the rows of a data set [c, D] of dtype(), or of float16 to be multiplied by `scales`,
+  /// float64 [c]. The file stays open, so that it can be read even when it has been removed. Throws Error
+  /// when the data set has another shape or dtype or is not stored in one piece.
+  void add(const std::filesystem::path& path, const std::string& data_set, const at::Tensor& scales = {});
+  /// Columns [begin, begin + count), of the same open files.
+  StoredMatrix part(int64_t begin, int64_t count) const;
+
+  int64_t rows() const override { return rows_; }
+  int64_t columns() const override { return static_cast<int64_t>(columns_.size()); }
+  at::ScalarType dtype() const override { return dtype_; }
+  bool divided() const override { return divided_; }
+  int64_t panel_rows() const override;
+  at::Tensor row_range(int64_t begin, int64_t n) const override;
+  /// One pass over the panels that hold any of the rows.
+  at::Tensor select_rows(const at::Tensor& index) const override;
+
+  /// Bytes of a panel for so much memory: work with one takes about four times that. Larger ones than 256 MB
+  /// are no faster.
+  static int64_t panel_bytes(int64_t memory);
+
+ private:
+  struct File;
+  // Where a column stands, and what its numbers are to be multiplied by (0: they are in dtype_).
+  struct Column {
+    std::shared_ptr<const File> file;
+    int64_t offset;
+    double scale;
+  };
+
+  int64_t rows_;
+  at::ScalarType dtype_;
+  int64_t panel_bytes_;
+  bool divided_;
+  std::vector<Column> columns_;
+};
+
+}  // namespace seigh
