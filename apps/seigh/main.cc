@@ -66,6 +66,21 @@ int not_enough_memory() {
       "not enough memory; choose a smaller network, fewer samples, a smaller k and s, or no dense steps", 2);
 }
 
+// Ranks that do not find each other would all do the same work in the same folder.
+void require_ranks() {
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}) {
+    const char* const value = std::getenv(name);
+    seigh::require(value == nullptr || std::atoi(value) <= 1 || seigh::world().size() > 1,
+                   "started as one of ", value, " ranks that do not find each other: this seigh was built ",
+#ifdef SEIGH_MPI
+                   "with another MPI; start it with that one's mpirun",
+#else
+                   "without MPI; build it with -DSEIGH_MPI=ON",
+#endif
+                   ", or as tasks of their own (srun --mpi=none) for seigh measure");
+  }
+}
+
 int run(int argc, char** argv) {
   CLI::App app{
       "Top eigenpairs of a neural network's curvature matrix, and whether its largest parameters lie in "
@@ -77,9 +92,10 @@ int run(int argc, char** argv) {
   int threads = 0;
   app.add_option("--threads", threads, "Threads; 0: all cores")->capture_default_str();
   std::string memory;
-  app.add_option("--memory", memory,
-                 "Ceiling of this process's memory, as 8G or 512M; default: three quarters of what "
-                 "is available are used as needed");
+  app.add_option(
+      "--memory", memory,
+      "Ceiling of this process's memory: 8G (GiB), 8GB (10^9 bytes), 512M; default: three quarters of what "
+      "is available are used as needed");
   app.footer(
       "From network to figure in one command:\n  seigh run recipes/mnist-mini.toml\n"
       "Help on a command, with an example:\n  seigh run --help");
@@ -102,6 +118,7 @@ int run(int argc, char** argv) {
   }
   seigh::install_interrupt_handlers();
   try {
+    require_ranks();
     seigh::use_memory_pool();
     seigh::set_threads(threads);
     if (!memory.empty()) seigh::set_memory_ceiling(seigh::parse_bytes(memory));

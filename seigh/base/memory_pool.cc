@@ -325,9 +325,9 @@ int64_t parse_bytes(const std::string& text) {
   bool known = unit.empty() || unit == "B";
   if (!known) {
     const size_t power = prefixes.find(unit[0]);
-    known =
-        power != std::string::npos && (unit.size() == 1 || unit.substr(1) == "B" || unit.substr(1) == "IB");
-    if (known) factor = std::pow(1024.0, static_cast<double>(power) + 1);
+    const std::string rest = unit.substr(1);
+    known = power != std::string::npos && (rest.empty() || rest == "B" || rest == "IB");
+    if (known) factor = std::pow(rest == "B" ? 1000.0 : 1024.0, static_cast<double>(power) + 1);
   }
   require(end > 0 && known && std::isfinite(number) && number > 0 && number * factor < 1e18, "\"", text,
           "\" is no amount of memory; write for example 8G or 512M");

@@ -33,7 +33,7 @@ int64_t memory_ceiling();
 /// machine (or the process's control group) has available.
 int64_t available_memory();
 
-/// "8G", "512M", "1.5GiB", "2000000" (bytes); K, M, G, T are powers of 1024. Throws Error on anything else.
+/// "8G", "1.5GiB" (powers of 1024), "8GB" (of 1000), "2000000" (bytes). Throws Error on anything else.
 int64_t parse_bytes(const std::string& text);
 /// "1.5 GiB", for people.
 std::string format_bytes(int64_t bytes);

@@ -13,6 +13,7 @@ namespace {
 TEST(Bytes, AreReadAndWritten) {
   EXPECT_EQ(parse_bytes("8G"), int64_t{8} << 30);
   EXPECT_EQ(parse_bytes("1.5 GiB"), int64_t{3} << 29);
+  EXPECT_EQ(parse_bytes("8GB"), 8'000'000'000);
   EXPECT_EQ(parse_bytes("512m"), int64_t{512} << 20);
   EXPECT_EQ(parse_bytes("2000"), 2000);
   for (const char* text : {"", "G", "8X", "-1G", "nan", "8GG", "1e30"})

@@ -34,6 +34,11 @@ class Ranks(Case):
                     self.assertEqual(a.attrs["products"], b.attrs["products"])
         self.assertTrue((several / "report.html").exists())
 
+    def test_ranks_that_do_not_find_each_other(self):
+        done = subprocess.run([SEIGH, "show", ROOT / "recipes/mnist-mini.toml"], capture_output=True, text=True,
+                              env=environment() | {"OMPI_COMM_WORLD_SIZE": "3"})
+        self.check_refused(done, "one of 3 ranks that do not find each other")
+
     def test_run(self):
         # float64, so that rounding leaves no room for doubt. dense: each rank multiplies a third of the columns.
         for method, more in (("seigh", []), ("krylov", []), ("krylov", ["--set", "eigh.vectors=false"]), ("dense", [])):
