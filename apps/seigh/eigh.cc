@@ -63,7 +63,7 @@ EighOptions solver_options(const Options& o) {
                       .probes = o.probes,
                       .block = o.block};
   if (!o.start.empty()) {
-    const EigenFile file = read_eigen_file(o.start, /*with_vectors=*/true);
+    const EigenFile file = read_eigen_file(o.start, Vectors::by_panels);
     require(file.has_vectors, o.start, " holds no eigenvectors to start from; make it with --vectors");
     options.start = file.result.eigenvectors;
   }

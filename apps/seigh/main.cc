@@ -1,6 +1,7 @@
 // The command line. Exit codes: 0 done, 2 bad input (one line says what to do), 130 interrupted, 1 anything
 // else.
 #include <c10/util/Exception.h>
+#include <sys/resource.h>
 
 #include <CLI/CLI.hpp>
 #include <cerrno>
@@ -81,6 +82,14 @@ void require_ranks() {
   }
 }
 
+// Measurements of large matrices are many files that are open at the same time.
+void allow_many_files() {
+  rlimit limit = {};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int run(int argc, char** argv) {
   CLI::App app{
       "Top eigenpairs of a neural network's curvature matrix, and whether its largest parameters lie in "
@@ -119,6 +128,7 @@ int run(int argc, char** argv) {
   seigh::install_interrupt_handlers();
   try {
     require_ranks();
+    allow_many_files();
     seigh::use_memory_pool();
     seigh::set_threads(threads);
     if (!memory.empty()) seigh::set_memory_ceiling(seigh::parse_bytes(memory));

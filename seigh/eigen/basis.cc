@@ -5,17 +5,18 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
-#include <string>
+#include <set>
 #include <utility>
+#include <vector>
 
 #include "seigh/base/communicator.h"
 #include "seigh/base/error.h"
 #include "seigh/base/interrupt.h"
-#include "seigh/base/memory_pool.h"
 #include "seigh/io/checksum.h"
 #include "seigh/io/hdf5.h"
 #include "seigh/linop/linear_operator.h"
 #include "seigh/linop/panels.h"
+#include "seigh/linop/tall_matrix.h"
 
 namespace seigh {
 namespace {
@@ -78,7 +79,7 @@ at::Tensor Basis::subtract_and_project(const at::Tensor& z, const at::Tensor& c)
   for_panels([&](const at::Tensor& v, int64_t begin, int64_t n) {
     const at::Tensor part = z.slice(0, begin, begin + n);
     subtract_product(part, v, c);
-    left.add_(seigh::projections(v, part));
+    left.add_(transposed_product(v, part));
   });
   return left;
 }
@@ -95,6 +96,11 @@ void Basis::append(const at::Tensor& q) {
   size_ += count;
 }
 
+void Basis::truncate(int64_t p) {
+  size_ = p;
+  if (on_disk()) stored_ = stored_.part(0, p);
+}
+
 void Basis::restart(int64_t p, const at::Tensor& y) {
   const int64_t r = y.size(1), rest = size_ - p;
   ++generation_;
@@ -106,17 +112,26 @@ void Basis::restart(int64_t p, const at::Tensor& y) {
     columns(r, rest).copy_(behind);
     return;
   }
-  const std::shared_ptr<const TallMatrix> old = leading(p);
   StoredMatrix renewed = stored_.part(0, 0);
-  const auto add = [&](int64_t first, const at::Tensor& columns) {
-    write(generation_, first, columns);
-    renewed.add(file(generation_, first), "columns");
-  };
-  const int64_t width =
-      std::clamp<int64_t>(available_memory() / 3 / column_bytes(rows_, stored_.dtype()), 1, r);
-  for (int64_t first = 0; first < r; first += width)
-    add(first, times_small(*old, y.slice(1, first, std::min(first + width, r))));
-  if (rest > 0) add(r, stored_.part(p, rest).row_range(0, rows_));
+  const StoredMatrix old = stored_.part(0, p);
+  Hdf5Writer writer(file(generation_, 0));
+  writer.create("columns", old.dtype(), r, rows_);
+  RunningChecksums sums(r);
+  const int64_t step = old.panel_rows();
+  for (int64_t begin = 0; begin < rows_; begin += step) {
+    check_interrupt();
+    const at::Tensor panel = old.row_range(begin, std::min(step, rows_ - begin)).to(at::kDouble);
+    const at::Tensor rotated = panel_times(panel, y).to(old.dtype()).t().contiguous();
+    sums.add(rotated);
+    writer.put("columns", 0, begin, rotated);
+  }
+  writer.write("crc32", sums.values());
+  writer.commit();
+  renewed.add(file(generation_, 0), "columns");
+  if (rest > 0) {
+    write(generation_, r, stored_.part(p, rest).row_range(0, rows_));
+    renewed.add(file(generation_, r), "columns");
+  }
   stored_ = renewed;
   kept_ = size_;
 }
@@ -129,7 +144,7 @@ void Basis::keep() {
 }
 
 void Basis::forget_earlier() const {
-  const std::string current = "basis_" + std::to_string(generation_) + "_";
+  const std::string current = "basis_" + std::to_string(generation_) + "_";  // as in stem()
   for (const fs::directory_entry& entry : fs::directory_iterator(folder_)) {
     const std::string name = entry.path().filename().string();
     std::error_code none;
@@ -139,30 +154,58 @@ void Basis::forget_earlier() const {
 
 void Basis::load(int64_t generation, int64_t size, const std::string& remedy) {
   require(size <= capacity_, folder_.string(), " has a basis of ", size, " vectors, there is room for ",
-          capacity_, "; raise the ceiling (--memory) to what it was");
+          capacity_, remedy);
+  const int64_t width = std::max<int64_t>(1, kFileBytes / column_bytes(rows_, stored_.dtype()));
+  std::set<std::string> stems;
   for (size_ = 0; size_ < size;) {
     const fs::path path = file(generation, size_);
+    std::error_code none;
+    require(fs::exists(path, none), path.string(), " is missing", remedy);
     const Hdf5Reader reader(path);
-    const at::Tensor part = reader.read("columns"), sums = reader.read("crc32");
-    require(part.dim() == 2 && part.size(0) >= 1 && part.size(1) == rows_ && size_ + part.size(0) <= size &&
-                part.scalar_type() == stored_.dtype(),
+    const std::vector<int64_t> shape = reader.shape("columns");
+    require(shape.size() == 2 && shape[0] >= 1 && shape[1] == rows_ && size_ + shape[0] <= size &&
+                reader.dtype("columns") == stored_.dtype() && reader.has("crc32"),
             path.string(), " does not fit the state beside it", remedy);
-    require(at::equal(sums, crc32_of_rows(part)), path.string(),
-            ": the checksum does not match what was written", remedy);
-    if (on_disk()) {
-      stored_.add(path, "columns");
-    } else {
-      block_.slice(1, size_, size_ + part.size(0)).copy_(part.t());
+    const at::Tensor sums = reader.read("crc32");
+    StoredMatrix part = stored_.part(0, 0);
+    part.add(path, "columns");
+    for (int64_t first = 0; first < shape[0]; first += width) {
+      check_interrupt();
+      const int64_t last = std::min(first + width, shape[0]);
+      const at::Tensor some = part.part(first, last - first).row_range(0, rows_);
+      require(at::equal(sums.slice(0, first, last), crc32_of_rows(some.t())), path.string(),
+              ": the checksum does not match what was written", remedy);
+      if (!on_disk()) block_.slice(1, size_ + first, size_ + last).copy_(some);
     }
-    size_ += part.size(0);
+    if (on_disk()) stored_.add(path, "columns");
+    stems.insert(stem(generation, size_));
+    size_ += shape[0];
   }
   generation_ = generation;
   kept_ = size_;
+
+  // All ranks' files have names that differ by the rank alone.
+  world().wait();
+  if (world().root()) {
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder_)) {
+      const std::string name = entry.path().filename().string();
+      const bool named = std::any_of(stems.begin(), stems.end(), [&](const std::string& s) {
+        return name == s + ".h5" || (name.starts_with(s + "_rank_") && name.ends_with(".h5"));
+      });
+      std::error_code none;
+      if (name.starts_with("basis_") && !named) fs::remove(entry.path(), none);
+    }
+  }
+  world().wait();
+}
+
+std::string Basis::stem(int64_t generation, int64_t first) const {
+  return "basis_" + std::to_string(generation) + "_" + std::to_string(first);
 }
 
 fs::path Basis::file(int64_t generation, int64_t first) const {
   const std::string rank = world().size() > 1 ? "_rank_" + std::to_string(world().rank()) : "";
-  return folder_ / ("basis_" + std::to_string(generation) + "_" + std::to_string(first) + rank + ".h5");
+  return folder_ / (stem(generation, first) + rank + ".h5");
 }
 
 void Basis::write(int64_t generation, int64_t first, const at::Tensor& columns) const {

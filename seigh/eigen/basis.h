@@ -6,8 +6,8 @@
 //       crc32        [c]         zlib's CRC-32 of each
 //
 // each written once: under another name, flushed to disk, renamed. A restart, which changes all columns,
-// begins a new generation. In memory, the same files keep what keep() is asked to keep; in files, they are
-// the basis. A basis begun in one way can be continued in the other.
+// begins a new generation, whose rotated columns are one file. In memory, the same files keep what keep() is
+// asked to keep; in files, they are the basis. A basis begun in one way can be continued in the other.
 //
 // Cost of a pass in files: what there is of the basis is read once, by panels of rows.
 #pragma once
@@ -43,24 +43,26 @@ class Basis {
   at::Tensor projections(const at::Tensor& z) const;
   /// Z -= V C for C float64: one pass.
   void subtract(const at::Tensor& z, const at::Tensor& c) const;
-  /// The same, and V^T Z of what is left: still one pass.
+  /// The same, and V^T Z of what is left, its sums in float64: still one pass.
   at::Tensor subtract_and_project(const at::Tensor& z, const at::Tensor& c) const;
 
   /// Adds the columns of a block.
   void append(const at::Tensor& q);
-  /// The first p columns become V_p Y, Y float64 [p, r] with r <= p; those behind them follow. In files, as
-  /// many passes as memory asks for.
+  /// Drops all columns but the first p.
+  void truncate(int64_t p);
+  /// The first p columns become V_p Y, Y float64 [p, r] with r <= p; those behind them follow. One pass.
   void restart(int64_t p, const at::Tensor& y);
 
   /// Writes what the folder does not have yet.
   void keep();
-  /// Removes the files of earlier generations.
+  /// Removes the files of earlier generations; for the root.
   void forget_earlier() const;
-  /// Takes the first `size` columns of a generation from the folder. Throws Error, ending in `remedy`, when
-  /// they are damaged or do not fit.
+  /// Takes the first `size` columns of a generation from the folder, and removes what a killed process may
+  /// have left beside them. Throws Error, ending in `remedy`, when they are missing or damaged.
   void load(int64_t generation, int64_t size, const std::string& remedy);
 
  private:
+  std::string stem(int64_t generation, int64_t first) const;
   std::filesystem::path file(int64_t generation, int64_t first) const;
   void write(int64_t generation, int64_t first, const at::Tensor& columns) const;
   template <typename Body>

@@ -70,17 +70,29 @@ at::Tensor Probes::vectors(int64_t begin, int64_t end) const {
                          products_.scalar_type());
 }
 
+// [g_begin .. g_(end-1), H g_begin .. H g_(end-1)].
+at::Tensor Probes::with_products(int64_t begin, int64_t end) const {
+  const int64_t n = end - begin;
+  at::Tensor both = empty_block(products_.size(0), 2 * n, products_.scalar_type());
+  both.slice(1, 0, n).copy_(vectors(begin, end));
+  both.slice(1, n).copy_(products_.slice(1, begin, end));
+  return both;
+}
+
+// Probes worth working with at once: each time takes passes over the vectors, which on disk are dear.
+int64_t Probes::width_for(const Eigenvectors& eigenvectors) const {
+  if (eigenvectors.in_memory()) return width_;
+  const int64_t vector = products_.size(0) * static_cast<int64_t>(products_.element_size());
+  return world().agree(std::clamp<int64_t>(available_memory() / 8 / vector, 1, count()));
+}
+
 ErrorEstimate Probes::error(const at::Tensor& eigenvalues, const Eigenvectors& eigenvectors,
                             at::Tensor* residual_bounds) const {
   ErrorEstimate estimate;
   estimate.probes = count();
-  const bool in_memory = eigenvectors.in_memory();
-  if (!in_memory && residual_bounds != nullptr)
-    return error_in_one_pass(eigenvalues, eigenvectors, residual_bounds);
-  // On disk, as many at a time as memory allows: each time takes two passes.
-  const int64_t vector = products_.size(0) * static_cast<int64_t>(products_.element_size());
-  const int64_t width =
-      in_memory ? width_ : world().agree(std::clamp<int64_t>(available_memory() / 8 / vector, 1, count()));
+  const bool one_pass = !eigenvectors.in_memory() && residual_bounds != nullptr;
+  if (one_pass) return error_in_one_pass(eigenvalues, eigenvectors, *residual_bounds);
+  const int64_t width = width_for(eigenvectors);
   at::Tensor squared_residuals = at::zeros({eigenvalues.numel()}, at::kDouble);
   for (int64_t begin = 0; begin < count(); begin += width) {
     const int64_t end = std::min(begin + width, count());
@@ -106,12 +118,9 @@ ErrorEstimate Probes::error(const at::Tensor& eigenvalues, const Eigenvectors& e
 //   c,
 // which resolves errors down to the square root of the vectors' precision; sketches have larger ones.
 ErrorEstimate Probes::error_in_one_pass(const at::Tensor& eigenvalues, const Eigenvectors& eigenvectors,
-                                        at::Tensor* residual_bounds) const {
+                                        at::Tensor& residual_bounds) const {
   const int64_t q = count();
-  at::Tensor both = empty_block(products_.size(0), 2 * q, products_.scalar_type());
-  both.slice(1, 0, q).copy_(vectors(0, q));
-  both.slice(1, q).copy_(products_);
-  const at::Tensor projected = eigenvectors.transposed_times(both);
+  const at::Tensor projected = eigenvectors.transposed_times(with_products(0, q));
   const at::Tensor model = eigenvalues.unsqueeze(1) * projected.slice(1, 0, q), d = projected.slice(1, q);
   const double n = static_cast<double>(q);
   ErrorEstimate estimate;
@@ -119,9 +128,8 @@ ErrorEstimate Probes::error_in_one_pass(const at::Tensor& eigenvalues, const Eig
   estimate.squared_frobenius = std::pow(products_.norm(2, at::kDouble).item<double>(), 2) / n;
   estimate.squared_error =
       std::max(0.0, estimate.squared_frobenius + (model * (model - 2 * d)).sum().item<double>() / n);
-  if (residual_bounds != nullptr)
-    *residual_bounds =
-        ((d - model).square().sum(1) / n).sqrt() / std::sqrt(1 - underestimate_margin(q, kResidualFailure));
+  residual_bounds =
+      ((d - model).square().sum(1) / n).sqrt() / std::sqrt(1 - underestimate_margin(q, kResidualFailure));
   return estimate;
 }
 
@@ -130,12 +138,14 @@ at::Tensor Probes::squared_errors(const at::Tensor& eigenvalues, const Eigenvect
   // U^T g.
   at::Tensor gains = at::zeros({eigenvalues.numel()}, at::kDouble);
   double total = 0;
-  for (int64_t begin = 0; begin < count(); begin += width_) {
-    const int64_t end = std::min(begin + width_, count());
-    const at::Tensor y = products_.slice(1, begin, end);
-    const at::Tensor model = eigenvalues.unsqueeze(1) * eigenvectors.transposed_times(vectors(begin, end));
-    gains += (model * (2 * eigenvectors.transposed_times(y) - model)).sum(1);
-    total += y.to(at::kDouble).square().sum().item<double>();
+  const int64_t width = width_for(eigenvectors);
+  for (int64_t begin = 0; begin < count(); begin += width) {
+    const int64_t n = std::min(width, count() - begin);
+    const at::Tensor both = with_products(begin, begin + n);
+    const at::Tensor projected = eigenvectors.transposed_times(both);
+    const at::Tensor model = eigenvalues.unsqueeze(1) * projected.slice(1, 0, n);
+    gains += (model * (2 * projected.slice(1, n) - model)).sum(1);
+    total += both.slice(1, n).to(at::kDouble).square().sum().item<double>();
   }
   const at::Tensor left = at::cat({at::zeros({1}, at::kDouble), gains.cumsum(0)}).neg() + total;
   return left.clamp_min(0) / static_cast<double>(count());

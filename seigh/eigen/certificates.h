@@ -65,7 +65,9 @@ class Probes {
 
  private:
   ErrorEstimate error_in_one_pass(const at::Tensor& eigenvalues, const Eigenvectors& eigenvectors,
-                                  at::Tensor* residual_bounds) const;
+                                  at::Tensor& residual_bounds) const;
+  at::Tensor with_products(int64_t begin, int64_t end) const;
+  int64_t width_for(const Eigenvectors& eigenvectors) const;
   at::Tensor vectors(int64_t begin, int64_t end) const;
   uint64_t seed_;
   int64_t width_;        // vectors made at a time

@@ -128,20 +128,23 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const EighOptions& o
   const double s = static_cast<double>(sketch.s);
   switch (plan.method) {
     case Method::krylov: {
-      const int64_t vector = rows * element, blocks = krylov.working_memory(dimension, element);
+      const int64_t vector = rows * element, working = krylov.working_memory(dimension, element);
       const int64_t ideal = std::min(
                         {dimension, krylov.products + krylov.block, o.basis > 0 ? o.basis : dimension}),
                     least = std::min(krylov.smallest_basis(dimension), ideal);
-      plan.on_disk = o.on_disk || (!o.state.empty() && least > (memory - blocks) / vector);
-      plan.basis = plan.on_disk ? ideal : std::clamp((memory - blocks) / vector, least, ideal);
+      plan.on_disk = o.on_disk || (!o.state.empty() && least > (memory - working) / vector);
+      plan.basis = plan.on_disk ? ideal : std::clamp((memory - working) / vector, least, ideal);
       const double p = static_cast<double>(krylov.products), m = static_cast<double>(plan.basis);
       plan.products = krylov.products + o.probes;
       plan.flops = 4 * d * p * std::min(p, m) + 2 * d * m * k;
-      plan.memory = blocks + (plan.on_disk ? 4 * StoredMatrix::panel_bytes(memory) : plan.basis * vector);
-      plan.disk = o.state.empty() ? 0 : plan.basis * dimension * element;
-      if (plan.on_disk && plan.reason.empty())
-        plan.reason =
-            "its basis on disk: in memory it takes at least " + format_bytes(least * vector + blocks);
+      // And T, its decomposition and what is selected of it.
+      plan.memory = working + (plan.on_disk ? 4 * StoredMatrix::panel_bytes(memory) : plan.basis * vector) +
+                    5 * 8 * plan.basis * plan.basis;
+      plan.disk = o.state.empty() ? 0 : (plan.basis + (plan.on_disk ? o.k : 0)) * dimension * element;
+      if (plan.on_disk)
+        plan.reason += (plan.reason.empty() ? "" : "; ") +
+                       std::string("its basis on disk: in memory it takes at least ") +
+                       format_bytes(least * vector + working);
       break;
     }
     case Method::hmt:

@@ -14,6 +14,7 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <sstream>
 #include <tuple>
 #include <utility>
@@ -25,7 +26,6 @@
 #include "seigh/base/timer.h"
 #include "seigh/eigen/basis.h"
 #include "seigh/eigen/krylov_state.h"
-#include "seigh/eigen/range.h"
 #include "seigh/linop/panels.h"
 #include "seigh/linop/tall_matrix.h"
 
@@ -62,9 +62,7 @@ std::tuple<at::Tensor, at::Tensor> eigh_of(const at::Tensor& a) {
 class BlockKrylov {
  public:
   BlockKrylov(LinearOperator& op, const KrylovOptions& options, Progress& progress)
-      : op_(op), o_(options), progress_(progress), timer_() {
-    allocate();
-  }
+      : op_(op), o_(options), progress_(progress), timer_() {}
   EigenResult run();
 
  private:
@@ -101,43 +99,50 @@ class BlockKrylov {
   int64_t wanted_ = 0;  // k, or what the error asked for calls for
 };
 
+// Room for the basis: what the products call for, or as much of it as there is and restarts for the rest; at
+// least what a computation to go on from has already.
 void BlockKrylov::allocate() {
   const int64_t d = op_.size(), element = static_cast<int64_t>(c10::elementSize(op_.dtype()));
-  const int64_t column = rows_.count * element;
-  const int64_t whole = o_.working_memory(d, element);
-  const int64_t ideal = std::min({d, o_.products + o_.block, o_.basis > 0 ? o_.basis : d}),
-                least = std::min(o_.smallest_basis(d), std::min(d, o_.products + o_.block));
-  require(o_.basis == 0 || o_.basis >= least, "k = ", o_.k, " eigenpairs of ", op_.name(),
-          " take a basis of ", least, " vectors, but the basis may have ", o_.basis, "; lower k");
-  const int64_t memory = available_memory() - whole;
-  if (!o_.on_disk) {
-    const int64_t fitting = world().agree(std::max(memory / column, int64_t{0}));
-    require(fitting >= least, "k = ", o_.k, " eigenpairs of ", op_.name(), " take a basis of ", least,
-            " vectors, ", format_bytes(least * column + whole), " of memory, ",
-            format_bytes(available_memory()), " are left; lower k or raise the ceiling (--memory)");
+  const int64_t saved = now_.processed + now_.waiting;
+  const int64_t full = std::min(d, o_.products + o_.block), smallest = std::min(o_.smallest_basis(d), full);
+  require(o_.basis == 0 || o_.basis >= smallest, "k = ", o_.k, " eigenpairs of ", op_.name(),
+          " take a basis of ", smallest, " vectors, but the basis may have ", o_.basis, "; lower k");
+  const int64_t least = std::max(smallest, saved),
+                ideal = std::max(o_.basis > 0 ? std::min(full, o_.basis) : full, saved);
+  const int64_t working = o_.working_memory(d, element), column = rows_.count * element;
+  const int64_t fitting = world().agree(std::max<int64_t>((available_memory() - working) / column, 0));
+  if (!o_.on_disk && fitting >= least) {
     basis_.emplace(rows_.count, std::min(ideal, fitting), op_.dtype(), o_.state, false);
     return;
   }
-  require(memory > 0, "blocks of ", o_.block, " vectors of ", op_.name(), " take ", format_bytes(whole),
-          " of memory, ", format_bytes(available_memory()),
+  require(!o_.state.empty(), "k = ", o_.k, " eigenpairs of ", op_.name(), " take a basis of ", least,
+          " vectors, ", format_bytes(least * column + working), " of memory, ",
+          format_bytes(available_memory()), " are left; lower k or raise the ceiling (--memory)");
+  require(working < available_memory(), "blocks of ", o_.block, " vectors of ", op_.name(), " take ",
+          format_bytes(working), " of memory, ", format_bytes(available_memory()),
           " are left; lower the block or raise the ceiling (--memory)");
-  std::filesystem::create_directories(o_.state);
-  // Room for all ranks' columns, of which a resumed computation has some already, and, where restarts are
-  // needed, for both generations.
-  std::error_code none;
-  int64_t room = static_cast<int64_t>(std::filesystem::space(o_.state, none).available);
-  for (const auto& entry : std::filesystem::directory_iterator(o_.state)) {
-    const auto bytes = entry.file_size(none);
-    if (!none) room += static_cast<int64_t>(bytes);
-  }
+  // On disk, for all ranks: m columns and the k that come of them; where restarts are needed, besides m also
+  // what a restart keeps, k + (m - k) / 3 columns and the waiting ones.
   const int64_t all = d * element;
-  int64_t fitting = world().agree(room / all);
-  if (fitting < ideal) fitting = (3 * fitting - 2 * o_.k) / 4;  // m + k + (m - k) / 3 columns at most
-  require(fitting >= least, "the basis for k = ", o_.k, " eigenpairs of ", op_.name(), " takes ",
-          format_bytes(std::min(ideal, (4 * least + 2 * o_.k) / 3 + 1) * all), " of disk in ",
+  const auto bytes_of = [&](int64_t m, bool restarts) {
+    return (m + 1 + (restarts ? o_.k + (m - o_.k) / 3 + o_.block + 1 : o_.k)) * all;
+  };
+  std::filesystem::create_directories(o_.state);
+  std::error_code none;
+  const std::filesystem::space_info space = std::filesystem::space(o_.state, none);
+  int64_t room = none ? std::numeric_limits<int64_t>::max() : static_cast<int64_t>(space.available);
+  for (const auto& entry : std::filesystem::directory_iterator(o_.state)) {
+    const auto bytes = entry.file_size(none);  // of what is there already
+    if (!none && room < std::numeric_limits<int64_t>::max()) room += static_cast<int64_t>(bytes);
+  }
+  room = world().agree(room);
+  int64_t capacity = ideal;
+  while (capacity > least && bytes_of(capacity, capacity < full) > room) --capacity;
+  require(bytes_of(capacity, capacity < full) <= room, "the basis for k = ", o_.k, " eigenpairs of ",
+          op_.name(), " takes ", format_bytes(bytes_of(capacity, capacity < full)), " of disk in ",
           o_.state.string(), ", ", format_bytes(room),
           " are free; free some, choose another folder with --out, or lower k");
-  basis_.emplace(rows_.count, std::min(ideal, fitting), op_.dtype(), o_.state, true);
+  basis_.emplace(rows_.count, capacity, op_.dtype(), o_.state, true);
 }
 
 // Without the vectors to start from, which a computation that has begun no longer needs.
@@ -314,10 +319,11 @@ void BlockKrylov::save(bool always) {
 EigenResult BlockKrylov::run() {
   if (!o_.state.empty()) {
     state_.emplace(o_.state, fingerprint());
-    if (auto kept = state_->load(*basis_)) now_ = std::move(*kept);
+    if (auto kept = state_->read()) now_ = std::move(*kept);
   }
-  if (o_.error > 0 || o_.probes > 0)
-    probes_.emplace(op_, std::max<int64_t>(o_.probes, 1), o_.seed, progress_);
+  allocate();
+  if (state_) state_->load(now_, *basis_);
+  if (o_.error > 0) probes_.emplace(op_, o_.probes, o_.seed, progress_);
   if (now_.processed + now_.waiting == 0) begin();
   progress_.begin("eigenpairs of " + op_.name(), std::max<int64_t>(o_.products - now_.products, 0),
                   "products");
@@ -341,8 +347,8 @@ EigenResult BlockKrylov::run() {
       now_.done = enough && broken && now_.at_breakdown.sizes() == wanted.sizes() &&
                   (now_.at_breakdown - wanted).abs().max().item<double>() <= floor();
       if (now_.done) break;
+      make_room(o_.block);  // which may save: not as one that has looked for fresh directions
       now_.at_breakdown = wanted;
-      make_room(o_.block);
       inject(random_columns());
       if (now_.waiting == 0) break;
     }
@@ -381,13 +387,11 @@ EigenResult BlockKrylov::run() {
   const double scale = result.rank > 0 ? pairs.values.abs().max().item<double>() : 0;
   result.converged =
       (result.residuals > tolerance() * scale).to(at::kLong).cumsum(0).eq(0).sum().item<int64_t>();
-  if (basis_->on_disk()) {
-    result.eigenvectors = vectors(now_.processed, y);
-  } else {
-    basis_->restart(now_.processed, y);  // in place
-    result.eigenvectors = vectors(result.rank, {});
-  }
-  if (probes_ && o_.probes > 0) {
+  basis_->truncate(now_.processed);
+  basis_->restart(now_.processed, y);
+  result.eigenvectors = vectors(result.rank, {});
+  if (o_.probes > 0) {
+    if (!probes_) probes_.emplace(op_, o_.probes, o_.seed, progress_);
     result.error = probes_->error(result.eigenvalues, result.eigenvectors);
   }
   if (probes_) result.products += probes_->count();
@@ -424,7 +428,7 @@ KrylovOptions KrylovOptions::resolved(int64_t dimension) const {
   KrylovOptions o = *this;
   if (o.products == 0) o.products = (tolerance > 0 || error > 0 ? 20 : 2) * k;
   o.products = std::min(o.products, dimension);
-  // Small blocks converge in fewer products; but each takes four passes over the basis, which are dear when
+  // Small blocks converge in fewer products; but each takes three passes over the basis, which are dear when
   // it is long.
   if (o.block == 0) o.block = std::clamp<int64_t>(k / 20, dimension < 100'000 ? 8 : 16, 32);
   o.block = std::min(o.block, dimension);
@@ -435,10 +439,14 @@ int64_t KrylovOptions::smallest_basis(int64_t dimension) const {
   return std::min(dimension, k + 4 * resolved(dimension).block);
 }
 
-// A block, its product and copies of them; panels of them in float64, with what is computed from them.
+// A block, its product and copies of them; panels of them in float64, with what is computed from them. The
+// products of the probes, with a few vectors of the work on them, follow after all that, unless they say when
+// to stop.
 int64_t KrylovOptions::working_memory(int64_t dimension, int64_t element) const {
-  const int64_t numbers = resolved(dimension).block * dimension;
-  return 4 * numbers * element + 3 * std::min(8 * numbers, int64_t{32} << 20);
+  const int64_t b = resolved(dimension).block;
+  const int64_t blocks = 4 * b * dimension * element, certificate = 2 * probes * dimension * element,
+                panel = std::min(8 * std::max(b, probes) * dimension, int64_t{32} << 20);
+  return (error > 0 ? blocks + certificate : std::max(blocks, certificate)) + 3 * panel;
 }
 
 EigenResult krylov(LinearOperator& op, const KrylovOptions& options, Progress& progress) {

@@ -15,11 +15,11 @@
 // multiplicity than the block are found only as rounding or exhaustion brings in new directions.
 //
 // Cost: `products` products; 4 D p^2 flops for a basis of p columns, at the operator's precision with sums of
-// panels in float64; O(p^3) in float64 for each Rayleigh-Ritz; D (p + 3 b) numbers of memory, or, with the
-// basis on disk, D 3 b of memory, D p of disk and three passes over them for a block: 3 D p^2 / (2 b) numbers
-// read in all. Ranks hold the basis by rows, D p / n numbers each; they exchange blocks [D, b] and small
-// matrices. The products of a block depend on those before it: for products that must be independent of each
-// other use seigh().
+// panels in float64; O(p^3) in float64 for each Rayleigh-Ritz; D (p + 4 b) numbers of memory, or, with the
+// basis on disk, D 4 b of memory, D (p + k) of disk and three passes over p columns for a block, 3 D p^2 / (2
+// b) numbers read in all. Ranks hold the basis by rows, D p / n numbers each; they exchange blocks [D, b] and
+// small matrices. The products of a block depend on those before it: for products that must be independent of
+// each other use seigh().
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -49,12 +49,13 @@ struct KrylovOptions {
   Eigenvectors start =
       {};  ///< to begin from, [D, c], such as those of a similar operator; need not be orthonormal
   /// Folder (made if need be) that keeps the state, after each block but not more often than every
-  /// save_seconds. A later call with the same options and operator goes on from it; products, tolerance and
-  /// error may differ. The caller removes it when the result is safe. Empty: nowhere.
+  /// save_seconds, except for a basis on disk, at each restart. A later call with the same options and
+  /// operator goes on from it; products, tolerance and error may differ. The caller removes it when the
+  /// result is safe. Empty: nowhere.
   std::filesystem::path state = {};
   double save_seconds = 5;
-  /// Keeps the basis in files in `state` instead of in memory, where what does not fit the disk is made up
-  /// for by restarts.
+  /// Keeps the basis in files in `state` even where memory would do. Where it would not, they are there
+  /// anyway if there is a folder for them; what does not fit the disk either is made up for by restarts.
   bool on_disk = false;
 
   /// Throws Error saying which value is out of range.

@@ -18,24 +18,25 @@ namespace fs = std::filesystem;
 }  // namespace
 
 KrylovState::KrylovState(fs::path folder, std::string fingerprint)
-    : folder_(std::move(folder)), fingerprint_(std::move(fingerprint)) {}
+    : folder_(std::move(folder)),
+      fingerprint_(std::move(fingerprint)),
+      remedy_("; delete " + folder_.string() + " to begin anew") {}
 
-std::optional<KrylovSnapshot> KrylovState::load(Basis& basis) {
+std::optional<KrylovSnapshot> KrylovState::read() {
   const fs::path path = folder_ / "state.h5";
   std::error_code none;
   if (!world().agree(fs::exists(path, none))) return std::nullopt;
-  const std::string remedy = "; delete " + folder_.string() + " to begin anew";
   const Hdf5Reader file(path);
   const std::map<std::string, Hdf5Attribute> attributes = file.attributes();
   const auto number = [&](const std::string& name) {
     const auto found = attributes.find(name);
     require(found != attributes.end() && std::holds_alternative<int64_t>(found->second), path.string(),
-            " lacks ", name, remedy);
+            " lacks ", name, remedy_);
     return std::get<int64_t>(found->second);
   };
   const auto owner = attributes.find("computation");
   require(owner != attributes.end() && owner->second == Hdf5Attribute(fingerprint_), path.string(),
-          " belongs to another computation", remedy);
+          " belongs to another computation", remedy_);
   KrylovSnapshot s;
   s.processed = number("processed");
   s.waiting = number("waiting");
@@ -48,13 +49,16 @@ std::optional<KrylovSnapshot> KrylovState::load(Basis& basis) {
   s.t = file.read("t");
   s.coupling = file.read("coupling");
   if (file.has("at_breakdown")) s.at_breakdown = file.read("at_breakdown");
-  const int64_t columns = s.processed + s.waiting;
   require(0 <= s.processed && 0 <= s.waiting && s.t.sizes() == at::IntArrayRef({s.processed, s.processed}) &&
               s.coupling.sizes() == at::IntArrayRef({s.waiting, s.processed}),
-          path.string(), " is damaged", remedy);
+          path.string(), " is damaged", remedy_);
   generation_ = number("generation");
-  basis.load(generation_, columns, remedy);
   return s;
+}
+
+void KrylovState::load(const KrylovSnapshot& s, Basis& basis) const {
+  fs::create_directories(folder_);
+  basis.load(generation_, s.processed + s.waiting, remedy_);
 }
 
 void KrylovState::save(const KrylovSnapshot& s, Basis& basis) {

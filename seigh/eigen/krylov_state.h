@@ -30,16 +30,20 @@ class KrylovState {
  public:
   /// `fingerprint` tells one computation from another.
   KrylovState(std::filesystem::path folder, std::string fingerprint);
-  /// The snapshot kept in the folder, and into `basis`, which is empty, its vectors; nothing when there is
-  /// none. Throws Error when it is damaged, belongs to another computation, or does not fit the basis.
-  std::optional<KrylovSnapshot> load(Basis& basis);
+  /// The snapshot kept in the folder, without its vectors; nothing when there is none. Throws Error when it
+  /// is damaged or belongs to another computation.
+  std::optional<KrylovSnapshot> read();
+  /// Takes the vectors of that snapshot (none, if there was none) into `basis`, which is empty, and removes
+  /// what else is left of a killed process. Throws Error when they are damaged.
+  void load(const KrylovSnapshot& snapshot, Basis& basis) const;
   /// Keeps a snapshot and what the folder does not have yet of the basis.
   void save(const KrylovSnapshot& snapshot, Basis& basis);
 
  private:
   std::filesystem::path folder_;
   std::string fingerprint_;
-  int64_t generation_ = -1;  // of the basis that state.h5 speaks of
+  std::string remedy_;
+  int64_t generation_ = 0;  // of the basis that state.h5 speaks of
 };
 
 }  // namespace seigh

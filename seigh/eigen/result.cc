@@ -24,11 +24,26 @@ bool Eigenvectors::in_memory() const {
   return dynamic_cast<const MemoryTallMatrix*>(basis_.get()) != nullptr;
 }
 
+Eigenvectors Eigenvectors::compact() const {
+  const auto copied = [](const TallMatrix& x) -> std::shared_ptr<const TallMatrix> {
+    const auto* const memory = dynamic_cast<const MemoryTallMatrix*>(&x);
+    if (memory == nullptr) return nullptr;
+    return std::make_shared<MemoryTallMatrix>(memory->block().clone());
+  };
+  std::shared_ptr<const TallMatrix> own = copied(*basis_);
+  if (const auto* const divided = dynamic_cast<const DividedTallMatrix*>(basis_.get())) {
+    own = copied(divided->mine());
+    if (own) own = std::make_shared<DividedTallMatrix>(basis_->rows(), own);
+  }
+  return own ? Eigenvectors(own, coefficients_) : *this;
+}
+
 at::Tensor Eigenvectors::basis_in_memory() const {
   const auto* const memory = dynamic_cast<const MemoryTallMatrix*>(basis_.get());
   if (memory != nullptr) return memory->block();
   const Share mine = basis_->share();
-  return gather_rows(basis_->rows(), as_block(basis_->row_range(mine.begin, mine.count)));
+  const at::Tensor rows = as_block(basis_->row_range(mine.begin, mine.count));
+  return basis_->divided() ? gather_rows(basis_->rows(), rows) : rows;
 }
 
 at::Tensor Eigenvectors::rows(const at::Tensor& index) const {

@@ -21,6 +21,8 @@ class Eigenvectors {
   explicit Eigenvectors(at::Tensor basis, at::Tensor coefficients = {});
   Eigenvectors(std::shared_ptr<const TallMatrix> basis, at::Tensor coefficients);
 
+  /// U in room of its own: what else is in the tensors behind it is let go. For U = B; unchanged on disk.
+  Eigenvectors compact() const;
   /// Whether B is in memory, so that a pass over it costs little.
   bool in_memory() const;
   int64_t dimension() const { return basis_->rows(); }

@@ -12,4 +12,16 @@ int64_t crc32(const at::Tensor& numbers);
 /// The same of each row: int64 [rows].
 at::Tensor crc32_of_rows(const at::Tensor& matrix);
 
+/// crc32_of_rows() of a matrix that comes by ranges of columns.
+class RunningChecksums {
+ public:
+  explicit RunningChecksums(int64_t rows);
+  /// The next columns of all rows: [rows, n].
+  void add(const at::Tensor& columns);
+  const at::Tensor& values() const { return sums_; }
+
+ private:
+  at::Tensor sums_;
+};
+
 }  // namespace seigh

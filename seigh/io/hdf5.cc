@@ -351,9 +351,8 @@ class DataSet {
   const std::vector<int64_t>& shape() const { return shape_; }
   const std::string& where() const { return where_; }
   hid_t id() const { return id_; }
-  // Whether the file holds the numbers as this machine does.
-  bool native() const {
-    return H5Tequal(type_, native_type(dtype())) > 0 || H5Tequal(type_, half_type()) > 0;
+  bool in_one_piece(at::ScalarType as) const {
+    return H5Tequal(type_, native_type(as)) > 0 && H5Dget_offset(id_) != HADDR_UNDEF;
   }
 
   // The dtype it is read as.
@@ -459,13 +458,17 @@ at::ScalarType Hdf5Reader::dtype(const std::string& name) const {
   return DataSet(handle_, path_, name).dtype();
 }
 
-int64_t Hdf5Reader::offset(const std::string& name) const {
+bool Hdf5Reader::in_one_piece(const std::string& name, at::ScalarType dtype) const {
+  const Quiet quiet;
+  return DataSet(handle_, path_, name).in_one_piece(dtype);
+}
+
+int64_t Hdf5Reader::offset(const std::string& name, at::ScalarType dtype) const {
   const Quiet quiet;
   const DataSet data(handle_, path_, name);
-  const haddr_t address = H5Dget_offset(data.id());
-  require(address != HADDR_UNDEF, data.where(), " is not stored in one piece");
-  require(data.native(), data.where(), " holds numbers in another form than this machine's");
-  return static_cast<int64_t>(address);
+  require(data.in_one_piece(dtype), data.where(), " is not stored in one piece of ", c10::toString(dtype),
+          " numbers");
+  return static_cast<int64_t>(H5Dget_offset(data.id()));
 }
 
 at::Tensor Hdf5Reader::read(const std::string& name) const {

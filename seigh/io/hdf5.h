@@ -55,9 +55,11 @@ class Hdf5Reader {
   std::vector<int64_t> shape(const std::string& name) const;
   /// The dtype that read() gives a data set.
   at::ScalarType dtype(const std::string& name) const;
-  /// Where in the file the numbers of a data set begin, stored one after the other in C order as this machine
-  /// holds them, as Hdf5Writer does; Error for one that is chunked, compressed or of another byte order.
-  int64_t offset(const std::string& name) const;
+  /// Whether the numbers of a data set are stored one after the other in C order as this machine holds
+  /// `dtype`, as Hdf5Writer does; not so where they are chunked, compressed or of another type.
+  bool in_one_piece(const std::string& name, at::ScalarType dtype) const;
+  /// Where in the file they then begin; Error where they are not.
+  int64_t offset(const std::string& name, at::ScalarType dtype) const;
   /// A data set ("group/name" reaches into groups) as a contiguous CPU tensor; floating point of other widths
   /// or byte orders is converted to float64, integers to int64.
   at::Tensor read(const std::string& name) const;

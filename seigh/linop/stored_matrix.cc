@@ -54,12 +54,10 @@ void StoredMatrix::add(const std::filesystem::path& path, const std::string& dat
                        const at::Tensor& scales) {
   const Hdf5Reader reader(path);
   const std::vector<int64_t> shape = reader.shape(data_set);
-  require(shape.size() == 2 && shape[1] == rows_ &&
-              (scales.defined() ? scales.numel() == shape[0] : reader.dtype(data_set) == dtype_),
-          path.string(), ": data set '", data_set, "' does not hold columns of ", rows_, " ", dtype_,
-          " numbers");
+  require(shape.size() == 2 && shape[1] == rows_ && (!scales.defined() || scales.numel() == shape[0]),
+          path.string(), ": data set '", data_set, "' does not hold columns of ", rows_, " numbers");
   if (shape[0] == 0) return;
-  const int64_t first = reader.offset(data_set),
+  const int64_t first = reader.offset(data_set, scales.defined() ? at::kHalf : dtype_),
                 column = rows_ * (scales.defined() ? 2 : static_cast<int64_t>(c10::elementSize(dtype_)));
   const auto file = std::make_shared<const File>(path);
   for (int64_t i = 0; i < shape[0]; ++i)

@@ -61,6 +61,7 @@ class DividedTallMatrix final : public TallMatrix {
   at::Tensor select_rows(const at::Tensor& index) const override;
   int64_t panel_rows() const override { return mine_->panel_rows(); }
   bool divided() const override { return true; }
+  const TallMatrix& mine() const { return *mine_; }
 
  private:
   int64_t rows_;

@@ -105,7 +105,7 @@ void write_eigen_file(const std::filesystem::path& path, const EigenFileInfo& in
   file.commit();
 }
 
-EigenFile read_eigen_file(const std::filesystem::path& path, bool with_vectors) {
+EigenFile read_eigen_file(const std::filesystem::path& path, Vectors vectors) {
   const Hdf5Reader file(path);
   const Attributes attributes(path, file);
   EigenFile content;
@@ -144,15 +144,16 @@ EigenFile read_eigen_file(const std::filesystem::path& path, bool with_vectors) 
     result.orthogonality_loss = attributes.get<double>("orthogonality_loss");
   }
   content.has_vectors = file.has("eigenvectors");
-  if (with_vectors && content.has_vectors) {
+  if (vectors != Vectors::none && content.has_vectors) {
     const std::vector<int64_t> shape = file.shape("eigenvectors");
     require(shape == std::vector<int64_t>({result.rank, info.parameters}), path.string(),
             ": eigenvectors have shape ", at::IntArrayRef(shape), ", expected [", result.rank, ", ",
             info.parameters, "]");
     const at::ScalarType dtype = file.dtype("eigenvectors");
-    // Into memory where they are small beside it, otherwise by panels as they are needed.
-    if (result.rank * info.parameters * static_cast<int64_t>(c10::elementSize(dtype)) <=
-        available_memory() / 4) {
+    const int64_t bytes = result.rank * info.parameters * static_cast<int64_t>(c10::elementSize(dtype));
+    const bool whole = vectors == Vectors::if_small && bytes <= available_memory() / 4;
+    // What another program has compressed has no place in the file to read panels from.
+    if (whole || !file.in_one_piece("eigenvectors", dtype)) {
       result.eigenvectors = Eigenvectors(file.read("eigenvectors").t());
     } else {
       const auto stored = std::make_shared<StoredMatrix>(info.parameters, dtype);

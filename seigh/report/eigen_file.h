@@ -33,8 +33,10 @@ struct EigenFile {
 /// Written completely or not at all.
 void write_eigen_file(const std::filesystem::path& path, const EigenFileInfo& info, const EigenResult& result,
                       bool with_vectors);
-/// Throws Error naming the file when it is damaged or no decomposition. `with_vectors` reads the
-/// eigenvectors, if any.
-EigenFile read_eigen_file(const std::filesystem::path& path, bool with_vectors = false);
+/// How the eigenvectors of a file are wanted: not at all; by panels, as they are needed; or in memory, if
+/// they are small beside it.
+enum class Vectors { none, by_panels, if_small };
+/// Throws Error naming the file when it is damaged or no decomposition.
+EigenFile read_eigen_file(const std::filesystem::path& path, Vectors vectors = Vectors::none);
 
 }  // namespace seigh

@@ -36,9 +36,9 @@ Checkpoint finished_checkpoint(const RunFolder& folder, const Model& model, int6
   });
 }
 
-EigenFile finished_eigen(const fs::path& path, int64_t parameters, bool with_vectors) {
+EigenFile finished_eigen(const fs::path& path, int64_t parameters, Vectors vectors) {
   return mendable(path, [&] {
-    EigenFile file = read_eigen_file(path, with_vectors);
+    EigenFile file = read_eigen_file(path, vectors);
     require(file.info.parameters == parameters, path.string(), ": is of ", file.info.parameters,
             " parameters, this run of ", parameters);
     const at::Tensor& values = file.result.eigenvalues;

@@ -213,7 +213,7 @@ Eigenvectors Run::previous_vectors(int64_t step, const std::string& split_name) 
   if (here == steps.begin()) return {};
   const auto path = folder_.eigen(*std::prev(here), split_name, method_);
   if (!is_there(path)) return {};
-  return finished_eigen(path, subset_.count, /*with_vectors=*/true).result.eigenvectors;
+  return finished_eigen(path, subset_.count, Vectors::by_panels).result.eigenvectors;
 }
 
 // Each note once, however many matrices it is about.
@@ -346,7 +346,8 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
   } else if (!dense_only) {
     sketch = stored(sketched).result;
   }
-  if (r.eigh.warm_start && !dense_only && !r.eigh.vectors) previous_[split_name] = sketch.eigenvectors;
+  if (r.eigh.warm_start && !dense_only && !r.eigh.vectors)
+    previous_[split_name] = sketch.eigenvectors.compact();
   if (need_dense) {
     const auto h = matrix(exact, checkpoint, at::kDouble, 0, "exact ");
     const DenseResult d = dense(*shared_out(*h), r.eigh.k, parse_selection(r.eigh.selection), progress_);
@@ -498,7 +499,7 @@ std::vector<std::string> Run::verify(int64_t columns, bool repair) {
 // A finished decomposition with its eigenvectors.
 EigenFile Run::stored(const Decomposition& d) const {
   const auto path = folder_.eigen(d.step, d.split, d.method);
-  EigenFile file = finished_eigen(path, subset_.count, /*with_vectors=*/true);
+  EigenFile file = finished_eigen(path, subset_.count, Vectors::if_small);
   require(file.has_vectors, path.string(),
           " holds no eigenvectors; delete it and continue with seigh run --resume");
   return file;

@@ -35,7 +35,7 @@ class Ranks(Case):
         self.assertTrue((several / "report.html").exists())
 
     def test_ranks_that_do_not_find_each_other(self):
-        done = subprocess.run([SEIGH, "show", ROOT / "recipes/mnist-mini.toml"], capture_output=True, text=True,
+        done = subprocess.run([SEIGH, "show", str(ROOT / "recipes/mnist-mini.toml")], capture_output=True, text=True,
                               env=environment() | {"OMPI_COMM_WORLD_SIZE": "3"})
         self.check_refused(done, "one of 3 ranks that do not find each other")
 

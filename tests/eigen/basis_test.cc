@@ -3,10 +3,13 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
+#include <set>
 
 #include "seigh/base/random.h"
 #include "seigh/io/file.h"
+#include "seigh/io/hdf5.h"
 #include "seigh/linop/linear_operator.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_folder.h"
@@ -74,7 +77,26 @@ TEST_P(BasisTest, RestartsWithWhatWaitsBehind) {
   Basis other(kRows, 40, at::kFloat, folder_.path(), !GetParam());  // what one keeps, the other can take up
   other.load(1, basis.size(), "");
   EXPECT_TRUE(at::equal(other.columns(0, other.size()), basis.columns(0, basis.size())));
-  EXPECT_SEIGH_ERROR(other.load(0, 8, ""), "basis_0_0.h5");
+  basis.truncate(9);
+  EXPECT_EQ(basis.size(), 9);
+  EXPECT_EQ(basis.projections(numbers(0, 1, at::kFloat)).size(0), 9);
+  EXPECT_SEIGH_ERROR(other.load(0, 8, "; begin anew"), "basis_0_0.h5", "is missing; begin anew");
+}
+
+TEST_P(BasisTest, RemovesWhatAKilledProcessLeft) {
+  Basis basis = make(at::kFloat);
+  basis.append(numbers(0, 3, at::kFloat));
+  basis.keep();
+  basis.append(numbers(3, 2, at::kFloat));
+  basis.keep();
+  for (const char* name : {"basis_1_0.h5", "basis_0_0.h5.tmp-77", "basis_0_30.h5", "basis_0_5_rank_2.h5"})
+    write_file(folder_.path() / name, "left");
+  write_file(folder_.path() / "state.h5", "kept");
+  make(at::kFloat).load(0, 3, "");
+  std::set<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(folder_.path()))
+    names.insert(entry.path().filename());
+  EXPECT_EQ(names, (std::set<std::string>{"basis_0_0.h5", "state.h5"}));
 }
 
 TEST_P(BasisTest, DamagedFilesAreRefused) {
@@ -89,6 +111,10 @@ TEST_P(BasisTest, DamagedFilesAreRefused) {
   EXPECT_SEIGH_ERROR(other.load(0, 3, "; begin anew"), "checksum", "begin anew");
   EXPECT_SEIGH_ERROR(make(at::kDouble).load(0, 3, "; begin anew"), "does not fit");
   EXPECT_SEIGH_ERROR(make(at::kFloat).load(0, 50, ""), "there is room for 40");
+  Hdf5Writer without_sums(path);
+  without_sums.write("columns", numbers(0, 3, at::kFloat).t());
+  without_sums.commit();
+  EXPECT_SEIGH_ERROR(make(at::kFloat).load(0, 3, "; begin anew"), "does not fit", "begin anew");
 }
 
 INSTANTIATE_TEST_SUITE_P(Places, BasisTest, testing::Bool(),

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 
+#include "seigh/base/error.h"
 #include "seigh/base/interrupt.h"
 #include "seigh/eigen/dense.h"
 #include "seigh/eigen/seigh.h"
@@ -227,6 +228,7 @@ TEST(Krylov, GoesOnFromWhereItWasKilled) {
         EXPECT_TRUE(at::equal(r.eigenvalues, undisturbed.eigenvalues)) << basis << on_disk;
         EXPECT_TRUE(at::equal(r.eigenvectors.all(), undisturbed.eigenvectors.all())) << basis << on_disk;
         EXPECT_EQ(r.eigenvectors.in_memory(), !on_disk);
+        EXPECT_TRUE(at::equal(r.eigenvectors.compact().all(), undisturbed.eigenvectors.all()));
         EXPECT_NEAR(r.error->error(), undisturbed.error->error(), 1e-12);
         EXPECT_EQ(r.products, undisturbed.products);
         EXPECT_LT(op.products(), undisturbed.products - 60);  // not all of them again
@@ -237,6 +239,29 @@ TEST(Krylov, GoesOnFromWhereItWasKilled) {
         std::filesystem::remove_all(options.state);
         EXPECT_LT(orthonormality_error(r.eigenvectors.all()), 1e-10);
       }
+    }
+  }
+}
+
+// At whatever product it is killed, also where the basis has become invariant and is being restarted.
+TEST(Krylov, FindsEveryCopyAfterAKillAnywhere) {
+  const at::Tensor values = at::where(at::arange(200) < 30, 3.0, at::where(at::arange(200) < 50, -1.0, 0.0));
+  const at::Tensor matrix = at::diag(values.to(at::kDouble));
+  KrylovOptions options{.k = 40, .products = 200, .seed = 3, .probes = 0, .block = 8, .basis = 72};
+  for (const double save_seconds : {0.0, 1e6}) {
+    for (int64_t life = 8; life <= 120; life += 8) {
+      const test::TempFolder folder;
+      options.state = folder.path() / "state";
+      options.on_disk = true;
+      options.save_seconds = save_seconds;
+      Mortal first(matrix, life), second(matrix, 1000);
+      try {
+        krylov(first, options);
+      } catch (const Error&) {
+      }
+      const EigenResult r = krylov(second, options);
+      ASSERT_EQ(r.rank, 40) << life;
+      EXPECT_LT((r.eigenvalues - values.slice(0, 0, 40)).abs().max().item<double>(), 1e-12) << life;
     }
   }
 }

@@ -316,7 +316,8 @@ TEST(Hdf5, DataSetsFilledInByPieces) {
   const Hdf5Reader reader(folder / "a.h5");
   EXPECT_TRUE(at::equal(reader.read("x"), x));
   EXPECT_EQ(reader.dtype("x"), at::kFloat);
-  EXPECT_GT(reader.offset("x"), 0);
+  EXPECT_GT(reader.offset("x", at::kFloat), 0);
+  EXPECT_SEIGH_ERROR(reader.offset("x", at::kDouble), "Double");
   Hdf5Writer writer(folder / "b.h5");
   writer.create("x", at::kFloat, 7, 5);
   EXPECT_SEIGH_ERROR(writer.put("x", 0, 2, x), "'x'");  // beyond its edge

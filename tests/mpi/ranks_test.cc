@@ -192,7 +192,7 @@ TEST(Ranks, WriteTheirEigenvectorsIntoOneFile) {
   const auto path = common_folder("vectors") / "e.h5";
   write_eigen_file(path, info, r, true);
   world().wait();
-  expect_same(read_eigen_file(path, true).result.eigenvectors.all(), r.eigenvectors.all(), 0);
+  expect_same(read_eigen_file(path, Vectors::by_panels).result.eigenvectors.all(), r.eigenvectors.all(), 0);
 }
 
 TEST(Ranks, SketchesAreThoseOfOneProcess) {

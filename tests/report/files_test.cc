@@ -38,12 +38,16 @@ TEST(EigenFile, RoundTripOfASketch) {
   MatrixOperator op(kMatrix.matrix);
   const EigenResult result = seigh(op, {.k = 4, .s = 12, .seed = 9, .probes = 8});
   write_eigen_file(folder.path() / "e.h5", info(), result, true);
-  const EigenFile back = read_eigen_file(folder.path() / "e.h5", true);
+  const EigenFile back = read_eigen_file(folder.path() / "e.h5", Vectors::if_small);
   EXPECT_EQ(back.info.split, "test");
   EXPECT_EQ(back.info.step, 100);
   EXPECT_TRUE(at::equal(back.info.sample_indices, info().sample_indices));
   EXPECT_TRUE(at::equal(back.result.eigenvalues, result.eigenvalues));
+  EXPECT_TRUE(back.result.eigenvectors.in_memory());
   EXPECT_TRUE(at::equal(back.result.eigenvectors.all(), result.eigenvectors.all()));
+  const Eigenvectors panels = read_eigen_file(folder.path() / "e.h5", Vectors::by_panels).result.eigenvectors;
+  EXPECT_FALSE(panels.in_memory());
+  EXPECT_TRUE(at::equal(panels.all(), result.eigenvectors.all()));
   EXPECT_TRUE(at::equal(back.result.residuals, result.residuals));
   EXPECT_NEAR(back.result.error->error(), result.error->error(), 1e-15);
   EXPECT_EQ(back.result.products, 20);
@@ -57,7 +61,7 @@ TEST(EigenFile, RoundTripOfADenseResultWithoutVectors) {
   about.sketch_error = 0.25;
   const EigenResult result = dense(op, 4).result;
   write_eigen_file(folder.path() / "e.h5", about, result, false);
-  const EigenFile back = read_eigen_file(folder.path() / "e.h5", true);
+  const EigenFile back = read_eigen_file(folder.path() / "e.h5", Vectors::if_small);
   EXPECT_FALSE(back.has_vectors);
   EXPECT_EQ(back.info.sketch_error, 0.25);
   EXPECT_TRUE(at::equal(back.result.spectrum, result.spectrum));

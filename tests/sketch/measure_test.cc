@@ -160,7 +160,8 @@ TEST(Store, AFlippedByteIsFound) {
   for (const char* name : {"outer", "inner", "omega_outer"}) {
     const std::string good = read_file(store.shard_file(1));
     std::string bad = good;
-    bad[static_cast<size_t>(Hdf5Reader(store.shard_file(1)).offset(name)) + 9] ^= 4;
+    const at::ScalarType dtype = name == std::string("outer") ? store.plan().dtype : at::kDouble;
+    bad[static_cast<size_t>(Hdf5Reader(store.shard_file(1)).offset(name, dtype)) + 9] ^= 4;
     write_file(store.shard_file(1), bad);
     EXPECT_SEIGH_ERROR(store.verify(1), "checksum");
     write_file(store.shard_file(1), good.substr(0, good.size() - 100));
