@@ -67,6 +67,7 @@ class BlockKrylov {
 
  private:
   void allocate();
+  int64_t capacity_on_disk(int64_t least, int64_t ideal, int64_t full) const;
   void begin();
   void inject(const at::Tensor& columns);
   at::Tensor random_columns();
@@ -121,11 +122,16 @@ void BlockKrylov::allocate() {
   require(working < available_memory(), "blocks of ", o_.block, " vectors of ", op_.name(), " take ",
           format_bytes(working), " of memory, ", format_bytes(available_memory()),
           " are left; lower the block or raise the ceiling (--memory)");
-  // On disk, for all ranks: m columns and the k that come of them; where restarts are needed, besides m also
-  // what a restart keeps, k + (m - k) / 3 columns and the waiting ones.
-  const int64_t all = d * element;
+  basis_.emplace(rows_.count, capacity_on_disk(least, ideal, full), op_.dtype(), o_.state, true);
+}
+
+// Between `least` and `ideal` columns, whichever fit the disk; fewer than `full` will take restarts.
+int64_t BlockKrylov::capacity_on_disk(int64_t least, int64_t ideal, int64_t full) const {
+  // For all ranks: m columns and the k that come of them; where there are restarts, besides m what one keeps,
+  // k + (m - k) / 3 columns and the waiting ones.
+  const int64_t column = op_.size() * static_cast<int64_t>(c10::elementSize(op_.dtype()));
   const auto bytes_of = [&](int64_t m, bool restarts) {
-    return (m + 1 + (restarts ? o_.k + (m - o_.k) / 3 + o_.block + 1 : o_.k)) * all;
+    return (m + 1 + (restarts ? o_.k + (m - o_.k) / 3 + o_.block + 1 : o_.k)) * column;
   };
   std::filesystem::create_directories(o_.state);
   std::error_code none;
@@ -142,7 +148,7 @@ void BlockKrylov::allocate() {
           op_.name(), " takes ", format_bytes(bytes_of(capacity, capacity < full)), " of disk in ",
           o_.state.string(), ", ", format_bytes(room),
           " are free; free some, choose another folder with --out, or lower k");
-  basis_.emplace(rows_.count, capacity, op_.dtype(), o_.state, true);
+  return capacity;
 }
 
 // Without the vectors to start from, which a computation that has begun no longer needs.

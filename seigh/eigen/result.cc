@@ -1,6 +1,7 @@
 #include "seigh/eigen/result.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/linalg_svdvals.h>
 #include <ATen/ops/matmul.h>
 
 #include <utility>
@@ -54,6 +55,19 @@ at::Tensor Eigenvectors::rows(const at::Tensor& index) const {
 at::Tensor Eigenvectors::row_range(int64_t begin, int64_t n) const {
   const at::Tensor picked = basis_->row_range(begin, n).to(at::kDouble);
   return coefficients_.defined() ? panel_times(picked, coefficients_) : picked;
+}
+
+at::Tensor Eigenvectors::rough_row_range(int64_t begin, int64_t n) const {
+  if (!judged_) {
+    judged_ = true;
+    // U = B M is orthonormal, so B is about as ill-conditioned as M, and a sum of r products in float32 is
+    // wrong by at most some eps sqrt(r) |B| |m_j|.
+    if (coefficients_.defined() && coefficients_.numel() > 0 && basis_->dtype() == at::kFloat) {
+      const at::Tensor sizes = at::linalg_svdvals(coefficients_);  // falling
+      if (sizes[0].item<double>() <= 100 * sizes[-1].item<double>()) rough_ = coefficients_.to(at::kFloat);
+    }
+  }
+  return rough_.defined() ? panel_times(basis_->row_range(begin, n), rough_) : row_range(begin, n);
 }
 
 at::Tensor Eigenvectors::columns(int64_t begin, int64_t count) const {

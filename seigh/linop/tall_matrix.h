@@ -77,7 +77,7 @@ at::Tensor gram(const TallMatrix& x);
 at::Tensor gram_of_product(const TallMatrix& x, const at::Tensor& m);
 /// X^T Y in float64 [k, b] for a block Y [D, b].
 at::Tensor transposed_product(const TallMatrix& x, const at::Tensor& y);
-/// P M for a panel P [n, k] of columns, M [k, b], both float64: a block, with contiguous columns.
+/// P M for a panel P [n, k] of columns, M [k, b], of one dtype: a block, with contiguous columns.
 at::Tensor panel_times(const at::Tensor& panel, const at::Tensor& m);
 /// X M for M [k, b] of float64: block [D, b] of X's dtype, computed in float64.
 at::Tensor times_small(const TallMatrix& x, const at::Tensor& m);

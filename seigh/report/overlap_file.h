@@ -23,7 +23,7 @@ class ResultEigenspace final : public Eigenspace {
   int64_t dimension() const override { return vectors_.dimension(); }
   int64_t count() const override { return vectors_.count(); }
   at::Tensor rows(const at::Tensor& index) const override { return vectors_.rows(index); }
-  at::Tensor row_range(int64_t begin, int64_t n) const override { return vectors_.row_range(begin, n); }
+  at::Tensor row_range(int64_t begin, int64_t n) const override { return vectors_.rough_row_range(begin, n); }
   bool divided() const override { return vectors_.divided(); }
 
  private:

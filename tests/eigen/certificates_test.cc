@@ -117,5 +117,21 @@ TEST(Certificates, ResidualsOfAllPairsFromTheSameProbes) {
   EXPECT_FALSE(r.certified()[39].item<bool>());  // the tail of a sketch this small is noise
 }
 
+// Float32 only where it does no harm.
+TEST(Eigenvectors, RoughRowsAreGoodEnough) {
+  const at::Tensor u = std::get<0>(at::linalg_qr(random_gaussian(1, Stream::test, 500, 0, 30, at::kDouble)));
+  for (const double condition : {10.0, 1e6}) {
+    // B = U R, M = R^-1 for R of that condition.
+    const at::Tensor sizes = at::logspace(0, std::log10(condition), 30, 10, at::kDouble);
+    const at::Tensor mix =
+        std::get<0>(at::linalg_qr(random_gaussian(1, Stream::test, 30, 50, 30, at::kDouble)));
+    const Eigenvectors v(as_block(at::matmul(u * sizes, mix).to(at::kFloat)),
+                         at::matmul(mix.t(), at::diag(1 / sizes)));
+    const at::Tensor rough = v.rough_row_range(10, 400);
+    EXPECT_EQ(rough.scalar_type(), condition == 10 ? at::kFloat : at::kDouble);
+    EXPECT_LT((rough.to(at::kDouble) - v.row_range(10, 400)).norm().item<double>(), 1e-5);
+  }
+}
+
 }  // namespace
 }  // namespace seigh
