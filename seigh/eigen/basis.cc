@@ -115,7 +115,7 @@ void Basis::restart(int64_t p, const at::Tensor& y) {
   StoredMatrix renewed = stored_.part(0, 0);
   const StoredMatrix old = stored_.part(0, p);
   Hdf5Writer writer(file(generation_, 0));
-  writer.create("columns", old.dtype(), r, rows_);
+  writer.create("columns", old.dtype(), {r, rows_});
   RunningChecksums sums(r);
   const int64_t step = old.panel_rows();
   for (int64_t begin = 0; begin < rows_; begin += step) {
@@ -123,7 +123,7 @@ void Basis::restart(int64_t p, const at::Tensor& y) {
     const at::Tensor panel = old.row_range(begin, std::min(step, rows_ - begin)).to(at::kDouble);
     const at::Tensor rotated = panel_times(panel, y).to(old.dtype()).t().contiguous();
     sums.add(rotated);
-    writer.put("columns", 0, begin, rotated);
+    writer.put("columns", {0, begin}, rotated);
   }
   writer.write("crc32", sums.values());
   writer.commit();

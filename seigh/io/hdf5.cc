@@ -184,6 +184,13 @@ void require_written(bool ok, hid_t file, const std::filesystem::path& path, con
   fail_writing(path, what, why);
 }
 
+Handle space_of(at::IntArrayRef shape) {
+  const std::vector<hsize_t> sizes(shape.begin(), shape.end());
+  return Handle(sizes.empty() ? H5Screate(H5S_SCALAR)
+                              : H5Screate_simple(static_cast<int>(sizes.size()), sizes.data(), nullptr),
+                H5Sclose);
+}
+
 }  // namespace
 
 Hdf5Writer::Hdf5Writer(const std::filesystem::path& path) : file_(path), handle_(-1) {
@@ -206,67 +213,36 @@ Hdf5Writer::~Hdf5Writer() {
 }
 
 void Hdf5Writer::write(const std::string& name, const at::Tensor& tensor) {
-  const Quiet quiet;
-  require(handle_ >= 0, "cannot write ", file_.path().string(), ": it was committed already");
-  const std::string what = "data set '" + name + "'";
-  require(tensor.defined(), "cannot write ", file_.path().string(), ": ", what, " is undefined");
-  const hid_t type = native_type(tensor.scalar_type());
-  require(type >= 0, "cannot write ", file_.path().string(), ": ", what, " is of dtype ",
-          c10::toString(tensor.scalar_type()), "; convert it to float32, float64, int32, int64 or uint8");
-
-  require_space(handle_, static_cast<int64_t>(tensor.nbytes()), file_.path(), what);
-
-  const std::vector<hsize_t> shape(tensor.sizes().begin(), tensor.sizes().end());
-  const auto space_of = [&](const std::vector<hsize_t>& sizes) {
-    return sizes.empty() ? H5Screate(H5S_SCALAR)
-                         : H5Screate_simple(static_cast<int>(sizes.size()), sizes.data(), nullptr);
-  };
-  const Handle space(space_of(shape), H5Sclose);
-  const Handle creation = untimed(H5P_DATASET_CREATE);
-  const Handle data(H5Dcreate2(handle_, name.c_str(), type, space, H5P_DEFAULT, creation, H5P_DEFAULT),
-                    H5Dclose);
-  require_written(data.ok(), handle_, file_.path(), what);
+  require(tensor.defined(), "cannot write ", file_.path().string(), ": data set '", name, "' is undefined");
+  create(name, tensor.scalar_type(), tensor.sizes());
+  if (tensor.dim() == 0) return put(name, {}, tensor);
   if (tensor.numel() == 0) return;
-  if (shape.empty()) {
-    const at::Tensor value = tensor.cpu();
-    require_written(H5Dwrite(data, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, value.data_ptr()) >= 0, handle_,
-                    file_.path(), what);
-    return;
-  }
   // By slabs of rows: a block of columns is reordered, or fetched from a GPU, without doubling its memory.
   const int64_t rows = tensor.size(0);
   const int64_t row_bytes = tensor.numel() / rows * static_cast<int64_t>(tensor.element_size());
   const int64_t step = std::max<int64_t>(1, kSlabBytes / row_bytes);
-  for (int64_t row = 0; row < rows; row += step) {
-    const at::Tensor slab = tensor.narrow(0, row, std::min(step, rows - row)).cpu().contiguous();
-    std::vector<hsize_t> start(shape.size(), 0), count = shape;
-    start[0] = static_cast<hsize_t>(row);
-    count[0] = static_cast<hsize_t>(slab.size(0));
-    const Handle memory(space_of(count), H5Sclose);
-    const bool ok =
-        H5Sselect_hyperslab(space, H5S_SELECT_SET, start.data(), nullptr, count.data(), nullptr) >= 0 &&
-        H5Dwrite(data, type, memory, space, H5P_DEFAULT, slab.data_ptr()) >= 0;
-    require_written(ok, handle_, file_.path(), what);
-  }
+  std::vector<int64_t> start(static_cast<size_t>(tensor.dim()), 0);
+  for (int64_t& row = start[0]; row < rows; row += step)
+    put(name, start, tensor.narrow(0, row, std::min(step, rows - row)));
 }
 
-void Hdf5Writer::create(const std::string& name, at::ScalarType dtype, int64_t rows, int64_t columns) {
+void Hdf5Writer::create(const std::string& name, at::ScalarType dtype, at::IntArrayRef shape) {
   const Quiet quiet;
   require(handle_ >= 0, "cannot write ", file_.path().string(), ": it was committed already");
   const std::string what = "data set '" + name + "'";
   const hid_t type = native_type(dtype);
   require(type >= 0, "cannot write ", file_.path().string(), ": ", what, " is of dtype ",
-          c10::toString(dtype));
-  require_space(handle_, rows * columns * static_cast<int64_t>(c10::elementSize(dtype)), file_.path(), what);
-  const hsize_t shape[2] = {static_cast<hsize_t>(rows), static_cast<hsize_t>(columns)};
-  const Handle space(H5Screate_simple(2, shape, nullptr), H5Sclose);
-  const Handle creation = untimed(H5P_DATASET_CREATE);
+          c10::toString(dtype), "; convert it to float32, float64, int32, int64 or uint8");
+  int64_t bytes = static_cast<int64_t>(c10::elementSize(dtype));
+  for (const int64_t size : shape) bytes *= size;
+  require_space(handle_, bytes, file_.path(), what);
+  const Handle space = space_of(shape), creation = untimed(H5P_DATASET_CREATE);
   const Handle data(H5Dcreate2(handle_, name.c_str(), type, space, H5P_DEFAULT, creation, H5P_DEFAULT),
                     H5Dclose);
   require_written(data.ok(), handle_, file_.path(), what);
 }
 
-void Hdf5Writer::put(const std::string& name, int64_t row, int64_t column, const at::Tensor& piece) {
+void Hdf5Writer::put(const std::string& name, at::IntArrayRef start, const at::Tensor& piece) {
   const Quiet quiet;
   require(handle_ >= 0, "cannot write ", file_.path().string(), ": it was committed already");
   if (piece.numel() == 0) return;
@@ -274,12 +250,12 @@ void Hdf5Writer::put(const std::string& name, int64_t row, int64_t column, const
   const at::Tensor numbers = piece.cpu().contiguous();
   const Handle data(H5Dopen2(handle_, name.c_str(), H5P_DEFAULT), H5Dclose);
   require_written(data.ok(), handle_, file_.path(), what);
-  const Handle space(H5Dget_space(data), H5Sclose);
-  const hsize_t start[2] = {static_cast<hsize_t>(row), static_cast<hsize_t>(column)};
-  const hsize_t count[2] = {static_cast<hsize_t>(numbers.size(0)), static_cast<hsize_t>(numbers.size(1))};
-  const Handle memory(H5Screate_simple(2, count, nullptr), H5Sclose);
+  const Handle space(H5Dget_space(data), H5Sclose), memory = space_of(numbers.sizes());
+  const std::vector<hsize_t> from(start.begin(), start.end()),
+      count(numbers.sizes().begin(), numbers.sizes().end());
   const bool ok =
-      H5Sselect_hyperslab(space, H5S_SELECT_SET, start, nullptr, count, nullptr) >= 0 &&
+      (count.empty() ||
+       H5Sselect_hyperslab(space, H5S_SELECT_SET, from.data(), nullptr, count.data(), nullptr) >= 0) &&
       H5Dwrite(data, native_type(numbers.scalar_type()), memory, space, H5P_DEFAULT, numbers.data_ptr()) >= 0;
   require_written(ok, handle_, file_.path(), what);
 }

@@ -26,10 +26,10 @@ class Hdf5Writer {
   /// A data set of any rank, dtype float16, float32, float64, int32, int64 or uint8, any layout (stored in C
   /// order).
   void write(const std::string& name, const at::Tensor& tensor);
-  /// A data set [rows, columns] that is filled in by put().
-  void create(const std::string& name, at::ScalarType dtype, int64_t rows, int64_t columns);
-  /// Its entries from (row, column) on: `piece`, of its dtype and rank 2.
-  void put(const std::string& name, int64_t row, int64_t column, const at::Tensor& piece);
+  /// A data set that is filled in by put().
+  void create(const std::string& name, at::ScalarType dtype, at::IntArrayRef shape);
+  /// Its entries from index `start` on: `piece`, of its dtype and rank.
+  void put(const std::string& name, at::IntArrayRef start, const at::Tensor& piece);
   /// An attribute of the root group: int64, float64 or UTF-8 string (without zero bytes).
   void attribute(const std::string& name, const Hdf5Attribute& value);
   /// Closes and publishes the file. Throws Error (a full disk, say), leaving `path` as it was.

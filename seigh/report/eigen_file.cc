@@ -64,9 +64,9 @@ void write_eigen_file(const std::filesystem::path& path, const EigenFileInfo& in
   file.write("eigenvalues", result.eigenvalues);
   if (with_vectors) {
     const Eigenvectors& u = result.eigenvectors;
-    file.create("eigenvectors", u.dtype(), result.rank, info.parameters);
+    file.create("eigenvectors", u.dtype(), {result.rank, info.parameters});
     for_row_panels(u, [&](int64_t begin, const at::Tensor& rows) {
-      file.put("eigenvectors", 0, begin, rows.t().to(u.dtype()));
+      file.put("eigenvectors", {0, begin}, rows.t().to(u.dtype()));
     });
   }
   if (result.residuals.defined()) file.write("residuals", result.residuals);

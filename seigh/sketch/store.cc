@@ -282,6 +282,9 @@ std::shared_ptr<TallMatrix> SketchStore::outer(int64_t panel_bytes) const {
   auto matrix = std::make_shared<StoredMatrix>(plan_.rows, plan_.dtype, panel_bytes, world().size() > 1);
   for (const int64_t shard : finished()) {
     const fs::path path = shard_file(shard);
+    const std::vector<int64_t> shape = Hdf5Reader(path).shape("outer");
+    require(shape.size() == 2 && shape[1] == plan_.rows, path.string(),
+            " does not fit the plan; delete it and measure it again");
     matrix->add(path, "outer", plan_.storage == "float16" ? Hdf5Reader(path).read("scale") : at::Tensor());
   }
   return matrix;

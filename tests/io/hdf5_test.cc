@@ -307,10 +307,10 @@ TEST(Hdf5, DataSetsFilledInByPieces) {
   const at::Tensor x = at::arange(35, at::kFloat).reshape({7, 5});
   {
     Hdf5Writer writer(folder / "a.h5");
-    writer.create("x", at::kFloat, 7, 5);
-    writer.put("x", 0, 2, x.slice(1, 2));
-    writer.put("x", 0, 0, x.slice(1, 0, 2).slice(0, 0, 4));
-    writer.put("x", 4, 0, x.slice(1, 0, 2).slice(0, 4));
+    writer.create("x", at::kFloat, {7, 5});
+    writer.put("x", {0, 2}, x.slice(1, 2));
+    writer.put("x", {0, 0}, x.slice(1, 0, 2).slice(0, 0, 4));
+    writer.put("x", {4, 0}, x.slice(1, 0, 2).slice(0, 4));
     writer.commit();
   }
   const Hdf5Reader reader(folder / "a.h5");
@@ -319,11 +319,11 @@ TEST(Hdf5, DataSetsFilledInByPieces) {
   EXPECT_GT(reader.offset("x", at::kFloat), 0);
   EXPECT_SEIGH_ERROR(reader.offset("x", at::kDouble), "Double");
   Hdf5Writer writer(folder / "b.h5");
-  writer.create("x", at::kFloat, 7, 5);
-  EXPECT_SEIGH_ERROR(writer.put("x", 0, 2, x), "'x'");  // beyond its edge
+  writer.create("x", at::kFloat, {7, 5});
+  EXPECT_SEIGH_ERROR(writer.put("x", {0, 2}, x), "'x'");  // beyond its edge
   Hdf5Writer twice(folder / "c.h5");
-  twice.create("x", at::kFloat, 7, 5);
-  EXPECT_SEIGH_ERROR(twice.create("x", at::kFloat, 7, 5), "'x'");
+  twice.create("x", at::kFloat, {7, 5});
+  EXPECT_SEIGH_ERROR(twice.create("x", at::kFloat, {7, 5}), "'x'");
 }
 
 }  // namespace
