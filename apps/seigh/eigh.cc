@@ -10,6 +10,7 @@
 
 #include "apps/seigh/commands.h"
 #include "apps/seigh/terminal_progress.h"
+#include "seigh/base/dtype.h"
 #include "seigh/base/error.h"
 #include "seigh/base/memory_pool.h"
 #include "seigh/io/hdf5.h"
@@ -90,7 +91,8 @@ void print_pairs(const EigenResult& result) {
 void decompose_matrix(const Options& o) {
   EighOptions options = solver_options(o);
   at::Tensor matrix = read_matrix(o);
-  if (matrix.scalar_type() != at::kFloat) matrix = matrix.to(at::kDouble);  // integer matrices are welcome
+  if (!is_vector_dtype(matrix.scalar_type()))
+    matrix = matrix.to(at::kDouble);  // integer matrices are welcome
   MatrixOperator op(matrix, o.matrix);
   require(o.k <= op.size(), "--k must not exceed the size of the matrix: k = ", o.k, ", ", o.matrix, " is ",
           op.size(), " x ", op.size());
@@ -113,7 +115,7 @@ void decompose_matrix(const Options& o) {
   info.parameters = op.size();
   info.k = o.k;
   info.s = plan.method == Method::dense ? op.size() : plan.products - o.probes;
-  info.dtype = op.dtype() == at::kFloat ? "float32" : "float64";
+  info.dtype = dtype_name(op.dtype());
   const EigenResult result = eigh(op, options, progress);
   write_eigen_file(out, info, result, o.vectors);
 
@@ -138,7 +140,7 @@ void decompose_matrix(const Options& o) {
         "error |A - U L U'|_F: %.3g estimated, %.3g of |A|_F; more than twice that with probability at most "
         "%.2g\n",
         result.error->error(), result.error->relative_error(),
-        probability_underestimate(result.error->probes, 0.75));
+        probability_underestimate(result.error->probes, 0.75, result.error->beta));
   }
   std::printf("%lld products, %.2f s, written to %s\n", static_cast<long long>(result.products),
               result.seconds, out.c_str());
@@ -153,10 +155,11 @@ void add_eigh(CLI::App& app, Action& action) {
   CLI::Option* folder = command->add_option("RUN", o->run, "Run folder: decompose what its recipe asks for");
   command->add_option("--data", o->data,
                       "Folder of the data set; default: $SEIGH_DATA, then the usual places");
-  CLI::Option* matrix = command
-                            ->add_option("--matrix", o->matrix,
-                                         "Symmetric matrix instead of a run: .npy, or .h5 with --dataset")
-                            ->excludes(folder);
+  CLI::Option* matrix =
+      command
+          ->add_option("--matrix", o->matrix,
+                       "Symmetric or Hermitian matrix instead of a run: .npy, or .h5 with --dataset")
+          ->excludes(folder);
   const auto for_matrix = [&](CLI::Option* option) { option->needs(matrix)->capture_default_str(); };
   for_matrix(
       command->add_option("--dataset", o->dataset, "Data set in the .h5 file; needed when it holds several"));

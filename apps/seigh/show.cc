@@ -1,5 +1,6 @@
 // seigh show: any file seigh wrote, in words.
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/view_as_real.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -10,6 +11,7 @@
 #include <variant>
 
 #include "apps/seigh/commands.h"
+#include "seigh/base/dtype.h"
 #include "seigh/base/error.h"
 #include "seigh/io/file.h"
 #include "seigh/io/hdf5.h"
@@ -24,13 +26,21 @@ namespace {
 void print_tensor(const std::string& name, const at::Tensor& tensor, int64_t numbers) {
   std::string shape;
   for (const int64_t n : tensor.sizes()) shape.append(shape.empty() ? "" : " x ").append(std::to_string(n));
-  const std::string type = tensor.scalar_type() == at::kDouble  ? "float64"
-                           : tensor.scalar_type() == at::kFloat ? "float32"
-                           : tensor.scalar_type() == at::kLong  ? "int64"
-                                                                : c10::toString(tensor.scalar_type());
+  const std::string type = is_vector_dtype(tensor.scalar_type()) ? dtype_name(tensor.scalar_type())
+                           : tensor.scalar_type() == at::kLong   ? "int64"
+                                                                 : c10::toString(tensor.scalar_type());
   std::printf("%-28s %-8s %-14s", name.c_str(), type.c_str(), shape.c_str());
-  const at::Tensor flat = tensor.reshape({-1}).slice(0, 0, numbers).to(at::kDouble).contiguous();
-  for (int64_t i = 0; i < flat.numel(); ++i) std::printf(" %.6g", flat.data_ptr<double>()[i]);
+  at::Tensor flat = tensor.reshape({-1}).slice(0, 0, numbers);
+  const bool parts = flat.is_complex();  // real and imaginary ones in turn
+  flat = (parts ? at::view_as_real(flat) : flat).reshape({-1}).to(at::kDouble).contiguous();
+  for (int64_t i = 0; i < flat.numel(); ++i) {
+    const double x = flat.data_ptr<double>()[i];
+    if (parts && i % 2 == 1) {
+      std::printf("%+.6gi", x);
+    } else {
+      std::printf(" %.6g", x);
+    }
+  }
   std::printf("%s\n", tensor.numel() > numbers ? " ..." : "");
 }
 

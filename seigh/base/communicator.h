@@ -25,8 +25,8 @@ class Communicator {
   virtual ~Communicator() = default;
   virtual int rank() const { return 0; }
   virtual int size() const { return 1; }
-  /// Replaces a float32, float64 or int64 tensor on the CPU, contiguous in some order of its dimensions, by
-  /// its sum over all ranks.
+  /// Replaces a tensor of vectors' numbers (dtype.h) or int64 on the CPU, contiguous in some order of its
+  /// dimensions, by its sum over all ranks.
   virtual void sum(const at::Tensor& tensor);
   /// Replaces `bytes` bytes at `data` by those of rank `from`.
   virtual void broadcast(void* data, int64_t bytes, int from = 0);

@@ -2,6 +2,7 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_strided.h>
+#include <ATen/ops/view_as_complex.h>
 #include <Random123/philox.h>
 
 #include <algorithm>
@@ -10,6 +11,7 @@
 #include <numeric>
 #include <vector>
 
+#include "seigh/base/dtype.h"
 #include "seigh/base/error.h"
 #include "seigh/base/parallel.h"
 
@@ -60,8 +62,13 @@ at::Tensor random_uniform(uint64_t seed, Stream stream, int64_t rows, int64_t co
 
 at::Tensor random_gaussian(uint64_t seed, Stream stream, int64_t rows, int64_t column_begin, int64_t columns,
                            at::ScalarType dtype) {
-  require(dtype == at::kFloat || dtype == at::kDouble,
-          "random_gaussian: dtype must be float32 or float64, not ", dtype);
+  require(is_vector_dtype(dtype), "random_gaussian: there are no normal numbers of dtype ", dtype);
+  if (at::isComplexType(dtype)) {
+    // The parts of a number follow each other.
+    const at::Tensor parts =
+        random_gaussian(seed, stream, 2 * rows, column_begin, columns, c10::toRealValueType(dtype));
+    return at::view_as_complex(parts.t().reshape({columns, rows, 2})).mul(std::numbers::sqrt2 / 2).t();
+  }
   at::Tensor result = at::empty_strided({rows, columns}, {1, std::max<int64_t>(rows, 1)}, dtype);
   parallel_for(columns, [&](int64_t c) {
     if (dtype == at::kFloat) {

@@ -33,7 +33,7 @@ at::Tensor random_uniform(uint64_t seed, Stream stream, int64_t rows, int64_t co
                           int64_t row_begin = 0);
 
 /// Independent standard normal numbers (Box-Muller): block [rows, columns] with strides {1, rows}, element
-/// (r, c) at counter (r, column_begin + c); dtype float32 or float64.
+/// (r, c) at counter (r, column_begin + c). Complex ones have independent parts of variance 1/2.
 at::Tensor random_gaussian(uint64_t seed, Stream stream, int64_t rows, int64_t column_begin, int64_t columns,
                            at::ScalarType dtype);
 

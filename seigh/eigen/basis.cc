@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "seigh/base/communicator.h"
+#include "seigh/base/dtype.h"
 #include "seigh/base/error.h"
 #include "seigh/base/interrupt.h"
 #include "seigh/io/checksum.h"
@@ -61,7 +62,7 @@ void Basis::for_panels(const Body& body) const {
 }
 
 at::Tensor Basis::projections(const at::Tensor& z) const {
-  at::Tensor result = at::zeros({size_, z.size(1)}, at::kDouble);
+  at::Tensor result = at::zeros({size_, z.size(1)}, wide(z.scalar_type()));
   for_panels([&](const at::Tensor& v, int64_t begin, int64_t n) {
     result.add_(seigh::projections(v, z.slice(0, begin, begin + n)));
   });
@@ -75,7 +76,7 @@ void Basis::subtract(const at::Tensor& z, const at::Tensor& c) const {
 }
 
 at::Tensor Basis::subtract_and_project(const at::Tensor& z, const at::Tensor& c) const {
-  at::Tensor left = at::zeros({size_, z.size(1)}, at::kDouble);
+  at::Tensor left = at::zeros({size_, z.size(1)}, wide(z.scalar_type()));
   for_panels([&](const at::Tensor& v, int64_t begin, int64_t n) {
     const at::Tensor part = z.slice(0, begin, begin + n);
     subtract_product(part, v, c);
@@ -120,7 +121,7 @@ void Basis::restart(int64_t p, const at::Tensor& y) {
   const int64_t step = old.panel_rows();
   for (int64_t begin = 0; begin < rows_; begin += step) {
     check_interrupt();
-    const at::Tensor panel = old.row_range(begin, std::min(step, rows_ - begin)).to(at::kDouble);
+    const at::Tensor panel = old.row_range(begin, std::min(step, rows_ - begin)).to(wide(old.dtype()));
     const at::Tensor rotated = panel_times(panel, y).to(old.dtype()).t().contiguous();
     sums.add(rotated);
     writer.put("columns", {0, begin}, rotated);

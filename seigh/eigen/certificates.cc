@@ -4,7 +4,9 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/cumsum.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/matmul.h>
+#include <ATen/ops/real.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
@@ -13,12 +15,23 @@
 #include <vector>
 
 #include "seigh/base/communicator.h"
+#include "seigh/base/dtype.h"
 #include "seigh/base/error.h"
 #include "seigh/base/memory_pool.h"
 #include "seigh/base/random.h"
 #include "seigh/eigen/result.h"
 
 namespace seigh {
+
+namespace {
+
+// Of all entries, summed in float64.
+double squared_norm(const at::Tensor& x) {
+  const double norm = at::linalg_vector_norm(x, 2, c10::nullopt, false, wide(x.scalar_type())).item<double>();
+  return norm * norm;
+}
+
+}  // namespace
 
 double probability_underestimate(int64_t q, double eps, int beta) {
   require(0 < eps && eps < 1, "probability_underestimate: eps must lie between 0 and 1, not ", eps);
@@ -90,6 +103,7 @@ ErrorEstimate Probes::error(const at::Tensor& eigenvalues, const Eigenvectors& e
                             at::Tensor* residual_bounds) const {
   ErrorEstimate estimate;
   estimate.probes = count();
+  estimate.beta = beta();
   const bool one_pass = !eigenvectors.in_memory() && residual_bounds != nullptr;
   if (one_pass) return error_in_one_pass(eigenvalues, eigenvectors, *residual_bounds);
   const int64_t width = width_for(eigenvectors);
@@ -99,23 +113,23 @@ ErrorEstimate Probes::error(const at::Tensor& eigenvalues, const Eigenvectors& e
     const at::Tensor g = vectors(begin, end), y = products_.slice(1, begin, end);
     const at::Tensor missed =  // (H - U Lambda U^T) g
         y - eigenvectors.times(eigenvalues.unsqueeze(1) * eigenvectors.transposed_times(g));
-    estimate.squared_frobenius += y.to(at::kDouble).square().sum().item<double>();
-    estimate.squared_error += missed.to(at::kDouble).square().sum().item<double>();
+    estimate.squared_frobenius += squared_norm(y);
+    estimate.squared_error += squared_norm(missed);
     if (residual_bounds != nullptr)
-      squared_residuals += eigenvectors.transposed_times(missed).square().sum(1);
+      squared_residuals += squared_abs(eigenvectors.transposed_times(missed)).sum(1);
   }
   const double n = static_cast<double>(count());
   estimate.squared_frobenius /= n;
   estimate.squared_error /= n;
   if (residual_bounds != nullptr)
-    *residual_bounds =
-        (squared_residuals / n).sqrt() / std::sqrt(1 - underestimate_margin(count(), kResidualFailure));
+    *residual_bounds = (squared_residuals / n).sqrt() /
+                       std::sqrt(1 - underestimate_margin(count(), kResidualFailure, beta()));
   return estimate;
 }
 
 // For eigenvectors on disk whose residuals are asked for, too: with c = U^T g and d = U^T y,
-//   ||y - U Lambda c||^2 = ||y||^2 - 2 (Lambda c)^T d + ||Lambda c||^2 and U^T (y - U Lambda c) = d - Lambda
-//   c,
+//   ||y - U Lambda c||^2 = ||y||^2 - 2 Re (Lambda c)^T d + ||Lambda c||^2 and U^T (y - U Lambda c) = d -
+//   Lambda c,
 // which resolves errors down to the square root of the vectors' precision; sketches have larger ones.
 ErrorEstimate Probes::error_in_one_pass(const at::Tensor& eigenvalues, const Eigenvectors& eigenvectors,
                                         at::Tensor& residual_bounds) const {
@@ -125,11 +139,12 @@ ErrorEstimate Probes::error_in_one_pass(const at::Tensor& eigenvalues, const Eig
   const double n = static_cast<double>(q);
   ErrorEstimate estimate;
   estimate.probes = q;
-  estimate.squared_frobenius = std::pow(products_.norm(2, at::kDouble).item<double>(), 2) / n;
-  estimate.squared_error =
-      std::max(0.0, estimate.squared_frobenius + (model * (model - 2 * d)).sum().item<double>() / n);
-  residual_bounds =
-      ((d - model).square().sum(1) / n).sqrt() / std::sqrt(1 - underestimate_margin(q, kResidualFailure));
+  estimate.beta = beta();
+  estimate.squared_frobenius = squared_norm(products_) / n;
+  estimate.squared_error = std::max(
+      0.0, estimate.squared_frobenius + at::real(model.conj() * (model - 2 * d)).sum().item<double>() / n);
+  residual_bounds = (squared_abs(d - model).sum(1) / n).sqrt() /
+                    std::sqrt(1 - underestimate_margin(q, kResidualFailure, beta()));
   return estimate;
 }
 
@@ -144,8 +159,8 @@ at::Tensor Probes::squared_errors(const at::Tensor& eigenvalues, const Eigenvect
     const at::Tensor both = with_products(begin, begin + n);
     const at::Tensor projected = eigenvectors.transposed_times(both);
     const at::Tensor model = eigenvalues.unsqueeze(1) * projected.slice(1, 0, n);
-    gains += (model * (2 * projected.slice(1, n) - model)).sum(1);
-    total += both.slice(1, n).to(at::kDouble).square().sum().item<double>();
+    gains += at::real(model.conj() * (2 * projected.slice(1, n) - model)).sum(1);
+    total += squared_norm(both.slice(1, n));
   }
   const at::Tensor left = at::cat({at::zeros({1}, at::kDouble), gains.cumsum(0)}).neg() + total;
   return left.clamp_min(0) / static_cast<double>(count());

@@ -7,10 +7,10 @@
 //   P(est^2 >= (1 + eps) true^2) <= (e^-eps (1 + eps))^(beta q / 2),   beta = 1 for real probes, 2 for
 //   complex ones.
 // The same probes give every pair's residual at no further product: with E = A - A^ symmetric and u_i a unit
-// vector, u_i^T E g ~ N(0, ||E u_i||^2) and E u_i = A u_i - lambda_i u_i, so  mean_j (u_i^T E g_j)^2
-// estimates the squared residual, and the two bounds hold for it too (it is exactly chi-square distributed).
-// Every |lambda_i| is within ||A u_i - lambda_i u_i|| of a true eigenvalue. TYUC19: Tropp, Yurtsever, Udell,
-// Cevher, "Streaming low-rank matrix approximation", arXiv 1902.08651.
+// vector, u_i^T E g ~ N(0, ||E u_i||^2) (complex normal for complex g) and E u_i = A u_i - lambda_i u_i, so
+// mean_j (u_i^T E g_j)^2 estimates the squared residual, and the two bounds hold for it too (it is exactly
+// chi-square distributed). Every |lambda_i| is within ||A u_i - lambda_i u_i|| of a true eigenvalue. TYUC19:
+// Tropp, Yurtsever, Udell, Cevher, "Streaming low-rank matrix approximation", arXiv 1902.08651.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -40,6 +40,7 @@ inline constexpr double kResidualFailure = 1e-3;
 /// An estimate of ||H - U Lambda U^T||_F and, from the same probes, of ||H||_F.
 struct ErrorEstimate {
   int64_t probes = 0;
+  int beta = 1;                  ///< 2 where they are complex
   double squared_error = 0;      ///< mean ||(H - H^) g||^2
   double squared_frobenius = 0;  ///< mean ||H g||^2
 
@@ -69,6 +70,7 @@ class Probes {
   at::Tensor with_products(int64_t begin, int64_t end) const;
   int64_t width_for(const Eigenvectors& eigenvectors) const;
   at::Tensor vectors(int64_t begin, int64_t end) const;
+  int beta() const { return products_.is_complex() ? 2 : 1; }
   uint64_t seed_;
   int64_t width_;        // vectors made at a time
   at::Tensor products_;  // H g, block [D, count]

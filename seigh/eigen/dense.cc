@@ -10,6 +10,7 @@
 #include <cmath>
 #include <limits>
 
+#include "seigh/base/dtype.h"
 #include "seigh/base/error.h"
 #include "seigh/base/interrupt.h"
 #include "seigh/base/timer.h"
@@ -19,7 +20,7 @@ namespace seigh {
 at::Tensor materialize(LinearOperator& op, Progress& progress) {
   const int64_t n = op.size();
   const int64_t width = op.preferred_block();
-  at::Tensor matrix = empty_block(n, n, at::kDouble);
+  at::Tensor matrix = empty_block(n, n, wide(op.dtype()));
   progress.begin("whole matrix of " + op.name(), n, "products");
   for (int64_t begin = 0; begin < n; begin += width) {
     const int64_t count = std::min(width, n - begin);
@@ -37,11 +38,11 @@ DenseResult dense(LinearOperator& op, int64_t k, Selection selection, Progress& 
           ", not ", k);
   const Timer timer;
   at::Tensor matrix = materialize(op, progress);
-  const double largest = std::max(matrix.max().item<double>(), -matrix.min().item<double>());
+  const double largest = matrix.abs().max().item<double>();
   EigenResult result;
   {
-    const at::Tensor difference = matrix - matrix.t();
-    result.asymmetry = largest > 0 ? difference.max().item<double>() / largest : 0;
+    const at::Tensor difference = matrix - matrix.mH();
+    result.asymmetry = largest > 0 ? difference.abs().max().item<double>() / largest : 0;
     matrix.sub_(difference, 0.5);
   }
   check_interrupt();
@@ -68,14 +69,13 @@ DenseResult dense(LinearOperator& op, int64_t k, Selection selection, Progress& 
 
 double exact_error(const at::Tensor& matrix, const at::Tensor& eigenvalues,
                    const Eigenvectors& eigenvectors) {
-  const at::Tensor u = eigenvectors.all().to(at::kDouble);
-  const at::Tensor right = (u * eigenvalues).t();
+  const at::Tensor u = eigenvectors.all().to(matrix.scalar_type());
+  const at::Tensor right = (u * eigenvalues).mH();
   double squared = 0;
   constexpr int64_t kRows = 512;
   for (int64_t begin = 0; begin < u.size(0); begin += kRows) {
     const int64_t end = std::min(begin + kRows, u.size(0));
-    squared += (matrix.slice(0, begin, end) - at::matmul(u.slice(0, begin, end), right))
-                   .square()
+    squared += squared_abs(matrix.slice(0, begin, end) - at::matmul(u.slice(0, begin, end), right))
                    .sum()
                    .item<double>();
   }

@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "seigh/base/communicator.h"
+#include "seigh/base/dtype.h"
 #include "seigh/base/error.h"
 #include "seigh/base/memory_pool.h"
 #include "seigh/eigen/dense.h"
@@ -98,11 +99,11 @@ void EighOptions::validate(int64_t dimension) const {
 EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const EighOptions& o, int64_t memory) {
   o.validate(dimension);
   const double d = static_cast<double>(dimension), k = static_cast<double>(o.k);
-  const int64_t element = static_cast<int64_t>(c10::elementSize(dtype));
+  const int64_t element = static_cast<int64_t>(c10::elementSize(dtype)), small = wide_bytes(dtype);
   const KrylovOptions krylov = o.krylov().resolved(dimension);
   const SeighOptions sketch = sketch_options(o, dimension);
   const int64_t rows = world().share(dimension, 0).count;  // of the largest rank
-  const int64_t whole = 3 * 8 * dimension * dimension;
+  const int64_t whole = 3 * small * dimension * dimension;
   EighPlan plan;
   plan.method = o.method;
   if (o.method == Method::automatic) {
@@ -139,7 +140,7 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const EighOptions& o
       plan.flops = 4 * d * p * std::min(p, m) + 2 * d * m * k;
       // And T, its decomposition and what is selected of it.
       plan.memory = working + (plan.on_disk ? 4 * StoredMatrix::panel_bytes(memory) : plan.basis * vector) +
-                    5 * 8 * plan.basis * plan.basis;
+                    5 * small * plan.basis * plan.basis;
       plan.disk = o.state.empty() ? 0 : (plan.basis + (plan.on_disk ? o.k : 0)) * dimension * element;
       if (plan.on_disk)
         plan.reason += (plan.reason.empty() ? "" : "; ") +
@@ -167,7 +168,7 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const EighOptions& o
       plan.products = sketch.s + o.probes;
       // Two FFTs (or 8 D additions) for a test vector and for its product, the Gram matrix, rotations.
       plan.flops = (o.test_matrix == "ssrft" ? 4 * s * 5 * d * std::log2(d) : 16 * s * d) + 4 * d * k * k;
-      plan.memory = o.k * dimension * element + 6 * 8 * sketch.s * sketch.s;
+      plan.memory = o.k * dimension * element + 6 * small * sketch.s * sketch.s;
       if (!o.state.empty()) {
         // In memory: a shard, the test vectors and products behind it, the test matrices; then panels of Y.
         SketchPlan store{.operator_name = "",
@@ -179,7 +180,7 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const EighOptions& o
                          .width = 0};
         plan.disk = store.bytes();
         plan.memory = std::min(plan.memory, (3 * store.shard_width() + 2 * o.probes) * dimension * element +
-                                                80 * dimension + 6 * 8 * sketch.s * sketch.s +
+                                                80 * dimension + 6 * small * sketch.s * sketch.s +
                                                 4 * StoredMatrix::panel_bytes(memory));
       }
       break;

@@ -3,11 +3,12 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/linalg_eigh.h>
 #include <ATen/ops/matmul.h>
+#include <ATen/ops/real.h>
 
 #include <algorithm>
-#include <limits>
 #include <memory>
 
+#include "seigh/base/dtype.h"
 #include "seigh/base/error.h"
 #include "seigh/base/random.h"
 #include "seigh/base/timer.h"
@@ -46,16 +47,14 @@ EigenResult hmt(LinearOperator& op, const SeighOptions& options, Progress& progr
   result.seed = options.seed;
   result.products = half + q.size(1);
   if (result.rank > 0) {
-    // ||H Q e - theta Q e||^2 = e^T (H Q)^T (H Q) e - theta^2, as Q is orthonormal and theta = e^T Q^T H Q e.
+    // ||H Q e - theta Q e||^2 = e^H (H Q)^H (H Q) e - theta^2, as Q is orthonormal and theta = e^H Q^H H Q e.
     const at::Tensor order = selection_order(values, values.numel(), Selection::magnitude);
     const at::Tensor f = e.index_select(1, order);
     const at::Tensor squares =
-        (f * at::matmul(transposed_product(hq, hq), f)).sum(0) - result.eigenvalues.square();
-    const double eps = op.dtype() == at::kFloat ? std::numeric_limits<float>::epsilon()
-                                                : std::numeric_limits<double>::epsilon();
+        at::real((f.conj() * at::matmul(transposed_product(hq, hq), f)).sum(0)) - result.eigenvalues.square();
     const double norm = values.abs().max().item<double>();
     // The difference cancels: below eps ||H||^2 it is rounding.
-    result.residuals = squares.clamp_min(0).add(4 * eps * norm * norm).sqrt();
+    result.residuals = squares.clamp_min(0).add(4 * epsilon(op.dtype()) * norm * norm).sqrt();
   }
   keep_selected(result, options.k, options.selection);
   certify(op, result, options.probes, progress);

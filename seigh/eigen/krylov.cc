@@ -7,6 +7,7 @@
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/flip.h>
 #include <ATen/ops/linalg_eigh.h>
+#include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/zeros.h>
 
@@ -20,25 +21,23 @@
 #include <utility>
 
 #include "seigh/base/communicator.h"
+#include "seigh/base/dtype.h"
 #include "seigh/base/error.h"
 #include "seigh/base/memory_pool.h"
 #include "seigh/base/random.h"
 #include "seigh/base/timer.h"
 #include "seigh/eigen/basis.h"
 #include "seigh/eigen/krylov_state.h"
+#include "seigh/eigen/range.h"
 #include "seigh/linop/panels.h"
 #include "seigh/linop/tall_matrix.h"
 
 namespace seigh {
 namespace {
 
-double epsilon(at::ScalarType dtype) {
-  return dtype == at::kFloat ? std::numeric_limits<float>::epsilon() : std::numeric_limits<double>::epsilon();
-}
-
 struct RitzPairs {
   at::Tensor values;     // float64 [p], the selected ones first
-  at::Tensor vectors;    // float64 [p, p], in terms of the basis
+  at::Tensor vectors;    // wide() [p, p], in terms of the basis
   at::Tensor residuals;  // float64 [p], upper bounds
 };
 
@@ -48,12 +47,17 @@ at::Tensor over_ranks(const at::Tensor& part) {
   return part;
 }
 
+// Of columns of which each rank has its rows: float64 [b].
+at::Tensor squared_lengths(const at::Tensor& z) {
+  return over_ranks(at::linalg_vector_norm(z, 2, 0, false, wide(z.scalar_type())).square());
+}
+
 // The root's, so that no two ranks ever differ by rounding and part ways.
 std::tuple<at::Tensor, at::Tensor> eigh_of(const at::Tensor& a) {
   if (world().size() == 1) return at::linalg_eigh(a);
-  at::Tensor values = at::empty({a.size(0)}, at::kDouble), vectors = at::empty_like(a, at::kDouble);
+  at::Tensor values = at::empty({a.size(0)}, at::kDouble), vectors = at::empty_like(a);
   if (world().root()) std::tie(values, vectors) = at::linalg_eigh(a);
-  vectors = vectors.contiguous();
+  vectors = vectors.resolve_conj().contiguous();
   world().agree_on(values);
   world().agree_on(vectors);
   return {values, vectors};
@@ -80,6 +84,9 @@ class BlockKrylov {
   std::string fingerprint() const;
 
   Eigenvectors vectors(int64_t columns, const at::Tensor& coefficients) const;
+  at::Tensor zeros(int64_t rows, int64_t columns) const {
+    return at::zeros({rows, columns}, wide(op_.dtype()));
+  }
   at::Tensor my_rows(const at::Tensor& block) const { return block.slice(0, rows_.begin, rows_.end()); }
   double eps() const { return epsilon(op_.dtype()); }
   // Of residuals, which allow 20 eps for rounding, relative to the largest eigenvalue.
@@ -169,15 +176,15 @@ at::Tensor BlockKrylov::random_columns() {
 }
 
 void BlockKrylov::begin() {
-  now_.t = at::zeros({0, 0}, at::kDouble);
-  now_.coupling = at::zeros({0, 0}, at::kDouble);
+  now_.t = zeros(0, 0);
+  now_.coupling = zeros(0, 0);
   at::Tensor first = random_columns();
   if (o_.start.count() > 0) {
     // Random combinations of the vectors given, and a little of every other direction, so that none is out of
     // reach.
     const int64_t given = o_.start.count();
     const at::Tensor mix =
-        random_gaussian(o_.seed, Stream::krylov, given, now_.draws, first.size(1), at::kDouble);
+        random_gaussian(o_.seed, Stream::krylov, given, now_.draws, first.size(1), wide(op_.dtype()));
     now_.draws += first.size(1);
     const double little = 0.01 * std::sqrt(static_cast<double>(given) / static_cast<double>(op_.size()));
     first = my_rows(o_.start.times(mix)).to(op_.dtype()).add_(first, little);
@@ -189,10 +196,10 @@ void BlockKrylov::begin() {
 void BlockKrylov::inject(const at::Tensor& z) {
   const double norm = now_.norm;
   // The size that rounding is measured by.
-  now_.norm = std::sqrt(over_ranks(z.square().sum(at::kDouble)).item<double>());
+  now_.norm = std::sqrt(squared_lengths(z).sum().item<double>());
   append(z);
   now_.norm = norm;
-  now_.coupling = at::zeros({now_.waiting, now_.processed}, at::kDouble);
+  now_.coupling = zeros(now_.waiting, now_.processed);
 }
 
 // Z = V C + Q S for the basis V with the new orthonormal columns Q, which become waiting: returns [C; S].
@@ -224,7 +231,7 @@ at::Tensor BlockKrylov::append(at::Tensor z) {
     // Q (Q^T Q)^(-1/2), which leaves the columns in their order (Q^T Q is close to the identity, and its
     // eigenvectors a matter of rounding), unless some have to go.
     const at::Tensor orthonormal = y.slice(1, kept - sound) / again.slice(0, kept - sound).sqrt();
-    q = times_small(q, sound == kept ? at::matmul(orthonormal, y.t()) : orthonormal);
+    q = times_small(q, sound == kept ? at::matmul(orthonormal, y.mH()) : orthonormal);
     basis_->append(q);
     const at::Tensor s = over_ranks(projections(q, z));
     subtract_product(z, q, s);
@@ -246,21 +253,20 @@ void BlockKrylov::expand(int64_t count) {
   }
   now_.products += count;
   progress_.advance(count);
-  const double size = std::sqrt(over_ranks(z.norm(2, 0, false, at::kDouble).square()).max().item<double>());
+  const double size = std::sqrt(squared_lengths(z).max().item<double>());
   now_.norm = std::max(now_.norm, size);
   now_.exhausted = !(size > floor());
   const at::Tensor c = append(z);
   const int64_t added = c.size(0) - p - w;
-  const at::Tensor t = at::zeros({p + count, p + count}, at::kDouble);
+  const at::Tensor t = zeros(p + count, p + count);
   t.slice(0, 0, p).slice(1, 0, p).copy_(now_.t);
   t.slice(1, p).copy_(c.slice(0, 0, p + count));
-  t.slice(0, p).copy_(t.slice(1, p).t().clone());
+  t.slice(0, p).copy_(t.slice(1, p).mH().clone());
   const at::Tensor corner = t.slice(0, p).slice(1, p);
-  corner.copy_(0.5 * (corner + corner.t()));
+  corner.copy_(symmetric_part(corner));
   now_.t = t;
-  now_.coupling = at::cat(
-      {at::cat({now_.coupling.slice(0, count), at::zeros({added, p}, at::kDouble)}), c.slice(0, p + count)},
-      1);
+  now_.coupling =
+      at::cat({at::cat({now_.coupling.slice(0, count), zeros(added, p)}), c.slice(0, p + count)}, 1);
   now_.processed = p + count;
   now_.waiting = w - count + added;
 }
@@ -270,7 +276,7 @@ RitzPairs BlockKrylov::ritz() const {
   const at::Tensor order = selection_order(values, std::min(o_.k, values.numel()), o_.selection);
   RitzPairs pairs{values.index_select(0, order), vectors.index_select(1, order), {}};
   // Rounding of the products and of the basis, on top of what the recurrence says.
-  pairs.residuals = at::matmul(now_.coupling, pairs.vectors).norm(2, 0) +
+  pairs.residuals = squared_abs(at::matmul(now_.coupling, pairs.vectors)).sum(0).sqrt() +
                     20 * eps() * pairs.values.abs().max().item<double>();
   world().agree_on(pairs.residuals);
   return pairs;
@@ -292,7 +298,7 @@ void BlockKrylov::make_room(int64_t count) {
   const int64_t kept = std::min({o_.k + (capacity - o_.k) / 3, capacity - w - 2 * count, p});
   const at::Tensor y = pairs.vectors.slice(1, 0, kept).contiguous();
   basis_->restart(p, y);
-  now_.t = at::diag(pairs.values.slice(0, 0, kept));
+  now_.t = at::diag(pairs.values.slice(0, 0, kept)).to(wide(op_.dtype()));
   now_.coupling = at::matmul(now_.coupling, y);
   now_.processed = kept;
   // Two generations are on disk until the later one is safe.
@@ -386,9 +392,9 @@ EigenResult BlockKrylov::run() {
   const at::Tensor y = pairs.vectors.slice(1, 0, result.rank).contiguous();
   if (now_.processed > 0) {
     const std::shared_ptr<const TallMatrix> v = basis_->leading(now_.processed);
-    const at::Tensor x = random_gaussian(o_.seed, Stream::check, now_.processed, 0, 8, at::kDouble);
-    result.orthogonality_loss =
-        (over_ranks(transposed_product(*v, times_small(*v, x))) - x).norm().item<double>() / std::sqrt(8.0);
+    const at::Tensor x = random_gaussian(o_.seed, Stream::check, now_.processed, 0, 8, wide(op_.dtype()));
+    result.orthogonality_loss = std::sqrt(
+        squared_abs(over_ranks(transposed_product(*v, times_small(*v, x))) - x).sum().item<double>() / 8);
   }
   const double scale = result.rank > 0 ? pairs.values.abs().max().item<double>() : 0;
   result.converged =
@@ -457,6 +463,9 @@ int64_t KrylovOptions::working_memory(int64_t dimension, int64_t element) const 
 
 EigenResult krylov(LinearOperator& op, const KrylovOptions& options, Progress& progress) {
   options.validate(op.size());
+  require(
+      options.start.count() == 0 || at::isComplexType(options.start.dtype()) == at::isComplexType(op.dtype()),
+      "the vectors to start from and ", op.name(), " must both be real or both complex");
   const KrylovOptions resolved = options.resolved(op.size());
   return BlockKrylov(op, resolved, progress).run();
 }

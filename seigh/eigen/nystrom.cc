@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "seigh/base/dtype.h"
 #include "seigh/base/timer.h"
 #include "seigh/eigen/range.h"
 #include "seigh/linop/panels.h"
@@ -20,7 +21,7 @@ EigenResult nystrom(LinearOperator& op, const SeighOptions& options, Progress& p
   const Timer timer;
   const int64_t s = options.s == 0 ? 2 * options.k : options.s;
   at::Tensor y = empty_block(op.size(), s, op.dtype());
-  at::Tensor core = at::zeros({s, s}, at::kDouble);
+  at::Tensor core = at::zeros({s, s}, wide(op.dtype()));
   const auto omega =
       make_test_matrix(options.test_matrix, op.size(), s, options.seed, Stream::omega, op.dtype());
   progress.begin("measuring " + op.name(), s, "products");
@@ -40,11 +41,11 @@ EigenResult nystrom(LinearOperator& op, const SeighOptions& options, Progress& p
   const at::Tensor sound = (d.abs() > 1e-12 * d.abs().max()).nonzero().squeeze(1);
   d = d.index_select(0, sound);
   x = x.index_select(1, sound);
-  // Y X D^-1 X^T Y^T: of Z = Y X, [D, r], orthonormalised by T: Z = (Z T) G with G = T^T Z^T Z.
-  const at::Tensor gram = at::matmul(x.t(), at::matmul(transposed_product(y, y), x));
+  // Y X D^-1 X^H Y^H: of Z = Y X, [D, r], orthonormalised by T: Z = (Z T) G with G = T^H Z^H Z.
+  const at::Tensor gram = at::matmul(x.mH(), at::matmul(transposed_product(y, y), x));
   const at::Tensor t = orthonormalizer_of_gram(gram);
-  const at::Tensor g = at::matmul(t.t(), gram);
-  auto [values, e] = at::linalg_eigh(symmetric_part(at::matmul(g / d, g.t())));
+  const at::Tensor g = at::matmul(t.mH(), gram);
+  auto [values, e] = at::linalg_eigh(symmetric_part(at::matmul(g / d, g.mH())));
   EigenResult result =
       make_result("nystrom", values, std::make_shared<MemoryTallMatrix>(y), at::matmul(at::matmul(x, t), e));
   result.seed = options.seed;

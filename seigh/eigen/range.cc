@@ -43,15 +43,15 @@ at::Tensor orthonormalizer_of_gram(const at::Tensor& gram) {
 }
 
 at::Tensor symmetric_part(const at::Tensor& a) {
-  return 0.5 * (a + a.t());
+  return 0.5 * (a + a.mH());
 }
 
 at::Tensor orthonormalizer(const TallMatrix& y) {
   const GramRoot root = root_of(gram(y));
   // The smallest direction kept is orthonormal only to eps ||G|| / its square. Where that is poor beside the
   // precision of Y, one more pass over it, of three times the work, mends it, as in Cholesky QR done twice:
-  // R^T R = (Y T)^T (Y T), T <- T R^-1.
-  const double enough = y.dtype() == at::kFloat ? 1e-7 : 1e-12;
+  // R^H R = (Y T)^H (Y T), T <- T R^-1.
+  const double enough = c10::toRealValueType(y.dtype()) == at::kFloat ? 1e-7 : 1e-12;
   if (kEps * root.largest <= enough * root.smallest) return root.t;
   const at::Tensor r = at::linalg_cholesky(gram_of_product(y, root.t), /*upper=*/true);
   return at::linalg_solve_triangular(r, root.t, /*upper=*/true, /*left=*/false);

@@ -6,6 +6,7 @@
 
 #include <utility>
 
+#include "seigh/base/dtype.h"
 #include "seigh/linop/linear_operator.h"
 
 namespace seigh {
@@ -48,12 +49,12 @@ at::Tensor Eigenvectors::basis_in_memory() const {
 }
 
 at::Tensor Eigenvectors::rows(const at::Tensor& index) const {
-  const at::Tensor picked = basis_->select_rows(index).to(at::kDouble);
+  const at::Tensor picked = basis_->select_rows(index).to(wide(dtype()));
   return coefficients_.defined() ? at::matmul(picked, coefficients_) : picked;
 }
 
 at::Tensor Eigenvectors::row_range(int64_t begin, int64_t n) const {
-  const at::Tensor picked = basis_->row_range(begin, n).to(at::kDouble);
+  const at::Tensor picked = basis_->row_range(begin, n).to(wide(dtype()));
   return coefficients_.defined() ? panel_times(picked, coefficients_) : picked;
 }
 
@@ -82,7 +83,7 @@ Eigenvectors Eigenvectors::select(const at::Tensor& index) const {
 
 at::Tensor Eigenvectors::transposed_times(const at::Tensor& x) const {
   const at::Tensor product = transposed_product(*basis_, x);
-  return coefficients_.defined() ? at::matmul(coefficients_.t(), product) : product;
+  return coefficients_.defined() ? at::matmul(coefficients_.mH(), product) : product;
 }
 
 at::Tensor Eigenvectors::times(const at::Tensor& x) const {

@@ -14,7 +14,9 @@
 namespace seigh {
 
 /// Orthonormal eigenvectors U = B M: a tall matrix B [D, r], in memory or not, and, optionally, a small
-/// matrix M, float64 [r, k] (U = B when M is undefined). The D x k matrix U itself is formed only on request.
+/// matrix M, float64 [r, k] (U = B when M is undefined). Of
+/// complex ones M, and all that is said to be float64 below, is complex128, and U^T the conjugate transpose.
+/// The D x k matrix U itself is formed only on request.
 class Eigenvectors {
  public:
   Eigenvectors() = default;

@@ -23,7 +23,7 @@ at::Tensor least_squares(const at::Tensor& a, const at::Tensor& b) {
   auto [q, r] = at::linalg_qr(a);
   const at::Tensor diagonal = r.diagonal().abs();
   if (diagonal.min().item<double>() > 1e-13 * diagonal.max().item<double>()) {
-    return at::linalg_solve_triangular(r, at::matmul(q.t(), b), /*upper=*/true);
+    return at::linalg_solve_triangular(r, at::matmul(q.mH(), b), /*upper=*/true);
   }
   return at::matmul(at::linalg_pinv(a), b);
 }
@@ -60,8 +60,8 @@ EigenResult recover(const Sketch& sketch) {
   const at::Tensor t = orthonormalizer(*sketch.outer);
   const at::Tensor psi_q = at::matmul(sketch.inner.index_select(1, sketch.outer_columns), t);
   const at::Tensor omega_q = at::matmul(sketch.omega_outer, t);
-  // C = (Psi^T Q)^+ W ((Omega^T Q)^+)^T
-  const at::Tensor core = least_squares(omega_q, least_squares(psi_q, sketch.inner).t()).t();
+  // C = (Psi^H Q)^+ W ((Omega^H Q)^+)^H
+  const at::Tensor core = least_squares(omega_q, least_squares(psi_q, sketch.inner).mH()).mH();
   auto [values, e] = at::linalg_eigh(symmetric_part(core));
   EigenResult result = make_result("seigh", values, sketch.outer, at::matmul(t, e));
   result.seed = sketch.seed;

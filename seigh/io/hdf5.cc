@@ -103,6 +103,15 @@ hid_t half_type() {
   return type;
 }
 
+// As h5py has them: compounds of a real part "r" and an imaginary part "i".
+hid_t complex_type(hid_t part) {
+  const size_t size = H5Tget_size(part);
+  const hid_t type = H5Tcreate(H5T_COMPOUND, 2 * size);
+  H5Tinsert(type, "r", 0, part);
+  H5Tinsert(type, "i", size, part);
+  return type;
+}
+
 // The HDF5 type of a tensor's elements in memory, or -1.
 hid_t native_type(at::ScalarType dtype) {
   switch (dtype) {
@@ -112,6 +121,14 @@ hid_t native_type(at::ScalarType dtype) {
       return H5T_NATIVE_DOUBLE;
     case at::kHalf:
       return half_type();
+    case at::kComplexFloat: {
+      static const hid_t type = complex_type(H5T_NATIVE_FLOAT);
+      return type;
+    }
+    case at::kComplexDouble: {
+      static const hid_t type = complex_type(H5T_NATIVE_DOUBLE);
+      return type;
+    }
     case at::kInt:
       return H5T_NATIVE_INT32;
     case at::kLong:
@@ -232,7 +249,8 @@ void Hdf5Writer::create(const std::string& name, at::ScalarType dtype, at::IntAr
   const std::string what = "data set '" + name + "'";
   const hid_t type = native_type(dtype);
   require(type >= 0, "cannot write ", file_.path().string(), ": ", what, " is of dtype ",
-          c10::toString(dtype), "; convert it to float32, float64, int32, int64 or uint8");
+          c10::toString(dtype),
+          "; convert it to float32, float64, complex64, complex128, int32, int64 or uint8");
   int64_t bytes = static_cast<int64_t>(c10::elementSize(dtype));
   for (const int64_t size : shape) bytes *= size;
   require_space(handle_, bytes, file_.path(), what);
@@ -247,7 +265,7 @@ void Hdf5Writer::put(const std::string& name, at::IntArrayRef start, const at::T
   require(handle_ >= 0, "cannot write ", file_.path().string(), ": it was committed already");
   if (piece.numel() == 0) return;
   const std::string what = "data set '" + name + "'";
-  const at::Tensor numbers = piece.cpu().contiguous();
+  const at::Tensor numbers = piece.cpu().resolve_conj().contiguous();
   const Handle data(H5Dopen2(handle_, name.c_str(), H5P_DEFAULT), H5Dclose);
   require_written(data.ok(), handle_, file_.path(), what);
   const Handle space(H5Dget_space(data), H5Sclose), memory = space_of(numbers.sizes());
@@ -335,6 +353,8 @@ class DataSet {
   at::ScalarType dtype() const {
     const H5T_class_t kind = H5Tget_class(type_);
     if (kind == H5T_FLOAT) return H5Tequal(type_, H5T_IEEE_F32LE) > 0 ? at::kFloat : at::kDouble;
+    if (kind == H5T_COMPOUND && is_complex())
+      return H5Tequal(type_, native_type(at::kComplexFloat)) > 0 ? at::kComplexFloat : at::kComplexDouble;
     require(kind == H5T_INTEGER, where_, " holds neither integers nor floating-point numbers; store those",
             kind == H5T_ENUM ? " (booleans as uint8)" : "");
     if (H5Tequal(type_, H5T_STD_I32LE) > 0) return at::kInt;
@@ -373,6 +393,16 @@ class DataSet {
   }
 
  private:
+  // A compound of the two floating-point numbers r and i.
+  bool is_complex() const {
+    if (H5Tget_nmembers(type_) != 2) return false;
+    for (const char* part : {"r", "i"}) {
+      const int index = H5Tget_member_index(type_, part);
+      if (index < 0 || H5Tget_member_class(type_, static_cast<unsigned>(index)) != H5T_FLOAT) return false;
+    }
+    return true;
+  }
+
   std::string where_;
   Handle id_, space_, type_;
   std::vector<int64_t> shape_;

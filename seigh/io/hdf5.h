@@ -23,8 +23,8 @@ class Hdf5Writer {
  public:
   explicit Hdf5Writer(const std::filesystem::path& path);
   ~Hdf5Writer();
-  /// A data set of any rank, dtype float16, float32, float64, int32, int64 or uint8, any layout (stored in C
-  /// order).
+  /// A data set of any rank, dtype float16, float32, float64, complex64, complex128 (as h5py does: compounds
+  /// of r and i), int32, int64 or uint8, any layout (stored in C order).
   void write(const std::string& name, const at::Tensor& tensor);
   /// A data set that is filled in by put().
   void create(const std::string& name, at::ScalarType dtype, at::IntArrayRef shape);
@@ -61,7 +61,7 @@ class Hdf5Reader {
   /// Where in the file they then begin; Error where they are not.
   int64_t offset(const std::string& name, at::ScalarType dtype) const;
   /// A data set ("group/name" reaches into groups) as a contiguous CPU tensor; floating point of other widths
-  /// or byte orders is converted to float64, integers to int64.
+  /// or byte orders is converted to float64, compounds r, i of them to complex128, integers to int64.
   at::Tensor read(const std::string& name) const;
   /// Rows `rows` (int64 [n], any order, repeats allowed) of a data set of rank 2: [n, columns].
   at::Tensor read_rows(const std::string& name, const at::Tensor& rows) const;

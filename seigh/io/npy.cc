@@ -116,13 +116,14 @@ class HeaderParser {
 at::ScalarType dtype_of(const std::string& descr, const std::string& path) {
   if (descr == "<f4") return at::kFloat;
   if (descr == "<f8") return at::kDouble;
+  if (descr == "<c8") return at::kComplexFloat;
+  if (descr == "<c16") return at::kComplexDouble;
   if (descr == "<i4") return at::kInt;
   if (descr == "<i8") return at::kLong;
   if (descr == "|u1" || descr == "<u1") return at::kByte;
   fail(path, ": dtype '", descr,
-       "' cannot be read; save the array as float32, float64, int32, int64 or uint8 (little-endian), e.g. "
-       "with "
-       "array.astype('<f8')");
+       "' cannot be read; save the array as float32, float64, complex64, complex128, int32, int64 or uint8 "
+       "(little-endian), e.g. with array.astype('<f8')");
 }
 
 }  // namespace

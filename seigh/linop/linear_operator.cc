@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "seigh/base/dtype.h"
 #include "seigh/base/error.h"
 #include "seigh/base/interrupt.h"
 #include "seigh/base/timer.h"
@@ -23,8 +24,7 @@ at::Tensor as_block(const at::Tensor& x) {
 LinearOperator::LinearOperator(int64_t size, at::ScalarType dtype, std::string name)
     : size_(size), dtype_(dtype), name_(std::move(name)) {
   require(size > 0, name_, ": size must be positive, not ", size);
-  require(dtype == at::kFloat || dtype == at::kDouble, name_, ": dtype must be float32 or float64, not ",
-          dtype);
+  require(is_vector_dtype(dtype), name_, ": vectors cannot be of dtype ", dtype);
 }
 
 at::Tensor LinearOperator::apply(const at::Tensor& block) {
@@ -33,12 +33,12 @@ at::Tensor LinearOperator::apply(const at::Tensor& block) {
           ", b), got ", block.sizes());
   require(block.scalar_type() == dtype_, name_, ": expected dtype ", dtype_, ", got ", block.scalar_type());
   const Timer timer;
-  at::Tensor result = as_block(apply_impl(block));
+  at::Tensor result = as_block(apply_impl(block).resolve_conj());
   require(result.sizes() == block.sizes(), name_, ": product has shape ", result.sizes(), ", expected ",
           block.sizes());
   // One sum decides: NaN and infinity survive every sum, while finite terms only overflow it together with
   // the norm.
-  require(result.sum(at::kDouble).isfinite().item<bool>(), name_,
+  require(result.sum(wide(dtype_)).isfinite().item<bool>(), name_,
           ": the product holds NaN or infinity; check the parameters and the data for such values");
   products_ += block.size(1);
   seconds_ += timer.seconds();

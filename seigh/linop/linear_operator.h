@@ -1,4 +1,4 @@
-// A symmetric linear operator known only through its products with blocks of vectors.
+// A symmetric (if complex, Hermitian) linear operator known only through its products with blocks of vectors.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -13,11 +13,11 @@ at::Tensor empty_block(int64_t rows, int64_t columns, at::ScalarType dtype);
 /// `x` itself if it is a block with contiguous columns, otherwise a copy that is.
 at::Tensor as_block(const at::Tensor& x);
 
-/// Symmetric A of size D x D, applied to D x b blocks of vectors. An operator implements apply_impl; users
-/// call apply. Not thread-safe: one caller at a time.
+/// Symmetric or Hermitian A of size D x D, applied to D x b blocks of vectors. An operator implements
+/// apply_impl; users call apply. Not thread-safe: one caller at a time.
 class LinearOperator {
  public:
-  /// `size` is D; `dtype` (float32 or float64) that of vectors in and out; `name` is for messages.
+  /// `size` is D; `dtype` (base/dtype.h) that of vectors in and out; `name` is for messages.
   LinearOperator(int64_t size, at::ScalarType dtype, std::string name);
   virtual ~LinearOperator() = default;
   LinearOperator(const LinearOperator&) = delete;

@@ -6,9 +6,9 @@
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/mul.h>
 
-#include <limits>
 #include <utility>
 
+#include "seigh/base/dtype.h"
 #include "seigh/base/error.h"
 
 namespace seigh {
@@ -17,15 +17,13 @@ namespace {
 at::Tensor checked(at::Tensor a, const std::string& name) {
   require(a.dim() == 2 && a.size(0) == a.size(1), name, ": a square matrix is needed, got shape ", a.sizes());
   require(a.size(0) > 0, name, ": the matrix is empty");
-  require(a.scalar_type() == at::kFloat || a.scalar_type() == at::kDouble, name,
-          ": a matrix of float32 or float64 is needed, got ", a.scalar_type());
   require(a.isfinite().all().item<bool>(), name, ": the matrix holds NaN or infinity");
-  const double eps = a.scalar_type() == at::kFloat ? std::numeric_limits<float>::epsilon()
-                                                   : std::numeric_limits<double>::epsilon();
   const double scale = a.abs().max().item<double>();
-  const double asymmetry = (a - a.t()).abs().max().item<double>();
-  require(asymmetry <= 100 * eps * scale, name, ": the matrix is not symmetric: max |A - A^T| = ", asymmetry,
-          " while max |A| = ", scale, "; symmetrise it first, (A + A^T) / 2");
+  const double asymmetry = (a - a.mH()).abs().max().item<double>();
+  const char* const transpose = a.is_complex() ? "A^H" : "A^T";
+  require(asymmetry <= 100 * epsilon(a.scalar_type()) * scale, name, ": the matrix is not ",
+          a.is_complex() ? "Hermitian" : "symmetric", ": max |A - ", transpose, "| = ", asymmetry,
+          " while max |A| = ", scale, "; symmetrise it first, (A + ", transpose, ") / 2");
   return a;
 }
 

@@ -1,16 +1,17 @@
-// An explicit symmetric matrix as an operator: the check of every solver on something anyone can verify.
+// An explicit symmetric or Hermitian matrix as an operator: the check of every solver on something anyone can
+// verify.
 #pragma once
 
 #include "seigh/linop/linear_operator.h"
 
 namespace seigh {
 
-/// A dense symmetric matrix [D, D], float32 or float64. Cost of a product: 2 D^2 flops, D^2 numbers of
+/// A dense symmetric or Hermitian matrix [D, D]. Cost of a product: 2 D^2 flops, D^2 numbers of
 /// memory.
 class MatrixOperator final : public LinearOperator {
  public:
-  /// Throws Error unless `matrix` is square, finite and symmetric to rounding: |A - A^T| <= 100 eps max|A|
-  /// entrywise.
+  /// Throws Error unless `matrix` is square, finite and equal to its (conjugate) transpose to
+  /// rounding: |A - A^T| <= 100 eps max|A| entrywise.
   explicit MatrixOperator(at::Tensor matrix, std::string name = "matrix");
   const at::Tensor& matrix() const { return matrix_; }
 

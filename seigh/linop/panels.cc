@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "seigh/base/dtype.h"
 #include "seigh/linop/tall_matrix.h"
 
 namespace seigh {
@@ -27,9 +28,9 @@ at::Tensor times_small(const at::Tensor& x, const at::Tensor& m) {
 }
 
 at::Tensor projections(const at::Tensor& x, const at::Tensor& y) {
-  at::Tensor result = at::zeros({x.size(1), y.size(1)}, at::kDouble);
+  at::Tensor result = at::zeros({x.size(1), y.size(1)}, wide(x.scalar_type()));
   for_panels(x.size(0), 8192, [&](int64_t begin, int64_t end) {
-    result.add_(at::matmul(x.slice(0, begin, end).t(), y.slice(0, begin, end)));
+    result.add_(at::matmul(x.slice(0, begin, end).mH(), y.slice(0, begin, end)));
   });
   return result;
 }
@@ -41,7 +42,7 @@ void subtract_product(const at::Tensor& y, const at::Tensor& x, const at::Tensor
 at::Tensor times_small_in_place(const at::Tensor& x, const at::Tensor& m) {
   at::Tensor result = x.slice(1, 0, m.size(1));
   for_panels(x.size(0), MemoryTallMatrix(x).panel_rows(), [&](int64_t begin, int64_t end) {
-    result.slice(0, begin, end).copy_(panel_times(x.slice(0, begin, end).to(at::kDouble), m));
+    result.slice(0, begin, end).copy_(panel_times(x.slice(0, begin, end).to(wide(x.scalar_type())), m));
   });
   return result;
 }

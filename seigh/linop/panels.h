@@ -1,11 +1,12 @@
-// Products of tall blocks in memory with each other and with small matrices, by panels of rows.
+// Products of tall blocks in memory with each other and with small matrices, by panels of rows. Of complex
+// blocks X^T is the conjugate transpose, and complex128 takes the place of float64.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 namespace seigh {
 
-/// X^T Y in float64 [a, b] for blocks X [D, a], Y [D, b] of float32 or float64, computed in float64. Cost 2 D
+/// X^T Y in float64 [a, b] for blocks X [D, a], Y [D, b] of one dtype, computed in float64. Cost 2 D
 /// a b flops. The Gram matrix of a float32 block loses nothing that the block itself holds.
 at::Tensor transposed_product(const at::Tensor& x, const at::Tensor& y);
 

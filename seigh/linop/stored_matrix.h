@@ -15,7 +15,7 @@ namespace seigh {
 
 class StoredMatrix final : public TallMatrix {
  public:
-  /// Without columns yet. `dtype`: float32 or float64, of what is given out. Panels have about `panel_bytes`;
+  /// Without columns yet. `dtype` (base/dtype.h): of what is given out. Panels have about `panel_bytes`;
   /// 0: panel_bytes() of the memory there is. `divided`: all ranks read the same files, each its share.
   StoredMatrix(int64_t rows, at::ScalarType dtype, int64_t panel_bytes = 0, bool divided = false);
   /// Adds columns: the rows of a data set [c, D] of dtype(), or of float16 to be multiplied by `scales`,

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "seigh/base/dtype.h"
 #include "seigh/base/error.h"
 #include "seigh/base/interrupt.h"
 #include "seigh/linop/linear_operator.h"
@@ -30,17 +31,17 @@ at::Tensor over_ranks(const TallMatrix& x, const at::Tensor& result) {
   return result;
 }
 
-// result += A^T A, the upper triangle by blocks of columns.
+// result += A^H A, the upper triangle by blocks of columns.
 void add_gram(const at::Tensor& result, const at::Tensor& a) {
   const int64_t k = a.size(1), step = std::max<int64_t>(64, (k + 7) / 8);
   for (int64_t begin = 0; begin < k; begin += step) {
     const int64_t end = std::min(begin + step, k);
-    result.slice(0, begin, end).slice(1, begin).addmm_(a.slice(1, begin, end).t(), a.slice(1, begin));
+    result.slice(0, begin, end).slice(1, begin).addmm_(a.slice(1, begin, end).mH(), a.slice(1, begin));
   }
 }
 
 at::Tensor mirrored(const at::Tensor& upper) {
-  return upper.triu() + upper.triu(1).t();
+  return upper.triu() + upper.triu(1).mH();
 }
 
 }  // namespace
@@ -102,24 +103,26 @@ at::Tensor panel_times(const at::Tensor& panel, const at::Tensor& m) {
 }
 
 at::Tensor gram(const TallMatrix& x) {
-  const at::Tensor result = at::zeros({x.columns(), x.columns()}, at::kDouble);
-  for_panels(x, [&](int64_t, int64_t, const at::Tensor& panel) { add_gram(result, panel.to(at::kDouble)); });
+  const at::Tensor result = at::zeros({x.columns(), x.columns()}, wide(x.dtype()));
+  for_panels(x, [&](int64_t, int64_t, const at::Tensor& panel) {
+    add_gram(result, panel.to(result.scalar_type()));
+  });
   return mirrored(over_ranks(x, result));
 }
 
 at::Tensor gram_of_product(const TallMatrix& x, const at::Tensor& m) {
-  const at::Tensor result = at::zeros({m.size(1), m.size(1)}, at::kDouble);
+  const at::Tensor result = at::zeros({m.size(1), m.size(1)}, wide(x.dtype()));
   for_panels(x, [&](int64_t, int64_t, const at::Tensor& panel) {
-    add_gram(result, panel_times(panel.to(at::kDouble), m));
+    add_gram(result, panel_times(panel.to(result.scalar_type()), m));
   });
   return mirrored(over_ranks(x, result));
 }
 
 at::Tensor transposed_product(const TallMatrix& x, const at::Tensor& y) {
   require(y.size(0) == x.rows(), "a block of ", x.rows(), " rows is needed, got ", y.sizes());
-  const at::Tensor result = at::zeros({x.columns(), y.size(1)}, at::kDouble);
+  const at::Tensor result = at::zeros({x.columns(), y.size(1)}, wide(x.dtype()));
   for_panels(x, [&](int64_t begin, int64_t n, const at::Tensor& panel) {
-    result.addmm_(panel.to(at::kDouble).t(), y.slice(0, begin, begin + n).to(at::kDouble));
+    result.addmm_(panel.to(result.scalar_type()).mH(), y.slice(0, begin, begin + n).to(result.scalar_type()));
   });
   return over_ranks(x, result);
 }
@@ -128,7 +131,8 @@ at::Tensor times_small(const TallMatrix& x, const at::Tensor& m) {
   const Share share = x.share();
   const at::Tensor mine = empty_block(share.count, m.size(1), x.dtype());
   for_panels(x, [&](int64_t begin, int64_t n, const at::Tensor& panel) {
-    mine.slice(0, begin - share.begin, begin - share.begin + n).copy_(panel_times(panel.to(at::kDouble), m));
+    mine.slice(0, begin - share.begin, begin - share.begin + n)
+        .copy_(panel_times(panel.to(wide(x.dtype())), m));
   });
   return x.divided() ? gather_rows(x.rows(), mine) : mine;
 }

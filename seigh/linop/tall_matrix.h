@@ -1,5 +1,5 @@
 // A tall matrix [D, k] that gives out rows and need not be in memory, and the algebra that takes one pass
-// over it.
+// over it. Of complex matrices X^T is the conjugate transpose; wide() is that of base/dtype.h, of X's dtype.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -16,7 +16,7 @@ class TallMatrix {
   virtual ~TallMatrix() = default;
   virtual int64_t rows() const = 0;
   virtual int64_t columns() const = 0;
-  virtual at::ScalarType dtype() const = 0;  ///< float32 or float64
+  virtual at::ScalarType dtype() const = 0;  ///< as in base/dtype.h
   /// Rows [begin, begin + n): [n, k] in dtype(), any strides; successive ranges make one pass.
   virtual at::Tensor row_range(int64_t begin, int64_t n) const = 0;
   /// Rows `index` (int64 [n], any order, repeats allowed): [n, k] in dtype().
@@ -71,15 +71,15 @@ class DividedTallMatrix final : public TallMatrix {
 /// The rows of a block [D, b] on every rank, from each rank's share of them.
 at::Tensor gather_rows(int64_t rows, const at::Tensor& mine);
 
-/// X^T X in float64 [k, k]: D k^2 flops, half of the symmetric result is computed.
+/// X^T X [k, k], wide(): D k^2 flops, half of the symmetric result is computed.
 at::Tensor gram(const TallMatrix& x);
-/// (X M)^T (X M) in float64 [b, b] without forming X M, M [k, b]: D b (2 k + b) flops.
+/// (X M)^T (X M) [b, b], wide(), without forming X M, M [k, b]: D b (2 k + b) flops.
 at::Tensor gram_of_product(const TallMatrix& x, const at::Tensor& m);
-/// X^T Y in float64 [k, b] for a block Y [D, b].
+/// X^T Y [k, b], wide(), for a block Y [D, b].
 at::Tensor transposed_product(const TallMatrix& x, const at::Tensor& y);
 /// P M for a panel P [n, k] of columns, M [k, b], of one dtype: a block, with contiguous columns.
 at::Tensor panel_times(const at::Tensor& panel, const at::Tensor& m);
-/// X M for M [k, b] of float64: block [D, b] of X's dtype, computed in float64.
+/// X M for M [k, b] of wide(): block [D, b] of X's dtype, computed in wide().
 at::Tensor times_small(const TallMatrix& x, const at::Tensor& m);
 
 }  // namespace seigh

@@ -24,6 +24,10 @@ MPI_Datatype datatype(const at::Tensor& tensor) {
       return MPI_FLOAT;
     case at::kDouble:
       return MPI_DOUBLE;
+    case at::kComplexFloat:
+      return MPI_C_FLOAT_COMPLEX;
+    case at::kComplexDouble:
+      return MPI_C_DOUBLE_COMPLEX;
     case at::kLong:
       return MPI_INT64_T;
     default:

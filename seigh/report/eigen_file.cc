@@ -134,7 +134,10 @@ EigenFile read_eigen_file(const std::filesystem::path& path, Vectors vectors) {
   if (attributes.has("error_probes")) {
     const double error = attributes.get<double>("error_estimate"),
                  norm = attributes.get<double>("frobenius_estimate");
-    result.error = ErrorEstimate{attributes.get<int64_t>("error_probes"), error * error, norm * norm};
+    result.error = ErrorEstimate{.probes = attributes.get<int64_t>("error_probes"),
+                                 .beta = info.dtype.starts_with("complex") ? 2 : 1,
+                                 .squared_error = error * error,
+                                 .squared_frobenius = norm * norm};
   } else if (result.method == "dense") {
     result.frobenius = attributes.get<double>("frobenius_estimate");
     result.asymmetry = attributes.get<double>("asymmetry");

@@ -18,7 +18,7 @@ struct EigenFileInfo {
   int64_t samples = 0;        ///< 0 for a matrix from a file
   int64_t k = 0;              ///< eigenpairs asked for
   int64_t s = 0;              ///< measurements; D for dense
-  std::string dtype;          ///< of the products: "float32" or "float64"
+  std::string dtype;          ///< of the products (dtype_name())
   at::Tensor sample_indices;  ///< int64 [samples] within the split; undefined for a matrix from a file
   /// Dense beside a sketch of the same matrix only: the sketch's true error ||H - H^||_F.
   std::optional<double> sketch_error;

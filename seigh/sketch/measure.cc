@@ -6,7 +6,9 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
+#include <cmath>
 
+#include "seigh/base/dtype.h"
 #include "seigh/base/error.h"
 #include "seigh/sketch/test_matrix.h"
 
@@ -30,7 +32,7 @@ class Measurer {
 
   Columns operator()(int64_t begin, int64_t end) const {
     Columns c{empty_block(plan_.rows, end - begin, plan_.dtype),
-              at::empty({plan_.s, end - begin}, at::kDouble),
+              at::empty({plan_.s, end - begin}, wide(plan_.dtype)),
               {}};
     // Equal blocks: a small one costs nearly as much as a full one where graphs are built anew for each.
     const int64_t blocks = (end - begin + op_.preferred_block() - 1) / op_.preferred_block();
@@ -43,7 +45,7 @@ class Measurer {
       c.y.slice(1, first - begin, last - begin).copy_(y);
     }
     const int64_t outer = std::clamp<int64_t>(plan_.k - begin, 0, end - begin);
-    c.omega_outer = at::empty({plan_.s, outer}, at::kDouble);
+    c.omega_outer = at::empty({plan_.s, outer}, wide(plan_.dtype));
     if (outer > 0) c.omega_outer.copy_(omega_->transposed_product(c.y.slice(1, 0, outer)));
     return c;
   }
@@ -63,8 +65,8 @@ Sketch measure(LinearOperator& op, const SketchPlan& plan, Progress& progress) {
   at::Tensor outer = empty_block(plan.rows, plan.k, plan.dtype);
   Sketch sketch;
   sketch.seed = plan.seed;
-  sketch.inner = at::empty({plan.s, plan.s}, at::kDouble);
-  sketch.omega_outer = at::empty({plan.s, plan.k}, at::kDouble);
+  sketch.inner = at::empty({plan.s, plan.s}, wide(plan.dtype));
+  sketch.omega_outer = at::empty({plan.s, plan.k}, wide(plan.dtype));
   sketch.outer_columns = at::arange(plan.k, at::kLong);
   progress.begin("measuring " + op.name(), plan.s, "products");
   for (int64_t begin = 0; begin < plan.s; begin += width) {
@@ -134,7 +136,8 @@ double remeasure(LinearOperator& op, const SketchStore& store, int64_t column) {
   const Columns c = Measurer(op, plan)(column, column + 1);
   const SketchStore::Small small = store.read_small();
   const int64_t place = (small.columns == column).nonzero().item<int64_t>();
-  return ((c.inner.select(1, 0) - small.inner.select(1, place)).norm() / c.inner.norm()).item<double>();
+  const at::Tensor difference = c.inner.select(1, 0) - small.inner.select(1, place);
+  return std::sqrt((squared_abs(difference).sum() / squared_abs(c.inner).sum()).item<double>());
 }
 
 }  // namespace seigh

@@ -14,7 +14,8 @@
 namespace seigh {
 
 /// Y = H Omega[:, :k], W = Psi^T H Omega and Omega^T Y, for independent test matrices Omega, Psi in R^{D x
-/// s}. Where columns are missing, Omega has as many fewer.
+/// s}; of complex ones, ^T is the conjugate transpose and complex128 takes the place of float64. Where
+/// columns are missing, Omega has as many fewer.
 struct Sketch {
   uint64_t seed = 0;
   std::shared_ptr<const TallMatrix> outer;  ///< Y, [D, k]

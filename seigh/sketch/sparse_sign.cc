@@ -1,6 +1,9 @@
 #include "seigh/sketch/sparse_sign.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/complex.h>
+#include <ATen/ops/imag.h>
+#include <ATen/ops/real.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
@@ -30,6 +33,7 @@ SparseSign::SparseSign(int64_t rows, int64_t columns, uint64_t seed, Stream stre
       columns_(columns),
       entries_(std::min(kEntries, columns)),
       dtype_(dtype),
+      real_(c10::toRealValueType(dtype)),
       size_(1 / std::sqrt(static_cast<double>(entries_))) {
   require(1 <= columns && columns <= rows, "a test matrix has between 1 and D = ", rows, " columns, not ",
           columns);
@@ -58,7 +62,7 @@ SparseSign::SparseSign(int64_t rows, int64_t columns, uint64_t seed, Stream stre
 }
 
 at::Tensor SparseSign::block(int64_t begin, int64_t count) const {
-  at::Tensor result = empty_block(rows_, count, dtype_).zero_();
+  at::Tensor result = empty_block(rows_, count, real_).zero_();
   const auto fill = [&](auto* data) {
     using T = std::remove_reference_t<decltype(*data)>;
     const T size = static_cast<T>(size_);
@@ -73,15 +77,20 @@ at::Tensor SparseSign::block(int64_t begin, int64_t count) const {
       }
     });
   };
-  dtype_ == at::kFloat ? fill(result.data_ptr<float>()) : fill(result.data_ptr<double>());
-  return result;
+  real_ == at::kFloat ? fill(result.data_ptr<float>()) : fill(result.data_ptr<double>());
+  return result.to(dtype_);
+}
+
+at::Tensor SparseSign::transposed_product(const at::Tensor& x) const {
+  require(x.dim() == 2 && x.size(0) == rows_ && x.scalar_type() == dtype_, "a block of ", rows_,
+          " rows and dtype ", dtype_, " is needed, got ", x.sizes(), " of ", x.scalar_type());
+  if (!x.is_complex()) return real_transposed_product(x);
+  return at::complex(real_transposed_product(at::real(x)), real_transposed_product(at::imag(x)));
 }
 
 // Rows by tiles, all columns of the block at once: each place is looked up once, and what is added there is a
 // contiguous row of `b` sums.
-at::Tensor SparseSign::transposed_product(const at::Tensor& x) const {
-  require(x.dim() == 2 && x.size(0) == rows_ && x.scalar_type() == dtype_, "a block of ", rows_,
-          " rows and dtype ", dtype_, " is needed, got ", x.sizes(), " of ", x.scalar_type());
+at::Tensor SparseSign::real_transposed_product(const at::Tensor& x) const {
   const at::Tensor block = as_block(x);
   const int64_t b = x.size(1);
   at::Tensor sums = at::zeros({kPieces, columns_, b}, at::kDouble);
@@ -109,7 +118,7 @@ at::Tensor SparseSign::transposed_product(const at::Tensor& x) const {
       }
     });
   };
-  dtype_ == at::kFloat ? add(block.data_ptr<float>()) : add(block.data_ptr<double>());
+  real_ == at::kFloat ? add(block.data_ptr<float>()) : add(block.data_ptr<double>());
   return sums.sum(0).mul_(size_);
 }
 

@@ -6,6 +6,8 @@
 #include <ATen/ops/complex.h>
 #include <ATen/ops/cos.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/fft_fft.h>
+#include <ATen/ops/fft_ifft.h>
 #include <ATen/ops/fft_irfft.h>
 #include <ATen/ops/fft_rfft.h>
 #include <ATen/ops/flip.h>
@@ -27,6 +29,14 @@ at::Tensor twiddles(int64_t n, double scale, at::ScalarType dtype) {
   const at::Tensor angle =
       at::arange(n / 2 + 1, at::kDouble) * (-std::numbers::pi / (2.0 * static_cast<double>(n)));
   return at::complex((angle.cos() * scale).to(dtype), (angle.sin() * scale).to(dtype));
+}
+
+// F and its inverse, along rows.
+at::Tensor transform(const at::Tensor& x) {
+  return x.is_complex() ? at::fft_fft(x, c10::nullopt, 1, "ortho") : dct(x);
+}
+at::Tensor inverse_transform(const at::Tensor& x) {
+  return x.is_complex() ? at::fft_ifft(x, c10::nullopt, 1, "ortho") : inverse_dct(x);
 }
 
 // Gathering with the inverse permutation scatters.
@@ -81,9 +91,10 @@ Ssrft::Ssrft(int64_t rows, int64_t columns, uint64_t seed, Stream stream, at::Sc
     : rows_(rows), columns_(columns), length_(fast_fft_length(rows)), dtype_(dtype) {
   require(1 <= columns && columns <= rows, "a test matrix needs 1 <= s <= D; s = ", columns, ", D = ", rows);
   // The columns of the random stream tell the parts of the transform apart.
-  first_signs_ = random_signs(seed, stream, length_, 0).to(dtype);
+  const at::ScalarType real = c10::toRealValueType(dtype);
+  first_signs_ = random_signs(seed, stream, length_, 0).to(real);
   first_order_ = random_permutation(seed, stream, length_, 1);
-  second_signs_ = random_signs(seed, stream, length_, 2).to(dtype);
+  second_signs_ = random_signs(seed, stream, length_, 2).to(real);
   second_order_ = random_permutation(seed, stream, length_, 3);
   kept_ = random_permutation(seed, stream, length_, 4).slice(0, 0, columns).clone();
 }
@@ -94,8 +105,8 @@ at::Tensor Ssrft::block(int64_t begin, int64_t count) const {
   at::Tensor unit = at::zeros({count, length_}, dtype_);
   const at::Tensor row = at::arange(count, at::kLong);
   unit.index_put_({row, kept_.slice(0, begin, begin + count)}, at::ones({count}, dtype_));
-  at::Tensor x = inverse_dct(unit).index_select(1, inverse_permutation(second_order_)) * second_signs_;
-  x = inverse_dct(x).index_select(1, inverse_permutation(first_order_)) * first_signs_;
+  at::Tensor x = inverse_transform(unit).index_select(1, inverse_permutation(second_order_)) * second_signs_;
+  x = inverse_transform(x).index_select(1, inverse_permutation(first_order_)) * first_signs_;
   return x.slice(1, 0, rows_).contiguous().t();
 }
 
@@ -104,8 +115,8 @@ at::Tensor Ssrft::transposed_product(const at::Tensor& x) const {
           x.sizes());
   at::Tensor padded = at::zeros({x.size(1), length_}, dtype_);
   padded.slice(1, 0, rows_).copy_(x.t());
-  at::Tensor z = dct((padded * first_signs_).index_select(1, first_order_));
-  z = dct((z * second_signs_).index_select(1, second_order_));
+  at::Tensor z = transform((padded * first_signs_).index_select(1, first_order_));
+  z = transform((z * second_signs_).index_select(1, second_order_));
   return z.index_select(1, kept_).t();
 }
 

@@ -1,12 +1,12 @@
-// Scrambled subsampled randomized Fourier transform [TYUC19, Sec. 3.2] as a real test matrix.
+// Scrambled subsampled randomized Fourier transform [TYUC19, Sec. 3.2] as a test matrix.
 //
 //   Omega^T = R F Pi eps F Pi' eps'      (s x D)
 //
-// R keeps s of N coordinates, F is the orthonormal DCT-II, Pi and Pi' are random permutations, eps and eps'
-// random signs. A vector of length D is padded with zeros to N, the next length the FFT is fast for, which
-// leaves the map an isometry on R^D before R. Storage 2 N indices and 2 N signs; a product with one column
-// costs two FFTs of length N. TYUC19: Tropp, Yurtsever, Udell, Cevher, "Streaming low-rank matrix
-// approximation", arXiv 1902.08651.
+// R keeps s of N coordinates, F is the orthonormal DCT-II (of complex numbers, the unitary FFT), Pi and Pi'
+// are random permutations, eps and eps' random signs. A vector of length D is padded with zeros to N, the
+// next length the FFT is fast for, which leaves the map an isometry on R^D before R. Storage 2 N indices and
+// 2 N signs; a product with one column costs two FFTs of length N. TYUC19: Tropp, Yurtsever, Udell, Cevher,
+// "Streaming low-rank matrix approximation", arXiv 1902.08651.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -19,6 +19,7 @@
 #include <set>
 #include <utility>
 
+#include "seigh/base/dtype.h"
 #include "seigh/base/error.h"
 #include "seigh/base/memory_pool.h"
 #include "seigh/io/checksum.h"
@@ -30,10 +31,6 @@ namespace seigh {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string dtype_name(at::ScalarType dtype) {
-  return dtype == at::kDouble ? "float64" : "float32";
-}
 
 // Per column the power of two that brings its largest entry to 2^13 .. 2^14, where half precision has room on
 // both sides; the same for a column that has been rounded already: float64 [c].
@@ -63,7 +60,7 @@ int64_t SketchPlan::stored_bytes() const {
 }
 
 int64_t SketchPlan::bytes() const {
-  return rows * k * stored_bytes() + 8 * s * (s + k);
+  return rows * k * stored_bytes() + wide_bytes(dtype) * s * (s + k);
 }
 
 int64_t SketchPlan::shard_width() const {
@@ -80,6 +77,7 @@ void SketchPlan::validate() const {
   require(width >= 0, "a shard cannot have ", width, " columns");
   require(storage == "full" || storage == "float16", "there is no storage \"", storage,
           "\"; the kinds are full and float16");
+  require(storage == "full" || !at::isComplexType(dtype), "complex columns cannot be kept in float16");
 }
 
 SketchStore::SketchStore(fs::path folder, SketchPlan plan)
@@ -119,7 +117,7 @@ SketchStore::SketchStore(fs::path folder, SketchPlan plan)
     if (finished(shard)) continue;
     const int64_t begin = shard * plan_.width, count = std::min(plan_.width, plan_.s - begin);
     const int64_t outer = std::clamp<int64_t>(plan_.k - begin, 0, count);
-    needed += outer * plan_.rows * plan_.stored_bytes() + 8 * plan_.s * (count + outer);
+    needed += outer * plan_.rows * plan_.stored_bytes() + wide_bytes(plan_.dtype) * plan_.s * (count + outer);
   }
   const fs::space_info space = fs::space(folder_, none);
   require(none || needed <= static_cast<int64_t>(space.available), "the measurements of ",
@@ -153,7 +151,7 @@ SketchStore::SketchStore(fs::path folder) : folder_(std::move(folder)) {
   plan_.s = get("s", int64_t{});
   plan_.seed = static_cast<uint64_t>(get("seed", int64_t{}));
   plan_.test_matrix = get("test_matrix", std::string());
-  plan_.dtype = get("dtype", std::string()) == "float64" ? at::kDouble : at::kFloat;
+  plan_.dtype = parse_dtype(get("dtype", std::string()));
   plan_.width = get("width", int64_t{});
   if (attributes.contains("storage")) plan_.storage = get("storage", std::string());
   plan_.validate();

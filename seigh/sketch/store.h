@@ -4,8 +4,8 @@
 //   FOLDER/columns_000012.h5     shard 12: columns 12 w .. 12 w + w - 1 of every measurement
 //       outer        [c, D]      rows are the columns y_i with i < k, none in the last shards
 //       scale        [c]         float16 storage only: what outer is to be multiplied by, powers of two
-//       inner        [c', s]     Psi^T y_i, float64
-//       omega_outer  [c, s]      Omega^T y_i, float64
+//       inner        [c', s]     Psi^T y_i, float64 (complex128 of complex columns)
+//       omega_outer  [c, s]      Omega^T y_i, the same
 //       crc32        [c + 2]     zlib's CRC-32 of each row of outer, of inner and of omega_outer
 //   FOLDER/claims                which shards are being measured, as locks on its bytes
 //

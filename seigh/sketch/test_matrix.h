@@ -11,13 +11,14 @@
 
 namespace seigh {
 
-/// Omega in R^{D x s}, fixed by (seed, stream).
+/// Omega in R^{D x s} or C^{D x s}, fixed by (seed, stream).
 class TestMatrix {
  public:
   virtual ~TestMatrix() = default;
   /// Columns [begin, begin + count): block [D, count].
   virtual at::Tensor block(int64_t begin, int64_t count) const = 0;
-  /// Omega^T X for a block X [D, b]: [s, b], the block's dtype or float64.
+  /// Omega^T X (of complex ones the conjugate transpose) for a block X [D, b]: [s, b], the block's dtype or
+  /// wider.
   virtual at::Tensor transposed_product(const at::Tensor& x) const = 0;
 };
 

@@ -37,6 +37,20 @@ TEST(Random, GaussianMomentsAndIndependenceOfColumns) {
   EXPECT_NEAR((g.slice(0, 0, n, 2) * g.slice(0, 1, n, 2)).mean().item<double>(), 0, 5 / std::sqrt(1.0 * n));
 }
 
+// Parts of variance 1/2, independent of each other: E|z|^2 = 1, E z^2 = 0. Five standard errors.
+TEST(Random, ComplexGaussian) {
+  const int64_t n = 100'000;
+  const at::Tensor z = random_gaussian(11, Stream::test, n, 0, 2, at::kComplexDouble);
+  const double se = 1 / std::sqrt(2.0 * n);
+  const at::Tensor parts = at::view_as_real(z);
+  EXPECT_NEAR(parts.mean().item<double>(), 0, 5 * se);
+  EXPECT_NEAR(parts.select(-1, 0).square().mean().item<double>(), 0.5, 5 * se);
+  EXPECT_NEAR(parts.select(-1, 1).square().mean().item<double>(), 0.5, 5 * se);
+  EXPECT_NEAR((parts.select(-1, 0) * parts.select(-1, 1)).mean().item<double>(), 0, 5 * se);
+  EXPECT_TRUE(at::equal(random_gaussian(11, Stream::test, n, 1, 1, at::kComplexDouble), z.slice(1, 1, 2)));
+  EXPECT_EQ(random_gaussian(11, Stream::test, 3, 0, 2, at::kComplexFloat).scalar_type(), at::kComplexFloat);
+}
+
 TEST(Random, UniformIsUniformAndAddressable) {
   const at::Tensor u = random_uniform(5, Stream::test, 100'000);
   EXPECT_GE(u.min().item<double>(), 0);

@@ -175,7 +175,7 @@ class Matrices(Refusals):
             ("square", npy(np.float64(3), "s.npy"), "--k", 1), ("empty|positive", npy(np.zeros((0, 0)), "z.npy"), "--k", 1),
             ("not symmetric.*symmetrise", npy(asymmetric, "asymmetric.npy"), "--k", 1), ("NaN", npy(bad, "bad.npy"), "--k", 1),
             ("infinity", npy(np.diag([1, np.inf]), "inf.npy"), "--k", 1), ("overflow", npy(np.eye(3) * 1e300, "huge.npy"), "--k", 1),
-            ("dtype.*astype", npy(a.astype(complex), "c.npy"), "--k", 1), ("dtype", npy(a.astype("f2"), "h.npy"), "--k", 1),
+            ("not Hermitian", npy(a + 1j * np.triu(a, 1), "c.npy"), "--k", 1), ("dtype", npy(a.astype("f2"), "h.npy"), "--k", 1),
             ("dtype", npy(np.array([{}]), "o.npy"), "--k", 1), ("dtype", npy(a.astype(">f8"), "be.npy"), "--k", 1),
             ("truncated", self.tmp / "short.npy", "--k", 1), ("truncated", self.tmp / "empty.npy", "--k", 1),
             ("not a .npy file", self.tmp / "text.npy", "--k", 1), (r"\.npy or \.h5", self.tmp / "a.csv", "--k", 1),

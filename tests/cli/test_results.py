@@ -216,6 +216,28 @@ class Matrices(Case):
             self.check_low_rank(self.tmp / "a.h5", a, 1e-11, "--method", "seigh", "--products", 14, "--dataset", name)
         self.refused("eigh", "--matrix", self.tmp / "a.h5", "--k", 3, says="--dataset")
 
+    def test_complex(self):
+        rng = np.random.default_rng(7)
+        q, _ = np.linalg.qr(rng.standard_normal((80, 6)) + 1j * rng.standard_normal((80, 6)))
+        exact = 10.0 * 0.8 ** np.arange(6) * np.where(np.arange(6) % 3 == 1, -1, 1)
+        a = (q * exact) @ q.conj().T
+        a = (a + a.conj().T) / 2
+        for dtype, tolerance in ((np.complex128, 1e-10), (np.complex64, 1e-3)):
+            np.save(self.tmp / "a.npy", a.astype(dtype))
+            with h5py.File(self.tmp / "a.h5", "w") as file:
+                file["a"] = a.astype(dtype)
+            for path in (self.tmp / "a.npy", self.tmp / "a.h5"):
+                for method in ("seigh", "krylov", "nystrom", "hmt", "dense"):
+                    with self.subTest(dtype=dtype, path=path, method=method):
+                        values, vectors, attributes = self.eigh(path, "--k", 6, "--method", method, "--products", 80 if method == "dense" else 24)
+                        np.testing.assert_allclose(values, exact, atol=tolerance)
+                        self.assertLess(np.linalg.norm(a @ vectors - vectors * values), 10 * tolerance)
+                        self.assertEqual(vectors.dtype, np.complex128 if method == "dense" else dtype)
+                        self.assertEqual(attributes["dtype"], np.dtype(dtype).name)
+        self.assertRegex(self.ok("show", self.tmp / "a.npy").stdout, r"complex64 +80 x 80 .*[0-9]i")
+        np.save(self.tmp / "real.npy", np.eye(80))
+        self.refused("eigh", "--matrix", self.tmp / "real.npy", "--k", 6, "--method", "krylov", "--start", self.tmp / "out.h5", says="both be real")
+
     def test_integers(self):
         np.save(self.tmp / "a.npy", np.diag(np.arange(-30, 10)))
         values, _, _ = self.eigh(self.tmp / "a.npy", "--k", 5, "--method", "dense")

@@ -2,6 +2,7 @@
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/complex.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/zeros.h>
@@ -34,6 +35,9 @@ TEST(Hdf5, RoundTripsEveryDtypeShapeAndLayout) {
   std::map<std::string, at::Tensor> tensors;
   for (const at::ScalarType dtype : {at::kByte, at::kDouble, at::kFloat, at::kLong, at::kInt})
     tensors[c10::toString(dtype)] = base.to(dtype).reshape({2, 3, 4});
+  for (const at::ScalarType dtype : {at::kComplexFloat, at::kComplexDouble})
+    tensors[c10::toString(dtype)] = at::complex(base, -base.flip(0)).to(dtype).reshape({2, 3, 4});
+  tensors["conjugate"] = at::complex(base, -base.flip(0)).conj();  // which only a flag says
   tensors["columns"] = base.reshape({4, 6}).t();
   tensors["every other"] = base.slice(0, 0, 24, 2);
   tensors["scalar"] = base[7];

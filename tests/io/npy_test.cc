@@ -36,11 +36,10 @@ std::string bytes_of(const at::Tensor& t) {
 TEST(Npy, ReadsEveryDtypeVersionAndOrder) {
   const TempFolder folder;
   const at::Tensor base = at::arange(24, at::kDouble).reshape({2, 3, 4});
-  const std::pair<const char*, at::ScalarType> dtypes[] = {{"'<f4'", at::kFloat},
-                                                           {"'<f8'", at::kDouble},
-                                                           {"'<i4'", at::kInt},
-                                                           {"'<i8'", at::kLong},
-                                                           {"\"|u1\"", at::kByte}};
+  const std::pair<const char*, at::ScalarType> dtypes[] = {
+      {"'<f4'", at::kFloat},          {"'<f8'", at::kDouble}, {"'<c8'", at::kComplexFloat},
+      {"'<c16'", at::kComplexDouble}, {"'<i4'", at::kInt},    {"'<i8'", at::kLong},
+      {"\"|u1\"", at::kByte}};
   for (int version = 1; version <= 3; ++version)
     for (const auto& [descr, dtype] : dtypes) {
       SCOPED_TRACE(std::string(descr) + " version " + std::to_string(version));
@@ -101,7 +100,7 @@ TEST(Npy, WhatCannotBeReadIsNamed) {
   const std::string data(8, '\0');
   expect(npy(1, dictionary("'>f8'", "False", "(1,)"), data), ">f8");
   expect(npy(1, dictionary("'|O'", "False", "(1,)"), data), "|O");
-  expect(npy(1, dictionary("'<c8'", "False", "(1,)"), data), "<c8");
+  expect(npy(1, dictionary("'<c32'", "False", "(1,)"), data), "<c32");
   expect(npy(1, dictionary("[('a', '<f8')]", "False", "(1,)"), data), "structures");
   expect(npy(4, dictionary("'<f8'", "False", "(1,)"), data), "version 4.0");
   expect("PK\3\4" + std::string(100, ' '), "magic");

@@ -45,7 +45,9 @@ TEST(MatrixOperator, RefusesWhatIsNoSymmetricMatrix) {
   EXPECT_SEIGH_ERROR(MatrixOperator(at::ones({3, 4}, at::kDouble)), "square");
   EXPECT_SEIGH_ERROR(MatrixOperator(at::arange(9, at::kDouble).reshape({3, 3})), "not symmetric");
   EXPECT_SEIGH_ERROR(MatrixOperator(at::full({3, 3}, std::nan(""), at::kDouble)), "NaN");
-  EXPECT_SEIGH_ERROR(MatrixOperator(at::ones({3, 3}, at::kLong)), "float32 or float64");
+  EXPECT_SEIGH_ERROR(MatrixOperator(at::ones({3, 3}, at::kLong)), "cannot be of dtype Long");
+  // Symmetric, but not Hermitian.
+  EXPECT_SEIGH_ERROR(MatrixOperator(at::complex(at::ones({3, 3}), at::ones({3, 3}))), "not Hermitian");
   // Rounding of a symmetric product is no asymmetry.
   at::Tensor a = at::eye(3, at::kDouble);
   a[0][1] = 1e-16;

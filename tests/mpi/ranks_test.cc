@@ -156,6 +156,22 @@ TEST(Ranks, KrylovIsThatOfOneProcess) {
   }
 }
 
+TEST(Ranks, DecomposeHermitianMatrices) {
+  const auto m = test::hermitian_matrix("indefinite", kRows);
+  for (const Method method : {Method::krylov, Method::seigh}) {
+    MatrixOperator op(m.matrix);
+    EighOptions options{.method = method, .k = 20, .products = 100, .seed = 3, .probes = 5};
+    options.state = common_folder("hermitian_" + to_string(method));
+    options.on_disk = method == Method::krylov;
+    const EigenResult r = eigh(op, options);
+    EXPECT_TRUE(r.eigenvectors.divided());
+    // Of the sketch: its own error.
+    expect_same(r.eigenvalues.slice(0, 0, 5), m.eigenvalues.slice(0, 0, 5),
+                method == Method::krylov ? 1e-10 : 0.05);
+    EXPECT_LT(test::orthonormality_error(r.eigenvectors.all()), 1e-10);
+  }
+}
+
 TEST(Ranks, AdaptiveKrylovStopsTogether) {
   const auto m = spectral_matrix("exponential", kRows);
   MatrixOperator op(m.matrix.to(at::kFloat));

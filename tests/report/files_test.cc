@@ -68,6 +68,20 @@ TEST(EigenFile, RoundTripOfADenseResultWithoutVectors) {
   EXPECT_TRUE(back.result.certified().all().item<bool>());
 }
 
+TEST(EigenFile, RoundTripOfComplexEigenvectors) {
+  const test::TempFolder folder;
+  MatrixOperator op(test::hermitian_matrix("exponential", 30).matrix.to(at::kComplexFloat));
+  EigenFileInfo about = info();
+  about.dtype = "complex64";
+  const EigenResult result = seigh(op, {.k = 4, .s = 12, .seed = 9, .probes = 8});
+  write_eigen_file(folder.path() / "e.h5", about, result, true);
+  for (const Vectors how : {Vectors::if_small, Vectors::by_panels}) {
+    const EigenFile back = read_eigen_file(folder.path() / "e.h5", how);
+    EXPECT_TRUE(at::equal(back.result.eigenvectors.all(), result.eigenvectors.all()));
+    EXPECT_EQ(back.result.error->beta, 2);
+  }
+}
+
 TEST(EigenFile, OtherFilesAreRefused) {
   const test::TempFolder folder;
   write_file(folder.path() / "text.h5", "no hdf5");

@@ -7,6 +7,7 @@
 
 #include <fstream>
 
+#include "seigh/base/dtype.h"
 #include "seigh/io/file.h"
 #include "seigh/io/hdf5.h"
 #include "seigh/linop/matrix_operator.h"
@@ -54,12 +55,11 @@ TEST(SparseSign, RowsHaveEightDistinctEntriesOfEqualSize) {
 }
 
 TEST(SparseSign, ProductsAreThoseOfTheMatrix) {
-  for (const at::ScalarType dtype : {at::kFloat, at::kDouble}) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kDouble, at::kComplexFloat, at::kComplexDouble}) {
     const SparseSign omega(300, 5, 3, Stream::omega, dtype);  // fewer columns than entries
     const at::Tensor x = random_gaussian(1, Stream::test, 300, 0, 7, dtype);
-    const at::Tensor expected = at::matmul(omega.block(0, 5).to(at::kDouble).t(), x.to(at::kDouble));
-    EXPECT_LT(test::relative_difference(omega.transposed_product(x), expected),
-              dtype == at::kFloat ? 1e-7 : 1e-14);
+    const at::Tensor expected = at::matmul(omega.block(0, 5).to(wide(dtype)).t(), x.to(wide(dtype)));
+    EXPECT_LT(test::relative_difference(omega.transposed_product(x), expected), 10 * epsilon(dtype));
   }
   EXPECT_SEIGH_ERROR(SparseSign(3, 4, 1, Stream::omega, at::kFloat), "between 1 and D");
 }
@@ -113,6 +113,34 @@ TEST(Store, HoldsTheSameAsMemory) {
             1e-13);
   const at::Tensor index = at::tensor({59, 3, 3, 0, 17}, at::kLong);
   EXPECT_TRUE(at::equal(panels->select_rows(index), in_memory(direct).index_select(0, index)));
+}
+
+TEST(Store, HoldsComplexColumns) {
+  for (const at::ScalarType dtype : {at::kComplexFloat, at::kComplexDouble}) {
+    const test::TempFolder folder;
+    const at::Tensor a = test::hermitian_matrix("polynomial", 60).matrix;
+    MatrixOperator op(a.to(dtype));
+    SketchPlan plan = small_plan(8, 20);
+    plan.dtype = dtype;
+    SketchStore store(folder.path() / "s", plan);
+    measure(op, store);
+    EXPECT_EQ(SketchStore(folder.path() / "s").plan().dtype, dtype);
+    for (int64_t shard = 0; shard < 4; ++shard) EXPECT_NO_THROW(store.verify(shard));
+    const double tolerance = 100 * epsilon(dtype);
+    EXPECT_LT(remeasure(op, store, 13), tolerance);
+    const Sketch sketch = sketch_of(store);
+    const at::Tensor omega = Ssrft(60, 20, 4, Stream::omega, dtype).block(0, 20).to(at::kComplexDouble);
+    const at::Tensor psi = Ssrft(60, 20, 4, Stream::psi, dtype).block(0, 20).to(at::kComplexDouble);
+    const at::Tensor y = at::matmul(a, omega), outer = y.slice(1, 0, 8);
+    EXPECT_LT(test::relative_difference(in_memory(sketch).to(at::kComplexDouble), outer), tolerance);
+    EXPECT_LT(test::relative_difference(sketch.inner, at::matmul(psi.mH(), y)), tolerance);
+    EXPECT_LT(test::relative_difference(sketch.omega_outer, at::matmul(omega.mH(), outer)), tolerance);
+    EXPECT_LT(test::relative_difference(gram(*store.outer(1000)), at::matmul(outer.mH(), outer)), tolerance);
+    const at::Tensor index = at::tensor({59, 3, 3, 0, 17}, at::kLong);
+    EXPECT_TRUE(at::equal(store.outer(1000)->select_rows(index), in_memory(sketch).index_select(0, index)));
+    plan.storage = "float16";
+    EXPECT_SEIGH_ERROR(SketchStore(folder.path() / "h", plan), "complex columns");
+  }
 }
 
 TEST(Store, MeasuresOnlyWhatIsMissing) {

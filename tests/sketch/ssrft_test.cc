@@ -55,6 +55,18 @@ TEST(Ssrft, IsAnIsometryBeforeRestriction) {
   EXPECT_LT(test::orthonormality_error(omega.block(0, d)), 1e-14);
 }
 
+// The unitary FFT takes the DCT's place.
+TEST(Ssrft, OfComplexNumbers) {
+  const int64_t d = 53, s = 20;
+  const Ssrft omega(d, s, 9, Stream::omega, at::kComplexDouble);
+  const at::Tensor columns = omega.block(0, s);
+  const at::Tensor x = random_gaussian(2, Stream::test, d, 0, 4, at::kComplexDouble);
+  EXPECT_LT(test::relative_difference(omega.transposed_product(x), at::matmul(columns.mH(), x)), 1e-14);
+  EXPECT_GT(at::imag(columns).norm().item<double>(), 0.5 * at::real(columns).norm().item<double>());
+  const Ssrft whole(54, 54, 9, Stream::omega, at::kComplexDouble);
+  EXPECT_LT(test::orthonormality_error(whole.block(0, 54)), 1e-14);
+}
+
 TEST(Ssrft, ColumnsDoNotDependOnTheBlockTheyAreMadeIn) {
   const Ssrft omega(1000, 40, 9, Stream::omega, at::kFloat);
   const at::Tensor whole = omega.block(0, 40);

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <string>
 
+#include "seigh/base/dtype.h"
 #include "seigh/base/random.h"
 #include "tests/support/haar.h"
 
@@ -34,14 +35,23 @@ inline SpectralMatrix spectral_matrix(const std::string& name, int64_t n, uint64
   return {0.5 * (a + a.t()), values, u};
 }
 
-/// ||U^T U - I||_max.
+/// The same with complex eigenvectors: complex128, Hermitian.
+inline SpectralMatrix hermitian_matrix(const std::string& name, int64_t n, uint64_t seed = 1) {
+  const at::Tensor u =
+      std::get<0>(at::linalg_qr(random_gaussian(seed, Stream::test, n, 0, n, at::kComplexDouble)));
+  const at::Tensor values = named_spectrum(name, n);
+  const at::Tensor a = at::matmul(u * values, u.mH());
+  return {0.5 * (a + a.mH()), values, u};
+}
+
+/// ||U^T U - I||_max, of complex U with the conjugate transpose.
 inline double orthonormality_error(const at::Tensor& u) {
-  const at::Tensor d = u.to(at::kDouble);
-  return (at::matmul(d.t(), d) - at::eye(d.size(1), at::kDouble)).abs().max().item<double>();
+  const at::Tensor d = u.to(wide(u.scalar_type()));
+  return (at::matmul(d.mH(), d) - at::eye(d.size(1), d.options())).abs().max().item<double>();
 }
 
 inline double relative_difference(const at::Tensor& a, const at::Tensor& b) {
-  return ((a - b).norm() / b.norm()).item<double>();
+  return std::sqrt((squared_abs(a - b).sum() / squared_abs(b).sum()).item<double>());
 }
 
 }  // namespace seigh::test
