@@ -1,5 +1,6 @@
-// The numbers that vectors are made of: float32, float64, complex64 and complex128. A complex matrix is Hermitian
-// where a real one is symmetric; transposes are conjugate ones (mH), which leave real numbers as they are.
+// The numbers that vectors are made of: float32, float64, complex64 and complex128. A complex matrix is
+// Hermitian where a real one is symmetric; transposes are conjugate ones (mH), which leave real numbers as
+// they are.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -234,7 +234,7 @@ void AutogradCurvatureOperator::choose_sizes() {
     require(fitting(workers_) >= 1, name(), ": ", format_bytes(budget),
             " of memory are too little for one sample, which takes ",
             format_bytes((fixed + per_sample) / 9 * 10 + blocks),
-            "; raise the ceiling (--memory) or lower k");
+            "; raise the ceiling (--memory), or lower k or the block");
     constexpr int64_t kEnough = int64_t{512} << 20;  // larger mini-batches were measured no faster
     const int64_t useful = std::max<int64_t>(kEnough / per_sample, 8);
     const int64_t most_samples = std::min({fitting(workers_), useful, (samples + workers_ - 1) / workers_});

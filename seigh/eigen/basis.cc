@@ -27,10 +27,6 @@ namespace fs = std::filesystem;
 // A file of so much is large enough for the disk's full speed and small enough for memory.
 constexpr int64_t kFileBytes = int64_t{256} << 20;
 
-int64_t column_bytes(int64_t rows, at::ScalarType dtype) {
-  return rows * static_cast<int64_t>(c10::elementSize(dtype));
-}
-
 }  // namespace
 
 Basis::Basis(int64_t rows, int64_t capacity, at::ScalarType dtype, fs::path folder, bool on_disk)
@@ -138,25 +134,31 @@ void Basis::restart(int64_t p, const at::Tensor& y) {
 }
 
 void Basis::keep() {
-  const int64_t width = std::max<int64_t>(1, kFileBytes / column_bytes(rows_, stored_.dtype()));
+  const int64_t width = columns_per_file();
   for (int64_t first = kept_; first < size_; first += width)
     write(generation_, first, columns(first, std::min(width, size_ - first)));
   kept_ = size_;
 }
 
-void Basis::forget_earlier() const {
-  const std::string current = "basis_" + std::to_string(generation_) + "_";  // as in stem()
+// Calls keep(name) for every file of a basis in the folder, and removes those it denies.
+template <typename Keep>
+void Basis::remove_files_unless(const Keep& keep) const {
   for (const fs::directory_entry& entry : fs::directory_iterator(folder_)) {
     const std::string name = entry.path().filename().string();
     std::error_code none;
-    if (name.starts_with("basis_") && !name.starts_with(current)) fs::remove(entry.path(), none);
+    if (name.starts_with("basis_") && !keep(name)) fs::remove(entry.path(), none);
   }
+}
+
+void Basis::forget_earlier() const {
+  const std::string current = "basis_" + std::to_string(generation_) + "_";  // as in stem()
+  remove_files_unless([&](const std::string& name) { return name.starts_with(current); });
 }
 
 void Basis::load(int64_t generation, int64_t size, const std::string& remedy) {
   require(size <= capacity_, folder_.string(), " has a basis of ", size, " vectors, there is room for ",
           capacity_, remedy);
-  const int64_t width = std::max<int64_t>(1, kFileBytes / column_bytes(rows_, stored_.dtype()));
+  const int64_t width = columns_per_file();
   std::set<std::string> stems;
   for (size_ = 0; size_ < size;) {
     const fs::path path = file(generation, size_);
@@ -187,17 +189,18 @@ void Basis::load(int64_t generation, int64_t size, const std::string& remedy) {
 
   // All ranks' files have names that differ by the rank alone.
   world().wait();
-  if (world().root()) {
-    for (const fs::directory_entry& entry : fs::directory_iterator(folder_)) {
-      const std::string name = entry.path().filename().string();
-      const bool named = std::any_of(stems.begin(), stems.end(), [&](const std::string& s) {
+  if (world().root())
+    remove_files_unless([&](const std::string& name) {
+      return std::any_of(stems.begin(), stems.end(), [&](const std::string& s) {
         return name == s + ".h5" || (name.starts_with(s + "_rank_") && name.ends_with(".h5"));
       });
-      std::error_code none;
-      if (name.starts_with("basis_") && !named) fs::remove(entry.path(), none);
-    }
-  }
+    });
   world().wait();
+}
+
+int64_t Basis::columns_per_file() const {
+  const int64_t column = rows_ * static_cast<int64_t>(c10::elementSize(stored_.dtype()));
+  return std::max<int64_t>(1, kFileBytes / std::max<int64_t>(1, column));  // a rank may have no rows
 }
 
 std::string Basis::stem(int64_t generation, int64_t first) const {

@@ -39,7 +39,7 @@ class Basis {
   at::Tensor columns(int64_t begin, int64_t count) const;
   /// The first `count` columns, without copying them.
   std::shared_ptr<const TallMatrix> leading(int64_t count) const;
-  /// V^T Z in float64 for a block Z of this rank's rows: one pass.
+  /// V^T Z in float64 (complex128) for a block Z of this rank's rows: one pass.
   at::Tensor projections(const at::Tensor& z) const;
   /// Z -= V C for C float64: one pass.
   void subtract(const at::Tensor& z, const at::Tensor& c) const;
@@ -62,6 +62,9 @@ class Basis {
   void load(int64_t generation, int64_t size, const std::string& remedy);
 
  private:
+  int64_t columns_per_file() const;
+  template <typename Keep>
+  void remove_files_unless(const Keep& keep) const;
   std::string stem(int64_t generation, int64_t first) const;
   std::filesystem::path file(int64_t generation, int64_t first) const;
   void write(int64_t generation, int64_t first, const at::Tensor& columns) const;

@@ -130,8 +130,7 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const EighOptions& o
   switch (plan.method) {
     case Method::krylov: {
       const int64_t vector = rows * element, working = krylov.working_memory(dimension, element);
-      const int64_t ideal = std::min(
-                        {dimension, krylov.products + krylov.block, o.basis > 0 ? o.basis : dimension}),
+      const int64_t ideal = krylov.ideal_basis(dimension),
                     least = std::min(krylov.smallest_basis(dimension), ideal);
       plan.on_disk = o.on_disk || (!o.state.empty() && least > (memory - working) / vector);
       plan.basis = plan.on_disk ? ideal : std::clamp((memory - working) / vector, least, ideal);

@@ -71,7 +71,7 @@ class BlockKrylov {
 
  private:
   void allocate();
-  int64_t capacity_on_disk(int64_t least, int64_t ideal, int64_t full) const;
+  int64_t capacity_on_disk(int64_t least, int64_t ideal, int64_t besides) const;
   void begin();
   void inject(const at::Tensor& columns);
   at::Tensor random_columns();
@@ -112,15 +112,16 @@ class BlockKrylov {
 void BlockKrylov::allocate() {
   const int64_t d = op_.size(), element = static_cast<int64_t>(c10::elementSize(op_.dtype()));
   const int64_t saved = now_.processed + now_.waiting;
-  const int64_t full = std::min(d, o_.products + o_.block), smallest = std::min(o_.smallest_basis(d), full);
+  const int64_t smallest = o_.smallest_basis(d);
   require(o_.basis == 0 || o_.basis >= smallest, "k = ", o_.k, " eigenpairs of ", op_.name(),
           " take a basis of ", smallest, " vectors, but the basis may have ", o_.basis, "; lower k");
-  const int64_t least = std::max(smallest, saved),
-                ideal = std::max(o_.basis > 0 ? std::min(full, o_.basis) : full, saved);
-  const int64_t working = o_.working_memory(d, element), column = rows_.count * element;
+  const int64_t least = std::max(smallest, saved), ideal = std::max(o_.ideal_basis(d), saved);
+  const int64_t working = o_.working_memory(d, element), column = std::max<int64_t>(rows_.count, 1) * element;
   const int64_t fitting = world().agree(std::max<int64_t>((available_memory() - working) / column, 0));
   if (!o_.on_disk && fitting >= least) {
-    basis_.emplace(rows_.count, std::min(ideal, fitting), op_.dtype(), o_.state, false);
+    int64_t capacity = std::min(ideal, fitting);
+    if (!o_.state.empty()) capacity = capacity_on_disk(least, capacity, 0);  // where it is kept
+    basis_.emplace(rows_.count, capacity, op_.dtype(), o_.state, false);
     return;
   }
   require(!o_.state.empty(), "k = ", o_.k, " eigenpairs of ", op_.name(), " take a basis of ", least,
@@ -129,16 +130,17 @@ void BlockKrylov::allocate() {
   require(working < available_memory(), "blocks of ", o_.block, " vectors of ", op_.name(), " take ",
           format_bytes(working), " of memory, ", format_bytes(available_memory()),
           " are left; lower the block or raise the ceiling (--memory)");
-  basis_.emplace(rows_.count, capacity_on_disk(least, ideal, full), op_.dtype(), o_.state, true);
+  basis_.emplace(rows_.count, capacity_on_disk(least, ideal, o_.k), op_.dtype(), o_.state, true);
 }
 
-// Between `least` and `ideal` columns, whichever fit the disk; fewer than `full` will take restarts.
-int64_t BlockKrylov::capacity_on_disk(int64_t least, int64_t ideal, int64_t full) const {
-  // For all ranks: m columns and the k that come of them; where there are restarts, besides m what one keeps,
-  // k + (m - k) / 3 columns and the waiting ones.
+// Between `least` and `ideal` columns, whichever fit the disk.
+int64_t BlockKrylov::capacity_on_disk(int64_t least, int64_t ideal, int64_t besides) const {
+  // For all ranks: m columns and the `besides` that come of them; where there are restarts, besides m what
+  // one keeps, k + (m - k) / 3 columns and the waiting ones.
+  const int64_t full = o_.full_basis(op_.size());
   const int64_t column = op_.size() * static_cast<int64_t>(c10::elementSize(op_.dtype()));
   const auto bytes_of = [&](int64_t m, bool restarts) {
-    return (m + 1 + (restarts ? o_.k + (m - o_.k) / 3 + o_.block + 1 : o_.k)) * column;
+    return (m + 1 + (restarts ? o_.k + (m - o_.k) / 3 + o_.block + 1 : besides)) * column;
   };
   std::filesystem::create_directories(o_.state);
   std::error_code none;
@@ -447,8 +449,17 @@ KrylovOptions KrylovOptions::resolved(int64_t dimension) const {
   return o;
 }
 
+int64_t KrylovOptions::full_basis(int64_t dimension) const {
+  const KrylovOptions o = resolved(dimension);
+  return std::min(dimension, o.products + o.block);
+}
+
 int64_t KrylovOptions::smallest_basis(int64_t dimension) const {
-  return std::min(dimension, k + 4 * resolved(dimension).block);
+  return std::min(full_basis(dimension), k + 4 * resolved(dimension).block);
+}
+
+int64_t KrylovOptions::ideal_basis(int64_t dimension) const {
+  return basis > 0 ? std::min(full_basis(dimension), basis) : full_basis(dimension);
 }
 
 // A block, its product and copies of them; panels of them in float64, with what is computed from them. The

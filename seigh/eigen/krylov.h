@@ -62,8 +62,12 @@ struct KrylovOptions {
   void validate(int64_t dimension) const;
   /// `products` and `block` with their defaults filled in, for an operator of that size.
   KrylovOptions resolved(int64_t dimension) const;
-  /// Columns of the basis that there must be room for at least: what k pairs and restarts take.
+  /// Columns of the basis where there are no restarts: what the products call for.
+  int64_t full_basis(int64_t dimension) const;
+  /// Those that there must be room for at least: what k pairs and restarts take.
   int64_t smallest_basis(int64_t dimension) const;
+  /// Those aimed at: the full basis, or as much of it as `basis` allows.
+  int64_t ideal_basis(int64_t dimension) const;
   /// Bytes of memory beside the basis and the operator's, for `element` bytes a number.
   int64_t working_memory(int64_t dimension, int64_t element) const;
 };

@@ -183,6 +183,7 @@ class Store(Case):
             run = disk / "run"
             arguments = ["--memory", "400M", *self.arguments(run, *big)]
             self.refused(*arguments, says="of disk in")
+            self.refused("--memory", "4G", *arguments[2:], "--resume", says="of disk in")  # in memory, but kept there
             subprocess.run(["mount", "-o", "remount,size=260m", disk], check=True)
             filler = disk / "filler"
             filler.write_bytes(bytes(1 << 20))

@@ -35,12 +35,13 @@ TEST(Hermitian, EveryMethodFindsTheLeadingPairs) {
           << to_string(method) << dtype;
       const at::Tensor u = r.eigenvectors.all();
       EXPECT_TRUE(u.is_complex());
-      EXPECT_LT(test::orthonormality_error(u), dtype == at::kComplexFloat ? 1e-5 : 1e-10) << to_string(method);
+      EXPECT_LT(test::orthonormality_error(u), dtype == at::kComplexFloat ? 1e-5 : 1e-10)
+          << to_string(method);
       // |u_i^H v_i| = 1 up to the error over the gap, .1 at the front of this spectrum.
       const at::Tensor cosines =
           (u.to(at::kComplexDouble).conj() * m.eigenvectors.slice(1, 0, 30)).sum(0).abs().slice(0, 0, 3);
       EXPECT_GT(cosines.min().item<double>(), exact ? 1 - 1e-4 : 0.95) << to_string(method);
-          if (method != Method::dense) {
+      if (method != Method::dense) {
         // 30 complex probes: beyond a factor of 2 with probability below (e^.75 .25)^30 = 5e-9.
         const double error = exact_error(m.matrix, r.eigenvalues, r.eigenvectors);
         EXPECT_LT(r.error->error(), 2 * error) << to_string(method);
