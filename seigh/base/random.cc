@@ -67,7 +67,7 @@ at::Tensor random_gaussian(uint64_t seed, Stream stream, int64_t rows, int64_t c
     // The parts of a number follow each other.
     const at::Tensor parts =
         random_gaussian(seed, stream, 2 * rows, column_begin, columns, c10::toRealValueType(dtype));
-    return at::view_as_complex(parts.t().reshape({columns, rows, 2})).mul(std::numbers::sqrt2 / 2).t();
+    return at::view_as_complex(parts.t().reshape({columns, rows, 2})).mul_(std::numbers::sqrt2 / 2).t();
   }
   at::Tensor result = at::empty_strided({rows, columns}, {1, std::max<int64_t>(rows, 1)}, dtype);
   parallel_for(columns, [&](int64_t c) {

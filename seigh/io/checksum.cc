@@ -10,7 +10,7 @@ namespace {
 
 // crc32 of what has been summed up and the numbers behind it.
 int64_t extended(int64_t sum, const at::Tensor& numbers) {
-  const at::Tensor bytes = numbers.contiguous();
+  const at::Tensor bytes = numbers.resolve_conj().contiguous();
   return static_cast<int64_t>(crc32_z(static_cast<uLong>(sum),
                                       static_cast<const unsigned char*>(bytes.data_ptr()),
                                       static_cast<size_t>(bytes.nbytes())));

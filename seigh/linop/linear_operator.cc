@@ -18,13 +18,14 @@ at::Tensor empty_block(int64_t rows, int64_t columns, at::ScalarType dtype) {
 }
 
 at::Tensor as_block(const at::Tensor& x) {
-  return x.t().contiguous().t();
+  return x.resolve_conj().t().contiguous().t();
 }
 
 LinearOperator::LinearOperator(int64_t size, at::ScalarType dtype, std::string name)
     : size_(size), dtype_(dtype), name_(std::move(name)) {
   require(size > 0, name_, ": size must be positive, not ", size);
-  require(is_vector_dtype(dtype), name_, ": vectors cannot be of dtype ", dtype);
+  require(is_vector_dtype(dtype), name_,
+          ": vectors are float32, float64, complex64 or complex128; they cannot be of dtype ", dtype);
 }
 
 at::Tensor LinearOperator::apply(const at::Tensor& block) {

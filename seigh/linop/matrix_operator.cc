@@ -39,7 +39,9 @@ at::Tensor MatrixOperator::apply_impl(const at::Tensor& block) {
 
 DiagonalOperator::DiagonalOperator(at::Tensor diagonal, std::string name)
     : LinearOperator(diagonal.numel(), diagonal.scalar_type(), std::move(name)),
-      diagonal_(diagonal.reshape({-1, 1})) {}
+      diagonal_(diagonal.reshape({-1, 1})) {
+  require(!diagonal.is_complex(), this->name(), ": the diagonal must be real");
+}
 
 at::Tensor DiagonalOperator::apply_impl(const at::Tensor& block) {
   return diagonal_ * block;

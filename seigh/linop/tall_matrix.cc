@@ -52,9 +52,10 @@ at::Tensor MemoryTallMatrix::select_rows(const at::Tensor& index) const {
   return block_.index_select(0, index);
 }
 
-// The float64 copy of a panel stays near 32 MB, small beside the block and large enough for full gemm speed.
+// The float64 or complex128 copy of a panel stays near 32 MB, small beside the block and large enough for
+// full gemm speed.
 int64_t MemoryTallMatrix::panel_rows() const {
-  return std::max<int64_t>(1024, (int64_t{1} << 22) / std::max<int64_t>(columns(), 1));
+  return std::max<int64_t>(1024, (int64_t{1} << 25) / wide_bytes(dtype()) / std::max<int64_t>(columns(), 1));
 }
 
 Share TallMatrix::share() const {

@@ -34,8 +34,8 @@ json certificate(const ErrorEstimate& e) {
           {"relative_error", e.relative_error()},
           {"probes", e.probes},
           {"epsilon", kEpsilon},
-          {"probability_underestimate", probability_underestimate(e.probes, kEpsilon)},
-          {"probability_overestimate", probability_overestimate(e.probes, kEpsilon)}};
+          {"probability_underestimate", probability_underestimate(e.probes, kEpsilon, e.beta)},
+          {"probability_overestimate", probability_overestimate(e.probes, kEpsilon, e.beta)}};
 }
 
 // A sketch beside the exact decomposition of the same matrix.

@@ -111,8 +111,9 @@ at::Tensor Ssrft::block(int64_t begin, int64_t count) const {
 }
 
 at::Tensor Ssrft::transposed_product(const at::Tensor& x) const {
-  require(x.dim() == 2 && x.size(0) == rows_, "test matrix: expected a block of ", rows_, " rows, got ",
-          x.sizes());
+  require(x.dim() == 2 && x.size(0) == rows_ && x.is_complex() == at::isComplexType(dtype_),
+          "test matrix: expected a block of ", rows_, " rows for ", dtype_, ", got ", x.sizes(), " of ",
+          x.scalar_type());
   at::Tensor padded = at::zeros({x.size(1), length_}, dtype_);
   padded.slice(1, 0, rows_).copy_(x.t());
   at::Tensor z = transform((padded * first_signs_).index_select(1, first_order_));

@@ -77,7 +77,8 @@ void SketchPlan::validate() const {
   require(width >= 0, "a shard cannot have ", width, " columns");
   require(storage == "full" || storage == "float16", "there is no storage \"", storage,
           "\"; the kinds are full and float16");
-  require(storage == "full" || !at::isComplexType(dtype), "complex columns cannot be kept in float16");
+  require(storage == "full" || !at::isComplexType(dtype),
+          "complex columns cannot be kept in float16; use storage full");
 }
 
 SketchStore::SketchStore(fs::path folder, SketchPlan plan)
