@@ -13,7 +13,7 @@ namespace {
 
 struct Options {
   std::string folder, data, shard;
-  int64_t columns = 0;
+  int64_t columns = 2;
   bool repair = false;
 };
 
@@ -82,12 +82,15 @@ void add_verify(CLI::App& app, Action& action) {
   const auto o = std::make_shared<Options>();
   CLI::App* command =
       add(app, o, "verify", "Check the measurements of a run: checksums, and columns measured anew");
-  command->add_option("--columns", o->columns, "Columns of each matrix to measure anew, at random")
+  command
+      ->add_option(
+          "--columns", o->columns,
+          "Columns of each matrix to measure anew, at random; 0: checksums only, which needs no data")
       ->capture_default_str();
   command->add_flag("--repair", o->repair,
                     "Remove what is damaged; seigh run --resume or seigh measure makes it again");
   command->footer(
-      "Examples:\n  seigh verify runs/mnist-mini\n  seigh verify runs/mnist-mini --columns 2 --repair");
+      "Examples:\n  seigh verify runs/mnist-mini\n  seigh verify runs/mnist-mini --columns 0 --repair");
   command->callback([o, &action] {
     action = [o] {
       require(o->columns >= 0, "--columns must not be negative: ", o->columns);

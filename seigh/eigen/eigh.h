@@ -38,7 +38,7 @@ struct EighOptions {
   Eigenvectors start = {};            ///< krylov: to begin from
   std::string test_matrix = "ssrft";  ///< of seigh and nystrom, see sketch/test_matrix.h
   std::filesystem::path state = {};   ///< krylov and seigh: folder to go on from after a kill
-  std::string storage = "full";       ///< seigh: of columns on disk, "full" or "float16", see SketchPlan
+  std::string storage = "full";       ///< seigh: of columns on disk, see SketchPlan
   int64_t basis = 0;                  ///< krylov: most vectors of its basis; 0: what memory allows
   bool on_disk = false;  ///< krylov: the basis in `state`; it is there too when memory is too little
 

@@ -33,7 +33,7 @@ struct SeighOptions {
   /// from it by panels. Empty: in memory. The caller removes it.
   std::filesystem::path store = {};
 
-  std::string storage = "full";  ///< of the store's columns: "full" or "float16", see SketchPlan
+  std::string storage = "full";  ///< of the store's columns, see SketchPlan
 
   /// Throws Error unless 1 <= k <= s <= D and probes >= 0.
   void validate(int64_t dimension) const;

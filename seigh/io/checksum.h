@@ -7,8 +7,9 @@
 
 namespace seigh {
 
-/// zlib's CRC-32 of a tensor's numbers in C order, as they lie in memory.
-int64_t crc32(const at::Tensor& numbers);
+/// zlib's CRC-32 of a tensor's numbers in C order, as they lie in memory, behind others whose checksum is
+/// `before`.
+int64_t crc32(const at::Tensor& numbers, int64_t before = 0);
 /// The same of each row: int64 [rows].
 at::Tensor crc32_of_rows(const at::Tensor& matrix);
 

@@ -91,15 +91,12 @@ Handle untimed(hid_t kind) {
   return properties;
 }
 
-// IEEE half precision, which libhdf5 has no name for before 1.14.4.
-hid_t half_type() {
-  static const hid_t type = [] {
-    const hid_t t = H5Tcopy(H5T_NATIVE_FLOAT);
-    H5Tset_fields(t, 15, 10, 5, 0, 10);
-    H5Tset_size(t, 2);
-    H5Tset_ebias(t, 15);
-    return t;
-  }();
+// Floating-point numbers of 16 bits, which libhdf5 has no names for before 1.14.4.
+hid_t sixteen_bit_type(size_t exponent_bits) {
+  const hid_t type = H5Tcopy(H5T_NATIVE_FLOAT);
+  H5Tset_fields(type, 15, 15 - exponent_bits, exponent_bits, 0, 15 - exponent_bits);
+  H5Tset_size(type, 2);
+  H5Tset_ebias(type, (size_t{1} << (exponent_bits - 1)) - 1);
   return type;
 }
 
@@ -119,8 +116,14 @@ hid_t native_type(at::ScalarType dtype) {
       return H5T_NATIVE_FLOAT;
     case at::kDouble:
       return H5T_NATIVE_DOUBLE;
-    case at::kHalf:
-      return half_type();
+    case at::kHalf: {
+      static const hid_t type = sixteen_bit_type(5);
+      return type;
+    }
+    case at::kBFloat16: {
+      static const hid_t type = sixteen_bit_type(8);
+      return type;
+    }
     case at::kComplexFloat: {
       static const hid_t type = complex_type(H5T_NATIVE_FLOAT);
       return type;

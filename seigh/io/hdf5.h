@@ -23,8 +23,8 @@ class Hdf5Writer {
  public:
   explicit Hdf5Writer(const std::filesystem::path& path);
   ~Hdf5Writer();
-  /// A data set of any rank, dtype float16, float32, float64, complex64, complex128 (as h5py does: compounds
-  /// of r and i), int32, int64 or uint8, any layout (stored in C order).
+  /// A data set of any rank, dtype float16, bfloat16, float32, float64, complex64, complex128 (as h5py does:
+  /// compounds of r and i), int32, int64 or uint8, any layout (stored in C order).
   void write(const std::string& name, const at::Tensor& tensor);
   /// A data set that is filled in by put().
   void create(const std::string& name, at::ScalarType dtype, at::IntArrayRef shape);

@@ -14,10 +14,16 @@
 #include "seigh/base/interrupt.h"
 #include "seigh/base/memory_pool.h"
 #include "seigh/base/parallel.h"
+#include "seigh/io/checksum.h"
 #include "seigh/io/hdf5.h"
 #include "seigh/linop/linear_operator.h"
 
 namespace seigh {
+namespace {
+
+constexpr int64_t kPieceBytes = int64_t{4} << 20;
+
+}  // namespace
 
 struct StoredMatrix::File {
   explicit File(std::filesystem::path p)
@@ -57,11 +63,15 @@ void StoredMatrix::add(const std::filesystem::path& path, const std::string& dat
   require(shape.size() == 2 && shape[1] == rows_ && (!scales.defined() || scales.numel() == shape[0]),
           path.string(), ": data set '", data_set, "' does not hold columns of ", rows_, " numbers");
   if (shape[0] == 0) return;
-  const int64_t first = reader.offset(data_set, scales.defined() ? at::kHalf : dtype_),
-                column = rows_ * (scales.defined() ? 2 : static_cast<int64_t>(c10::elementSize(dtype_)));
+  const at::ScalarType stored = !scales.defined()                              ? dtype_
+                                : reader.in_one_piece(data_set, at::kBFloat16) ? at::kBFloat16
+                                                                               : at::kHalf;
+  const int64_t first = reader.offset(data_set, stored);
   const auto file = std::make_shared<const File>(path);
-  for (int64_t i = 0; i < shape[0]; ++i)
-    columns_.push_back({file, first + i * column, scales.defined() ? scales[i].item<double>() : 0.0});
+  for (int64_t i = 0; i < shape[0]; ++i) {
+    columns_.push_back({file, first, stored, scales.defined() ? scales[i].item<double>() : 1.0});
+    columns_.back().offset += i * rows_ * columns_.back().bytes();
+  }
 }
 
 StoredMatrix StoredMatrix::part(int64_t begin, int64_t count) const {
@@ -80,26 +90,36 @@ int64_t StoredMatrix::panel_rows() const {
 }
 
 at::Tensor StoredMatrix::row_range(int64_t begin, int64_t n) const {
-  const int64_t element = static_cast<int64_t>(c10::elementSize(dtype_));
   at::Tensor panel = empty_block(n, columns(), dtype_);
-  char* const data = static_cast<char*>(panel.data_ptr());
   const int64_t ahead = std::min(n, share().end() - begin - n);
   // Several requests at a time keep the disk busy; the next panel is asked for ahead.
   parallel_for(columns(), [&](int64_t j) {
     const Column& c = columns_[static_cast<size_t>(j)];
-    const int64_t stored = c.scale != 0 ? 2 : element;
-    if (c.scale != 0) {
-      at::Tensor half = at::empty({n}, at::kHalf);
-      c.file->read(static_cast<char*>(half.data_ptr()), n * stored, c.offset + begin * stored);
-      panel.select(1, j).copy_(half).mul_(c.scale);
-    } else {
-      c.file->read(data + j * n * element, n * element, c.offset + begin * element);
-    }
+    const at::Tensor column = panel.select(1, j);
+    const at::Tensor numbers = c.stored == dtype_ ? column : at::empty({n}, c.stored);
+    c.file->read(static_cast<char*>(numbers.data_ptr()), n * c.bytes(), c.offset + begin * c.bytes());
+    if (c.stored != dtype_) column.copy_(numbers).mul_(c.scale);
     if (ahead > 0)
-      ::posix_fadvise(c.file->descriptor, c.offset + (begin + n) * stored, ahead * stored,
+      ::posix_fadvise(c.file->descriptor, c.offset + (begin + n) * c.bytes(), ahead * c.bytes(),
                       POSIX_FADV_WILLNEED);
   });
   return panel;
+}
+
+at::Tensor StoredMatrix::checksums() const {
+  const at::Tensor sums = at::zeros({columns()}, at::kLong);
+  int64_t* const sum = sums.data_ptr<int64_t>();
+  parallel_for(columns(), [&](int64_t j) {
+    const Column& c = columns_[static_cast<size_t>(j)];
+    const at::Tensor piece = at::empty({std::min(rows_, kPieceBytes / c.bytes())}, c.stored);
+    for (int64_t begin = 0; begin < rows_; begin += piece.numel()) {
+      const at::Tensor numbers = piece.slice(0, 0, std::min(piece.numel(), rows_ - begin));
+      c.file->read(static_cast<char*>(numbers.data_ptr()), numbers.numel() * c.bytes(),
+                   c.offset + begin * c.bytes());
+      sum[j] = crc32(numbers, sum[j]);
+    }
+  });
+  return sums;
 }
 
 at::Tensor StoredMatrix::select_rows(const at::Tensor& index) const {

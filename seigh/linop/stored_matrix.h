@@ -18,9 +18,9 @@ class StoredMatrix final : public TallMatrix {
   /// Without columns yet. `dtype` (base/dtype.h): of what is given out. Panels have about `panel_bytes`;
   /// 0: panel_bytes() of the memory there is. `divided`: all ranks read the same files, each its share.
   StoredMatrix(int64_t rows, at::ScalarType dtype, int64_t panel_bytes = 0, bool divided = false);
-  /// Adds columns: the rows of a data set [c, D] of dtype(), or of float16 to be multiplied by `scales`,
-  /// float64 [c]. The file stays open, so that it can be read even when it has been removed. Throws Error
-  /// when the data set has another shape or dtype or is not stored in one piece.
+  /// Adds columns: the rows of a data set [c, D] of dtype(), or of float16 or bfloat16 to be multiplied by
+  /// `scales`, float64 [c]. The file stays open, so that it can be read even when it has been removed. Throws
+  /// Error when the data set has another shape or dtype or is not stored in one piece.
   void add(const std::filesystem::path& path, const std::string& data_set, const at::Tensor& scales = {});
   /// Columns [begin, begin + count), of the same open files.
   StoredMatrix part(int64_t begin, int64_t count) const;
@@ -33,6 +33,8 @@ class StoredMatrix final : public TallMatrix {
   at::Tensor row_range(int64_t begin, int64_t n) const override;
   /// One pass over the panels that hold any of the rows.
   at::Tensor select_rows(const at::Tensor& index) const override;
+  /// crc32() (io/checksum.h) of each column as it is stored, all its rows: int64 [columns].
+  at::Tensor checksums() const;
 
   /// Bytes of a panel for so much memory: work with one takes about four times that. Larger ones than 256 MB
   /// are no faster.
@@ -40,11 +42,13 @@ class StoredMatrix final : public TallMatrix {
 
  private:
   struct File;
-  // Where a column stands, and what its numbers are to be multiplied by (0: they are in dtype_).
+  // Where a column stands, in which numbers, and what those are to be multiplied by if they are not dtype_'s.
   struct Column {
     std::shared_ptr<const File> file;
     int64_t offset;
+    at::ScalarType stored;
     double scale;
+    int64_t bytes() const { return static_cast<int64_t>(c10::elementSize(stored)); }  // of a number
   };
 
   int64_t rows_;

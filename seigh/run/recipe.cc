@@ -160,7 +160,8 @@ void for_each_key(R& r, Visitor&& visit) {
         "millions of "
         "parameters), or \"auto\": sparse from 2 million parameters on.");
   visit("eigh.storage", r.eigh.storage,
-        "Of seigh's measurements on disk: \"full\", or \"float16\": half the bytes, rounded to 11 bits.");
+        "Of seigh's measurements on disk: \"full\", or two bytes a number: \"float16\", 11 bits, "
+        "\"bfloat16\", 8.");
   visit("eigh.keep_measurements", r.eigh.keep_measurements,
         "Keep seigh's measurements in partial/ when the decomposition is done (4 D k bytes).");
   visit("dense.steps", r.dense.steps,
@@ -520,8 +521,8 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals, b
   }
   check(r.eigh.test_matrix == "auto" || r.eigh.test_matrix == "ssrft" || r.eigh.test_matrix == "sparse",
         "eigh.test_matrix must be \"auto\", \"ssrft\" or \"sparse\", not \"", r.eigh.test_matrix, "\"");
-  check(r.eigh.storage == "full" || r.eigh.storage == "float16",
-        "eigh.storage must be \"full\" or \"float16\", not \"", r.eigh.storage, "\"");
+  check(r.eigh.storage == "full" || r.eigh.storage == "float16" || r.eigh.storage == "bfloat16",
+        "eigh.storage must be \"full\", \"float16\" or \"bfloat16\", not \"", r.eigh.storage, "\"");
   check(r.eigh.k >= 1, "eigh.k must be at least 1, not ", r.eigh.k);
   check(std::isfinite(r.eigh.tolerance) && 0 <= r.eigh.tolerance && r.eigh.tolerance < 1,
         "eigh.tolerance must be at least 0 and below 1, not ", r.eigh.tolerance);

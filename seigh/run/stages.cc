@@ -422,6 +422,9 @@ std::vector<std::string> Run::recover() {
   for_stores(/*make=*/false, [&](const Decomposition& d, SketchStore& store) {
     const auto path = folder_.eigen(d.step, d.split, d.method);
     const Timer timer;
+    // They may have been copied from elsewhere. Each rank reads its part.
+    for (const auto& [shard, what] : damaged_shards(store, world().rank(), world().size(), progress_))
+      fail(what, "; remove what is damaged with: seigh verify ", folder_.path().string(), " --repair");
     const Sketch sketch = sketch_of(store);
     if (is_there(path)) {
       if (finished_eigen(path, subset_.count).info.s >= sketch.products) return;
@@ -454,22 +457,13 @@ std::vector<std::string> Run::recover() {
 std::vector<std::string> Run::verify(int64_t columns, bool repair) {
   std::vector<std::string> damaged;
   for_stores(/*make=*/false, [&](const Decomposition& d, SketchStore& store) {
-    const std::vector<int64_t> shards = store.finished();
-    progress_.begin("checksums of " + store.folder().filename().string(), static_cast<int64_t>(shards.size()),
-                    "shards");
-    std::vector<int64_t> sound;
-    for (const int64_t shard : shards) {
-      try {
-        store.verify(shard);
-        sound.push_back(shard);
-      } catch (const Error& error) {
-        damaged.push_back(error.what());
-        std::error_code none;
-        if (repair) std::filesystem::remove(store.shard_file(shard), none);
-      }
-      progress_.advance(1);
+    const std::map<int64_t, std::string> unsound = damaged_shards(store, 0, 1, progress_);
+    std::vector<int64_t> sound = store.finished();
+    std::erase_if(sound, [&](int64_t shard) { return unsound.contains(shard); });
+    for (const auto& [shard, what] : unsound) {
+      damaged.push_back(what);
+      if (repair) store.remove_damaged(shard);
     }
-    progress_.end();
     if (columns == 0 || sound.empty()) return;
     const auto h = matrix(d, checkpoint(d.step), store.plan().dtype, int64_t{1} << 30);
     progress_.begin("measuring columns of " + store.folder().filename().string() + " anew", columns,

@@ -10,6 +10,8 @@
 
 #include "seigh/base/dtype.h"
 #include "seigh/base/error.h"
+#include "seigh/base/interrupt.h"
+#include "seigh/io/hdf5.h"
 #include "seigh/sketch/test_matrix.h"
 
 namespace seigh {
@@ -40,7 +42,7 @@ class Measurer {
     for (int64_t first = begin; first < end; first += width) {
       const int64_t last = std::min(first + width, end);
       at::Tensor y = op_.apply(omega_->block(first, last - first));
-      if (plan_.storage == "float16" && first < plan_.k) y = rounded_to_float16(y);
+      if (plan_.scaled() && first < plan_.k) y = rounded(y, plan_.stored_dtype());
       c.inner.slice(1, first - begin, last - begin).copy_(psi_->transposed_product(y));
       c.y.slice(1, first - begin, last - begin).copy_(y);
     }
@@ -89,6 +91,8 @@ Sketch measure(LinearOperator& op, const SketchPlan& plan, Progress& progress) {
 void measure(LinearOperator& op, SketchStore& store, int64_t part, int64_t parts, Progress& progress) {
   const SketchPlan& plan = store.plan();
   require(1 <= parts && 0 <= part && part < parts, "part ", part, " of ", parts, " does not exist");
+  for (const auto& [shard, what] : damaged_shards(store, part, parts, progress))
+    if (store.remove_damaged(shard)) progress.note(what + "; it is measured again");
   std::vector<int64_t> mine;
   for (int64_t shard = part; shard < plan.shards(); shard += parts) {
     if (!store.finished(shard)) mine.push_back(shard);
@@ -109,6 +113,28 @@ void measure(LinearOperator& op, SketchStore& store, int64_t part, int64_t parts
     progress.advance(columns(shard));
   }
   progress.end();
+}
+
+std::map<int64_t, std::string> damaged_shards(const SketchStore& store, int64_t part, int64_t parts,
+                                              Progress& progress) {
+  std::vector<int64_t> mine;
+  for (const int64_t shard : store.finished())
+    if (shard % parts == part) mine.push_back(shard);
+  std::map<int64_t, std::string> damaged;
+  if (mine.empty()) return damaged;
+  progress.begin("checksums of " + store.folder().filename().string(), static_cast<int64_t>(mine.size()),
+                 "shards");
+  for (const int64_t shard : mine) {
+    check_interrupt();
+    try {
+      store.verify(shard);
+    } catch (const Error& error) {
+      damaged.emplace(shard, error.what());
+    }
+    progress.advance(1);
+  }
+  progress.end();
+  return damaged;
 }
 
 Sketch sketch_of(const SketchStore& store) {
@@ -134,9 +160,8 @@ double remeasure(LinearOperator& op, const SketchStore& store, int64_t column) {
   require(0 <= column && column < plan.s && store.finished(column / plan.width), "column ", column,
           " is not in ", store.folder().string());
   const Columns c = Measurer(op, plan)(column, column + 1);
-  const SketchStore::Small small = store.read_small();
-  const int64_t place = (small.columns == column).nonzero().item<int64_t>();
-  const at::Tensor difference = c.inner.select(1, 0) - small.inner.select(1, place);
+  const at::Tensor kept = Hdf5Reader(store.shard_file(column / plan.width)).read("inner");
+  const at::Tensor difference = c.inner.select(1, 0) - kept.select(0, column % plan.width);
   return std::sqrt((squared_abs(difference).sum() / squared_abs(c.inner).sum()).item<double>());
 }
 

@@ -4,7 +4,9 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <string>
 
 #include "seigh/base/progress.h"
 #include "seigh/linop/linear_operator.h"
@@ -30,11 +32,15 @@ struct Sketch {
 /// the others.
 Sketch measure(LinearOperator& op, const SketchPlan& plan, Progress& progress = silent_progress());
 
-/// The same into a store: makes the shards that are missing and that no other process is making, of those
-/// whose number leaves the remainder `part` when divided by `parts`. Throws Error when the operator is not
-/// the plan's.
+/// The same into a store: makes the shards that are missing, or damaged, and that no other process is making,
+/// of those whose number leaves the remainder `part` when divided by `parts`. Throws Error when the operator
+/// is not the plan's.
 void measure(LinearOperator& op, SketchStore& store, int64_t part = 0, int64_t parts = 1,
              Progress& progress = silent_progress());
+
+/// Reads through the finished shards among those of a part: what is wrong with the damaged ones, by number.
+std::map<int64_t, std::string> damaged_shards(const SketchStore& store, int64_t part = 0, int64_t parts = 1,
+                                              Progress& progress = silent_progress());
 
 /// What is in a store. Throws Error when fewer columns are there than outer ones among them.
 Sketch sketch_of(const SketchStore& store);

@@ -33,8 +33,9 @@ namespace {
 namespace fs = std::filesystem;
 
 // Per column the power of two that brings its largest entry to 2^13 .. 2^14, where half precision has room on
-// both sides; the same for a column that has been rounded already: float64 [c].
-at::Tensor scales_of(const at::Tensor& y) {
+// both sides: float64 [c]. Columns that have been rounded to `stored` once lose nothing by a second time.
+at::Tensor scales_of(const at::Tensor& y, at::ScalarType stored) {
+  const double half_ulp = stored == at::kHalf ? 0x1p-11 : 0x1p-8;
   at::Tensor scales = at::ones({y.size(1)}, at::kDouble);
   const at::Tensor largest =
       at::cat({y.abs(), at::zeros({1, y.size(1)}, y.options())}).amax(0).to(at::kDouble);
@@ -42,7 +43,7 @@ at::Tensor scales_of(const at::Tensor& y) {
     const double most = largest[j].item<double>();
     if (!(most > 0)) continue;
     int exponent = 0;
-    std::frexp(most * (1 + 0x1p-11), &exponent);  // an entry just below a power of two is rounded up to it
+    std::frexp(most * (1 + half_ulp), &exponent);  // an entry just below a power of two is rounded up to it
     scales[j] = std::ldexp(1.0, exponent - 14);
   }
   return scales;
@@ -50,17 +51,18 @@ at::Tensor scales_of(const at::Tensor& y) {
 
 }  // namespace
 
-at::Tensor rounded_to_float16(const at::Tensor& y) {
-  const at::Tensor scales = scales_of(y).to(y.scalar_type());
-  return as_block((y / scales).to(at::kHalf).to(y.scalar_type()) * scales);
+at::Tensor rounded(const at::Tensor& y, at::ScalarType stored) {
+  const at::Tensor scales = scales_of(y, stored).to(y.scalar_type());
+  return as_block((y / scales).to(stored).to(y.scalar_type()) * scales);
 }
 
-int64_t SketchPlan::stored_bytes() const {
-  return storage == "float16" ? 2 : static_cast<int64_t>(c10::elementSize(dtype));
+at::ScalarType SketchPlan::stored_dtype() const {
+  return storage == "float16" ? at::kHalf : storage == "bfloat16" ? at::kBFloat16 : dtype;
 }
 
-int64_t SketchPlan::bytes() const {
-  return rows * k * stored_bytes() + wide_bytes(dtype) * s * (s + k);
+int64_t SketchPlan::bytes(int64_t columns, int64_t outer) const {
+  return outer * rows * static_cast<int64_t>(c10::elementSize(stored_dtype())) +
+         wide_bytes(dtype) * s * (columns + outer);
 }
 
 int64_t SketchPlan::shard_width() const {
@@ -75,10 +77,10 @@ void SketchPlan::validate() const {
   require(s >= k, "s must be at least k: s = ", s, ", k = ", k, " (the usual choice is s = 2 k)");
   require(s <= rows, "s must not exceed the number of parameters: s = ", s, ", D = ", rows);
   require(width >= 0, "a shard cannot have ", width, " columns");
-  require(storage == "full" || storage == "float16", "there is no storage \"", storage,
-          "\"; the kinds are full and float16");
-  require(storage == "full" || !at::isComplexType(dtype),
-          "complex columns cannot be kept in float16; use storage full");
+  require(storage == "full" || scaled(), "there is no storage \"", storage,
+          "\"; the kinds are full, float16 and bfloat16");
+  require(storage == "full" || !at::isComplexType(dtype), "complex columns cannot be kept in ", storage,
+          "; use storage full");
 }
 
 SketchStore::SketchStore(fs::path folder, SketchPlan plan)
@@ -115,10 +117,7 @@ SketchStore::SketchStore(fs::path folder, SketchPlan plan)
   }
   int64_t needed = 0;
   for (int64_t shard = 0; shard < plan_.shards(); ++shard) {
-    if (finished(shard)) continue;
-    const int64_t begin = shard * plan_.width, count = std::min(plan_.width, plan_.s - begin);
-    const int64_t outer = std::clamp<int64_t>(plan_.k - begin, 0, count);
-    needed += outer * plan_.rows * plan_.stored_bytes() + wide_bytes(plan_.dtype) * plan_.s * (count + outer);
+    if (!finished(shard)) needed += plan_.bytes(columns_of(shard).all, columns_of(shard).outer);
   }
   const fs::space_info space = fs::space(folder_, none);
   require(none || needed <= static_cast<int64_t>(space.available), "the measurements of ",
@@ -195,15 +194,23 @@ std::vector<int64_t> SketchStore::finished() const {
   return all;
 }
 
+SketchStore::Counts SketchStore::columns_of(int64_t shard) const {
+  const int64_t begin = shard * plan_.width, all = std::min(plan_.width, plan_.s - begin);
+  return {all, std::clamp<int64_t>(plan_.k - begin, 0, all)};
+}
+
 // Locks of open file descriptions: gone with the process, whatever ends it.
-bool SketchStore::claim(int64_t shard) {
-  if (finished(shard)) return false;
+bool SketchStore::lock(int64_t shard) {
   struct flock lock = {};
   lock.l_type = F_WRLCK;
   lock.l_whence = SEEK_SET;
   lock.l_start = shard;
   lock.l_len = 1;
-  if (::fcntl(claims_, F_OFD_SETLK, &lock) != 0) return false;
+  return ::fcntl(claims_, F_OFD_SETLK, &lock) == 0;
+}
+
+bool SketchStore::claim(int64_t shard) {
+  if (finished(shard) || !lock(shard)) return false;
   if (!finished(shard)) return true;
   release(shard);  // finished meanwhile
   return false;
@@ -218,22 +225,28 @@ void SketchStore::release(int64_t shard) {
   ::fcntl(claims_, F_OFD_SETLK, &lock);
 }
 
+std::map<std::string, Hdf5Attribute> SketchStore::identity_of(int64_t shard) const {
+  return {{"operator", plan_.operator_name},
+          {"seed", static_cast<int64_t>(plan_.seed)},
+          {"column", shard * plan_.width}};
+}
+
 void SketchStore::write(int64_t shard, const at::Tensor& y, const at::Tensor& inner,
                         const at::Tensor& omega_outer) {
   const int64_t outer = omega_outer.size(1);
-  const bool half = plan_.storage == "float16";
   at::Tensor kept = y.slice(1, 0, outer), scales;
-  if (half) {
-    scales = scales_of(kept);
-    kept = as_block((kept / scales.to(y.scalar_type())).to(at::kHalf));
+  if (plan_.scaled()) {
+    scales = scales_of(kept, plan_.stored_dtype());
+    kept = as_block((kept / scales.to(y.scalar_type())).to(plan_.stored_dtype()));
   }
   at::Tensor sums = at::empty({outer + 2}, at::kLong);
   sums.slice(0, 0, outer).copy_(crc32_of_rows(kept.t()));
   sums[outer] = crc32(inner.t());
   sums[outer + 1] = crc32(omega_outer.t());
   Hdf5Writer file(shard_file(shard));
+  for (const auto& [name, value] : identity_of(shard)) file.attribute(name, value);
   file.write("outer", kept.t());
-  if (half) file.write("scale", scales);
+  if (plan_.scaled()) file.write("scale", scales);
   file.write("inner", inner.t());
   file.write("omega_outer", omega_outer.t());
   file.write("crc32", sums);
@@ -242,22 +255,42 @@ void SketchStore::write(int64_t shard, const at::Tensor& y, const at::Tensor& in
 
 void SketchStore::verify(int64_t shard) const {
   const fs::path path = shard_file(shard);
+  const Counts columns = columns_of(shard);
   const Hdf5Reader file(path);
-  const int64_t begin = shard * plan_.width, count = std::min(plan_.width, plan_.s - begin),
-                outer = std::clamp<int64_t>(plan_.k - begin, 0, count);
-  const auto shaped = [&](const char* name, int64_t rows, int64_t columns) {
+  const auto shaped = [&](const char* name, int64_t rows) {
     at::Tensor t = file.read(name);
-    require(t.dim() == 2 && t.size(0) == rows && t.size(1) == columns, path.string(), ": ", name,
-            " has shape ", t.sizes(), ", not [", rows, ", ", columns, "]");
+    require(t.dim() == 2 && t.size(0) == rows && t.size(1) == plan_.s, path.string(), ": ", name,
+            " has shape ", t.sizes(), ", not [", rows, ", ", plan_.s, "]");
     return t;
   };
+  const std::map<std::string, Hdf5Attribute> attributes = file.attributes();
+  for (const auto& [name, value] : identity_of(shard)) {
+    const auto found = attributes.find(name);
+    require(found != attributes.end() && found->second == value, path.string(), " is of other measurements");
+  }
   const at::Tensor sums = file.read("crc32");
-  at::Tensor y = shaped("outer", outer, plan_.rows);
-  if (plan_.storage == "float16") y = y.to(at::kHalf);  // it was read as wider numbers
-  const bool good = sums.numel() == outer + 2 && at::equal(sums.slice(0, 0, outer), crc32_of_rows(y)) &&
-                    sums[outer].item<int64_t>() == crc32(shaped("inner", count, plan_.s)) &&
-                    sums[outer + 1].item<int64_t>() == crc32(shaped("omega_outer", outer, plan_.s));
+  StoredMatrix outer(plan_.rows, plan_.dtype);
+  add_outer(shard, outer);
+  require(outer.columns() == columns.outer && sums.numel() == columns.outer + 2, path.string(), " holds ",
+          outer.columns(), " outer columns, not ", columns.outer);
+  const bool good = at::equal(sums.slice(0, 0, columns.outer), outer.checksums()) &&
+                    sums[columns.outer].item<int64_t>() == crc32(shaped("inner", columns.all)) &&
+                    sums[columns.outer + 1].item<int64_t>() == crc32(shaped("omega_outer", columns.outer));
   require(good, path.string(), ": the checksum does not match what was written");
+}
+
+bool SketchStore::remove_damaged(int64_t shard) {
+  // What may not be read need not be damaged.
+  if (::access(shard_file(shard).c_str(), R_OK) != 0 || !lock(shard)) return false;
+  bool damaged = false;
+  try {
+    verify(shard);
+  } catch (const Error&) {
+    std::error_code none;
+    damaged = fs::remove(shard_file(shard), none);
+  }
+  release(shard);
+  return damaged;
 }
 
 SketchStore::Small SketchStore::read_small() const {
@@ -279,14 +312,16 @@ SketchStore::Small SketchStore::read_small() const {
 std::shared_ptr<TallMatrix> SketchStore::outer(int64_t panel_bytes) const {
   if (panel_bytes == 0) panel_bytes = world().agree(StoredMatrix::panel_bytes(available_memory()));
   auto matrix = std::make_shared<StoredMatrix>(plan_.rows, plan_.dtype, panel_bytes, world().size() > 1);
-  for (const int64_t shard : finished()) {
-    const fs::path path = shard_file(shard);
-    const std::vector<int64_t> shape = Hdf5Reader(path).shape("outer");
-    require(shape.size() == 2 && shape[1] == plan_.rows, path.string(),
-            " does not fit the plan; delete it and measure it again");
-    matrix->add(path, "outer", plan_.storage == "float16" ? Hdf5Reader(path).read("scale") : at::Tensor());
-  }
+  for (const int64_t shard : finished()) add_outer(shard, *matrix);
   return matrix;
+}
+
+void SketchStore::add_outer(int64_t shard, StoredMatrix& matrix) const {
+  const fs::path path = shard_file(shard);
+  const std::vector<int64_t> shape = Hdf5Reader(path).shape("outer");
+  require(shape.size() == 2 && shape[1] == plan_.rows, path.string(),
+          " does not fit the plan; delete it and measure it again");
+  matrix.add(path, "outer", plan_.scaled() ? Hdf5Reader(path).read("scale") : at::Tensor());
 }
 
 }  // namespace seigh

@@ -3,10 +3,11 @@
 //   FOLDER/plan.h5               D, k, s, seed, test matrix, columns of a shard: what all processes agree on
 //   FOLDER/columns_000012.h5     shard 12: columns 12 w .. 12 w + w - 1 of every measurement
 //       outer        [c, D]      rows are the columns y_i with i < k, none in the last shards
-//       scale        [c]         float16 storage only: what outer is to be multiplied by, powers of two
+//       scale        [c]         16-bit storage only: what outer is to be multiplied by, powers of two
 //       inner        [c', s]     Psi^T y_i, float64 (complex128 of complex columns)
 //       omega_outer  [c, s]      Omega^T y_i, the same
 //       crc32        [c + 2]     zlib's CRC-32 of each row of outer, of inner and of omega_outer
+//       attributes operator, seed and column, the first one's number, tell it from other measurements' shards
 //   FOLDER/claims                which shards are being measured, as locks on its bytes
 //
 // A shard is written once and completely: under another name, flushed to disk, renamed. Any process anywhere
@@ -18,13 +19,17 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "seigh/io/hdf5.h"
 #include "seigh/linop/tall_matrix.h"
 
 namespace seigh {
+
+class StoredMatrix;
 
 struct SketchPlan {
   std::string operator_name;
@@ -33,24 +38,27 @@ struct SketchPlan {
   uint64_t seed = 0;                  ///< of both test matrices
   std::string test_matrix = "ssrft";  ///< their kind
   at::ScalarType dtype = at::kFloat;
-  /// "full": outer columns in dtype; "float16": rounded to 11 bits and scaled to their largest entry, in half
-  /// the bytes. Psi^T y and Omega^T y are those of the rounded columns.
+  /// "full": outer columns in dtype; "float16", "bfloat16": scaled to their largest entry and rounded to 11
+  /// or 8 bits, two bytes a number. Psi^T y and Omega^T y are those of the rounded columns.
   std::string storage = "full";
   int64_t width = 0;  ///< columns of a shard; 0: about 512 MB of them, at most 64
 
   /// `width`, or what stands for 0.
   int64_t shard_width() const;
   int64_t shards() const { return (s + width - 1) / width; }
-  /// Bytes of one number of an outer column on disk.
-  int64_t stored_bytes() const;
+  /// Of the outer columns on disk.
+  at::ScalarType stored_dtype() const;
+  bool scaled() const { return stored_dtype() != dtype; }
+  /// Bytes of shards with so many columns, and so many outer ones among them.
+  int64_t bytes(int64_t columns, int64_t outer) const;
   /// Bytes of all shards.
-  int64_t bytes() const;
+  int64_t bytes() const { return bytes(s, k); }
   /// Throws Error unless 1 <= k <= s <= D and the storage is known.
   void validate() const;
 };
 
-/// The columns of a block as they will be read again from storage "float16".
-at::Tensor rounded_to_float16(const at::Tensor& y);
+/// The columns of a block as they will be read again, stored in a dtype of 16 bits.
+at::Tensor rounded(const at::Tensor& y, at::ScalarType stored);
 
 class SketchStore {
  public:
@@ -82,8 +90,10 @@ class SketchStore {
   /// columns, float64 [s, c].
   void write(int64_t shard, const at::Tensor& y, const at::Tensor& inner, const at::Tensor& omega_outer);
 
-  /// Reads a shard through and compares its checksums. Throws Error naming the file.
+  /// Reads a shard through: is it of this plan, and do its checksums agree? Throws Error naming the file.
   void verify(int64_t shard) const;
+  /// Removes a shard that verify() refuses, unless another process is making it anew: whether it did.
+  bool remove_damaged(int64_t shard);
 
   /// What the finished shards hold: the columns' numbers, int64; Psi^T y, float64 [s, n], and of the outer
   /// ones Omega^T y, float64 [s, m].
@@ -97,6 +107,13 @@ class SketchStore {
 
  private:
   void open_claims();
+  bool lock(int64_t shard);
+  struct Counts {
+    int64_t all, outer;
+  };
+  Counts columns_of(int64_t shard) const;
+  std::map<std::string, Hdf5Attribute> identity_of(int64_t shard) const;
+  void add_outer(int64_t shard, StoredMatrix& matrix) const;
   std::filesystem::path folder_;
   SketchPlan plan_;
   int claims_ = -1;

@@ -18,7 +18,7 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-SEIGH = os.environ.get("SEIGH", str(ROOT / "build/cli/bin/seigh"))
+SEIGH = os.environ.get("SEIGH", str(ROOT / "build/release/bin/seigh"))
 
 # D = 16*6 + 6 + 6*10 + 10 = 172 parameters: a run takes about a second, most of it the start of the program.
 RECIPE = """\

@@ -5,7 +5,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <fstream>
+#include <filesystem>
+#include <string>
+#include <vector>
 
 #include "seigh/base/dtype.h"
 #include "seigh/io/file.h"
@@ -19,6 +21,8 @@
 
 namespace seigh {
 namespace {
+
+namespace fs = std::filesystem;
 
 SketchPlan small_plan(int64_t k, int64_t s, int64_t width = 6, const std::string& kind = "ssrft") {
   return {.operator_name = "matrix",
@@ -196,9 +200,70 @@ TEST(Store, AFlippedByteIsFound) {
     EXPECT_SEIGH_ERROR(store.verify(1), "columns_000001.h5");
     write_file(store.shard_file(1), good);
   }
+  EXPECT_TRUE(damaged_shards(store).empty());
   EXPECT_LT(remeasure(op, store, 13), 1e-14);
   MatrixOperator other(2 * some_matrix());
   EXPECT_NEAR(remeasure(other, store, 13), 0.5, 1e-12);
+}
+
+struct Notes final : Progress {
+  void note(std::string_view text) override { all.emplace_back(text); }
+  std::vector<std::string> all;
+};
+
+TEST(Store, DamagedShardsAreMeasuredAgain) {
+  const test::TempFolder folder;
+  MatrixOperator op(some_matrix());
+  SketchStore store(folder.path() / "s", small_plan(8, 20)), other(folder.path() / "s");
+  measure(op, store);
+  std::vector<std::string> good;
+  for (int64_t shard = 0; shard < 4; ++shard) good.push_back(read_file(store.shard_file(shard)));
+  write_file(store.shard_file(0), good[0].substr(0, good[0].size() / 2));  // torn
+  write_file(store.shard_file(1), good[2]);                                // another shard's
+  std::string flipped = good[2];
+  flipped[static_cast<size_t>(Hdf5Reader(store.shard_file(2)).offset("inner", at::kDouble)) + 9] ^= 16;
+  write_file(store.shard_file(2), flipped);
+  EXPECT_EQ(damaged_shards(store).size(), 3);
+  EXPECT_EQ(damaged_shards(store, 1, 2).size(), 1);  // of shards 1 and 3
+  ASSERT_FALSE(other.remove_damaged(3));             // it is sound
+  Notes notes;
+  measure(op, store, 0, 1, notes);
+  EXPECT_EQ(notes.all.size(), 3);
+  for (int64_t shard = 0; shard < 4; ++shard)
+    EXPECT_EQ(read_file(store.shard_file(shard)), good[static_cast<size_t>(shard)]);
+  EXPECT_EQ(op.products(), 20 + 18);
+  // One that another process is making anew stays.
+  fs::remove(store.shard_file(2));
+  ASSERT_TRUE(other.claim(2));
+  write_file(store.shard_file(2), flipped);
+  EXPECT_FALSE(store.remove_damaged(2));
+  other.release(2);
+  EXPECT_TRUE(store.remove_damaged(2));
+}
+
+TEST(Store, SixteenBitsRoundOnce) {
+  for (const std::string storage : {"float16", "bfloat16"}) {
+    const test::TempFolder folder;
+    MatrixOperator op(some_matrix());
+    SketchPlan plan = small_plan(8, 20);
+    plan.storage = storage;
+    SketchStore store(folder.path() / "s", plan);
+    measure(op, store);
+    EXPECT_TRUE(damaged_shards(store).empty());
+    EXPECT_LT(remeasure(op, store, 13), 1e-14);
+    const Sketch kept = sketch_of(SketchStore(folder.path() / "s")), held = measure(op, plan),
+                 exact = measure(op, small_plan(8, 20));
+    // On disk, what stands in memory; rounded to 11 or 8 bits of each entry, but for those too small for
+    // float16.
+    EXPECT_TRUE(at::equal(in_memory(kept), in_memory(held)));
+    EXPECT_TRUE(at::equal(kept.omega_outer, held.omega_outer));
+    const at::Tensor y = in_memory(exact), error = (in_memory(kept) - y).abs();
+    const double ulp = storage == "float16" ? 0x1p-11 : 0x1p-8;
+    EXPECT_TRUE((error <= ulp * y.abs() + 0x1p-38 * y.abs().amax(0)).all().item<bool>());
+    EXPECT_GT((error / y.abs()).max().item<double>(), ulp / 2);
+    const at::Tensor omega = Ssrft(60, 20, 4, Stream::omega, at::kDouble).block(0, 20);
+    EXPECT_LT(test::relative_difference(kept.omega_outer, at::matmul(omega.t(), in_memory(kept))), 1e-13);
+  }
 }
 
 TEST(Store, FewerColumnsMakeASmallerSketch) {
