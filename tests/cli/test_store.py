@@ -112,6 +112,25 @@ class Store(Case):
             self.assertEqual(process.returncode, 0, error)
         self.same_sketch(run)
 
+    def test_waiting_threads_sleep(self):
+        """Two processes on the same cores: what waits must not spin. The program starts itself with the setting, under its own name,
+        unless the user has one."""
+        run = self.trained()
+        for chosen in ({}, {"OMP_WAIT_POLICY": "passive"}):
+            process = subprocess.Popen([SEIGH, *map(str, self.measure(run))], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                       env=environment() | chosen)
+            seen = set()
+            while process.poll() is None:
+                try:
+                    seen.add((Path(f"/proc/{process.pid}/comm").read_text().strip(),
+                              "GOMP_SPINCOUNT=1000" in Path(f"/proc/{process.pid}/environ").read_text().split("\0")))
+                except OSError:  # it has ended
+                    pass
+            output, error = process.communicate(timeout=120)
+            self.assertEqual(process.returncode, 0, error)
+            self.assertEqual(("seigh", True) in seen, not chosen, seen)
+            self.assertNotIn("exe", {name for name, _ in seen})
+
     def test_parts_joined_by_copying(self):
         one, two = self.trained("one"), self.trained("two")
         self.ok(*self.measure(one, "--shard", "1/2"))
