@@ -239,10 +239,11 @@ void SketchStore::write(int64_t shard, const at::Tensor& y, const at::Tensor& in
     scales = scales_of(kept, plan_.stored_dtype());
     kept = as_block((kept / scales.to(y.scalar_type())).to(plan_.stored_dtype()));
   }
-  at::Tensor sums = at::empty({outer + 2}, at::kLong);
+  at::Tensor sums = at::empty({outer + (plan_.scaled() ? 3 : 2)}, at::kLong);
   sums.slice(0, 0, outer).copy_(crc32_of_rows(kept.t()));
   sums[outer] = crc32(inner.t());
   sums[outer + 1] = crc32(omega_outer.t());
+  if (plan_.scaled()) sums[outer + 2] = crc32(scales);
   Hdf5Writer file(shard_file(shard));
   for (const auto& [name, value] : identity_of(shard)) file.attribute(name, value);
   file.write("outer", kept.t());
@@ -266,16 +267,18 @@ void SketchStore::verify(int64_t shard) const {
   const std::map<std::string, Hdf5Attribute> attributes = file.attributes();
   for (const auto& [name, value] : identity_of(shard)) {
     const auto found = attributes.find(name);
-    require(found != attributes.end() && found->second == value, path.string(), " is of other measurements");
+    // Shards of before there were attributes lack them.
+    require(found == attributes.end() || found->second == value, path.string(), " is of other measurements");
   }
   const at::Tensor sums = file.read("crc32");
   StoredMatrix outer(plan_.rows, plan_.dtype);
   add_outer(shard, outer);
-  require(outer.columns() == columns.outer && sums.numel() == columns.outer + 2, path.string(), " holds ",
-          outer.columns(), " outer columns, not ", columns.outer);
+  require(outer.columns() == columns.outer && sums.numel() == columns.outer + (plan_.scaled() ? 3 : 2),
+          path.string(), " holds ", outer.columns(), " outer columns, not ", columns.outer);
   const bool good = at::equal(sums.slice(0, 0, columns.outer), outer.checksums()) &&
                     sums[columns.outer].item<int64_t>() == crc32(shaped("inner", columns.all)) &&
-                    sums[columns.outer + 1].item<int64_t>() == crc32(shaped("omega_outer", columns.outer));
+                    sums[columns.outer + 1].item<int64_t>() == crc32(shaped("omega_outer", columns.outer)) &&
+                    (!plan_.scaled() || sums[columns.outer + 2].item<int64_t>() == crc32(file.read("scale")));
   require(good, path.string(), ": the checksum does not match what was written");
 }
 

@@ -6,7 +6,8 @@
 //       scale        [c]         16-bit storage only: what outer is to be multiplied by, powers of two
 //       inner        [c', s]     Psi^T y_i, float64 (complex128 of complex columns)
 //       omega_outer  [c, s]      Omega^T y_i, the same
-//       crc32        [c + 2]     zlib's CRC-32 of each row of outer, of inner and of omega_outer
+//       crc32        [c + 2]     zlib's CRC-32 of each row of outer, of inner, of omega_outer, and of scale
+//                                ([c + 3]) where there is one
 //       attributes operator, seed and column, the first one's number, tell it from other measurements' shards
 //   FOLDER/claims                which shards are being measured, as locks on its bytes
 //

@@ -251,6 +251,12 @@ TEST(Store, SixteenBitsRoundOnce) {
     measure(op, store);
     EXPECT_TRUE(damaged_shards(store).empty());
     EXPECT_LT(remeasure(op, store, 13), 1e-14);
+    const std::string good = read_file(store.shard_file(1));
+    std::string bad = good;
+    bad[static_cast<size_t>(Hdf5Reader(store.shard_file(1)).offset("scale", at::kDouble)) + 6] ^= 16;
+    write_file(store.shard_file(1), bad);
+    EXPECT_EQ(damaged_shards(store).size(), 1);
+    write_file(store.shard_file(1), good);
     const Sketch kept = sketch_of(SketchStore(folder.path() / "s")), held = measure(op, plan),
                  exact = measure(op, small_plan(8, 20));
     // On disk, what stands in memory; rounded to 11 or 8 bits of each entry, but for those too small for
