@@ -422,16 +422,15 @@ std::vector<std::string> Run::recover() {
   for_stores(/*make=*/false, [&](const Decomposition& d, SketchStore& store) {
     const auto path = folder_.eigen(d.step, d.split, d.method);
     const Timer timer;
+    const bool again = is_there(path);
+    if (again && finished_eigen(path, subset_.count).info.s >= store.finished_columns()) return;
     // They may have been copied from elsewhere. Each rank reads its part.
     for (const auto& [shard, what] : damaged_shards(store, world().rank(), world().size(), progress_))
       fail(what, "; remove what is damaged with: seigh verify ", folder_.path().string(), " --repair");
     const Sketch sketch = sketch_of(store);
-    if (is_there(path)) {
-      if (finished_eigen(path, subset_.count).info.s >= sketch.products) return;
-      std::error_code none;
-      if (world().root())
-        std::filesystem::remove(folder_.overlap(d.step, d.split, d.method), none);  // of fewer products
-    }
+    std::error_code none;
+    if (again && world().root())
+      std::filesystem::remove(folder_.overlap(d.step, d.split, d.method), none);  // of fewer products
     EigenResult result = seigh::recover(sketch);
     const Recipe& r = folder_.recipe();
     const Checkpoint c = checkpoint(d.step);
@@ -471,9 +470,9 @@ std::vector<std::string> Run::verify(int64_t columns, bool repair) {
     // Which ones must not be known beforehand.
     std::random_device chance;
     for (int64_t i = 0; i < columns; ++i) {
-      const int64_t shard = sound[chance() % sound.size()], first = shard * store.plan().width;
-      const int64_t column =
-          first + static_cast<int64_t>(chance()) % std::min(store.plan().width, store.plan().s - first);
+      const int64_t shard = sound[chance() % sound.size()];
+      const SketchPlan::Columns range = store.plan().columns_of(shard);
+      const int64_t column = range.begin + static_cast<int64_t>(chance()) % range.all;
       const double difference = remeasure(*h, store, column);
       // Other mini-batches, threads or another machine: sums in another order.
       const double tolerance = store.plan().dtype == at::kFloat ? 1e-3 : 1e-10;

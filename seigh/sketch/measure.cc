@@ -99,18 +99,17 @@ void measure(LinearOperator& op, SketchStore& store, int64_t part, int64_t parts
   }
   if (mine.empty()) return;
   const Measurer measurer(op, plan);
-  const auto columns = [&](int64_t shard) { return std::min(plan.width, plan.s - shard * plan.width); };
   int64_t total = 0;
-  for (const int64_t shard : mine) total += columns(shard);
+  for (const int64_t shard : mine) total += plan.columns_of(shard).all;
   progress.begin("measuring " + op.name(), total, "products");
   for (const int64_t shard : mine) {
+    const SketchPlan::Columns columns = plan.columns_of(shard);
     if (store.claim(shard)) {
-      const int64_t begin = shard * plan.width;
-      const Columns c = measurer(begin, begin + columns(shard));
+      const Columns c = measurer(columns.begin, columns.begin + columns.all);
       store.write(shard, c.y, c.inner, c.omega_outer);
       store.release(shard);
     }
-    progress.advance(columns(shard));
+    progress.advance(columns.all);
   }
   progress.end();
 }
@@ -118,8 +117,9 @@ void measure(LinearOperator& op, SketchStore& store, int64_t part, int64_t parts
 std::map<int64_t, std::string> damaged_shards(const SketchStore& store, int64_t part, int64_t parts,
                                               Progress& progress) {
   std::vector<int64_t> mine;
-  for (const int64_t shard : store.finished())
+  for (const int64_t shard : store.finished()) {
     if (shard % parts == part) mine.push_back(shard);
+  }
   std::map<int64_t, std::string> damaged;
   if (mine.empty()) return damaged;
   progress.begin("checksums of " + store.folder().filename().string(), static_cast<int64_t>(mine.size()),

@@ -49,6 +49,13 @@ at::Tensor scales_of(const at::Tensor& y, at::ScalarType stored) {
   return scales;
 }
 
+// What tells a shard from those of other measurements.
+std::map<std::string, Hdf5Attribute> identity_of(const SketchPlan& plan, int64_t shard) {
+  return {{"operator", plan.operator_name},
+          {"seed", static_cast<int64_t>(plan.seed)},
+          {"column", plan.columns_of(shard).begin}};
+}
+
 }  // namespace
 
 at::Tensor rounded(const at::Tensor& y, at::ScalarType stored) {
@@ -63,6 +70,11 @@ at::ScalarType SketchPlan::stored_dtype() const {
 int64_t SketchPlan::bytes(int64_t columns, int64_t outer) const {
   return outer * rows * static_cast<int64_t>(c10::elementSize(stored_dtype())) +
          wide_bytes(dtype) * s * (columns + outer);
+}
+
+SketchPlan::Columns SketchPlan::columns_of(int64_t shard) const {
+  const int64_t begin = shard * width, all = std::min(width, s - begin);
+  return {begin, all, std::clamp<int64_t>(k - begin, 0, all)};
 }
 
 int64_t SketchPlan::shard_width() const {
@@ -117,7 +129,8 @@ SketchStore::SketchStore(fs::path folder, SketchPlan plan)
   }
   int64_t needed = 0;
   for (int64_t shard = 0; shard < plan_.shards(); ++shard) {
-    if (!finished(shard)) needed += plan_.bytes(columns_of(shard).all, columns_of(shard).outer);
+    const SketchPlan::Columns columns = plan_.columns_of(shard);
+    if (!finished(shard)) needed += plan_.bytes(columns.all, columns.outer);
   }
   const fs::space_info space = fs::space(folder_, none);
   require(none || needed <= static_cast<int64_t>(space.available), "the measurements of ",
@@ -194,15 +207,16 @@ std::vector<int64_t> SketchStore::finished() const {
   return all;
 }
 
-SketchStore::Counts SketchStore::columns_of(int64_t shard) const {
-  const int64_t begin = shard * plan_.width, all = std::min(plan_.width, plan_.s - begin);
-  return {all, std::clamp<int64_t>(plan_.k - begin, 0, all)};
+int64_t SketchStore::finished_columns() const {
+  int64_t columns = 0;
+  for (const int64_t shard : finished()) columns += plan_.columns_of(shard).all;
+  return columns;
 }
 
 // Locks of open file descriptions: gone with the process, whatever ends it.
-bool SketchStore::lock(int64_t shard) {
+bool SketchStore::set_lock(int64_t shard, short type) {
   struct flock lock = {};
-  lock.l_type = F_WRLCK;
+  lock.l_type = type;
   lock.l_whence = SEEK_SET;
   lock.l_start = shard;
   lock.l_len = 1;
@@ -210,25 +224,14 @@ bool SketchStore::lock(int64_t shard) {
 }
 
 bool SketchStore::claim(int64_t shard) {
-  if (finished(shard) || !lock(shard)) return false;
+  if (finished(shard) || !set_lock(shard, F_WRLCK)) return false;
   if (!finished(shard)) return true;
   release(shard);  // finished meanwhile
   return false;
 }
 
 void SketchStore::release(int64_t shard) {
-  struct flock lock = {};
-  lock.l_type = F_UNLCK;
-  lock.l_whence = SEEK_SET;
-  lock.l_start = shard;
-  lock.l_len = 1;
-  ::fcntl(claims_, F_OFD_SETLK, &lock);
-}
-
-std::map<std::string, Hdf5Attribute> SketchStore::identity_of(int64_t shard) const {
-  return {{"operator", plan_.operator_name},
-          {"seed", static_cast<int64_t>(plan_.seed)},
-          {"column", shard * plan_.width}};
+  set_lock(shard, F_UNLCK);
 }
 
 void SketchStore::write(int64_t shard, const at::Tensor& y, const at::Tensor& inner,
@@ -245,7 +248,7 @@ void SketchStore::write(int64_t shard, const at::Tensor& y, const at::Tensor& in
   sums[outer + 1] = crc32(omega_outer.t());
   if (plan_.scaled()) sums[outer + 2] = crc32(scales);
   Hdf5Writer file(shard_file(shard));
-  for (const auto& [name, value] : identity_of(shard)) file.attribute(name, value);
+  for (const auto& [name, value] : identity_of(plan_, shard)) file.attribute(name, value);
   file.write("outer", kept.t());
   if (plan_.scaled()) file.write("scale", scales);
   file.write("inner", inner.t());
@@ -256,7 +259,7 @@ void SketchStore::write(int64_t shard, const at::Tensor& y, const at::Tensor& in
 
 void SketchStore::verify(int64_t shard) const {
   const fs::path path = shard_file(shard);
-  const Counts columns = columns_of(shard);
+  const SketchPlan::Columns columns = plan_.columns_of(shard);
   const Hdf5Reader file(path);
   const auto shaped = [&](const char* name, int64_t rows) {
     at::Tensor t = file.read(name);
@@ -265,7 +268,7 @@ void SketchStore::verify(int64_t shard) const {
     return t;
   };
   const std::map<std::string, Hdf5Attribute> attributes = file.attributes();
-  for (const auto& [name, value] : identity_of(shard)) {
+  for (const auto& [name, value] : identity_of(plan_, shard)) {
     const auto found = attributes.find(name);
     // Shards of before there were attributes lack them.
     require(found == attributes.end() || found->second == value, path.string(), " is of other measurements");
@@ -284,7 +287,7 @@ void SketchStore::verify(int64_t shard) const {
 
 bool SketchStore::remove_damaged(int64_t shard) {
   // What may not be read need not be damaged.
-  if (::access(shard_file(shard).c_str(), R_OK) != 0 || !lock(shard)) return false;
+  if (::access(shard_file(shard).c_str(), R_OK) != 0 || !set_lock(shard, F_WRLCK)) return false;
   bool damaged = false;
   try {
     verify(shard);
@@ -321,10 +324,11 @@ std::shared_ptr<TallMatrix> SketchStore::outer(int64_t panel_bytes) const {
 
 void SketchStore::add_outer(int64_t shard, StoredMatrix& matrix) const {
   const fs::path path = shard_file(shard);
-  const std::vector<int64_t> shape = Hdf5Reader(path).shape("outer");
+  const Hdf5Reader file(path);
+  const std::vector<int64_t> shape = file.shape("outer");
   require(shape.size() == 2 && shape[1] == plan_.rows, path.string(),
           " does not fit the plan; delete it and measure it again");
-  matrix.add(path, "outer", plan_.scaled() ? Hdf5Reader(path).read("scale") : at::Tensor());
+  matrix.add(path, "outer", plan_.scaled() ? file.read("scale") : at::Tensor());
 }
 
 }  // namespace seigh

@@ -20,12 +20,10 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "seigh/io/hdf5.h"
 #include "seigh/linop/tall_matrix.h"
 
 namespace seigh {
@@ -47,6 +45,11 @@ struct SketchPlan {
   /// `width`, or what stands for 0.
   int64_t shard_width() const;
   int64_t shards() const { return (s + width - 1) / width; }
+  /// The columns of a shard: the first one's number, how many, and how many outer ones.
+  struct Columns {
+    int64_t begin, all, outer;
+  };
+  Columns columns_of(int64_t shard) const;
   /// Of the outer columns on disk.
   at::ScalarType stored_dtype() const;
   bool scaled() const { return stored_dtype() != dtype; }
@@ -82,6 +85,8 @@ class SketchStore {
   bool finished(int64_t shard) const;
   /// Shards that are there, ascending.
   std::vector<int64_t> finished() const;
+  /// Columns in them.
+  int64_t finished_columns() const;
 
   /// Reserves a shard for this process, until it ends or releases it; false when it is finished or another
   /// process has it.
@@ -108,12 +113,7 @@ class SketchStore {
 
  private:
   void open_claims();
-  bool lock(int64_t shard);
-  struct Counts {
-    int64_t all, outer;
-  };
-  Counts columns_of(int64_t shard) const;
-  std::map<std::string, Hdf5Attribute> identity_of(int64_t shard) const;
+  bool set_lock(int64_t shard, short type);
   void add_outer(int64_t shard, StoredMatrix& matrix) const;
   std::filesystem::path folder_;
   SketchPlan plan_;
