@@ -9,21 +9,21 @@
 
 #include <cmath>
 #include <cstdio>
-#include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
 
 #include "bench/support.h"
 #include "bench/svg.h"
-#include "seigh/base/error.h"
-#include "seigh/base/parallel.h"
+#include "seigh/core/error.h"
+#include "seigh/core/filesystem.h"
+#include "seigh/core/parallel.h"
 #include "seigh/curvature/make.h"
 #include "seigh/eigen/dense.h"
 #include "seigh/eigen/eigh.h"
 #include "seigh/linop/matrix_operator.h"
-#include "seigh/problem/train.h"
-#include "seigh/problem/zoo.h"
+#include "seigh/nn/zoo.h"
+#include "seigh/train/train.h"
 #include "tests/support/spectra.h"
 
 using namespace seigh;
@@ -105,7 +105,7 @@ void table(const Exact& exact, int64_t k, const std::vector<int64_t>& budgets) {
 int main(int argc, char** argv) try {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   set_threads(0);
-  const std::filesystem::path folder = argc > 1 ? argv[1] : ".";
+  const fs::path folder = argc > 1 ? argv[1] : ".";
   const std::vector<Exact> trained = hessians();
   std::vector<Exact> named;
   for (const std::string name : {"exponential", "polynomial", "indefinite", "clustered", "plus_minus"}) {
@@ -172,8 +172,8 @@ int main(int argc, char** argv) try {
                   spent[1], spent[2]);
     }
   }
-  std::filesystem::create_directories(folder);
-  const std::filesystem::path file = folder / "accuracy.svg";
+  fs::create_directories(folder);
+  const fs::path file = folder / "accuracy.svg";
   std::ofstream(file) << chart.svg();
   std::printf("figure: %s\n", file.c_str());
 } catch (const seigh::Error& error) {

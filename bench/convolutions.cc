@@ -4,6 +4,7 @@
 //
 //   convolutions [float64]
 #include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/ops/convolution_backward.h>
 #include <ATen/ops/convolution_backward_compositeexplicitautograd_dispatch.h>
 #include <ATen/ops/convolution_compositeexplicitautograd_dispatch.h>
 #include <c10/util/accumulate.h>
@@ -16,8 +17,8 @@
 #include <vector>
 
 #include "bench/support.h"
-#include "seigh/base/memory_pool.h"
-#include "seigh/base/parallel.h"
+#include "seigh/core/memory_pool.h"
+#include "seigh/core/parallel.h"
 #include "seigh/curvature/small_maps.h"
 
 using namespace seigh;

@@ -10,13 +10,13 @@
 #include <cstdio>
 
 #include "bench/support.h"
-#include "seigh/base/error.h"
-#include "seigh/base/parallel.h"
+#include "seigh/core/error.h"
+#include "seigh/core/parallel.h"
 #include "seigh/curvature/make.h"
+#include "seigh/data/cifar.h"
 #include "seigh/eigen/krylov.h"
-#include "seigh/problem/cifar.h"
-#include "seigh/problem/train.h"
-#include "seigh/problem/zoo.h"
+#include "seigh/nn/zoo.h"
+#include "seigh/train/train.h"
 
 using namespace seigh;
 

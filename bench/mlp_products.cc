@@ -4,7 +4,7 @@
 #include <memory>
 
 #include "bench/support.h"
-#include "seigh/base/parallel.h"
+#include "seigh/core/parallel.h"
 #include "seigh/curvature/autograd_curvature.h"
 #include "seigh/curvature/mlp_curvature.h"
 

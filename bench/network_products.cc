@@ -12,10 +12,10 @@
 #include <string>
 
 #include "bench/support.h"
-#include "seigh/base/memory_pool.h"
-#include "seigh/base/parallel.h"
+#include "seigh/core/memory_pool.h"
+#include "seigh/core/parallel.h"
 #include "seigh/curvature/autograd_curvature.h"
-#include "seigh/problem/zoo.h"
+#include "seigh/nn/zoo.h"
 
 using namespace seigh;
 

@@ -6,21 +6,21 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <filesystem>
 
 #include "bench/support.h"
-#include "seigh/base/communicator.h"
-#include "seigh/base/error.h"
-#include "seigh/base/parallel.h"
-#include "seigh/base/random.h"
+#include "seigh/core/communicator.h"
+#include "seigh/core/error.h"
+#include "seigh/core/filesystem.h"
+#include "seigh/core/parallel.h"
+#include "seigh/core/random.h"
 #include "seigh/curvature/make.h"
+#include "seigh/data/cifar.h"
 #include "seigh/eigen/eigh.h"
 #include "seigh/eigen/seigh.h"
-#include "seigh/linop/tall_matrix.h"
 #include "seigh/mpi/mpi.h"
-#include "seigh/problem/cifar.h"
-#include "seigh/problem/zoo.h"
+#include "seigh/nn/zoo.h"
 #include "seigh/sketch/measure.h"
+#include "seigh/tall/tall_matrix.h"
 
 using namespace seigh;
 
@@ -37,8 +37,8 @@ double seconds(const Body& body) {
 }
 
 double products(LinearOperator& op, int64_t s) {
-  const std::filesystem::path folder =
-      std::filesystem::temp_directory_path() / ("seigh-scaling-" + std::to_string(world().agree(getpid())));
+  const fs::path folder =
+      fs::temp_directory_path() / ("seigh-scaling-" + std::to_string(world().agree(getpid())));
   SketchPlan plan{.operator_name = op.name(),
                   .rows = op.size(),
                   .k = s / 2,
@@ -52,7 +52,7 @@ double products(LinearOperator& op, int64_t s) {
     SketchStore store = SketchStore::together(folder, plan);
     took = seconds([&] { measure(op, store, world().rank(), world().size(), silent_progress()); });
   }
-  if (world().root()) std::filesystem::remove_all(folder);
+  if (world().root()) fs::remove_all(folder);
   return took;
 }
 

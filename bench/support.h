@@ -11,8 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "seigh/base/random.h"
-#include "seigh/base/timer.h"
+#include "seigh/core/random.h"
+#include "seigh/core/timer.h"
 
 namespace seigh::bench {
 

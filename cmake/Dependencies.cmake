@@ -1,34 +1,18 @@
-# Everything seigh stands on. Debian 12's packages serve; point CMake elsewhere with
-# -DCMAKE_PREFIX_PATH=/path/to/libtorch for a newer libtorch (1.13 and 2.x are supported).
-find_program(CCACHE_PROGRAM ccache)
-if(CCACHE_PROGRAM)
-  set(CMAKE_C_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
-endif()
-find_program(LLD_PROGRAM ld.lld)
-if(LLD_PROGRAM)
-  add_link_options(-fuse-ld=lld)  # several times faster than ld
-endif()
+# Everything seigh stands on.
+include(FindLibtorch)
+message(STATUS "libtorch ${Libtorch_VERSION}: ${Libtorch_DIR}")
 
-find_package(Threads REQUIRED)
+# at::parallel_for is a header template: compiled without OpenMP it is a serial loop. Linked is the run-time that
+# libtorch brings, where it does: one process, one pool of threads.
 find_package(OpenMP REQUIRED COMPONENTS CXX)
-# Only libtorch's headers and CPU library are wanted: TorchConfig.cmake of a CUDA build would ask for the whole
-# toolkit at configure time, so Debian's layout is looked up first and the package file is the second choice.
-find_path(TORCH_INCLUDE_DIR ATen/ATen.h PATH_SUFFIXES include)
-find_library(TORCH_CPU_LIBRARY torch_cpu)
-find_library(C10_LIBRARY c10)
-if(NOT Torch_DIR AND TORCH_INCLUDE_DIR AND TORCH_CPU_LIBRARY AND C10_LIBRARY)
-  add_library(seigh_torch INTERFACE)
-  target_include_directories(seigh_torch SYSTEM INTERFACE ${TORCH_INCLUDE_DIR}
-                             ${TORCH_INCLUDE_DIR}/torch/csrc/api/include)
-  target_link_libraries(seigh_torch INTERFACE ${TORCH_CPU_LIBRARY} ${C10_LIBRARY} Threads::Threads)
+add_library(seigh_openmp INTERFACE)
+target_compile_options(seigh_openmp INTERFACE ${OpenMP_CXX_FLAGS})
+if(Libtorch_GOMP)
+  list(GET Libtorch_GOMP 0 gomp)
+  target_link_libraries(seigh_openmp INTERFACE ${gomp})
 else()
-  find_package(Torch REQUIRED)
-  add_library(seigh_torch INTERFACE)
-  target_include_directories(seigh_torch SYSTEM INTERFACE ${TORCH_INCLUDE_DIRS})
-  target_link_libraries(seigh_torch INTERFACE ${TORCH_LIBRARIES} Threads::Threads)
+  target_link_libraries(seigh_openmp INTERFACE ${OpenMP_CXX_LIBRARIES})
 endif()
-add_library(seigh::torch ALIAS seigh_torch)
 
 if(SEIGH_MPI)
   set(MPI_CXX_SKIP_MPICXX ON)
@@ -44,8 +28,16 @@ find_package(CLI11 REQUIRED)
 find_package(nlohmann_json 3 REQUIRED)
 find_package(tomlplusplus REQUIRED)
 find_path(RANDOM123_INCLUDE_DIR Random123/philox.h REQUIRED)
+mark_as_advanced(RANDOM123_INCLUDE_DIR)
 add_library(seigh_third_party INTERFACE)
 target_include_directories(seigh_third_party SYSTEM INTERFACE ${HDF5_INCLUDE_DIRS} ${RANDOM123_INCLUDE_DIR})
 target_link_libraries(seigh_third_party INTERFACE ${HDF5_LIBRARIES} ZLIB::ZLIB CLI11::CLI11 nlohmann_json::nlohmann_json
-                      tomlplusplus::tomlplusplus)
+                      tomlplusplus::tomlplusplus seigh_openmp)
 add_library(seigh::third_party ALIAS seigh_third_party)
+
+# Python runs the tests of the command line; the one that libtorch was looked for in, unless another is named.
+if(SEIGH_BUILD_TESTS)
+  set(Python3_FIND_VIRTUALENV FIRST)
+  set(Python3_FIND_UNVERSIONED_NAMES FIRST)
+  find_package(Python3 REQUIRED COMPONENTS Interpreter)
+endif()

@@ -70,7 +70,7 @@ set(SEIGH_EMBED_WEB_SCRIPT ${CMAKE_CURRENT_LIST_FILE})
 # Adds to `target` a source that defines seigh::report_template(), and the target seigh_sample_report, which writes
 # sample_report.html into the build folder.
 function(seigh_embed_web target)
-  set(web ${CMAKE_SOURCE_DIR}/web)
+  set(web ${PROJECT_SOURCE_DIR}/web)
   set(chart ${SEIGH_CHART_JS})
   if(NOT chart)  # looked for at every configure, so that `npm ci` after a first build is noticed
     foreach(candidate IN ITEMS ${web}/node_modules/chart.js/dist/chart.umd.js
@@ -89,8 +89,8 @@ function(seigh_embed_web target)
   endif()
   message(STATUS "Chart.js of the report page: ${chart}")
 
-  set(source ${CMAKE_BINARY_DIR}/report_template.cc)
-  set(sample ${CMAKE_BINARY_DIR}/sample_report.html)
+  set(source ${PROJECT_BINARY_DIR}/report_template.cc)
+  set(sample ${PROJECT_BINARY_DIR}/sample_report.html)
   set(pieces ${web}/report.html ${web}/report.css ${web}/report.js ${chart} ${SEIGH_EMBED_WEB_SCRIPT})
   set(join ${CMAKE_COMMAND} -DWEB=${web} -DCHART=${chart})
   add_custom_command(OUTPUT ${source} COMMAND ${join} -DOUT=${source} -P ${SEIGH_EMBED_WEB_SCRIPT}

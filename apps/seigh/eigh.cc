@@ -4,25 +4,23 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <filesystem>
 #include <memory>
 #include <string>
 
 #include "apps/seigh/commands.h"
 #include "apps/seigh/terminal_progress.h"
-#include "seigh/base/dtype.h"
-#include "seigh/base/error.h"
-#include "seigh/base/memory_pool.h"
+#include "seigh/core/dtype.h"
+#include "seigh/core/error.h"
+#include "seigh/core/filesystem.h"
+#include "seigh/core/memory_pool.h"
 #include "seigh/io/hdf5.h"
 #include "seigh/io/npy.h"
 #include "seigh/linop/matrix_operator.h"
-#include "seigh/report/eigen_file.h"
+#include "seigh/results/eigen_file.h"
 #include "seigh/run/stages.h"
 
 namespace seigh::app {
 namespace {
-
-namespace fs = std::filesystem;
 
 struct Options {
   std::string run, data, matrix, dataset, method = "auto", select = "magnitude", start, out;

@@ -10,18 +10,18 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
-#include <filesystem>
 #include <new>
 #include <string>
 #include <thread>
 
 #include "apps/seigh/commands.h"
-#include "seigh/base/communicator.h"
-#include "seigh/base/error.h"
-#include "seigh/base/interrupt.h"
-#include "seigh/base/memory_pool.h"
-#include "seigh/base/parallel.h"
-#include "seigh/base/version.h"
+#include "seigh/core/communicator.h"
+#include "seigh/core/error.h"
+#include "seigh/core/filesystem.h"
+#include "seigh/core/interrupt.h"
+#include "seigh/core/memory_pool.h"
+#include "seigh/core/parallel.h"
+#include "seigh/core/version.h"
 #ifdef SEIGH_MPI
 #include "seigh/mpi/mpi.h"
 #endif
@@ -145,8 +145,6 @@ int run(int argc, char** argv) {
     return complain("interrupted; finished files are kept, and seigh run --resume continues a run", 130);
   } catch (const std::bad_alloc&) {
     return not_enough_memory();
-  } catch (const std::filesystem::filesystem_error& error) {
-    return complain(error.path1().string() + ": " + error.code().message(), 2);
   } catch (const c10::Error& error) {
     const std::string message = error.what_without_backtrace();
     if (message.find("allocate memory") != std::string::npos ||

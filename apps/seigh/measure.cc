@@ -5,7 +5,7 @@
 
 #include "apps/seigh/commands.h"
 #include "apps/seigh/terminal_progress.h"
-#include "seigh/base/error.h"
+#include "seigh/core/error.h"
 #include "seigh/run/stages.h"
 
 namespace seigh::app {

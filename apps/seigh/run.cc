@@ -1,6 +1,5 @@
 // seigh run, train, overlap, report: the stages of a recipe.
 #include <cstdio>
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -8,9 +7,10 @@
 #include "apps/seigh/commands.h"
 #include "apps/seigh/stage_command.h"
 #include "apps/seigh/terminal_progress.h"
-#include "seigh/base/communicator.h"
-#include "seigh/base/error.h"
-#include "seigh/base/timer.h"
+#include "seigh/core/communicator.h"
+#include "seigh/core/error.h"
+#include "seigh/core/filesystem.h"
+#include "seigh/core/timer.h"
 #include "seigh/run/stages.h"
 
 namespace seigh::app {
@@ -18,7 +18,7 @@ namespace {
 
 void print_result(const Run& run) {
   for (const std::string& line : run.headline()) std::printf("%s\n", line.c_str());
-  std::printf("report: %s\n", std::filesystem::absolute(run.folder().report()).lexically_normal().c_str());
+  std::printf("report: %s\n", fs::absolute(run.folder().report()).lexically_normal().c_str());
 }
 
 }  // namespace
@@ -72,8 +72,7 @@ void add_run(CLI::App& app, Action& action) {
       const Timer timer;
       TerminalProgress progress;
       const Recipe recipe = load_recipe(options->recipe, options->overrides);
-      const std::filesystem::path out = options->out.empty() ? std::filesystem::path("runs") / recipe.name
-                                                             : std::filesystem::path(options->out);
+      const fs::path out = options->out.empty() ? fs::path("runs") / recipe.name : fs::path(options->out);
       Run::check(recipe);
       Run run(RunFolder::start(out, recipe, options->resume), options->data, progress);
       run.train();

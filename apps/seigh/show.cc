@@ -4,15 +4,15 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <variant>
 
 #include "apps/seigh/commands.h"
-#include "seigh/base/dtype.h"
-#include "seigh/base/error.h"
+#include "seigh/core/dtype.h"
+#include "seigh/core/error.h"
+#include "seigh/core/filesystem.h"
 #include "seigh/io/file.h"
 #include "seigh/io/hdf5.h"
 #include "seigh/io/npy.h"
@@ -44,7 +44,7 @@ void print_tensor(const std::string& name, const at::Tensor& tensor, int64_t num
   std::printf("%s\n", tensor.numel() > numbers ? " ..." : "");
 }
 
-void show_hdf5(const std::filesystem::path& path, int64_t numbers) {
+void show_hdf5(const fs::path& path, int64_t numbers) {
   const Hdf5Reader file(path);
   for (const auto& [name, value] : file.attributes()) {
     std::printf("%-28s ", name.c_str());
@@ -59,7 +59,7 @@ void show_hdf5(const std::filesystem::path& path, int64_t numbers) {
   for (const std::string& name : file.names()) print_tensor("/" + name, file.read(name), numbers);
 }
 
-void show_safetensors(const std::filesystem::path& path, int64_t numbers) {
+void show_safetensors(const fs::path& path, int64_t numbers) {
   const NamedTensors content = read_safetensors(path);
   for (const auto& [key, value] : content.metadata) std::printf("%-28s %s\n", key.c_str(), value.c_str());
   int64_t count = 0;
@@ -78,7 +78,7 @@ void print_report(const nlohmann::json& data) {
   for (const auto& line : data.at("headline")) std::printf("%s\n", line.get<std::string>().c_str());
 }
 
-void show_report(const std::filesystem::path& path) {
+void show_report(const fs::path& path) {
   const std::string text = read_report_data(path);
   try {
     print_report(nlohmann::json::parse(text));
@@ -87,12 +87,12 @@ void show_report(const std::filesystem::path& path) {
   }
 }
 
-void show(const std::filesystem::path& path, int64_t numbers) {
+void show(const fs::path& path, int64_t numbers) {
   require(numbers >= 0, "show: --numbers must not be negative");
   std::error_code none;
-  require(std::filesystem::exists(path, none), "cannot read ", path.string(), ": no such file");
-  require(!std::filesystem::is_directory(path, none), path.string(),
-          " is a folder; show prints one file, for example ", (path / "recipe.toml").string());
+  require(fs::exists(path, none), "cannot read ", path.string(), ": no such file");
+  require(!fs::is_directory(path, none), path.string(), " is a folder; show prints one file, for example ",
+          (path / "recipe.toml").string());
   const std::string kind = path.extension();
   if (kind == ".h5" || kind == ".hdf5") return show_hdf5(path, numbers);
   if (kind == ".safetensors") return show_safetensors(path, numbers);

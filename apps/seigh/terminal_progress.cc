@@ -4,7 +4,7 @@
 
 #include <cstdio>
 
-#include "seigh/base/communicator.h"
+#include "seigh/core/communicator.h"
 
 namespace seigh::app {
 namespace {

@@ -4,8 +4,8 @@
 
 #include <string>
 
-#include "seigh/base/progress.h"
-#include "seigh/base/timer.h"
+#include "seigh/core/progress.h"
+#include "seigh/core/timer.h"
 
 namespace seigh::app {
 

@@ -9,10 +9,10 @@
 #include <atomic>
 #include <utility>
 
-#include "seigh/base/error.h"
-#include "seigh/base/interrupt.h"
-#include "seigh/base/memory_pool.h"
-#include "seigh/base/parallel.h"
+#include "seigh/core/error.h"
+#include "seigh/core/interrupt.h"
+#include "seigh/core/memory_pool.h"
+#include "seigh/core/parallel.h"
 #include "seigh/curvature/convolution.h"
 
 namespace seigh {

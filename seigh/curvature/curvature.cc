@@ -8,8 +8,8 @@
 #include <limits>
 #include <utility>
 
-#include "seigh/base/error.h"
-#include "seigh/base/random.h"
+#include "seigh/core/error.h"
+#include "seigh/core/random.h"
 
 namespace seigh {
 

@@ -5,11 +5,11 @@
 #include <string>
 #include <vector>
 
+#include "seigh/data/dataset.h"
 #include "seigh/linop/linear_operator.h"
-#include "seigh/problem/dataset.h"
-#include "seigh/problem/loss.h"
-#include "seigh/problem/model.h"
-#include "seigh/problem/subset.h"
+#include "seigh/nn/loss.h"
+#include "seigh/nn/model.h"
+#include "seigh/nn/subset.h"
 
 namespace seigh {
 

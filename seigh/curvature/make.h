@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "seigh/curvature/curvature.h"
-#include "seigh/problem/dataset.h"
+#include "seigh/data/dataset.h"
 
 namespace seigh {
 

@@ -29,8 +29,8 @@
 #include <vector>
 
 #include "seigh/curvature/curvature.h"
-#include "seigh/problem/dataset.h"
-#include "seigh/problem/mlp.h"
+#include "seigh/data/dataset.h"
+#include "seigh/nn/mlp.h"
 
 namespace seigh {
 

@@ -9,20 +9,18 @@
 #include <utility>
 #include <vector>
 
-#include "seigh/base/communicator.h"
-#include "seigh/base/dtype.h"
-#include "seigh/base/error.h"
-#include "seigh/base/interrupt.h"
+#include "seigh/core/communicator.h"
+#include "seigh/core/dtype.h"
+#include "seigh/core/error.h"
+#include "seigh/core/interrupt.h"
 #include "seigh/io/checksum.h"
 #include "seigh/io/hdf5.h"
 #include "seigh/linop/linear_operator.h"
-#include "seigh/linop/panels.h"
-#include "seigh/linop/tall_matrix.h"
+#include "seigh/tall/panels.h"
+#include "seigh/tall/tall_matrix.h"
 
 namespace seigh {
 namespace {
-
-namespace fs = std::filesystem;
 
 // A file of so much is large enough for the disk's full speed and small enough for memory.
 constexpr int64_t kFileBytes = int64_t{256} << 20;

@@ -15,11 +15,11 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <string>
 
-#include "seigh/linop/stored_matrix.h"
+#include "seigh/core/filesystem.h"
+#include "seigh/tall/stored_matrix.h"
 
 namespace seigh {
 
@@ -27,7 +27,7 @@ class Basis {
  public:
   /// No columns, and room for `capacity` of `rows` rows. `folder` may be empty for a basis in memory that is
   /// not kept.
-  Basis(int64_t rows, int64_t capacity, at::ScalarType dtype, std::filesystem::path folder, bool on_disk);
+  Basis(int64_t rows, int64_t capacity, at::ScalarType dtype, fs::path folder, bool on_disk);
 
   int64_t rows() const { return rows_; }
   int64_t capacity() const { return capacity_; }
@@ -66,13 +66,13 @@ class Basis {
   template <typename Keep>
   void remove_files_unless(const Keep& keep) const;
   std::string stem(int64_t generation, int64_t first) const;
-  std::filesystem::path file(int64_t generation, int64_t first) const;
+  fs::path file(int64_t generation, int64_t first) const;
   void write(int64_t generation, int64_t first, const at::Tensor& columns) const;
   template <typename Body>
   void for_panels(const Body& body) const;
 
   int64_t rows_, capacity_;
-  std::filesystem::path folder_;
+  fs::path folder_;
   int64_t size_ = 0, generation_ = 0;
   int64_t kept_ = 0;     // columns in the folder
   at::Tensor block_;     // in memory: [rows, capacity]

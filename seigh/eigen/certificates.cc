@@ -14,11 +14,11 @@
 #include <limits>
 #include <vector>
 
-#include "seigh/base/communicator.h"
-#include "seigh/base/dtype.h"
-#include "seigh/base/error.h"
-#include "seigh/base/memory_pool.h"
-#include "seigh/base/random.h"
+#include "seigh/core/communicator.h"
+#include "seigh/core/dtype.h"
+#include "seigh/core/error.h"
+#include "seigh/core/memory_pool.h"
+#include "seigh/core/random.h"
 #include "seigh/eigen/result.h"
 
 namespace seigh {

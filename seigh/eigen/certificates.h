@@ -17,7 +17,7 @@
 
 #include <cstdint>
 
-#include "seigh/base/progress.h"
+#include "seigh/core/progress.h"
 #include "seigh/eigen/selection.h"
 #include "seigh/linop/linear_operator.h"
 

@@ -10,10 +10,10 @@
 #include <cmath>
 #include <limits>
 
-#include "seigh/base/dtype.h"
-#include "seigh/base/error.h"
-#include "seigh/base/interrupt.h"
-#include "seigh/base/timer.h"
+#include "seigh/core/dtype.h"
+#include "seigh/core/error.h"
+#include "seigh/core/interrupt.h"
+#include "seigh/core/timer.h"
 
 namespace seigh {
 

@@ -1,7 +1,7 @@
 // The exact path: the whole matrix in float64, and LAPACK's symmetric eigensolver.
 #pragma once
 
-#include "seigh/base/progress.h"
+#include "seigh/core/progress.h"
 #include "seigh/eigen/result.h"
 #include "seigh/linop/linear_operator.h"
 

@@ -4,16 +4,16 @@
 #include <cmath>
 #include <cstdio>
 
-#include "seigh/base/communicator.h"
-#include "seigh/base/dtype.h"
-#include "seigh/base/error.h"
-#include "seigh/base/memory_pool.h"
+#include "seigh/core/communicator.h"
+#include "seigh/core/dtype.h"
+#include "seigh/core/error.h"
+#include "seigh/core/memory_pool.h"
 #include "seigh/eigen/dense.h"
 #include "seigh/eigen/hmt.h"
 #include "seigh/eigen/nystrom.h"
 #include "seigh/eigen/seigh.h"
-#include "seigh/linop/divided.h"
-#include "seigh/linop/stored_matrix.h"
+#include "seigh/tall/divided.h"
+#include "seigh/tall/stored_matrix.h"
 
 namespace seigh {
 namespace {

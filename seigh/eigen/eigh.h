@@ -4,11 +4,11 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <filesystem>
 #include <string>
 #include <vector>
 
-#include "seigh/base/progress.h"
+#include "seigh/core/filesystem.h"
+#include "seigh/core/progress.h"
 #include "seigh/eigen/krylov.h"
 #include "seigh/eigen/result.h"
 #include "seigh/linop/linear_operator.h"
@@ -37,7 +37,7 @@ struct EighOptions {
   bool independent = false;           ///< products must not depend on each other's results
   Eigenvectors start = {};            ///< krylov: to begin from
   std::string test_matrix = "ssrft";  ///< of seigh and nystrom, see sketch/test_matrix.h
-  std::filesystem::path state = {};   ///< krylov and seigh: folder to go on from after a kill
+  fs::path state = {};                ///< krylov and seigh: folder to go on from after a kill
   std::string storage = "full";       ///< seigh: of columns on disk, see SketchPlan
   int64_t basis = 0;                  ///< krylov: most vectors of its basis; 0: what memory allows
   bool on_disk = false;  ///< krylov: the basis in `state`; it is there too when memory is too little

@@ -8,12 +8,12 @@
 #include <algorithm>
 #include <memory>
 
-#include "seigh/base/dtype.h"
-#include "seigh/base/error.h"
-#include "seigh/base/random.h"
-#include "seigh/base/timer.h"
+#include "seigh/core/dtype.h"
+#include "seigh/core/error.h"
+#include "seigh/core/random.h"
+#include "seigh/core/timer.h"
 #include "seigh/eigen/range.h"
-#include "seigh/linop/panels.h"
+#include "seigh/tall/panels.h"
 
 namespace seigh {
 

@@ -20,17 +20,17 @@
 #include <tuple>
 #include <utility>
 
-#include "seigh/base/communicator.h"
-#include "seigh/base/dtype.h"
-#include "seigh/base/error.h"
-#include "seigh/base/memory_pool.h"
-#include "seigh/base/random.h"
-#include "seigh/base/timer.h"
+#include "seigh/core/communicator.h"
+#include "seigh/core/dtype.h"
+#include "seigh/core/error.h"
+#include "seigh/core/memory_pool.h"
+#include "seigh/core/random.h"
+#include "seigh/core/timer.h"
 #include "seigh/eigen/basis.h"
 #include "seigh/eigen/krylov_state.h"
 #include "seigh/eigen/range.h"
-#include "seigh/linop/panels.h"
-#include "seigh/linop/tall_matrix.h"
+#include "seigh/tall/panels.h"
+#include "seigh/tall/tall_matrix.h"
 
 namespace seigh {
 namespace {
@@ -142,11 +142,11 @@ int64_t BlockKrylov::capacity_on_disk(int64_t least, int64_t ideal, int64_t besi
   const auto bytes_of = [&](int64_t m, bool restarts) {
     return (m + 1 + (restarts ? o_.k + (m - o_.k) / 3 + o_.block + 1 : besides)) * column;
   };
-  std::filesystem::create_directories(o_.state);
+  fs::create_directories(o_.state);
   std::error_code none;
-  const std::filesystem::space_info space = std::filesystem::space(o_.state, none);
+  const fs::space_info space = fs::space(o_.state, none);
   int64_t room = none ? std::numeric_limits<int64_t>::max() : static_cast<int64_t>(space.available);
-  for (const auto& entry : std::filesystem::directory_iterator(o_.state)) {
+  for (const auto& entry : fs::directory_iterator(o_.state)) {
     const auto bytes = entry.file_size(none);  // of what is there already
     if (!none && room < std::numeric_limits<int64_t>::max()) room += static_cast<int64_t>(bytes);
   }

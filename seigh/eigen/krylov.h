@@ -25,9 +25,9 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <filesystem>
 
-#include "seigh/base/progress.h"
+#include "seigh/core/filesystem.h"
+#include "seigh/core/progress.h"
 #include "seigh/eigen/result.h"
 #include "seigh/linop/linear_operator.h"
 
@@ -52,7 +52,7 @@ struct KrylovOptions {
   /// save_seconds, except for a basis on disk, at each restart. A later call with the same options and
   /// operator goes on from it; products, tolerance and error may differ. The caller removes it when the
   /// result is safe. Empty: nowhere.
-  std::filesystem::path state = {};
+  fs::path state = {};
   double save_seconds = 5;
   /// Keeps the basis in files in `state` even where memory would do. Where it would not, they are there
   /// anyway if there is a folder for them; what does not fit the disk either is made up for by restarts.

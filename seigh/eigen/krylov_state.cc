@@ -6,16 +6,12 @@
 #include <utility>
 #include <variant>
 
-#include "seigh/base/communicator.h"
-#include "seigh/base/error.h"
+#include "seigh/core/communicator.h"
+#include "seigh/core/error.h"
 #include "seigh/io/hdf5.h"
 
 namespace seigh {
-namespace {
-
-namespace fs = std::filesystem;
-
-}  // namespace
+namespace {}  // namespace
 
 KrylovState::KrylovState(fs::path folder, std::string fingerprint)
     : folder_(std::move(folder)),

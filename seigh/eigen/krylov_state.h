@@ -7,10 +7,10 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <filesystem>
 #include <optional>
 #include <string>
 
+#include "seigh/core/filesystem.h"
 #include "seigh/eigen/basis.h"
 
 namespace seigh {
@@ -29,7 +29,7 @@ struct KrylovSnapshot {
 class KrylovState {
  public:
   /// `fingerprint` tells one computation from another.
-  KrylovState(std::filesystem::path folder, std::string fingerprint);
+  KrylovState(fs::path folder, std::string fingerprint);
   /// The snapshot kept in the folder, without its vectors; nothing when there is none. Throws Error when it
   /// is damaged or belongs to another computation.
   std::optional<KrylovSnapshot> read();
@@ -40,7 +40,7 @@ class KrylovState {
   void save(const KrylovSnapshot& snapshot, Basis& basis);
 
  private:
-  std::filesystem::path folder_;
+  fs::path folder_;
   std::string fingerprint_;
   std::string remedy_;
   int64_t generation_ = 0;  // of the basis that state.h5 speaks of

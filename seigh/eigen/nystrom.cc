@@ -8,11 +8,11 @@
 #include <algorithm>
 #include <memory>
 
-#include "seigh/base/dtype.h"
-#include "seigh/base/timer.h"
+#include "seigh/core/dtype.h"
+#include "seigh/core/timer.h"
 #include "seigh/eigen/range.h"
-#include "seigh/linop/panels.h"
 #include "seigh/sketch/test_matrix.h"
+#include "seigh/tall/panels.h"
 
 namespace seigh {
 

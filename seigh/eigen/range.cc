@@ -10,7 +10,7 @@
 #include <limits>
 #include <utility>
 
-#include "seigh/base/timer.h"
+#include "seigh/core/timer.h"
 
 namespace seigh {
 

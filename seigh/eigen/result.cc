@@ -6,7 +6,7 @@
 
 #include <utility>
 
-#include "seigh/base/dtype.h"
+#include "seigh/core/dtype.h"
 #include "seigh/linop/linear_operator.h"
 
 namespace seigh {

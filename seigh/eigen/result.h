@@ -9,7 +9,7 @@
 #include <string>
 
 #include "seigh/eigen/certificates.h"
-#include "seigh/linop/tall_matrix.h"
+#include "seigh/tall/tall_matrix.h"
 
 namespace seigh {
 

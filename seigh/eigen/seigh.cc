@@ -8,11 +8,11 @@
 #include <ATen/ops/linalg_solve_triangular.h>
 #include <ATen/ops/matmul.h>
 
-#include "seigh/base/communicator.h"
-#include "seigh/base/error.h"
-#include "seigh/base/timer.h"
+#include "seigh/core/communicator.h"
+#include "seigh/core/error.h"
+#include "seigh/core/timer.h"
 #include "seigh/eigen/range.h"
-#include "seigh/linop/divided.h"
+#include "seigh/tall/divided.h"
 
 namespace seigh {
 namespace {

@@ -11,10 +11,10 @@
 // test matrices. Cost: s products, 2 D k^2 flops for G, O(s^3) for the rest, D k numbers of memory.
 #pragma once
 
-#include <filesystem>
 #include <string>
 
-#include "seigh/base/progress.h"
+#include "seigh/core/filesystem.h"
+#include "seigh/core/progress.h"
 #include "seigh/eigen/result.h"
 #include "seigh/linop/linear_operator.h"
 #include "seigh/sketch/measure.h"
@@ -31,7 +31,7 @@ struct SeighOptions {
   std::string test_matrix = "ssrft";           ///< or "sparse", see sketch/test_matrix.h
   /// Folder of a sketch store: measurements go there, those that are there are not made again, and Y is read
   /// from it by panels. Empty: in memory. The caller removes it.
-  std::filesystem::path store = {};
+  fs::path store = {};
 
   std::string storage = "full";  ///< of the store's columns, see SketchPlan
 

@@ -6,7 +6,7 @@
 
 #include <limits>
 
-#include "seigh/base/error.h"
+#include "seigh/core/error.h"
 
 namespace seigh {
 

@@ -3,7 +3,7 @@
 #include <ATen/ops/zeros.h>
 #include <zlib.h>
 
-#include "seigh/base/parallel.h"
+#include "seigh/core/parallel.h"
 
 namespace seigh {
 

@@ -8,10 +8,9 @@
 #include <system_error>
 #include <utility>
 
-#include "seigh/base/error.h"
+#include "seigh/core/error.h"
 
 namespace seigh {
-namespace fs = std::filesystem;
 
 namespace {
 

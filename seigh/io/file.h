@@ -1,9 +1,10 @@
 // Whole files: read, and written completely or not at all.
 #pragma once
 
-#include <filesystem>
 #include <string>
 #include <string_view>
+
+#include "seigh/core/filesystem.h"
 
 namespace seigh {
 
@@ -13,28 +14,28 @@ class AtomicFile {
  public:
   /// Creates missing parent folders and an empty temporary. Throws Error, naming the path and the reason,
   /// when the folder cannot be written or `path` is a folder or special file.
-  explicit AtomicFile(std::filesystem::path path);
+  explicit AtomicFile(fs::path path);
   ~AtomicFile();
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
 
   /// Where the file will be.
-  const std::filesystem::path& path() const { return path_; }
+  const fs::path& path() const { return path_; }
   /// Where to write: `path` + ".tmp-<pid>" in the same folder.
-  const std::filesystem::path& temporary() const { return temporary_; }
+  const fs::path& temporary() const { return temporary_; }
   /// fsync, rename, fsync of the folder; the caller has closed the temporary. Throws Error (a full disk, say)
   /// and leaves `path` as it was.
   void commit();
 
  private:
-  std::filesystem::path path_, temporary_;
+  fs::path path_, temporary_;
   bool committed_ = false;
 };
 
 /// Writes `bytes` to `path` through an AtomicFile. Throws Error when the disk is full or the folder not
 /// writable.
-void write_file(const std::filesystem::path& path, std::string_view bytes);
+void write_file(const fs::path& path, std::string_view bytes);
 /// The bytes of a file. Throws Error naming the path when it is missing or unreadable.
-std::string read_file(const std::filesystem::path& path);
+std::string read_file(const fs::path& path);
 
 }  // namespace seigh

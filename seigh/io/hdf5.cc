@@ -14,7 +14,7 @@
 #include <system_error>
 #include <utility>
 
-#include "seigh/base/error.h"
+#include "seigh/core/error.h"
 
 namespace seigh {
 namespace {
@@ -185,19 +185,18 @@ void send_writes_to_memory(hid_t file) {
   if (memory >= 0) ::close(memory);
 }
 
-[[noreturn]] void fail_writing(const std::filesystem::path& path, const std::string& what,
-                               const std::string& why) {
+[[noreturn]] void fail_writing(const fs::path& path, const std::string& what, const std::string& why) {
   const bool full = why == std::strerror(ENOSPC) || why == std::strerror(EDQUOT);
   fail("cannot write ", path.string(), what.empty() ? "" : ": ", what, ": ", why,
        full ? "; free some space or choose another folder with --out" : "");
 }
 
-void require_space(hid_t file, int64_t bytes, const std::filesystem::path& path, const std::string& what) {
+void require_space(hid_t file, int64_t bytes, const fs::path& path, const std::string& what) {
   if (const int error = reserve(file, bytes); error != 0) fail_writing(path, what, std::strerror(error));
 }
 
 // Throws once `ok` is false; the identifiers open at that time close during unwinding, into memory.
-void require_written(bool ok, hid_t file, const std::filesystem::path& path, const std::string& what) {
+void require_written(bool ok, hid_t file, const fs::path& path, const std::string& what) {
   if (ok) return;
   const std::string why = reason();
   send_writes_to_memory(file);
@@ -213,7 +212,7 @@ Handle space_of(at::IntArrayRef shape) {
 
 }  // namespace
 
-Hdf5Writer::Hdf5Writer(const std::filesystem::path& path) : file_(path), handle_(-1) {
+Hdf5Writer::Hdf5Writer(const fs::path& path) : file_(path), handle_(-1) {
   const Quiet quiet;
   // Named, since closing them before reason() has been asked would wipe it.
   const Handle access = access_properties(), creation = untimed(H5P_FILE_CREATE);
@@ -320,8 +319,8 @@ void Hdf5Writer::commit() {
   if (closed < 0) fail_writing(file_.path(), "end of file", why);
   // Truncating a file to its own size gives back what was reserved beyond its end.
   std::error_code ignored;
-  const auto size = std::filesystem::file_size(file_.temporary(), ignored);
-  if (!ignored) std::filesystem::resize_file(file_.temporary(), size, ignored);
+  const auto size = fs::file_size(file_.temporary(), ignored);
+  if (!ignored) fs::resize_file(file_.temporary(), size, ignored);
   file_.commit();
 }
 
@@ -333,7 +332,7 @@ namespace {
 // One open data set: what the members of Hdf5Reader share.
 class DataSet {
  public:
-  DataSet(hid_t file, const std::filesystem::path& path, const std::string& name)
+  DataSet(hid_t file, const fs::path& path, const std::string& name)
       : where_(path.string() + ": data set '" + name + "'"),
         id_(H5Dopen2(file, name.c_str(), H5P_DEFAULT), H5Dclose),
         space_(id_.ok() ? H5Dget_space(id_) : -1, H5Sclose),
@@ -417,12 +416,12 @@ bool is_data_set(hid_t file, const std::string& name) {
 
 }  // namespace
 
-Hdf5Reader::Hdf5Reader(const std::filesystem::path& path) : path_(path), handle_(-1) {
+Hdf5Reader::Hdf5Reader(const fs::path& path) : path_(path), handle_(-1) {
   const Quiet quiet;
   std::error_code error;
-  const auto status = std::filesystem::status(path, error);
-  require(std::filesystem::exists(status), "cannot read ", path.string(), ": no such file");
-  require(!std::filesystem::is_directory(status), "cannot read ", path.string(), ": it is a folder");
+  const auto status = fs::status(path, error);
+  require(fs::exists(status), "cannot read ", path.string(), ": no such file");
+  require(!fs::is_directory(status), "cannot read ", path.string(), ": it is a folder");
   const Handle access = access_properties();
   handle_ = H5Fopen(path.c_str(), H5F_ACC_RDONLY, access);
   if (handle_ >= 0) return;

@@ -5,12 +5,12 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <filesystem>
 #include <map>
 #include <string>
 #include <variant>
 #include <vector>
 
+#include "seigh/core/filesystem.h"
 #include "seigh/io/file.h"
 
 namespace seigh {
@@ -21,7 +21,7 @@ using Hdf5Attribute = std::variant<int64_t, double, std::string>;
 /// writer can only be destroyed.
 class Hdf5Writer {
  public:
-  explicit Hdf5Writer(const std::filesystem::path& path);
+  explicit Hdf5Writer(const fs::path& path);
   ~Hdf5Writer();
   /// A data set of any rank, dtype float16, bfloat16, float32, float64, complex64, complex128 (as h5py does:
   /// compounds of r and i), int32, int64 or uint8, any layout (stored in C order).
@@ -44,7 +44,7 @@ class Hdf5Writer {
 /// or damaged.
 class Hdf5Reader {
  public:
-  explicit Hdf5Reader(const std::filesystem::path& path);
+  explicit Hdf5Reader(const fs::path& path);
   ~Hdf5Reader();
   Hdf5Reader(const Hdf5Reader&) = delete;
   Hdf5Reader& operator=(const Hdf5Reader&) = delete;
@@ -69,7 +69,7 @@ class Hdf5Reader {
   std::map<std::string, Hdf5Attribute> attributes() const;
 
  private:
-  std::filesystem::path path_;
+  fs::path path_;
   int64_t handle_;
 };
 

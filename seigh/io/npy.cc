@@ -12,7 +12,7 @@
 #include <system_error>
 #include <vector>
 
-#include "seigh/base/error.h"
+#include "seigh/core/error.h"
 
 namespace seigh {
 namespace {
@@ -128,11 +128,11 @@ at::ScalarType dtype_of(const std::string& descr, const std::string& path) {
 
 }  // namespace
 
-at::Tensor read_npy(const std::filesystem::path& file) {
+at::Tensor read_npy(const fs::path& file) {
   const std::string path = file.string();
   std::error_code error;
-  const auto status = std::filesystem::status(file, error);
-  require(!std::filesystem::is_directory(status), "cannot read ", path, ": it is a folder");
+  const auto status = fs::status(file, error);
+  require(!fs::is_directory(status), "cannot read ", path, ": it is a folder");
   errno = 0;
   std::ifstream in(file, std::ios::binary);
   require(in.is_open(), "cannot read ", path, ": ", std::strerror(errno));

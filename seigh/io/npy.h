@@ -3,12 +3,12 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <filesystem>
+#include "seigh/core/filesystem.h"
 
 namespace seigh {
 
 /// Reads an array of little-endian float32, float64, int32, int64 or uint8, in C or Fortran order, as a
 /// contiguous CPU tensor of that dtype and shape. Throws Error on anything else, and on a truncated file.
-at::Tensor read_npy(const std::filesystem::path& path);
+at::Tensor read_npy(const fs::path& path);
 
 }  // namespace seigh

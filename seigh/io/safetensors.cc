@@ -11,7 +11,7 @@
 #include <set>
 #include <system_error>
 
-#include "seigh/base/error.h"
+#include "seigh/core/error.h"
 #include "seigh/io/file.h"
 
 namespace seigh {
@@ -86,7 +86,7 @@ const at::Tensor* NamedTensors::find(const std::string& name) const {
   return nullptr;
 }
 
-void write_safetensors(const std::filesystem::path& path, const NamedTensors& content) {
+void write_safetensors(const fs::path& path, const NamedTensors& content) {
   Json header = Json::object();
   if (!content.metadata.empty()) header[kMetadata] = content.metadata;
   uint64_t offset = 0;
@@ -133,11 +133,11 @@ void write_safetensors(const std::filesystem::path& path, const NamedTensors& co
   file.commit();
 }
 
-NamedTensors read_safetensors(const std::filesystem::path& file) {
+NamedTensors read_safetensors(const fs::path& file) {
   const std::string path = file.string();
   std::error_code error;
-  const auto status = std::filesystem::status(file, error);
-  require(!std::filesystem::is_directory(status), "cannot read ", path, ": it is a folder");
+  const auto status = fs::status(file, error);
+  require(!fs::is_directory(status), "cannot read ", path, ": it is a folder");
   errno = 0;
   std::ifstream in(file, std::ios::binary);
   require(in.is_open(), "cannot read ", path, ": ", std::strerror(errno));

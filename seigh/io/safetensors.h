@@ -4,11 +4,12 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <filesystem>
 #include <map>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "seigh/core/filesystem.h"
 
 namespace seigh {
 
@@ -24,9 +25,9 @@ struct NamedTensors {
 /// Writes completely or not at all, tensors in the order given. dtypes float32, float64, float16, bfloat16,
 /// int32, int64, uint8; any layout (stored contiguous). Throws Error on a full disk, other dtypes, names
 /// given twice.
-void write_safetensors(const std::filesystem::path& path, const NamedTensors& content);
+void write_safetensors(const fs::path& path, const NamedTensors& content);
 /// Reads contiguous CPU tensors of the same dtypes, ordered by their place in the file. Throws Error, naming
 /// the file and what is wrong, on a truncated file, a bad header, overlapping or out-of-range offsets.
-NamedTensors read_safetensors(const std::filesystem::path& path);
+NamedTensors read_safetensors(const fs::path& path);
 
 }  // namespace seigh

@@ -17,7 +17,7 @@ at::Tensor as_block(const at::Tensor& x);
 /// apply_impl; users call apply. Not thread-safe: one caller at a time.
 class LinearOperator {
  public:
-  /// `size` is D; `dtype` (base/dtype.h) that of vectors in and out; `name` is for messages.
+  /// `size` is D; `dtype` (core/dtype.h) that of vectors in and out; `name` is for messages.
   LinearOperator(int64_t size, at::ScalarType dtype, std::string name);
   virtual ~LinearOperator() = default;
   LinearOperator(const LinearOperator&) = delete;

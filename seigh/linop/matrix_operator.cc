@@ -8,8 +8,8 @@
 
 #include <utility>
 
-#include "seigh/base/dtype.h"
-#include "seigh/base/error.h"
+#include "seigh/core/dtype.h"
+#include "seigh/core/error.h"
 
 namespace seigh {
 namespace {

@@ -8,9 +8,9 @@
 #include <memory>
 #include <thread>
 
-#include "seigh/base/communicator.h"
-#include "seigh/base/error.h"
-#include "seigh/base/parallel.h"
+#include "seigh/core/communicator.h"
+#include "seigh/core/error.h"
+#include "seigh/core/parallel.h"
 
 namespace seigh {
 namespace {

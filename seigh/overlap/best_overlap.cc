@@ -8,10 +8,10 @@
 #include <functional>
 #include <vector>
 
-#include "seigh/base/communicator.h"
-#include "seigh/base/error.h"
-#include "seigh/base/interrupt.h"
-#include "seigh/base/parallel.h"
+#include "seigh/core/communicator.h"
+#include "seigh/core/error.h"
+#include "seigh/core/interrupt.h"
+#include "seigh/core/parallel.h"
 
 namespace seigh {
 namespace {

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "seigh/base/progress.h"
+#include "seigh/core/progress.h"
 #include "seigh/overlap/eigenspace.h"
 
 namespace seigh {

@@ -8,8 +8,8 @@
 
 #include <algorithm>
 
-#include "seigh/base/error.h"
-#include "seigh/base/interrupt.h"
+#include "seigh/core/error.h"
+#include "seigh/core/interrupt.h"
 #include "seigh/overlap/best_overlap.h"
 #include "seigh/overlap/masks.h"
 

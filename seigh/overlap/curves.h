@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "seigh/base/progress.h"
+#include "seigh/core/progress.h"
 #include "seigh/overlap/eigenspace.h"
 
 namespace seigh {

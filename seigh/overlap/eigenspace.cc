@@ -4,7 +4,7 @@
 
 #include <utility>
 
-#include "seigh/base/error.h"
+#include "seigh/core/error.h"
 
 namespace seigh {
 

@@ -15,7 +15,7 @@
 #include <numbers>
 #include <string>
 
-#include "seigh/base/error.h"
+#include "seigh/core/error.h"
 
 namespace seigh {
 namespace {

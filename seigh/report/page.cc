@@ -1,6 +1,6 @@
 #include "seigh/report/page.h"
 
-#include "seigh/base/error.h"
+#include "seigh/core/error.h"
 #include "seigh/io/file.h"
 #include "seigh/report/template.h"
 
@@ -18,7 +18,7 @@ const std::string kOpening = "<script type=\"application/json\" id=\"data\">";
 
 }  // namespace
 
-void write_report_page(const std::filesystem::path& path, const std::string& title, const std::string& data) {
+void write_report_page(const fs::path& path, const std::string& title, const std::string& data) {
   std::string escaped = replaced(replaced(replaced(title, "&", "&amp;"), "<", "&lt;"), ">", "&gt;");
   std::string page(report_template());
   page = replaced(std::move(page), "<!--SEIGH:TITLE-->", escaped);
@@ -26,7 +26,7 @@ void write_report_page(const std::filesystem::path& path, const std::string& tit
   write_file(path, page);
 }
 
-std::string read_report_data(const std::filesystem::path& path) {
+std::string read_report_data(const fs::path& path) {
   const std::string page = read_file(path);
   const size_t begin = page.find(kOpening);
   const size_t end = begin == std::string::npos ? begin : page.find("</script>", begin);

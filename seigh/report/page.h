@@ -1,14 +1,15 @@
 // The report page: one self-contained HTML file.
 #pragma once
 
-#include <filesystem>
 #include <string>
+
+#include "seigh/core/filesystem.h"
 
 namespace seigh {
 
 /// Writes the page with `data` (JSON, described in web/README.md) in it; completely or not at all.
-void write_report_page(const std::filesystem::path& path, const std::string& title, const std::string& data);
+void write_report_page(const fs::path& path, const std::string& title, const std::string& data);
 /// The JSON in a page that write_report_page wrote. Throws Error when there is none.
-std::string read_report_data(const std::filesystem::path& path);
+std::string read_report_data(const fs::path& path);
 
 }  // namespace seigh

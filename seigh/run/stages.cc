@@ -9,24 +9,24 @@
 #include <random>
 #include <utility>
 
-#include "seigh/base/communicator.h"
-#include "seigh/base/error.h"
-#include "seigh/base/memory_pool.h"
-#include "seigh/base/timer.h"
+#include "seigh/core/communicator.h"
+#include "seigh/core/error.h"
+#include "seigh/core/memory_pool.h"
+#include "seigh/core/timer.h"
 #include "seigh/curvature/make.h"
 #include "seigh/eigen/dense.h"
 #include "seigh/eigen/range.h"
 #include "seigh/eigen/seigh.h"
-#include "seigh/linop/divided.h"
 #include "seigh/overlap/curves.h"
-#include "seigh/report/eigen_file.h"
-#include "seigh/report/overlap_file.h"
+#include "seigh/recipe/options.h"
+#include "seigh/recipe/own_network.h"
 #include "seigh/report/page.h"
-#include "seigh/run/finished.h"
-#include "seigh/run/options.h"
-#include "seigh/run/own_network.h"
-#include "seigh/run/report_data.h"
+#include "seigh/report/report_data.h"
+#include "seigh/results/eigen_file.h"
+#include "seigh/results/finished.h"
+#include "seigh/results/overlap_file.h"
 #include "seigh/sketch/measure.h"
+#include "seigh/tall/divided.h"
 
 namespace seigh {
 namespace {
@@ -40,15 +40,15 @@ const Dataset& named_part(const DataSplits& data, const std::string& name) {
 }
 
 // Does the file exist, as the root sees it? Ranks must not differ in what is left to be done.
-bool is_there(const std::filesystem::path& path) {
+bool is_there(const fs::path& path) {
   std::error_code none;
-  return world().agree(std::filesystem::exists(path, none));
+  return world().agree(fs::exists(path, none));
 }
 
 // Is `data` what the page says already?
-bool report_shows(const std::filesystem::path& page, const std::string& data) {
+bool report_shows(const fs::path& page, const std::string& data) {
   std::error_code none;
-  if (!std::filesystem::is_regular_file(page, none)) return false;
+  if (!fs::is_regular_file(page, none)) return false;
   try {
     const auto shown = nlohmann::json::parse(read_report_data(page), nullptr, /*allow_exceptions=*/false);
     return shown == nlohmann::json::parse(data);
@@ -64,7 +64,7 @@ struct Run::Decomposition {
   std::string split, method;
 };
 
-Run::Run(RunFolder folder, const std::filesystem::path& data_folder, Progress& progress)
+Run::Run(RunFolder folder, const fs::path& data_folder, Progress& progress)
     : folder_(std::move(folder)),
       data_folder_(data_folder),
       model_(make_model(folder_.recipe())),
@@ -294,8 +294,8 @@ void Run::forget_partial(const Decomposition& d) const {
   if (d.method == "seigh" && folder_.recipe().eigh.keep_measurements) return;
   std::error_code none;
   const auto path = folder_.partial(d.step, d.split, d.method);
-  std::filesystem::remove_all(path, none);
-  std::filesystem::remove(path.parent_path(), none);  // where no other is left in it
+  fs::remove_all(path, none);
+  fs::remove(path.parent_path(), none);  // where no other is left in it
 }
 
 // The recipe's method applied to one matrix.
@@ -430,7 +430,7 @@ std::vector<std::string> Run::recover() {
     const Sketch sketch = sketch_of(store);
     std::error_code none;
     if (again && world().root())
-      std::filesystem::remove(folder_.overlap(d.step, d.split, d.method), none);  // of fewer products
+      fs::remove(folder_.overlap(d.step, d.split, d.method), none);  // of fewer products
     EigenResult result = seigh::recover(sketch);
     const Recipe& r = folder_.recipe();
     const Checkpoint c = checkpoint(d.step);
@@ -480,7 +480,7 @@ std::vector<std::string> Run::verify(int64_t columns, bool repair) {
         damaged.push_back(store.shard_file(shard).string() + ": column " + std::to_string(column) +
                           ", measured anew, differs by " + std::to_string(difference) + " of its norm");
         std::error_code none;
-        if (repair) std::filesystem::remove(store.shard_file(shard), none);
+        if (repair) fs::remove(store.shard_file(shard), none);
       }
       progress_.advance(1);
     }
@@ -509,9 +509,9 @@ void Run::overlap() {
   if (!world().root()) return world().wait();  // eigenvectors from a file are not shared out
   for (const Decomposition& d : decompositions()) {
     std::error_code none;
-    if (std::filesystem::exists(folder_.overlap(d.step, d.split, d.method), none)) continue;
+    if (fs::exists(folder_.overlap(d.step, d.split, d.method), none)) continue;
     const auto path = folder_.eigen(d.step, d.split, d.method);
-    require(std::filesystem::exists(path, none), path.string(), " is missing; make it with: seigh eigh ",
+    require(fs::exists(path, none), path.string(), " is missing; make it with: seigh eigh ",
             folder_.path().string());
     write_overlap(d, stored(d).result, finished_checkpoint(folder_, *model_, d.step));
   }
@@ -537,7 +537,7 @@ std::vector<std::string> Run::headline() const {
     for (const std::string& split : r.curvature.splits) {
       for (const std::string& method : result_methods(method_)) {
         const auto path = folder_.overlap(step, split, method);
-        if (!std::filesystem::exists(path, none)) continue;
+        if (!fs::exists(path, none)) continue;
         const OverlapCurves curves = finished_overlap(path);
         const int64_t last = curves.magnitude.numel() - 1;
         const double overlap = curves.magnitude[last].item<double>(),

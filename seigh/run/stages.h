@@ -2,7 +2,6 @@
 // can be repeated, and a run that was stopped anywhere continues where it was.
 #pragma once
 
-#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
@@ -10,16 +9,17 @@
 #include <string>
 #include <vector>
 
-#include "seigh/base/progress.h"
+#include "seigh/core/filesystem.h"
+#include "seigh/core/progress.h"
 #include "seigh/curvature/curvature.h"
+#include "seigh/data/dataset.h"
 #include "seigh/eigen/result.h"
-#include "seigh/problem/checkpoint.h"
-#include "seigh/problem/dataset.h"
-#include "seigh/problem/loss.h"
-#include "seigh/problem/model.h"
-#include "seigh/problem/subset.h"
-#include "seigh/report/eigen_file.h"
-#include "seigh/run/run_folder.h"
+#include "seigh/nn/loss.h"
+#include "seigh/nn/model.h"
+#include "seigh/nn/subset.h"
+#include "seigh/results/eigen_file.h"
+#include "seigh/results/run_folder.h"
+#include "seigh/train/checkpoint.h"
 
 namespace seigh {
 
@@ -27,7 +27,7 @@ class Run {
  public:
   /// Builds the network and checks the recipe's sizes against it. Data are loaded when first needed, from
   /// `data_folder` as in MnistOptions.
-  Run(RunFolder folder, const std::filesystem::path& data_folder, Progress& progress = silent_progress());
+  Run(RunFolder folder, const fs::path& data_folder, Progress& progress = silent_progress());
 
   /// What can be known of a recipe without data and folder: does it fit its network? Throws Error.
   static void check(const Recipe& recipe);
@@ -80,7 +80,7 @@ class Run {
   void write_overlap(const Decomposition& d, const EigenResult& result, const Checkpoint& checkpoint);
 
   RunFolder folder_;
-  std::filesystem::path data_folder_;
+  fs::path data_folder_;
   std::optional<DataSplits> data_;
   std::unique_ptr<Model> model_;
   ParameterSubset subset_;  // which the matrices are over

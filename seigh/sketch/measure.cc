@@ -8,9 +8,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "seigh/base/dtype.h"
-#include "seigh/base/error.h"
-#include "seigh/base/interrupt.h"
+#include "seigh/core/dtype.h"
+#include "seigh/core/error.h"
+#include "seigh/core/interrupt.h"
 #include "seigh/io/hdf5.h"
 #include "seigh/sketch/test_matrix.h"
 

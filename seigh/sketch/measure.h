@@ -8,10 +8,10 @@
 #include <memory>
 #include <string>
 
-#include "seigh/base/progress.h"
+#include "seigh/core/progress.h"
 #include "seigh/linop/linear_operator.h"
-#include "seigh/linop/tall_matrix.h"
 #include "seigh/sketch/store.h"
+#include "seigh/tall/tall_matrix.h"
 
 namespace seigh {
 

@@ -10,8 +10,8 @@
 #include <cmath>
 #include <limits>
 
-#include "seigh/base/error.h"
-#include "seigh/base/parallel.h"
+#include "seigh/core/error.h"
+#include "seigh/core/parallel.h"
 #include "seigh/linop/linear_operator.h"
 
 namespace seigh {

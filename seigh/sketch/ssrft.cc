@@ -19,7 +19,7 @@
 #include <cmath>
 #include <numbers>
 
-#include "seigh/base/error.h"
+#include "seigh/core/error.h"
 
 namespace seigh {
 namespace {

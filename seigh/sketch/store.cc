@@ -19,18 +19,16 @@
 #include <set>
 #include <utility>
 
-#include "seigh/base/dtype.h"
-#include "seigh/base/error.h"
-#include "seigh/base/memory_pool.h"
+#include "seigh/core/dtype.h"
+#include "seigh/core/error.h"
+#include "seigh/core/memory_pool.h"
 #include "seigh/io/checksum.h"
 #include "seigh/io/hdf5.h"
 #include "seigh/linop/linear_operator.h"
-#include "seigh/linop/stored_matrix.h"
+#include "seigh/tall/stored_matrix.h"
 
 namespace seigh {
 namespace {
-
-namespace fs = std::filesystem;
 
 // Per column the power of two that brings its largest entry to 2^13 .. 2^14, where half precision has room on
 // both sides: float64 [c]. Columns that have been rounded to `stored` once lose nothing by a second time.

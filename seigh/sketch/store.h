@@ -19,12 +19,12 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "seigh/linop/tall_matrix.h"
+#include "seigh/core/filesystem.h"
+#include "seigh/tall/tall_matrix.h"
 
 namespace seigh {
 
@@ -69,19 +69,19 @@ class SketchStore {
   /// Opens the store in `folder`, or makes it there. Throws Error when the one that is there has another
   /// plan, or when the disk has too little room for the shards still to come, saying how much is needed and
   /// free.
-  SketchStore(std::filesystem::path folder, SketchPlan plan);
+  SketchStore(fs::path folder, SketchPlan plan);
   /// The same on all ranks of world(): the root makes it, with shards small enough to go round.
-  static SketchStore together(const std::filesystem::path& folder, SketchPlan plan);
+  static SketchStore together(const fs::path& folder, SketchPlan plan);
   /// Opens an existing store.
-  explicit SketchStore(std::filesystem::path folder);
+  explicit SketchStore(fs::path folder);
   ~SketchStore();
   SketchStore(SketchStore&& other) noexcept;
   SketchStore(const SketchStore&) = delete;
   SketchStore& operator=(const SketchStore&) = delete;
 
   const SketchPlan& plan() const { return plan_; }
-  const std::filesystem::path& folder() const { return folder_; }
-  std::filesystem::path shard_file(int64_t shard) const;
+  const fs::path& folder() const { return folder_; }
+  fs::path shard_file(int64_t shard) const;
   bool finished(int64_t shard) const;
   /// Shards that are there, ascending.
   std::vector<int64_t> finished() const;
@@ -115,7 +115,7 @@ class SketchStore {
   void open_claims();
   bool set_lock(int64_t shard, short type);
   void add_outer(int64_t shard, StoredMatrix& matrix) const;
-  std::filesystem::path folder_;
+  fs::path folder_;
   SketchPlan plan_;
   int claims_ = -1;
 };

@@ -1,6 +1,6 @@
 #include "seigh/sketch/test_matrix.h"
 
-#include "seigh/base/error.h"
+#include "seigh/core/error.h"
 #include "seigh/sketch/sparse_sign.h"
 #include "seigh/sketch/ssrft.h"
 

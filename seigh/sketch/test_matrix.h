@@ -7,7 +7,7 @@
 #include <memory>
 #include <string>
 
-#include "seigh/base/random.h"
+#include "seigh/core/random.h"
 
 namespace seigh {
 

@@ -4,7 +4,7 @@
 
 #include "seigh/curvature/mlp_curvature.h"
 #include "seigh/eigen/dense.h"
-#include "seigh/problem/mlp.h"
+#include "seigh/nn/mlp.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/spectra.h"
 #include "tests/support/tiny_problem.h"

@@ -3,12 +3,12 @@
 #include <c10/util/accumulate.h>
 #include <gtest/gtest.h>
 
-#include "seigh/base/memory_pool.h"
-#include "seigh/base/parallel.h"
+#include "seigh/core/memory_pool.h"
+#include "seigh/core/parallel.h"
 #include "seigh/curvature/autograd_curvature.h"
 #include "seigh/curvature/make.h"
 #include "seigh/eigen/dense.h"
-#include "seigh/problem/zoo.h"
+#include "seigh/nn/zoo.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/second_derivative.h"
 #include "tests/support/spectra.h"

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "seigh/base/parallel.h"
+#include "seigh/core/parallel.h"
 #include "seigh/curvature/autograd_curvature.h"
 #include "seigh/eigen/dense.h"
 #include "tests/support/expect_error.h"

@@ -8,8 +8,8 @@
 #include <c10/util/accumulate.h>
 #include <gtest/gtest.h>
 
-#include "seigh/base/parallel.h"
-#include "seigh/base/random.h"
+#include "seigh/core/parallel.h"
+#include "seigh/core/random.h"
 #include "seigh/curvature/autograd_curvature.h"
 #include "seigh/curvature/convolution.h"
 #include "tests/support/second_derivative.h"

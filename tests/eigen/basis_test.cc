@@ -3,11 +3,11 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include <filesystem>
 #include <fstream>
 #include <set>
 
-#include "seigh/base/random.h"
+#include "seigh/core/filesystem.h"
+#include "seigh/core/random.h"
 #include "seigh/io/file.h"
 #include "seigh/io/hdf5.h"
 #include "seigh/linop/linear_operator.h"
@@ -94,8 +94,7 @@ TEST_P(BasisTest, RemovesWhatAKilledProcessLeft) {
   write_file(folder_.path() / "state.h5", "kept");
   make(at::kFloat).load(0, 3, "");
   std::set<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(folder_.path()))
-    names.insert(entry.path().filename());
+  for (const auto& entry : fs::directory_iterator(folder_.path())) names.insert(entry.path().filename());
   EXPECT_EQ(names, (std::set<std::string>{"basis_0_0.h5", "state.h5"}));
 }
 

@@ -2,7 +2,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include "seigh/base/dtype.h"
+#include "seigh/core/dtype.h"
 #include "seigh/eigen/dense.h"
 #include "seigh/eigen/eigh.h"
 #include "seigh/eigen/krylov.h"

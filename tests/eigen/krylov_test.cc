@@ -3,10 +3,9 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include <filesystem>
-
-#include "seigh/base/error.h"
-#include "seigh/base/interrupt.h"
+#include "seigh/core/error.h"
+#include "seigh/core/filesystem.h"
+#include "seigh/core/interrupt.h"
 #include "seigh/eigen/dense.h"
 #include "seigh/eigen/seigh.h"
 #include "seigh/linop/matrix_operator.h"
@@ -236,7 +235,7 @@ TEST(Krylov, GoesOnFromWhereItWasKilled) {
         EXPECT_TRUE(at::equal(krylov(again, options).eigenvalues, undisturbed.eigenvalues));
         EXPECT_EQ(again.products(), 4);  // the probes
         // The files that the result lies in may be removed.
-        std::filesystem::remove_all(options.state);
+        fs::remove_all(options.state);
         EXPECT_LT(orthonormality_error(r.eigenvectors.all()), 1e-10);
       }
     }

@@ -12,9 +12,9 @@
 #include <torch/autograd.h>
 #include <torch/types.h>
 
-#include "seigh/base/parallel.h"
+#include "seigh/core/parallel.h"
 #include "seigh/curvature/autograd_curvature.h"
-#include "seigh/problem/zoo.h"
+#include "seigh/nn/zoo.h"
 #include "tests/support/second_derivative.h"
 #include "tests/support/spectra.h"
 #include "tests/support/tiny_problem.h"

@@ -13,7 +13,6 @@ namespace seigh {
 namespace {
 
 using test::TempFolder;
-namespace fs = std::filesystem;
 
 TEST(File, WritesAndReadsAnyBytes) {
   const TempFolder folder;

@@ -21,7 +21,6 @@ namespace seigh {
 namespace {
 
 using test::TempFolder;
-namespace fs = std::filesystem;
 
 at::Tensor integers(std::vector<int64_t> values) {
   at::Tensor t = at::empty({static_cast<int64_t>(values.size())}, at::kLong);

@@ -3,8 +3,8 @@
 
 #include "seigh/linop/linear_operator.h"
 #include "seigh/linop/matrix_operator.h"
-#include "seigh/linop/panels.h"
-#include "seigh/linop/tall_matrix.h"
+#include "seigh/tall/panels.h"
+#include "seigh/tall/tall_matrix.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/spectra.h"
 

@@ -4,23 +4,22 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include <filesystem>
-
-#include "seigh/base/communicator.h"
+#include "seigh/core/communicator.h"
+#include "seigh/core/filesystem.h"
 #include "seigh/curvature/make.h"
 #include "seigh/eigen/dense.h"
 #include "seigh/eigen/eigh.h"
 #include "seigh/eigen/krylov.h"
 #include "seigh/eigen/seigh.h"
-#include "seigh/linop/divided.h"
 #include "seigh/linop/matrix_operator.h"
-#include "seigh/linop/tall_matrix.h"
 #include "seigh/mpi/mpi.h"
+#include "seigh/nn/mlp.h"
 #include "seigh/overlap/best_overlap.h"
-#include "seigh/problem/mlp.h"
-#include "seigh/report/eigen_file.h"
-#include "seigh/report/overlap_file.h"
+#include "seigh/results/eigen_file.h"
+#include "seigh/results/overlap_file.h"
 #include "seigh/sketch/measure.h"
+#include "seigh/tall/divided.h"
+#include "seigh/tall/tall_matrix.h"
 #include "tests/support/spectra.h"
 #include "tests/support/tiny_problem.h"
 
@@ -32,9 +31,9 @@ using test::spectral_matrix;
 constexpr int64_t kRows = 200;
 
 // The same folder for all ranks, fresh.
-std::filesystem::path common_folder(const std::string& name) {
+fs::path common_folder(const std::string& name) {
   const std::string job = "seigh-ranks-" + std::to_string(world().agree(getpid()));
-  return std::filesystem::temp_directory_path() / job / name;
+  return fs::temp_directory_path() / job / name;
 }
 
 // My rows of a block.
@@ -257,7 +256,7 @@ int main(int argc, char** argv) {
   seigh::start_mpi();
   const int code = RUN_ALL_TESTS();
   std::error_code none;
-  std::filesystem::remove_all(seigh::common_folder(""), none);
+  seigh::fs::remove_all(seigh::common_folder(""), none);
   std::fflush(nullptr);
   seigh::stop_mpi(code);
   std::_Exit(code);  // without the leak check of a sanitizer, which would find Open MPI's

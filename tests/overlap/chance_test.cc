@@ -8,7 +8,7 @@
 #include <limits>
 #include <string>
 
-#include "seigh/base/error.h"
+#include "seigh/core/error.h"
 #include "seigh/overlap/masks.h"
 #include "tests/support/haar.h"
 

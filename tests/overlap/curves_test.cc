@@ -15,8 +15,8 @@
 #include <string>
 #include <vector>
 
-#include "seigh/base/error.h"
-#include "seigh/base/parallel.h"
+#include "seigh/core/error.h"
+#include "seigh/core/parallel.h"
 #include "seigh/overlap/best_overlap.h"
 #include "seigh/overlap/chance.h"
 #include "seigh/overlap/masks.h"

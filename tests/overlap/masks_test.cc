@@ -15,8 +15,8 @@
 #include <string>
 #include <vector>
 
-#include "seigh/base/error.h"
-#include "seigh/base/random.h"
+#include "seigh/core/error.h"
+#include "seigh/core/random.h"
 
 namespace seigh {
 namespace {

@@ -15,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-#include "seigh/base/error.h"
+#include "seigh/core/error.h"
 #include "tests/support/haar.h"
 
 namespace seigh {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "seigh/base/progress.h"
+#include "seigh/core/progress.h"
 #include "seigh/curvature/convolution.h"
 #include "seigh/io/file.h"
 #include "seigh/run/stages.h"
@@ -23,7 +23,7 @@ struct Listener final : Progress {
 };
 
 // Three matrices of a small transformer; what the user is told.
-std::vector<std::string> notes_of_a_run(const std::filesystem::path& folder) {
+std::vector<std::string> notes_of_a_run(const fs::path& folder) {
   std::string text;
   for (int i = 0; i < 100; ++i) text += i % 3 == 0 ? "abcd" : i % 7 == 0 ? "ba" : "dca";
   write_file(folder / "letters.txt", text);

@@ -5,11 +5,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <filesystem>
 #include <string>
 #include <vector>
 
-#include "seigh/base/dtype.h"
+#include "seigh/core/dtype.h"
+#include "seigh/core/filesystem.h"
 #include "seigh/io/file.h"
 #include "seigh/io/hdf5.h"
 #include "seigh/linop/matrix_operator.h"
@@ -21,8 +21,6 @@
 
 namespace seigh {
 namespace {
-
-namespace fs = std::filesystem;
 
 SketchPlan small_plan(int64_t k, int64_t s, int64_t width = 6, const std::string& kind = "ssrft") {
   return {.operator_name = "matrix",

@@ -5,7 +5,7 @@
 
 #include <numbers>
 
-#include "seigh/base/parallel.h"
+#include "seigh/core/parallel.h"
 #include "seigh/linop/matrix_operator.h"
 #include "seigh/sketch/measure.h"
 #include "tests/support/expect_error.h"

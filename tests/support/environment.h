@@ -2,9 +2,10 @@
 #pragma once
 
 #include <cstdlib>
-#include <filesystem>
 #include <map>
 #include <string>
+
+#include "seigh/core/filesystem.h"
 
 namespace seigh::test {
 
@@ -34,15 +35,13 @@ class Environment {
 /// Changes the working folder and goes back.
 class WorkingFolder {
  public:
-  explicit WorkingFolder(const std::filesystem::path& folder) : old_(std::filesystem::current_path()) {
-    std::filesystem::current_path(folder);
-  }
-  ~WorkingFolder() { std::filesystem::current_path(old_); }
+  explicit WorkingFolder(const fs::path& folder) : old_(fs::current_path()) { fs::current_path(folder); }
+  ~WorkingFolder() { fs::current_path(old_); }
   WorkingFolder(const WorkingFolder&) = delete;
   WorkingFolder& operator=(const WorkingFolder&) = delete;
 
  private:
-  std::filesystem::path old_;
+  fs::path old_;
 };
 
 }  // namespace seigh::test

@@ -6,7 +6,7 @@
 #include <initializer_list>
 #include <string>
 
-#include "seigh/base/error.h"
+#include "seigh/core/error.h"
 
 // EXPECT_SEIGH_ERROR(statement, fragment...): the message contains every fragment.
 #define EXPECT_SEIGH_ERROR(statement, ...)                                                 \

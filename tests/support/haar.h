@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <tuple>
 
-#include "seigh/base/random.h"
+#include "seigh/core/random.h"
 
 namespace seigh::test {
 

@@ -7,9 +7,9 @@
 
 #include <vector>
 
-#include "seigh/base/random.h"
-#include "seigh/problem/loss.h"
-#include "seigh/problem/model.h"
+#include "seigh/core/random.h"
+#include "seigh/nn/loss.h"
+#include "seigh/nn/model.h"
 
 namespace seigh::test {
 

@@ -6,8 +6,8 @@
 #include <cmath>
 #include <string>
 
-#include "seigh/base/dtype.h"
-#include "seigh/base/random.h"
+#include "seigh/core/dtype.h"
+#include "seigh/core/random.h"
 #include "tests/support/haar.h"
 
 namespace seigh::test {

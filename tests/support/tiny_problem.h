@@ -5,10 +5,10 @@
 #include <torch/autograd.h>
 #include <torch/types.h>
 
-#include "seigh/base/random.h"
-#include "seigh/problem/dataset.h"
-#include "seigh/problem/loss.h"
-#include "seigh/problem/model.h"
+#include "seigh/core/random.h"
+#include "seigh/data/dataset.h"
+#include "seigh/nn/loss.h"
+#include "seigh/nn/model.h"
 
 namespace seigh::test {
 

@@ -1,0 +1,145 @@
+#include "seigh/nn/probe.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/ones_like.h>
+#include <torch/autograd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <exception>
+
+#include "seigh/core/error.h"
+
+namespace seigh {
+namespace {
+
+constexpr int64_t kSamples = 4;
+// Rounding differs between batch sizes; dropout and batch statistics change the leading digits.
+constexpr double kSame = 1e-3;
+
+bool same(const at::Tensor& a, const at::Tensor& b) {
+  const double scale = b.abs().max().item<double>();
+  return !((a - b).abs().max().item<double>() > kSame * scale);  // NaN is somebody else's to find
+}
+
+// The first line of what autograd says.
+std::string first_line(const std::exception& error) {
+  const std::string text = error.what();
+  return text.substr(0, text.find('\n'));
+}
+
+void check_shapes(const Loss& loss, const at::Tensor& outputs, const at::Tensor& y, const std::string& name) {
+  require(outputs.is_floating_point() && (outputs.dim() == 2 || outputs.dim() == 3) &&
+              outputs.size(0) == y.size(0) && outputs.size(-1) >= 1,
+          name, ": outputs of ", y.size(0), " samples have shape ", outputs.sizes(), " of ",
+          outputs.scalar_type(),
+          "; they must be floating [N, C] or [N, T, C] for N samples (T tokens) and C "
+          "classes or values");
+  if (loss.kind == LossKind::custom) return;
+  const bool squared = loss.kind == LossKind::mean_squared_error;
+  const at::IntArrayRef targets = y.sizes(),
+                        rows = outputs.sizes().slice(0, static_cast<size_t>(outputs.dim() - 1));
+  if (y.is_floating_point()) {
+    require(squared, to_string(loss.kind), " needs classes: save y as int64, or use mean_squared_error");
+    require(targets == outputs.sizes(), name, ": outputs of ", y.size(0), " samples have shape ",
+            outputs.sizes(), ", their targets y ", targets, "; for mean_squared_error they must be the same");
+  } else {
+    require(targets == rows, name, ": outputs of ", y.size(0), " samples have shape ", outputs.sizes(),
+            ", so classes y must have shape ", rows, ", not ", targets);
+  }
+}
+
+}  // namespace
+
+int64_t probe(const Model& model, const Loss& loss, const Dataset& data, const at::Tensor& parameters,
+              const std::vector<at::Tensor>& buffers, at::ScalarType dtype, const std::string& name) {
+  require(data.size() > 0, "the data hold no samples");
+  const int64_t n = std::min(kSamples, data.size()), half = n / 2;
+  const at::Tensor x = data.x.slice(0, 0, n), y = data.y.slice(0, 0, n);
+  std::vector<at::Tensor> leaves, state, before;
+  for (const at::Tensor& piece : unflatten(model.parameters(), parameters))
+    leaves.push_back(piece.to(dtype).clone().requires_grad_(true));
+  for (const at::Tensor& buffer : buffers) {
+    state.push_back(buffer.to(dtype).clone());
+    before.push_back(state.back().clone());
+  }
+
+  const at::Tensor outputs = model.forward(leaves, state, x);
+  check_shapes(loss, outputs, y, name);
+  for (size_t i = 0; i < state.size(); ++i)
+    require(at::equal(state[i], before[i]), name, " changes its buffer ", model.buffers()[i].name,
+            ", as batch norm does in training mode, which tracing keeps for ever; call net.eval() before "
+            "torch.jit.trace");
+  {
+    const at::NoGradGuard no_grad;
+    require(
+        same(model.forward(leaves, state, x), outputs), name,
+        " gives other outputs when called twice, as dropout does in training mode, which tracing keeps for "
+        "ever; call net.eval() before torch.jit.trace");
+    if (half > 0) {
+      const at::Tensor fewer = model.forward(leaves, state, x.slice(0, 0, half));
+      require(fewer.dim() == outputs.dim() && fewer.size(0) == half, name, ": outputs of ", half,
+              " samples have shape ", fewer.sizes(),
+              "; the size of the batch was fixed when it was traced: use x.shape[0], not a number, or "
+              "torch.jit.script");
+      require(
+          same(fewer, outputs.slice(0, 0, half)), name,
+          ": outputs of a sample depend on the others of its batch, as with batch norm in training mode or "
+          "without running statistics; call net.eval() before exporting, with track_running_stats=True");
+    }
+  }
+  require(outputs.requires_grad(), name,
+          " has no derivative: its outputs do not depend on its parameters; trace it with gradients on, "
+          "outside torch.no_grad(), or use torch.jit.script");
+
+  if (loss.kind == LossKind::cross_entropy) {
+    const int64_t lowest = data.y.min().item<int64_t>(), highest = data.y.max().item<int64_t>();
+    require(lowest >= 0 && highest < outputs.size(-1), name, " has ", outputs.size(-1),
+            " outputs, for classes 0..", outputs.size(-1) - 1, ", but y holds class ",
+            lowest < 0 ? lowest : highest);
+  }
+  const auto mean = [&](const at::Tensor& of, const at::Tensor& targets) {
+    return loss_sum(loss, of, targets) / target_count(targets);
+  };
+  const at::Tensor value = mean(outputs, y);
+  if (loss.kind == LossKind::custom) {
+    const std::string& file = loss.custom->name();
+    require(loss.custom->mean(outputs, y).requires_grad(), file,
+            " has no derivative in the outputs; write it with differentiable "
+            "operations and export it outside torch.no_grad()");
+    if (half > 0) {
+      const at::NoGradGuard no_grad;
+      const double share = static_cast<double>(half) / static_cast<double>(n);
+      const at::Tensor parts = share * mean(outputs.slice(0, 0, half), y.slice(0, 0, half)) +
+                               (1 - share) * mean(outputs.slice(0, half), y.slice(0, half));
+      require(same(parts, value), file, " is not a mean over samples: of ", n, " samples it is ",
+              value.item<double>(), ", of their two parts on average ", parts.item<double>(),
+              "; divide by the number of samples");
+    }
+  }
+
+  std::vector<at::Tensor> gradients;
+  try {
+    gradients = torch::autograd::grad({value}, leaves, {}, /*retain_graph=*/true, /*create_graph=*/true);
+  } catch (const std::exception& error) {
+    const std::string why = first_line(error);
+    fail(name, " has no derivative: ", why,
+         why.find("transformer") != std::string::npos || why.find("attention") != std::string::npos
+             ? "; it was traced through the fused fast path: trace it with gradients on, outside "
+               "torch.no_grad(), and check_trace=False, or use torch.jit.script"
+             : "; trace it with gradients on, outside torch.no_grad(), or use other operations");
+  }
+  std::vector<at::Tensor> ones;
+  for (const at::Tensor& g : gradients) ones.push_back(at::ones_like(g));
+  try {
+    torch::autograd::grad(gradients, leaves, ones, /*retain_graph=*/true);
+  } catch (const std::exception& error) {
+    fail(name, " has no second derivative: ", first_line(error),
+         "; replace this operation of the network or the loss by differentiable ones");
+  }
+  return outputs.size(-1);
+}
+
+}  // namespace seigh

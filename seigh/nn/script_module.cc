@@ -1,0 +1,375 @@
+#include "seigh/nn/script_module.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/variable.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/csrc/jit/python/update_graph_executor_opt.h>
+#include <torch/csrc/jit/serialization/import.h>
+#include <torch/version.h>
+
+#include <algorithm>
+#include <initializer_list>
+#include <mutex>
+#include <new>
+#include <unordered_set>
+#include <utility>
+
+#include "seigh/core/error.h"
+#include "seigh/io/file.h"
+
+namespace seigh {
+namespace {
+
+using ObjectPtr = c10::intrusive_ptr<c10::ivalue::Object>;
+
+// The profiling executor's first runs are ten times slower than plain interpretation and buy nothing here,
+// where the graph is what counts. The switch is thread-local.
+class PlainInterpreter {
+ public:
+  PlainInterpreter() : before_(torch::jit::getGraphExecutorOptimize()) {
+    torch::jit::setGraphExecutorOptimize(false);
+  }
+  ~PlainInterpreter() { torch::jit::setGraphExecutorOptimize(before_); }
+  PlainInterpreter(const PlainInterpreter&) = delete;
+  PlainInterpreter& operator=(const PlainInterpreter&) = delete;
+
+ private:
+  bool before_;
+};
+
+bool contains(const std::string& text, std::initializer_list<const char*> words) {
+  return std::any_of(words.begin(), words.end(),
+                     [&](const char* word) { return text.find(word) != std::string::npos; });
+}
+
+// The line of libtorch's many that says what is wrong.
+std::string essence(const std::exception& error) {
+  const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
+  std::string text = torch_error != nullptr ? torch_error->what_without_backtrace() : error.what();
+  if (contains(text, {"allocate memory", "not enough memory"})) throw std::bad_alloc();
+  if (const size_t at = text.rfind("\nRuntimeError: "); at != std::string::npos) text.erase(0, at + 15);
+  text.erase(0, text.find_first_not_of(" \n"));
+  text.erase(std::min(text.find('\n'), text.size()));
+  constexpr size_t kLongest = 200;
+  return text.size() <= kLongest ? text : text.substr(0, kLongest) + "...";
+}
+
+torch::jit::Module load(const fs::path& path) {
+  const std::string content = read_file(path);  // says why when there is none
+  const char* const how = "; export with torch.jit.script(net).save(\"net.pt\")";
+  require(content.starts_with("PK"), path.string(), " is no TorchScript file", how);
+  try {
+    return torch::jit::load(path.string(), c10::Device(c10::kCPU));
+  } catch (const std::exception& error) {
+    const std::string all = error.what();
+    require(!contains(all, {"central directory", "failed reading zip archive"}), path.string(),
+            " is damaged or was cut short; save or copy it again");
+    require(!contains(all, {"constants.pkl", "not a TorchScript"}), path.string(),
+            " holds pickled Python objects (torch.save), not a TorchScript module", how);
+    require(!contains(all, {"Unknown builtin op", "maximum supported version"}), path.string(),
+            " needs a newer libtorch than this one, ", TORCH_VERSION,
+            "; export it with an older PyTorch: ", essence(error));
+    fail(path.string(), " cannot be loaded: ", essence(error), how);
+  }
+}
+
+// An attribute, or an element of a list that is one (LSTMs keep their weights a second time, in a list).
+struct Slot {
+  ObjectPtr object;
+  size_t index;
+  int64_t element;           // -1: the attribute itself
+  std::vector<size_t> path;  // slots that lead from the root to `object`
+
+  at::Tensor get() const {
+    const c10::IValue& value = object->getSlot(index);
+    return (element < 0 ? value : value.toListRef()[static_cast<size_t>(element)]).toTensor();
+  }
+  void set(const at::Tensor& tensor) const {
+    if (element < 0) {
+      object->setSlot(index, tensor);
+    } else {
+      object->getSlot(index).toList().set(static_cast<size_t>(element), tensor);
+    }
+  }
+};
+
+// One tensor and the places that hold it.
+struct Entry {
+  std::string name;
+  std::vector<Slot> places;
+};
+
+bool same_tensor(const at::Tensor& a, const at::Tensor& b) {
+  return a.is_same(b) || (a.numel() > 0 && a.data_ptr() == b.data_ptr() && a.sizes() == b.sizes() &&
+                          a.strides() == b.strides() && a.scalar_type() == b.scalar_type());
+}
+
+// The tensors of a module, in registration order.
+struct Tensors {
+  std::vector<Entry> parameters, buffers, attributes;
+
+  Tensors() = default;
+  explicit Tensors(const ObjectPtr& root) {
+    collect(root, "", {}, /*registered=*/true);
+    collect(root, "", {}, /*registered=*/false);
+  }
+  // The same places in a copy of the module.
+  Tensors in(const ObjectPtr& root) const {
+    Tensors result = *this;
+    for (std::vector<Entry>* entries : {&result.parameters, &result.buffers, &result.attributes}) {
+      for (Entry& entry : *entries) {
+        for (Slot& slot : entry.places) {
+          slot.object = root;
+          for (const size_t step : slot.path) slot.object = slot.object->getSlot(step).toObject();
+        }
+      }
+    }
+    return result;
+  }
+
+ private:
+  static bool add_place(std::vector<Entry>& entries, const Slot& slot) {
+    for (Entry& entry : entries) {
+      if (!same_tensor(entry.places.front().get(), slot.get())) continue;
+      entry.places.push_back(slot);
+      return true;
+    }
+    return false;
+  }
+  static void add(std::vector<Entry>& entries, const std::string& name, const Slot& slot) {
+    if (!add_place(entries, slot)) entries.push_back({name, {slot}});
+  }
+  // What is not registered may be a registered tensor once more.
+  void add_attribute(const std::string& name, const Slot& slot) {
+    if (!add_place(parameters, slot) && !add_place(buffers, slot)) add(attributes, name, slot);
+  }
+  // Parameters and buffers, or else the tensors that are neither.
+  void collect(const ObjectPtr& object, const std::string& prefix, const std::vector<size_t>& path,
+               bool registered) {
+    const auto type = object->type();
+    const auto floating = [](const c10::IValue& value) {
+      return value.isTensor() && value.toTensor().defined() && value.toTensor().is_floating_point();
+    };
+    for (size_t i = 0; i < type->numAttributes(); ++i) {
+      const c10::IValue& value = object->getSlot(i);
+      const std::string name = prefix + type->getAttributeName(i);
+      const Slot slot{object, i, -1, path};
+      if (value.isTensor() && value.toTensor().defined()) {
+        const bool is_parameter = type->is_parameter(i), is_buffer = type->is_buffer(i);
+        if (registered && is_parameter) add(parameters, name, slot);
+        if (registered && !is_parameter && is_buffer && floating(value)) add(buffers, name, slot);
+        if (!registered && !is_parameter && !is_buffer && floating(value)) add_attribute(name, slot);
+      } else if (value.isList() && !registered) {
+        for (size_t j = 0; j < value.toListRef().size(); ++j) {
+          if (floating(value.toListRef()[j])) add_attribute(name, {object, i, static_cast<int64_t>(j), path});
+        }
+      } else if (value.isObject() && type->getAttribute(i)->is_module()) {
+        std::vector<size_t> longer = path;
+        longer.push_back(i);
+        collect(value.toObject(), name + ".", longer, registered);
+      }
+    }
+  }
+};
+
+}  // namespace
+
+class ScriptPool {
+ public:
+  explicit ScriptPool(const fs::path& path)
+      : path_(path), original_(load(path)), tensors_(original_._ivalue()) {
+    require(original_.find_method("forward").has_value(), path.string(),
+            " has no method forward; export the network, not only a part of it");
+    for (const Entry& p : tensors_.parameters) {
+      const at::ScalarType dtype = p.places.front().get().scalar_type();
+      require(dtype == at::kFloat || dtype == at::kDouble, path.string(), ": parameter ", p.name, " is ",
+              dtype, "; export in float32: net.float()");
+    }
+  }
+
+  const fs::path& path() const { return path_; }
+  const Tensors& tensors() const { return tensors_; }
+
+  // Runs forward with the tensors given in place of the module's; what the module then writes to its buffers
+  // goes to `buffers`.
+  c10::IValue run(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& buffers,
+                  std::vector<c10::IValue> inputs, at::ScalarType dtype, bool training) {
+    Copy copy = take();
+    set(copy.tensors.parameters, parameters);
+    set(copy.tensors.buffers, buffers);
+    for (size_t i = 0; i < copy.tensors.attributes.size(); ++i) {
+      const at::Tensor own = tensors_.attributes[i].places.front().get().to(dtype);
+      for (const Slot& slot : copy.tensors.attributes[i].places) slot.set(own);
+    }
+    c10::IValue result;
+    try {
+      const PlainInterpreter plain;
+      copy.module.train(training);
+      result = copy.module.forward(std::move(inputs));
+    } catch (const std::exception& error) {
+      explain(error, dtype);
+    }
+    keep_buffers(copy.tensors.buffers, buffers, training);
+    clear(copy.tensors.parameters);  // an idle copy keeps no graph alive
+    clear(copy.tensors.buffers);
+    const std::lock_guard lock(mutex_);
+    idle_.push_back(std::move(copy));
+    return result;
+  }
+
+ private:
+  struct Copy {
+    torch::jit::Module module;
+    Tensors tensors;
+  };
+
+  Copy take() {
+    const std::lock_guard lock(mutex_);
+    if (!idle_.empty()) {
+      Copy copy = std::move(idle_.back());
+      idle_.pop_back();
+      return copy;
+    }
+    const at::NoGradGuard no_grad;
+    torch::jit::Module module = original_.deepcopy();
+    Tensors tensors = tensors_.in(module._ivalue());
+    return {std::move(module), std::move(tensors)};
+  }
+  static void set(const std::vector<Entry>& entries, const std::vector<at::Tensor>& values) {
+    for (size_t i = 0; i < entries.size(); ++i)
+      for (const Slot& slot : entries[i].places) slot.set(values[i]);
+  }
+  static void clear(const std::vector<Entry>& entries) {
+    for (const Entry& entry : entries)
+      for (const Slot& slot : entry.places) slot.set(at::Tensor());
+  }
+  void keep_buffers(const std::vector<Entry>& entries, const std::vector<at::Tensor>& buffers,
+                    bool training) const {
+    const at::NoGradGuard no_grad;
+    for (size_t i = 0; i < entries.size(); ++i) {
+      const at::Tensor now = entries[i].places.front().get();
+      if (now.is_same(buffers[i])) continue;
+      require(training, path_.string(), " changes its buffer ", entries[i].name,
+              " in evaluation mode; curvature needs a network that does not change while it is used");
+      at::Tensor(buffers[i]).copy_(now);
+    }
+  }
+  [[noreturn]] void explain(const std::exception& error, at::ScalarType dtype) const {
+    const std::string message = essence(error);
+    require(dtype != at::kDouble || !contains(message, {"dtype", "scalar type", "Double"}), path_.string(),
+            " does not run in float64: ", message,
+            "; make tensors inside it like its inputs (dtype=x.dtype) or register them as buffers, or use "
+            "eigh.dtype = \"float32\" and no dense.steps");
+    require(!contains(message, {"CUDA", "cuda"}), path_.string(), ": ", message,
+            "; export on the CPU: net.cpu()");
+    fail(path_.string(), " fails on this input: ", message);
+  }
+
+  fs::path path_;
+  torch::jit::Module original_;
+  Tensors tensors_;  // of original_
+  std::mutex mutex_;
+  std::vector<Copy> idle_;
+};
+
+namespace {
+
+std::vector<at::Tensor> values(const std::vector<Entry>& entries, at::ScalarType dtype) {
+  std::vector<at::Tensor> result;
+  for (const Entry& entry : entries)
+    result.push_back(entry.places.front().get().detach().to(dtype, /*non_blocking=*/false, /*copy=*/true));
+  return result;
+}
+
+std::vector<ParameterSpec> specs(const std::vector<Entry>& entries) {
+  std::vector<ParameterSpec> result;
+  for (const Entry& entry : entries) result.push_back({entry.name, entry.places.front().get().sizes().vec()});
+  return result;
+}
+
+// `outputs` plus zero times every parameter that they do not depend on, so that all have derivatives.
+at::Tensor depending_on_all(at::Tensor outputs, const std::vector<at::Tensor>& parameters) {
+  using torch::autograd::Node;
+  if (!outputs.requires_grad()) return outputs;
+  std::unordered_set<const Node*> seen;
+  std::vector<const Node*> waiting = {outputs.grad_fn().get()};
+  while (!waiting.empty()) {
+    const Node* node = waiting.back();
+    waiting.pop_back();
+    if (node == nullptr || !seen.insert(node).second) continue;
+    for (const torch::autograd::Edge& edge : node->next_edges()) waiting.push_back(edge.function.get());
+  }
+  for (const at::Tensor& p : parameters) {
+    if (!p.requires_grad() || seen.contains(torch::autograd::impl::gradient_edge(p).function.get())) continue;
+    outputs = outputs + (p * 0).sum();
+  }
+  return outputs;
+}
+
+class ScriptLoss final : public CustomLoss {
+ public:
+  explicit ScriptLoss(const fs::path& path) : pool_(path) {}
+
+  std::string name() const override { return pool_.path().filename().string(); }
+  at::Tensor mean(const at::Tensor& outputs, const at::Tensor& targets) const override {
+    const at::ScalarType dtype = outputs.scalar_type();
+    const c10::IValue result = pool_.run(
+        values(pool_.tensors().parameters, dtype), values(pool_.tensors().buffers, dtype),
+        {outputs, targets.is_floating_point() ? targets.to(dtype) : targets}, dtype, /*training=*/false);
+    require(result.isTensor() && result.toTensor().numel() == 1 && result.toTensor().is_floating_point(),
+            pool_.path().string(), ": a loss must return one number, the mean over its samples, not ",
+            result.isTensor() ? c10::str("a tensor of shape ", result.toTensor().sizes()) : result.tagKind());
+    return result.toTensor().reshape({});
+  }
+
+ private:
+  mutable ScriptPool pool_;
+};
+
+}  // namespace
+
+ScriptModel::ScriptModel(const fs::path& path) : pool_(std::make_unique<ScriptPool>(path)) {
+  const Tensors& tensors = pool_->tensors();
+  require(!tensors.parameters.empty(), path.string(),
+          " has no parameters left: freezing turns them into constants; export the network before "
+          "torch.jit.freeze and torch.jit.optimize_for_inference");
+  parameters_ = specs(tensors.parameters);
+  buffers_ = specs(tensors.buffers);
+}
+
+ScriptModel::~ScriptModel() = default;
+
+std::string ScriptModel::description() const {
+  return "TorchScript module " + pool_->path().filename().string();
+}
+
+at::Tensor ScriptModel::initial_parameters(uint64_t /*seed*/) const {
+  return flatten(values(pool_->tensors().parameters, at::kFloat));
+}
+
+std::vector<at::Tensor> ScriptModel::initial_buffers() const {
+  return values(pool_->tensors().buffers, at::kFloat);
+}
+
+at::Tensor ScriptModel::forward(const std::vector<at::Tensor>& parameters,
+                                const std::vector<at::Tensor>& buffers, const at::Tensor& x,
+                                bool training) const {
+  require(parameters.size() == parameters_.size() && (buffers.empty() || buffers.size() == buffers_.size()),
+          description(), " has ", parameters_.size(), " parameters and ", buffers_.size(), " buffers, not ",
+          parameters.size(), " and ", buffers.size());
+  const at::ScalarType dtype = parameters.front().scalar_type();
+  const c10::IValue result =
+      pool_->run(parameters, buffers.empty() ? values(pool_->tensors().buffers, dtype) : buffers,
+                 {x.is_floating_point() ? x.to(dtype) : x}, dtype, training);
+  require(result.isTensor(), pool_->path().string(), " returns ", result.tagKind(),
+          "; wrap the network so that it returns one tensor, the outputs");
+  return depending_on_all(result.toTensor(), parameters);
+}
+
+std::shared_ptr<const CustomLoss> load_script_loss(const fs::path& path) {
+  return std::make_shared<ScriptLoss>(path);
+}
+
+}  // namespace seigh

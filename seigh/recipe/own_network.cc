@@ -1,0 +1,131 @@
+#include "seigh/recipe/own_network.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/isfinite.h>
+
+#include <algorithm>
+#include <regex>
+#include <utility>
+
+#include "seigh/core/error.h"
+#include "seigh/data/tensor_data.h"
+#include "seigh/data/text.h"
+#include "seigh/io/safetensors.h"
+#include "seigh/nn/probe.h"
+#include "seigh/nn/script_module.h"
+#include "seigh/recipe/options.h"
+#include "seigh/train/train.h"
+
+namespace seigh {
+namespace {
+
+bool has_classes(const Dataset& part) {
+  return !part.y.is_floating_point() && part.y.dim() == 1;
+}
+
+double mean_loss(const Model& model, const Loss& loss, const Checkpoint& c, const Dataset& data) {
+  const at::NoGradGuard no_grad;
+  const std::vector<at::Tensor> pieces = unflatten(model.parameters(), c.parameters);
+  double sum = 0;
+  constexpr int64_t kChunk = 250;  // bounds the activations in memory
+  for (int64_t begin = 0; begin < data.size(); begin += kChunk) {
+    const int64_t end = std::min(begin + kChunk, data.size());
+    sum += loss_sum(loss, model.forward(pieces, c.buffers, data.x.slice(0, begin, end)),
+                    data.y.slice(0, begin, end))
+               .item<double>();
+  }
+  return sum / static_cast<double>(target_count(data.y));
+}
+
+Dataset first(const Dataset& data, int64_t n) {
+  return {data.x.slice(0, 0, std::min(n, data.size())), data.y.slice(0, 0, std::min(n, data.size())),
+          data.classes};
+}
+
+}  // namespace
+
+bool brings_weights(const Recipe& r) {
+  return !r.model.module.empty() && (!r.model.weights.empty() || r.train.steps == 0);
+}
+
+fs::path weights_file(const Recipe& r, int64_t step) {
+  std::string name = r.model.weights;
+  static const std::regex placeholder(R"(\{step(?::0?(\d{1,2})d?)?\})");
+  for (std::smatch found; std::regex_search(name, found, placeholder);) {
+    std::string digits = std::to_string(step);
+    const size_t width = found[1].matched ? std::stoul(found[1].str()) : 0;
+    if (digits.size() < width) digits.insert(0, width - digits.size(), '0');
+    name = found.prefix().str() + digits + found.suffix().str();
+  }
+  return name;
+}
+
+Checkpoint brought_checkpoint(const Recipe& r, const Model& model, const Loss& loss, const DataSplits& data,
+                              int64_t step) {
+  Checkpoint c;
+  c.step = step;
+  c.buffers = model.initial_buffers();
+  if (r.model.weights.empty()) {
+    c.parameters = model.initial_parameters(0);
+  } else {
+    const fs::path file = weights_file(r, step);
+    const NamedTensors content = read_safetensors(file);
+    const auto fit = [&](const ParameterSpec& spec, const at::Tensor& tensor) {
+      require(tensor.sizes() == at::IntArrayRef(spec.shape), file.string(), ": ", spec.name, " has shape ",
+              tensor.sizes(), ", in ", r.model.module, " it has ", at::IntArrayRef(spec.shape));
+      return tensor.to(at::kFloat);
+    };
+    std::vector<at::Tensor> pieces;
+    for (const ParameterSpec& spec : model.parameters()) {
+      const at::Tensor* tensor = content.find(spec.name);
+      require(tensor != nullptr, file.string(), " does not hold parameter ", spec.name, " of ",
+              r.model.module);
+      pieces.push_back(fit(spec, *tensor));
+    }
+    c.parameters = flatten(pieces);
+    for (size_t i = 0; i < c.buffers.size(); ++i) {
+      if (const at::Tensor* tensor = content.find(model.buffers()[i].name))
+        c.buffers[i] = fit(model.buffers()[i], *tensor);
+    }
+  }
+  const std::string source = (r.model.weights.empty() ? r.model.module : weights_file(r, step).string());
+  require(c.parameters.isfinite().all().item<bool>(), source, " holds parameters that are NaN or infinite");
+  constexpr int64_t kSamples = 1000;
+  c.loss = mean_loss(model, loss, c, first(data.train, kSamples));
+  c.test_accuracy = accuracy(model, c.parameters, c.buffers, first(data.test, kSamples));
+  return c;
+}
+
+DataSplits load_own_data(const Recipe& r) {
+  DataSplits data;
+  data.name = r.data.name;
+  data.source = r.data.x;
+  data.train = load_tensor_data(r.data.x, r.data.y);
+  data.test = data.train;
+  return data;
+}
+
+void probe(const Recipe& r, const Model& model, const Loss& loss, DataSplits& data) {
+  const auto classes = [&](at::ScalarType dtype) {
+    return probe(model, loss, data.train, model.initial_parameters(0), model.initial_buffers(), dtype,
+                 r.model.module);
+  };
+  const int64_t outputs = classes(at::kFloat);
+  if (r.eigh.dtype == "float64" || !r.dense.steps.empty()) classes(at::kDouble);
+  if (!r.data.x.empty()) data.train.classes = data.test.classes = outputs;
+}
+
+at::Tensor curvature_samples(const Recipe& r, const Dataset& part) {
+  const int64_t n = r.curvature.samples;
+  if (r.data.x.empty()) return curvature_subset(part, n);
+  require(n <= part.size(), n, " samples are asked for, but ", r.data.x, " holds ", part.size());
+  if (has_classes(part)) {
+    try {
+      return balanced_subset(part.y, part.classes, n);
+    } catch (const Error&) {  // too few of a class, or not classes at all
+    }
+  }
+  return first_subset(part.size(), n);
+}
+
+}  // namespace seigh

@@ -1,0 +1,675 @@
+#include "seigh/recipe/recipe.h"
+
+#define TOML_HEADER_ONLY 0
+#include <toml++/toml.h>
+
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <map>
+#include <numeric>
+#include <set>
+#include <sstream>
+
+#include "seigh/core/error.h"
+#include "seigh/curvature/curvature.h"
+#include "seigh/eigen/eigh.h"
+#include "seigh/io/file.h"
+#include "seigh/nn/zoo.h"
+
+namespace seigh {
+namespace {
+
+// The one list of keys: reading, writing, comparing and documenting a recipe all walk it.
+template <typename R, typename Visitor>
+void for_each_key(R& r, Visitor&& visit) {
+  visit("name", r.name, "Name of the experiment; default: the file's name. Names the run folder.");
+  visit("seed", r.seed,
+        "Seed of everything random: initial parameters, order of samples, test matrices, random masks.");
+  visit("data.name", r.data.name, "Data set: \"mnist\", \"fashion-mnist\", \"cifar-10\" or \"text\".");
+  visit("data.image_size", r.data.image_size,
+        "Side of MNIST images in pixels after an antialiased bilinear resize; CIFAR-10 stays at 32.");
+  visit("data.validation_samples", r.data.validation_samples,
+        "The last this many training images are held out.");
+  visit("data.normalise", r.data.normalise,
+        "CIFAR-10 only: each colour channel to mean 0 and standard deviation 1 over the training images.");
+  visit("data.text", r.data.text,
+        "Of text: the name of its file without \".txt\"; a token is one byte, the last tenth is the test "
+        "part.");
+  visit("data.context", r.data.context, "Of text: tokens of a sequence, which is one sample.");
+  visit("data.vocabulary", r.data.vocabulary, "Of text: how many different characters the file has.");
+  visit("data.x", r.data.x,
+        "Inputs from a file instead: .npy, or a tensor of a .safetensors, .h5 or .hdf5 file as \"FILE\" "
+        "(tensor x) or \"FILE:NAME\"; such data have one part, \"train\".");
+  visit("data.y", r.data.y,
+        "Their targets, in the same way; default: tensor y of the file of data.x. Classes as integers, or "
+        "numbers for mean_squared_error and losses of your own.");
+  visit("model.kind", r.model.kind,
+        "Network: \"mlp\" (fully connected), \"3c3d\", \"all-cnn-c\", \"resnet18\" or \"vit\"; of text: "
+        "\"transformer\".");
+  visit(
+      "model.hidden", r.model.hidden,
+      "Widths of the hidden layers of mlp; input and output follow from the data. Of 3c3d: of its two hidden "
+      "linear layers; default [512, 256].");
+  visit("model.activation", r.model.activation, "Of mlp: \"tanh\", \"relu\" or \"gelu\".");
+  visit("model.stem", r.model.stem,
+        "First layers of resnet18: \"cifar\" (3 x 3, full resolution) or \"imagenet\" (7 x 7, a quarter of "
+        "it).");
+  visit("model.norm", r.model.norm,
+        "Normalisation of resnet18: \"batch\" (evaluation mode for curvature) or \"group\".");
+  visit("model.groups", r.model.groups, "Groups of resnet18's group norm; a divisor of model.width.");
+  visit("model.blocks", r.model.blocks,
+        "Blocks of the four stages of resnet18; [3, 4, 6, 3] makes it a ResNet-34.");
+  visit("model.channels", r.model.channels,
+        "Of 3c3d: channels of its three convolutions; of all-cnn-c: of convolutions 1 to 3 and 4 to 8. "
+        "Default: the published ones.");
+  visit("model.patch", r.model.patch, "Side in pixels of the patches of vit; a divisor of the image's side.");
+  visit(
+      "model.width", r.model.width,
+      "Of vit and transformer: numbers per token; of resnet18: channels of its first stage. 0: 128 and 64.");
+  visit("model.depth", r.model.depth, "Blocks of vit and transformer; 0: 6 and 4.");
+  visit("model.heads", r.model.heads, "Attention heads of vit and transformer; a divisor of model.width.");
+  visit("model.mlp_ratio", r.model.mlp_ratio,
+        "Width of the feed-forward layers of vit and transformer over model.width; 0: 2 and 4.");
+  visit("model.tied", r.model.tied, "Of transformer: the output layer is the token embedding.");
+  visit("model.experts", r.model.experts,
+        "Of transformer: feed-forward networks in each block to choose from; 0: one, without a gate.");
+  visit("model.chosen", r.model.chosen, "Of transformer with experts: how many each token gets, 1 or 2.");
+  visit("model.module", r.model.module,
+        "A network of your own instead: a TorchScript file (docs/your-network.md). Without model.weights, it "
+        "starts from its own parameters, with 0 training steps by default.");
+  visit("model.weights", r.model.weights,
+        "Its parameters at the steps train.checkpoints, instead of training: safetensors files, "
+        "\"weights/{step}.safetensors\" or {step:06} for six digits.");
+  visit("train.steps", r.train.steps, "Steps of the optimizer.");
+  visit("train.batch_size", r.train.batch_size, "Samples per step.");
+  visit("train.learning_rate", r.train.learning_rate, "Step size, which train.schedule may lower.");
+  visit("train.optimizer", r.train.optimizer,
+        "\"sgd\" (stochastic gradient descent) or \"adamw\", as PyTorch defines them.");
+  visit("train.momentum", r.train.momentum, "Of sgd, at least 0 and below 1.");
+  visit(
+      "train.weight_decay", r.train.weight_decay,
+      "w: sgd adds w times the parameters to the gradient, adamw shrinks them by w times the step size. Not "
+      "part of the loss whose curvature is taken.");
+  visit("train.betas", r.train.betas, "Of adamw: decay of the means of the gradient and of its square.");
+  visit("train.epsilon", r.train.epsilon, "Of adamw: added to the root of the mean square.");
+  visit(
+      "train.schedule", r.train.schedule,
+      "Step size over time: \"constant\", \"cosine\" (to zero at train.steps) or \"step\" (times train.decay "
+      "after each of train.milestones).");
+  visit("train.warmup", r.train.warmup, "First steps, over which the step size grows linearly.");
+  visit("train.milestones", r.train.milestones, "Of the schedule step: after which steps.");
+  visit("train.decay", r.train.decay, "Of the schedule step: the factor.");
+  visit(
+      "train.loss", r.train.loss,
+      "\"cross_entropy\" or \"mean_squared_error\", mean over samples (of text: over all their tokens), or a "
+      "TorchScript file, \"loss.pt\"; also the loss whose curvature is taken.");
+  visit("train.label_smoothing", r.train.label_smoothing,
+        "s of cross_entropy, 0 to 1: the target is 1 - s of the label and s of all classes alike.");
+  visit("train.checkpoints", r.train.checkpoints,
+        "Steps at which the parameters are kept: a list, a number n for every n-th from 0, or \"log\" for 0, "
+        "1, 2, 4, 8 and so on and the last. Default: 0 and the last.");
+  visit("curvature.matrix", r.curvature.matrix,
+        "Curvature matrix: \"hessian\", \"ggn\" (generalised Gauss-Newton), \"empirical_fisher\" (outer "
+        "products of "
+        "the gradients of single targets) or \"mc_fisher\" (the same at targets drawn from the network's "
+        "outputs).");
+  visit("curvature.parameters", r.curvature.parameters,
+        "Which parameters the matrix is over, the others staying fixed: names of tensors or layers, "
+        "wildcards * ? [] "
+        "allowed: [\"conv1\", \"*.bias\"]. Default: all.");
+  visit("curvature.l2", r.curvature.l2, "Adds l2/2 times the squared norm of those parameters to the loss.");
+  visit("curvature.draws", r.curvature.draws, "Of mc_fisher: targets drawn for each target.");
+  visit(
+      "curvature.splits", r.curvature.splits,
+      "Data the curvature is taken on: \"train\", \"validation\", \"test\"; default with data.x: \"train\".");
+  visit("curvature.samples", r.curvature.samples,
+        "Samples of each split: the first ones of each class, equally many of each; of text, and where "
+        "data.x has no classes or too few of one, simply the first ones.");
+  visit("curvature.steps", r.curvature.steps,
+        "Checkpoints to decompose: a list, or a number n for every n-th. Default: all.");
+  visit(
+      "curvature.batch_size", r.curvature.batch_size,
+      "Samples whose activations are in memory at once; 0: chosen from the memory ceiling and the threads.");
+  visit("eigh.method", r.eigh.method,
+        "Eigensolver: \"krylov\" (the most accurate for its products), \"seigh\", \"nystrom\" (independent "
+        "products), "
+        "\"hmt\", \"dense\" (exact), or \"auto\": dense where the matrix is small, else krylov.");
+  visit("eigh.k", r.eigh.k, "Eigenpairs wanted; with eigh.error the most that may be needed.");
+  visit("eigh.products", r.eigh.products,
+        "Matrix-vector products to spend, at least k (hmt: 2 k); 0: 2 k, with a tolerance or error at most "
+        "20 k.");
+  visit("eigh.tolerance", r.eigh.tolerance,
+        "krylov stops when the residuals |Hu - lambda u| are below this times |lambda_1|; 0: the products "
+        "decide.");
+  visit("eigh.error", r.eigh.error,
+        "krylov takes as few pairs as bring the estimated error below this times the norm of the matrix "
+        "(Frobenius); 0: k pairs.");
+  visit(
+      "eigh.selection", r.eigh.selection,
+      "Which pairs: \"magnitude\", \"positive\" (the largest), \"negative\" (the lowest) or \"both\" ends.");
+  visit("eigh.probes", r.eigh.probes, "Further products that estimate the error; 0: none, no certificate.");
+  visit("eigh.dtype", r.eigh.dtype, "\"float32\" or \"float64\".");
+  visit("eigh.block", r.eigh.block, "Vectors per product; 0: chosen.");
+  visit("eigh.vectors", r.eigh.vectors,
+        "Keep the eigenvectors on disk (D k numbers each); masks can then be studied later.");
+  visit("eigh.warm_start", r.eigh.warm_start,
+        "krylov starts from the eigenvectors of the recorded step before, when they are at hand.");
+  visit("eigh.test_matrix", r.eigh.test_matrix,
+        "What seigh and nystrom measure with: \"ssrft\", \"sparse\" (random signs, cheaper where there are "
+        "millions of "
+        "parameters), or \"auto\": sparse from 2 million parameters on.");
+  visit("eigh.storage", r.eigh.storage,
+        "Of seigh's measurements on disk: \"full\", or two bytes a number: \"float16\", 11 bits, "
+        "\"bfloat16\", 8.");
+  visit("eigh.keep_measurements", r.eigh.keep_measurements,
+        "Keep seigh's measurements in partial/ when the decomposition is done (4 D k bytes).");
+  visit("dense.steps", r.dense.steps,
+        "Steps at which the exact dense decomposition (float64, 3 D^2 numbers) is computed beside the "
+        "sketch; a list, or n for every n-th.");
+  visit("overlap.random_masks", r.overlap.random_masks,
+        "Random masks that the null distributions are estimated from.");
+}
+
+int64_t edit_distance(const std::string& a, const std::string& b) {
+  std::vector<int64_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), int64_t{0});
+  for (size_t i = 1; i <= a.size(); ++i) {
+    int64_t diagonal = row[0];
+    row[0] = static_cast<int64_t>(i);
+    for (size_t j = 1; j <= b.size(); ++j) {
+      const int64_t replaced = diagonal + (a[i - 1] != b[j - 1]);
+      diagonal = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
+    }
+  }
+  return row[b.size()];
+}
+
+std::string nearest_key(const std::string& key) {
+  Recipe recipe;
+  std::string best;
+  int64_t distance = 0;
+  // A misspelt key in the right table, or the right key in the wrong table, whichever is nearer.
+  const std::string leaf = key.substr(key.rfind('.') + 1);
+  for_each_key(recipe, [&](const std::string& known, auto&, const char*) {
+    const int64_t d =
+        std::min(edit_distance(key, known), edit_distance(leaf, known.substr(known.rfind('.') + 1)) + 1);
+    if (best.empty() || d < distance) {
+      best = known;
+      distance = d;
+    }
+  });
+  return best;
+}
+
+std::string place(const std::string& origin, const toml::node& node) {
+  return node.source().begin && !origin.starts_with("--set ")
+             ? origin + ":" + std::to_string(node.source().begin.line)
+             : origin;
+}
+
+// A table that holds nothing is no key, but its name may still be misspelt.
+const std::set<std::string> kTables = [] {
+  std::set<std::string> tables;
+  const Recipe recipe;
+  for_each_key(recipe, [&](const std::string& key, const auto&, const char*) {
+    if (const size_t dot = key.find('.'); dot != std::string::npos) tables.insert(key.substr(0, dot));
+  });
+  return tables;
+}();
+
+// Values by dotted key.
+void collect(const toml::table& table, const std::string& prefix,
+             std::map<std::string, const toml::node*>& out) {
+  for (const auto& [key, node] : table) {
+    const std::string name = prefix + std::string(key.str());
+    const toml::table* inner = node.as_table();
+    if (inner != nullptr && (!inner->empty() || kTables.contains(name))) {
+      collect(*inner, name + ".", out);
+    } else {
+      out[name] = &node;
+    }
+  }
+}
+
+template <typename T>
+T scalar(const toml::node& node, const std::string& where, const std::string& key, const char* type) {
+  const auto value = node.value<T>();
+  require(value.has_value() && (!std::is_same_v<T, bool> || node.is_boolean()), where, ": ", key, " must be ",
+          type);
+  return *value;
+}
+
+void read_value(const toml::node& node, const std::string& where, const std::string& key, std::string& out) {
+  out = scalar<std::string>(node, where, key, "a string");
+}
+void read_value(const toml::node& node, const std::string& where, const std::string& key, bool& out) {
+  out = scalar<bool>(node, where, key, "true or false");
+}
+void read_value(const toml::node& node, const std::string& where, const std::string& key, int64_t& out) {
+  require(node.is_integer(), where, ": ", key, " must be an integer");
+  out = *node.value<int64_t>();
+}
+void read_value(const toml::node& node, const std::string& where, const std::string& key, double& out) {
+  require(node.is_number(), where, ": ", key, " must be a number");
+  out = *node.value<double>();
+}
+template <typename T>
+void read_value(const toml::node& node, const std::string& where, const std::string& key,
+                std::vector<T>& out) {
+  const toml::array* array = node.as_array();
+  require(array != nullptr, where, ": ", key, " must be a list");
+  out.clear();
+  for (const toml::node& element : *array)
+    read_value(element, where, "every element of " + key, out.emplace_back());
+}
+
+std::string literal(const std::string& value) {
+  std::ostringstream out;
+  out << toml::value<std::string>(value);
+  return out.str();
+}
+std::string literal(bool value) {
+  return value ? "true" : "false";
+}
+std::string literal(int64_t value) {
+  return std::to_string(value);
+}
+std::string literal(double value) {
+  std::ostringstream out;
+  out << toml::value<double>(value);
+  return out.str();
+}
+template <typename T>
+std::string literal(const std::vector<T>& values) {
+  std::string text = "[";
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (i > 0) text.append(", ");
+    text.append(literal(values[i]));
+  }
+  return text.append("]");
+}
+
+const char* type_name(const std::string&) {
+  return "string";
+}
+const char* type_name(bool) {
+  return "bool";
+}
+const char* type_name(int64_t) {
+  return "integer";
+}
+const char* type_name(double) {
+  return "number";
+}
+const char* type_name(const std::vector<int64_t>&) {
+  return "integers";
+}
+const char* type_name(const std::vector<double>&) {
+  return "numbers";
+}
+const char* type_name(const std::vector<std::string>&) {
+  return "strings";
+}
+
+// A list of steps may be written as one number n: the possible steps that n divides.
+const std::set<std::string> kStepKeys = {"train.checkpoints", "curvature.steps", "dense.steps"};
+
+using Intervals = std::map<std::string, std::pair<int64_t, std::string>>;  // key -> n and where it stands
+constexpr int64_t kLogarithmic = 0;                                        // as n, of train.checkpoints
+
+std::vector<int64_t> every(int64_t n, int64_t last, const std::string& where) {
+  require(last / n < 100'000, where, ": every ", n, " steps of ", last,
+          " are too many; take a larger number");
+  std::vector<int64_t> steps;
+  for (int64_t step = 0; step <= last; step += n) steps.push_back(step);
+  return steps;
+}
+
+std::vector<int64_t> powers_of_two(int64_t last) {
+  std::vector<int64_t> steps = {0};
+  for (int64_t step = 1; step < last; step *= 2) steps.push_back(step);
+  steps.push_back(last);
+  return steps;
+}
+
+toml::table parse_text(const std::string& text, const std::string& origin) {
+  try {
+    return toml::parse(text, origin);
+  } catch (const toml::parse_error& error) {
+    fail(origin, ":", error.source().begin.line, ": ", error.description());
+  }
+}
+
+void sort_unique(std::vector<int64_t>& steps) {
+  std::sort(steps.begin(), steps.end());
+  steps.erase(std::unique(steps.begin(), steps.end()), steps.end());
+}
+
+// Defaults that depend on the kind of network, and limits that keep the size of one from overflowing; whether
+// the sizes make a network is for the network to say.
+void resolve_model(Recipe& r, const std::string& origin, bool hidden_given) {
+  Recipe::Network& m = r.model;
+  const auto check = [&](bool condition, const auto&... message) {
+    require(condition, origin, ": ", message...);
+  };
+  const auto within = [&](const char* key, int64_t value, int64_t least, int64_t most) {
+    check(least <= value && value <= most, key, " must lie between ", least, " and ", most, ", not ", value);
+  };
+  if (!m.module.empty()) return;  // its sizes are its own
+  const std::vector<std::string>& kinds = model_kinds();
+  check(
+      std::find(kinds.begin(), kinds.end(), m.kind) != kinds.end(),
+      "model.kind must be \"mlp\", \"3c3d\", \"all-cnn-c\", \"resnet18\", \"vit\" or \"transformer\", not \"",
+      m.kind, "\"");
+  check(r.data.name != "text" || m.kind == "transformer",
+        "model.kind must be \"transformer\" for text, not \"", m.kind, "\"");
+  check(r.data.name == "text" || m.kind != "transformer",
+        "model.kind = \"transformer\" is for data.name = \"text\"; images take \"vit\"");
+  if (m.kind == "3c3d" && !hidden_given) m.hidden = {512, 256};
+  check(m.kind != "3c3d" || m.hidden.size() == 2, "model.hidden of 3c3d must be two widths, not ",
+        m.hidden.size());
+  for (const int64_t width : m.hidden)
+    check(1 <= width && width <= 1'000'000, "model.hidden: a width of ", width, " is not possible");
+  if (m.channels.empty() && m.kind == "3c3d") m.channels = {64, 96, 128};
+  if (m.channels.empty() && m.kind == "all-cnn-c") m.channels = {96, 192};
+  check(m.kind != "3c3d" || m.channels.size() == 3, "model.channels of 3c3d must be three numbers, not ",
+        m.channels.size());
+  check(m.kind != "all-cnn-c" || m.channels.size() == 2,
+        "model.channels of all-cnn-c must be two numbers, not ", m.channels.size());
+  for (const int64_t channels : m.channels) within("every element of model.channels", channels, 1, 65'536);
+  check(m.blocks.size() == 4, "model.blocks must be four numbers, not ", m.blocks.size());
+  for (const int64_t blocks : m.blocks) within("every element of model.blocks", blocks, 1, 1024);
+  const bool vit = m.kind == "vit", transformer = m.kind == "transformer";
+  if (m.width == 0 && (vit || transformer)) m.width = 128;
+  if (m.width == 0 && m.kind == "resnet18") m.width = 64;
+  if (m.depth == 0 && (vit || transformer)) m.depth = vit ? 6 : 4;
+  if (m.mlp_ratio == 0 && (vit || transformer)) m.mlp_ratio = vit ? 2 : 4;
+  within("model.groups", m.groups, 1, 65'536);
+  within("model.patch", m.patch, 1, 1024);
+  within("model.width", m.width, 0, 65'536);
+  within("model.depth", m.depth, 0, 1024);
+  within("model.heads", m.heads, 1, 65'536);
+  within("model.mlp_ratio", m.mlp_ratio, 0, 64);
+  within("model.experts", m.experts, 0, 1024);
+  within("model.chosen", m.chosen, 1, 2);
+}
+
+void resolve_training(Recipe::Training& t, const std::string& origin) {
+  const auto check = [&](bool condition, const auto&... message) {
+    require(condition, origin, ": ", message...);
+  };
+  check(0 <= t.steps && t.steps <= 1'000'000'000, "train.steps must lie between 0 and 1000000000, not ",
+        t.steps);
+  check(t.batch_size >= 1, "train.batch_size must be at least 1, not ", t.batch_size);
+  check(std::isfinite(t.learning_rate) && t.learning_rate > 0, "train.learning_rate must be positive, not ",
+        t.learning_rate);
+  check(t.optimizer == "sgd" || t.optimizer == "adamw",
+        "train.optimizer must be \"sgd\" or \"adamw\", not \"", t.optimizer, "\"");
+  check(0 <= t.momentum && t.momentum < 1, "train.momentum must be at least 0 and below 1, not ", t.momentum);
+  check(t.momentum == 0 || t.optimizer == "sgd", "train.momentum belongs to sgd; adamw has train.betas");
+  check(0 <= t.weight_decay && t.weight_decay <= 1e6, "train.weight_decay must lie between 0 and 1e6, not ",
+        t.weight_decay);
+  check(t.betas.size() == 2, "train.betas must be two numbers, not ", t.betas.size());
+  for (const double beta : t.betas)
+    check(0 <= beta && beta < 1, "train.betas must be at least 0 and below 1, not ", beta);
+  check(0 < t.epsilon && t.epsilon <= 1, "train.epsilon must be positive and at most 1, not ", t.epsilon);
+  check(t.schedule == "constant" || t.schedule == "cosine" || t.schedule == "step",
+        "train.schedule must be \"constant\", \"cosine\" or \"step\", not \"", t.schedule, "\"");
+  check(t.warmup >= 0, "train.warmup must not be negative: ", t.warmup);
+  check(t.schedule != "cosine" || t.warmup < t.steps, "train.warmup, ", t.warmup, " steps, leaves none of ",
+        t.steps, " (train.steps) to the cosine");
+  check(t.milestones.empty() == (t.schedule != "step"),
+        "train.milestones and train.schedule = \"step\" need each other");
+  sort_unique(t.milestones);
+  check(t.milestones.empty() || t.milestones.front() >= 1, "train.milestones must be at least 1");
+  check(0 < t.decay && t.decay <= 1, "train.decay must be positive and at most 1, not ", t.decay);
+  check(0 <= t.label_smoothing && t.label_smoothing <= 1,
+        "train.label_smoothing must lie between 0 and 1, not ", t.label_smoothing);
+  check(t.label_smoothing == 0 || t.loss == "cross_entropy",
+        "train.label_smoothing belongs to cross_entropy, ", t.loss, " has none");
+}
+
+// Makes the names of files absolute that a source of settings in `folder` gives for `key`.
+void locate(const std::string& key, std::string& value, const fs::path& folder) {
+  const bool file = key == "data.x" || key == "data.y" || key == "model.module" || key == "model.weights" ||
+                    (key == "train.loss" && value.ends_with(".pt"));
+  if (file && !value.empty()) value = (folder / value).lexically_normal().string();
+}
+template <typename T>
+void locate(const std::string&, T&, const fs::path&) {}
+
+// What follows from a network or data of the user's own; `given` are the keys that were set.
+void resolve_own(Recipe& r, const std::string& origin, const std::set<std::string>& given) {
+  const auto check = [&](bool condition, const auto&... message) {
+    require(condition, origin, ": ", message...);
+  };
+  const bool own_data = !r.data.x.empty();
+  check(own_data || r.data.y.empty(), "data.y without data.x; name the inputs too");
+  check(!own_data || !r.model.module.empty(),
+        "data.x needs model.module: seigh's own networks are made for the data sets it knows by name");
+  if (own_data) {
+    if (!given.contains("data.name")) r.data.name = fs::path(r.data.x).filename().string();
+    if (!given.contains("curvature.splits")) r.curvature.splits = {"train"};
+    check(r.curvature.splits == std::vector<std::string>{"train"},
+          "curvature.splits: data.x has one part, \"train\"");
+  }
+  check(r.model.weights.empty() || !r.model.module.empty(), "model.weights needs model.module");
+  if (r.model.module.empty()) return;
+  check(r.model.kind == "module" || !given.contains("model.kind"),
+        "model.kind and model.module exclude each other; remove one");
+  r.model.kind = "module";
+  const bool pattern = r.model.weights.find("{step") != std::string::npos;
+  check(!pattern || given.contains("train.checkpoints"),
+        "model.weights needs train.checkpoints, the steps there are files of, for example [0, 100]");
+  if (!given.contains("train.steps"))
+    r.train.steps = pattern && !r.train.checkpoints.empty()
+                        ? *std::max_element(r.train.checkpoints.begin(), r.train.checkpoints.end())
+                        : 0;
+  check(r.model.weights.empty() || pattern || (r.train.steps == 0 && r.train.checkpoints.size() <= 1),
+        "model.weights is one file, so there is one step, 0; for several steps write {step} in its name");
+}
+
+// Checks that need no data; the sizes that depend on the network are checked where it is known.
+void resolve(Recipe& r, const std::string& origin, const Intervals& intervals, bool hidden_given) {
+  const auto check = [&](bool condition, const auto&... message) {
+    require(condition, origin, ": ", message...);
+  };
+  const bool plain = !r.name.empty() && r.name != "." && r.name != ".." &&
+                     r.name.find('/') == std::string::npos &&
+                     std::none_of(r.name.begin(), r.name.end(), [](unsigned char c) { return c < 32; });
+  check(plain, "name must be a plain name, not \"", r.name, "\"");
+  check(r.seed >= 0, "seed must not be negative: ", r.seed);
+  const std::set<std::string> data_sets = {"mnist", "fashion-mnist", "cifar-10", "text"};
+  check(!r.data.x.empty() || data_sets.contains(r.data.name),
+        "data.name must be \"mnist\", \"fashion-mnist\", \"cifar-10\" or \"text\", not \"", r.data.name,
+        "\"");
+  check(1 <= r.data.image_size && r.data.image_size <= 1024,
+        "data.image_size must lie between 1 and 1024, not ", r.data.image_size);
+  check(r.data.validation_samples >= 0,
+        "data.validation_samples must not be negative: ", r.data.validation_samples);
+  check(1 <= r.data.context && r.data.context <= 65'536, "data.context must lie between 1 and 65536, not ",
+        r.data.context);
+  check(1 <= r.data.vocabulary && r.data.vocabulary <= 256,
+        "data.vocabulary must lie between 1 and 256, not ", r.data.vocabulary);
+  resolve_model(r, origin, hidden_given);
+  resolve_training(r.train, origin);
+  const std::vector<CurvatureKind>& matrices = curvature_kinds();
+  check(std::any_of(matrices.begin(), matrices.end(),
+                    [&](CurvatureKind kind) { return to_string(kind) == r.curvature.matrix; }),
+        "curvature.matrix must be \"hessian\", \"ggn\", \"empirical_fisher\" or \"mc_fisher\", not \"",
+        r.curvature.matrix, "\"");
+  check(std::isfinite(r.curvature.l2) && r.curvature.l2 >= 0,
+        "curvature.l2 must not be negative: ", r.curvature.l2);
+  check(r.curvature.draws >= 1, "curvature.draws must be at least 1, not ", r.curvature.draws);
+  check(!r.curvature.splits.empty(),
+        "curvature.splits is empty; name at least one of \"train\", \"validation\", \"test\"");
+  for (const std::string& split : r.curvature.splits) {
+    check(split == "train" || split == "validation" || split == "test", "curvature.splits: \"", split,
+          "\" is none of \"train\", \"validation\", \"test\"");
+    check(std::count(r.curvature.splits.begin(), r.curvature.splits.end(), split) == 1,
+          "curvature.splits names \"", split, "\" twice");
+  }
+  check(r.curvature.samples >= 1, "curvature.samples must be at least 1, not ", r.curvature.samples);
+  check(r.curvature.batch_size >= 0, "curvature.batch_size must not be negative: ", r.curvature.batch_size);
+  try {
+    parse_method(r.eigh.method);
+    parse_selection(r.eigh.selection);
+  } catch (const Error& error) {
+    fail(origin, ": eigh: ", error.what());
+  }
+  check(r.eigh.test_matrix == "auto" || r.eigh.test_matrix == "ssrft" || r.eigh.test_matrix == "sparse",
+        "eigh.test_matrix must be \"auto\", \"ssrft\" or \"sparse\", not \"", r.eigh.test_matrix, "\"");
+  check(r.eigh.storage == "full" || r.eigh.storage == "float16" || r.eigh.storage == "bfloat16",
+        "eigh.storage must be \"full\", \"float16\" or \"bfloat16\", not \"", r.eigh.storage, "\"");
+  check(r.eigh.k >= 1, "eigh.k must be at least 1, not ", r.eigh.k);
+  check(std::isfinite(r.eigh.tolerance) && 0 <= r.eigh.tolerance && r.eigh.tolerance < 1,
+        "eigh.tolerance must be at least 0 and below 1, not ", r.eigh.tolerance);
+  check(std::isfinite(r.eigh.error) && 0 <= r.eigh.error && r.eigh.error < 1,
+        "eigh.error must be at least 0 and below 1, not ", r.eigh.error);
+  if (r.eigh.products == 0 && r.eigh.tolerance == 0 && r.eigh.error == 0) r.eigh.products = 2 * r.eigh.k;
+  check(r.eigh.products == 0 || r.eigh.products >= r.eigh.k,
+        "eigh.products must be at least eigh.k: products = ", r.eigh.products, ", k = ", r.eigh.k);
+  check(r.eigh.probes >= 0, "eigh.probes must not be negative: ", r.eigh.probes);
+  check(r.eigh.dtype == "float32" || r.eigh.dtype == "float64",
+        "eigh.dtype must be \"float32\" or \"float64\", not \"", r.eigh.dtype, "\"");
+  check(r.eigh.block >= 0, "eigh.block must not be negative: ", r.eigh.block);
+  check(r.overlap.random_masks >= 2, "overlap.random_masks must be at least 2 for a deviation, not ",
+        r.overlap.random_masks);
+
+  const auto select = [&](const char* key, std::vector<int64_t>& steps,
+                          const std::vector<int64_t>& possible) {
+    const auto found = intervals.find(key);
+    if (found == intervals.end()) return;
+    steps.clear();
+    std::copy_if(possible.begin(), possible.end(), std::back_inserter(steps),
+                 [n = found->second.first](int64_t step) { return step % n == 0; });
+  };
+  if (const auto found = intervals.find("train.checkpoints"); found != intervals.end()) {
+    const auto& [n, where] = found->second;
+    r.train.checkpoints = n == kLogarithmic ? powers_of_two(r.train.steps)
+                                            : every(n, r.train.steps, where + ": train.checkpoints");
+  }
+  if (r.train.checkpoints.empty()) r.train.checkpoints = {0, r.train.steps};
+  sort_unique(r.train.checkpoints);
+  for (const int64_t step : r.train.checkpoints) {
+    check(0 <= step && step <= r.train.steps, "train.checkpoints: step ", step, " lies outside 0..",
+          r.train.steps, " (train.steps)");
+  }
+  select("curvature.steps", r.curvature.steps, r.train.checkpoints);
+  if (r.curvature.steps.empty()) r.curvature.steps = r.train.checkpoints;
+  const auto within = [&](std::vector<int64_t>& steps, const std::vector<int64_t>& of, const char* key,
+                          const char* in) {
+    sort_unique(steps);
+    for (const int64_t step : steps) {
+      check(std::binary_search(of.begin(), of.end(), step), key, ": step ", step, " is not among ", in);
+    }
+  };
+  within(r.curvature.steps, r.train.checkpoints, "curvature.steps", "train.checkpoints");
+  select("dense.steps", r.dense.steps, r.curvature.steps);
+  within(r.dense.steps, r.curvature.steps, "dense.steps", "curvature.steps");
+}
+
+}  // namespace
+
+Recipe parse_recipe(const std::string& text, const std::string& origin,
+                    const std::vector<std::string>& overrides) {
+  std::vector<std::pair<std::string, toml::table>> sources;
+  sources.emplace_back(origin, parse_text(text, origin));
+  for (const std::string& override_text : overrides) {
+    const std::string where = "--set " + override_text;
+    const size_t equals = override_text.find('=');
+    require(equals != std::string::npos && equals > 0, where,
+            ": expected KEY=VALUE, for example --set eigh.k=100");
+    const std::string key = override_text.substr(0, equals), value = override_text.substr(equals + 1);
+    toml::table table;
+    try {  // a bare word is taken for a string
+      table = toml::parse(key + " = " + value);
+    } catch (const toml::parse_error&) {
+      table = parse_text(key + " = " + literal(value), where);
+    }
+    sources.emplace_back(where, std::move(table));
+  }
+
+  Recipe recipe;
+  recipe.name = fs::path(origin).stem().string();
+  Intervals intervals;
+  std::set<std::string> given;
+  for (const auto& [source, table] : sources) {
+    const fs::path folder =
+        &source == &sources.front().first ? fs::absolute(origin).parent_path() : fs::current_path();
+    std::map<std::string, const toml::node*> values;
+    collect(table, "", values);
+    for_each_key(recipe, [&](const std::string& key, auto& field, const char*) {
+      const auto found = values.find(key);
+      if (found == values.end()) return;
+      const std::string where = place(source, *found->second);
+      given.insert(key);
+      if (kStepKeys.contains(key) && found->second->is_integer()) {
+        const int64_t n = *found->second->template value<int64_t>();
+        require(n >= 1, where, ": ", key,
+                " as a number means every n-th step, so it must be at least 1, not ", n);
+        intervals[key] = {n, where};
+      } else if (key == "train.checkpoints" && found->second->is_string()) {
+        require(*found->second->template value<std::string>() == "log", where,
+                ": train.checkpoints must be a list of steps, a number n for every n-th, or \"log\"");
+        intervals[key] = {kLogarithmic, where};
+      } else {
+        intervals.erase(key);
+        read_value(*found->second, where, key, field);
+        locate(key, field, folder);
+      }
+      values.erase(found);
+    });
+    if (!values.empty()) {
+      const auto& [key, node] = *values.begin();
+      fail(place(source, *node), ": unknown key \"", key, "\"; the nearest known key is \"", nearest_key(key),
+           "\"");
+    }
+  }
+  resolve_own(recipe, origin, given);
+  resolve(recipe, origin, intervals, given.contains("model.hidden"));
+  return recipe;
+}
+
+Recipe load_recipe(const fs::path& path, const std::vector<std::string>& overrides) {
+  return parse_recipe(read_file(path), path.string(), overrides);
+}
+
+std::string to_toml(const Recipe& recipe) {
+  std::ostringstream out;
+  std::string table;
+  for_each_key(recipe, [&](const std::string& key, const auto& field, const char* meaning) {
+    const size_t dot = key.find('.');
+    if (dot != std::string::npos && key.substr(0, dot) != table) {
+      table = key.substr(0, dot);
+      out << "\n[" << table << "]\n";
+    }
+    out << "# " << meaning << '\n' << key.substr(dot + 1) << " = " << literal(field) << '\n';
+  });
+  return out.str();
+}
+
+std::string recipe_reference() {
+  std::ostringstream out;
+  const Recipe recipe;
+  for_each_key(recipe, [&](const std::string& key, const auto& field, const char* meaning) {
+    out << key << "  (" << type_name(field) << ", default " << literal(field) << ")\n    " << meaning << '\n';
+  });
+  return out.str();
+}
+
+std::vector<std::string> differences(const Recipe& a, const Recipe& b) {
+  std::vector<std::string> values, result;
+  for_each_key(a,
+               [&](const std::string&, const auto& field, const char*) { values.push_back(literal(field)); });
+  size_t i = 0;
+  for_each_key(b, [&](const std::string& key, const auto& field, const char*) {
+    if (literal(field) != values[i]) result.push_back(key + ": " + values[i] + " / " + literal(field));
+    ++i;
+  });
+  return result;
+}
+
+}  // namespace seigh

@@ -1,0 +1,119 @@
+// A recipe: everything that defines an experiment, as a TOML file.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "seigh/core/filesystem.h"
+
+namespace seigh {
+
+/// Defaults are those of the struct; every key is described in recipe_reference().
+struct Recipe {
+  std::string name;
+  int64_t seed = 12345;
+
+  struct Data {
+    std::string name = "mnist";
+    int64_t image_size = 28;
+    int64_t validation_samples = 10'000;
+    bool normalise = false;
+    std::string text = "tinyshakespeare";
+    int64_t context = 64;
+    int64_t vocabulary = 65;
+    std::string x, y;
+  } data;
+
+  struct Network {
+    std::string kind = "mlp";
+    std::vector<int64_t> hidden = {20, 20, 20, 20, 20};
+    std::string activation = "tanh";
+    std::string stem = "cifar";
+    std::string norm = "batch";
+    int64_t groups = 32;
+    std::vector<int64_t> blocks = {2, 2, 2, 2};
+    std::vector<int64_t> channels;
+    int64_t patch = 4;
+    int64_t width = 0;
+    int64_t depth = 0;
+    int64_t heads = 4;
+    int64_t mlp_ratio = 0;
+    bool tied = true;
+    int64_t experts = 0;
+    int64_t chosen = 2;
+    std::string module, weights;
+  } model;
+
+  struct Training {
+    int64_t steps = 1000;
+    int64_t batch_size = 500;
+    double learning_rate = 0.3;
+    std::string optimizer = "sgd";
+    double momentum = 0;
+    double weight_decay = 0;
+    std::vector<double> betas = {0.9, 0.999};
+    double epsilon = 1e-8;
+    std::string schedule = "constant";
+    int64_t warmup = 0;
+    std::vector<int64_t> milestones;
+    double decay = 0.1;
+    std::string loss = "cross_entropy";
+    double label_smoothing = 0;
+    std::vector<int64_t> checkpoints;
+  } train;
+
+  struct Curvature {
+    std::string matrix = "hessian";
+    std::vector<std::string> parameters;
+    double l2 = 0;
+    int64_t draws = 1;
+    std::vector<std::string> splits = {"train", "test"};
+    int64_t samples = 500;
+    std::vector<int64_t> steps;
+    int64_t batch_size = 0;
+  } curvature;
+
+  struct Eigh {
+    std::string method = "auto";
+    int64_t k = 100;
+    int64_t products = 0;
+    double tolerance = 0;
+    double error = 0;
+    std::string selection = "magnitude";
+    int64_t probes = 30;
+    std::string dtype = "float32";
+    int64_t block = 0;
+    bool vectors = true;
+    bool warm_start = false;
+    std::string test_matrix = "auto";
+    std::string storage = "full";
+    bool keep_measurements = false;
+  } eigh;
+
+  struct Dense {
+    std::vector<int64_t> steps;
+  } dense;
+
+  struct Overlap {
+    int64_t random_masks = 50;
+  } overlap;
+};
+
+/// Reads and resolves a recipe: defaults filled in, lists of steps expanded, values checked, and file names
+/// made absolute: those in the recipe start at its folder. `overrides` are "KEY=VALUE" with dotted keys,
+/// applied on top; their file names start at the current folder. Throws Error naming file, line and key; an
+/// unknown key also gets the nearest known.
+Recipe load_recipe(const fs::path& path, const std::vector<std::string>& overrides = {});
+/// The same from TOML text; `origin` stands for the file in messages.
+Recipe parse_recipe(const std::string& text, const std::string& origin,
+                    const std::vector<std::string>& overrides = {});
+/// The resolved recipe as TOML, every key present, each with its description: load_recipe reads it back
+/// unchanged.
+std::string to_toml(const Recipe& recipe);
+/// Every key with type, default and meaning, for --help and the documentation.
+std::string recipe_reference();
+/// The keys in which two resolved recipes differ, as "eigh.k: 355 / 100".
+std::vector<std::string> differences(const Recipe& a, const Recipe& b);
+
+}  // namespace seigh

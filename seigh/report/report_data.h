@@ -1,0 +1,17 @@
+// The data of the report page, gathered from a run folder.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "seigh/nn/model.h"
+#include "seigh/results/run_folder.h"
+
+namespace seigh {
+
+/// JSON as web/README.md describes it, from whatever the run has finished so far; `method` is that of its
+/// eigensolver.
+std::string report_data(const RunFolder& folder, const Model& model, int64_t parameters,
+                        const std::string& method, const std::vector<std::string>& headline);
+
+}  // namespace seigh

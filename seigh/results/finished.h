@@ -1,0 +1,23 @@
+// Files of a run folder read back by a later stage. What is damaged there is named together with the way to
+// mend it.
+#pragma once
+
+#include <cstdint>
+
+#include "seigh/core/filesystem.h"
+#include "seigh/nn/model.h"
+#include "seigh/overlap/curves.h"
+#include "seigh/results/eigen_file.h"
+#include "seigh/results/run_folder.h"
+#include "seigh/train/checkpoint.h"
+
+namespace seigh {
+
+/// The checkpoint of `step`. Throws Error when it is damaged, of another step or model, or not finite.
+Checkpoint finished_checkpoint(const RunFolder& folder, const Model& model, int64_t step);
+/// A decomposition of this run. Throws Error when it is damaged or not of `parameters` parameters.
+EigenFile finished_eigen(const fs::path& path, int64_t parameters, Vectors vectors = Vectors::none);
+/// Overlap curves, all float64 [K] with K >= 1. Throws Error when they are damaged.
+OverlapCurves finished_overlap(const fs::path& path);
+
+}  // namespace seigh

@@ -1,0 +1,236 @@
+#include "seigh/results/run_folder.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <ctime>
+#include <nlohmann/json.hpp>
+#include <utility>
+#include <vector>
+
+#include "seigh/core/communicator.h"
+#include "seigh/core/error.h"
+#include "seigh/io/file.h"
+#include "seigh/train/checkpoint.h"
+
+namespace seigh {
+namespace {
+
+// Ends a last line that a killed process left unfinished by cutting it off.
+void cut_torn_line(const fs::path& path) {
+  std::error_code none;
+  if (!fs::exists(path, none) || fs::file_size(path, none) == 0) return;
+  const std::string text = read_file(path);
+  if (text.back() == '\n') return;
+  const size_t newline = text.rfind('\n');
+  fs::resize_file(path, newline == std::string::npos ? 0 : newline + 1,
+                  none);  // where it fails, so will log()
+}
+
+std::vector<fs::path> contents(const fs::path& folder) {
+  std::error_code code;
+  std::vector<fs::path> paths;
+  for (fs::directory_iterator it(folder, code), end; !code && it != end; it.increment(code))
+    paths.push_back(it->path());
+  require(!code, "cannot read ", folder.string(), ": ", code.message());
+  return paths;
+}
+
+bool is_temporary(const fs::path& path) {
+  return path.filename().string().find(".tmp-") != std::string::npos;
+}
+
+// Files that a killed process left half written; nobody else works in a locked folder.
+void remove_temporaries(const fs::path& folder) {
+  std::error_code none;
+  std::vector<fs::path> places = {folder, folder / "checkpoints", folder / "eigen", folder / "overlap"};
+  if (fs::is_directory(folder / "partial", none)) {
+    for (const fs::path& path : contents(folder / "partial")) places.push_back(path);
+  }
+  for (const fs::path& place : places) {
+    if (!fs::is_directory(place, none)) continue;
+    for (const fs::path& path : contents(place)) {
+      if (is_temporary(path)) fs::remove(path, none);
+    }
+  }
+}
+
+// A run that was refused or stopped before it had a result: its folder may be given to another recipe. The
+// lock tells it from a folder in which somebody keeps a recipe of his own.
+bool nothing_finished(const fs::path& folder) {
+  std::error_code code;
+  if (!fs::exists(folder / ".lock", code)) return false;
+  for (const char* place : {"checkpoints", "eigen", "overlap"}) {
+    std::error_code none;
+    if (!fs::exists(folder / place, none)) continue;
+    for (const fs::path& path : contents(folder / place)) {
+      if (!is_temporary(path)) return false;
+    }
+  }
+  return true;
+}
+
+// The recipe of the run in `folder`.
+Recipe recipe_of(const fs::path& folder) {
+  try {
+    return load_recipe(folder / "recipe.toml");
+  } catch (const Error& error) {
+    fail(error.what(), "; mend this file, or start the run anew in another folder");
+  }
+}
+
+bool holds(const fs::path& file, const Recipe& recipe) {
+  std::error_code none;
+  if (!fs::exists(file, none)) return false;
+  try {
+    return differences(load_recipe(file), recipe).empty();
+  } catch (const Error&) {  // damaged, in a run with nothing finished
+    return false;
+  }
+}
+
+std::string now() {
+  const std::time_t time = std::time(nullptr);
+  std::tm utc{};
+  gmtime_r(&time, &utc);
+  char buffer[32];
+  std::strftime(buffer, sizeof(buffer), "%Y-%m-%dT%H:%M:%SZ", &utc);
+  return buffer;
+}
+
+}  // namespace
+
+RunFolder::RunFolder(fs::path path, Recipe recipe, bool shared)
+    : path_(std::move(path)), recipe_(std::move(recipe)) {
+  if (!world().root()) return;
+  const fs::path lock = path_ / ".lock";
+  lock_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  require(lock_ >= 0, "cannot write ", lock.string(), ": ", std::strerror(errno),
+          "; choose another folder with --out");
+  if (::flock(lock_, (shared ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0) {
+    char pid[32] = {};
+    const bool known = ::pread(lock_, pid, sizeof(pid) - 1, 0) > 0;
+    ::close(lock_);
+    lock_ = -1;
+    fail("another seigh", known ? std::string(" (process ") + pid + ")" : "", " is working in ",
+         path_.string(), "; wait for it, or choose another folder with --out");
+  }
+  const std::string pid = std::to_string(::getpid());
+  if (::ftruncate(lock_, 0) != 0 || ::pwrite(lock_, pid.data(), pid.size(), 0) < 0) {
+    // The process number only serves the message above; the lock itself holds without it.
+  }
+  if (!shared) {  // nobody else is writing
+    remove_temporaries(path_);
+    cut_torn_line(path_ / "log.jsonl");
+  }
+  errno = 0;
+  log_.open(path_ / "log.jsonl", std::ios::app);
+  require(log_.is_open(), "cannot write ", (path_ / "log.jsonl").string(), ": ", std::strerror(errno),
+          "; choose another folder with --out");
+}
+
+RunFolder::RunFolder(RunFolder&& other) noexcept
+    : path_(std::move(other.path_)),
+      recipe_(std::move(other.recipe_)),
+      lock_(std::exchange(other.lock_, -1)),
+      log_(std::move(other.log_)) {}
+
+RunFolder::~RunFolder() {
+  if (lock_ >= 0) ::close(lock_);
+}
+
+// The root opens the folder as `open` does; the other ranks then join it.
+template <typename Open>
+RunFolder RunFolder::together(const fs::path& folder, const Open& open) {
+  if (!world().root()) {
+    world().wait();
+    return {folder, recipe_of(folder)};
+  }
+  RunFolder run = open();
+  world().wait();
+  return run;
+}
+
+RunFolder RunFolder::start(const fs::path& folder, const Recipe& recipe, bool resume) {
+  return together(folder, [&] { return start_alone(folder, recipe, resume); });
+}
+
+RunFolder RunFolder::start_alone(const fs::path& folder, const Recipe& recipe, bool resume) {
+  const fs::path file = folder / "recipe.toml";
+  std::error_code code;
+  const auto same_recipe = [&] {
+    if (nothing_finished(folder)) return;
+    const std::vector<std::string> different = differences(recipe_of(folder), recipe);
+    require(different.empty(), folder.string(), " holds a run of another recipe (",
+            different.empty() ? "" : different[0], different.size() > 1 ? ", ..." : "",
+            "); choose another folder with --out");
+    require(resume, folder.string(),
+            " already holds a run of this recipe; continue it with --resume, or choose another folder with "
+            "--out");
+  };
+  if (fs::exists(file, code)) {
+    same_recipe();
+  } else if (fs::exists(folder, code)) {
+    require(fs::is_directory(folder, code), folder.string(),
+            " is not a folder; choose another one with --out");
+    for (const fs::path& path : contents(folder)) {
+      const bool ours = is_temporary(path) || path.filename() == ".lock" || path.filename() == "log.jsonl";
+      require(ours, folder.string(), " is not empty and holds no run; choose another folder with --out");
+    }
+  }
+  fs::create_directories(folder, code);
+  require(!code, "cannot create ", folder.string(), ": ", code.message(),
+          "; choose another folder with --out");
+  RunFolder run(folder, recipe);
+  if (fs::exists(file, code))
+    same_recipe();  // again under the lock: another process may have begun meanwhile
+  if (!holds(file, recipe)) write_file(file, to_toml(recipe));
+  return run;
+}
+
+RunFolder RunFolder::open(const fs::path& folder, bool shared) {
+  return together(folder, [&] { return open_alone(folder, shared); });
+}
+
+RunFolder RunFolder::open_alone(const fs::path& folder, bool shared) {
+  std::error_code none;
+  require(fs::exists(folder / "recipe.toml", none), folder.string(),
+          folder.empty() ? "RUN, an empty name," : "",
+          " holds no run (no recipe.toml); start one with: seigh run RECIPE --out FOLDER");
+  return {folder, recipe_of(folder), shared};
+}
+
+fs::path RunFolder::checkpoint(int64_t step) const {
+  return path_ / "checkpoints" / (step_name(step) + ".safetensors");
+}
+
+fs::path RunFolder::eigen(int64_t step, const std::string& split, const std::string& method) const {
+  return path_ / "eigen" /
+         (step_name(step) + "_" + split + "_" + recipe_.curvature.matrix + "_" + method + ".h5");
+}
+
+fs::path RunFolder::partial(int64_t step, const std::string& split, const std::string& method) const {
+  return path_ / "partial" / eigen(step, split, method).stem();
+}
+
+fs::path RunFolder::overlap(int64_t step, const std::string& split, const std::string& method) const {
+  return path_ / "overlap" / eigen(step, split, method).filename();
+}
+
+void RunFolder::log(const std::string& event, const nlohmann::ordered_json& fields) {
+  if (!world().root()) return;
+  nlohmann::ordered_json line = {{"time", now()}, {"event", event}};
+  line.update(fields);
+  errno = 0;
+  log_ << line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)
+       << '\n';  // paths may be no UTF-8
+  log_.flush();
+  require(log_.good(), "cannot write ", (path_ / "log.jsonl").string(), ": ",
+          errno != 0 ? std::strerror(errno) : "output error",
+          "; free some space or choose another folder with --out");
+}
+
+}  // namespace seigh

@@ -1,0 +1,54 @@
+// The folder of one run: where each file lives, and who may write there.
+#pragma once
+
+#include <cstdint>
+#include <fstream>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+#include "seigh/core/filesystem.h"
+#include "seigh/recipe/recipe.h"
+
+namespace seigh {
+
+/// One process at a time works in a run folder, or several that measure; they hold a lock for the life of
+/// this object. Of the ranks of one run, the root holds it and writes the log.
+///   recipe.toml  log.jsonl  checkpoints/step_*.safetensors  eigen/*.h5  partial/  overlap/*.h5  report.html
+class RunFolder {
+ public:
+  /// Starts a run: creates the folder and writes the resolved recipe. When the folder already holds a run,
+  /// `resume` continues it, provided its recipe is the same. Throws Error otherwise, and when the folder is
+  /// not writable or another process works in it.
+  static RunFolder start(const fs::path& folder, const Recipe& recipe, bool resume);
+  /// Opens an existing run; `shared`: beside other processes that do the same. Throws Error when `folder`
+  /// holds none, or when another process works in it that does not share it.
+  static RunFolder open(const fs::path& folder, bool shared = false);
+  RunFolder(RunFolder&& other) noexcept;
+  ~RunFolder();
+
+  const Recipe& recipe() const { return recipe_; }
+  const fs::path& path() const { return path_; }
+  fs::path checkpoint(int64_t step) const;
+  fs::path eigen(int64_t step, const std::string& split, const std::string& method) const;
+  fs::path overlap(int64_t step, const std::string& split, const std::string& method) const;
+  /// Folder of what an unfinished decomposition has come to so far.
+  fs::path partial(int64_t step, const std::string& split, const std::string& method) const;
+  fs::path report() const { return path_ / "report.html"; }
+
+  /// Appends one line to log.jsonl: the fields of the object `fields` after "time" (UTC) and "event".
+  void log(const std::string& event, const nlohmann::ordered_json& fields);
+
+ private:
+  RunFolder(fs::path path, Recipe recipe, bool shared = false);
+  template <typename Open>
+  static RunFolder together(const fs::path& folder, const Open& open);
+  static RunFolder start_alone(const fs::path& folder, const Recipe& recipe, bool resume);
+  static RunFolder open_alone(const fs::path& folder, bool shared);
+
+  fs::path path_;
+  Recipe recipe_;
+  int lock_ = -1;
+  std::ofstream log_;
+};
+
+}  // namespace seigh

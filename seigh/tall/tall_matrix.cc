@@ -1,0 +1,141 @@
+#include "seigh/tall/tall_matrix.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "seigh/core/dtype.h"
+#include "seigh/core/error.h"
+#include "seigh/core/interrupt.h"
+#include "seigh/linop/linear_operator.h"
+
+namespace seigh {
+namespace {
+
+template <typename Body>
+void for_panels(const TallMatrix& x, const Body& body) {
+  const Share share = x.share();
+  for (int64_t begin = share.begin; begin < share.end(); begin += x.panel_rows()) {
+    check_interrupt();
+    const int64_t n = std::min(x.panel_rows(), share.end() - begin);
+    body(begin, n, x.row_range(begin, n));
+  }
+}
+
+// What all ranks' rows come to, of what this rank's came to.
+at::Tensor over_ranks(const TallMatrix& x, const at::Tensor& result) {
+  if (x.divided()) world().sum(result);
+  return result;
+}
+
+// result += A^H A, the upper triangle by blocks of columns.
+void add_gram(const at::Tensor& result, const at::Tensor& a) {
+  const int64_t k = a.size(1), step = std::max<int64_t>(64, (k + 7) / 8);
+  for (int64_t begin = 0; begin < k; begin += step) {
+    const int64_t end = std::min(begin + step, k);
+    result.slice(0, begin, end).slice(1, begin).addmm_(a.slice(1, begin, end).mH(), a.slice(1, begin));
+  }
+}
+
+at::Tensor mirrored(const at::Tensor& upper) {
+  return upper.triu() + upper.triu(1).mH();
+}
+
+}  // namespace
+
+MemoryTallMatrix::MemoryTallMatrix(at::Tensor block) : block_(std::move(block)) {}
+
+at::Tensor MemoryTallMatrix::select_rows(const at::Tensor& index) const {
+  return block_.index_select(0, index);
+}
+
+// The float64 or complex128 copy of a panel stays near 32 MB, small beside the block and large enough for
+// full gemm speed.
+int64_t MemoryTallMatrix::panel_rows() const {
+  return std::max<int64_t>(1024, (int64_t{1} << 25) / wide_bytes(dtype()) / std::max<int64_t>(columns(), 1));
+}
+
+Share TallMatrix::share() const {
+  return divided() ? world().share(rows()) : Share{0, rows()};
+}
+
+DividedTallMatrix::DividedTallMatrix(int64_t rows, std::shared_ptr<const TallMatrix> mine)
+    : rows_(rows), mine_(std::move(mine)) {
+  require(mine_->rows() == share().count, "this rank's part of ", rows, " rows is ", share().count, ", not ",
+          mine_->rows());
+}
+
+DividedTallMatrix::DividedTallMatrix(int64_t rows, at::Tensor mine)
+    : DividedTallMatrix(rows, std::make_shared<MemoryTallMatrix>(std::move(mine))) {}
+
+at::Tensor DividedTallMatrix::row_range(int64_t begin, int64_t n) const {
+  require(share().begin <= begin && begin + n <= share().end(), "rows ", begin, " to ", begin + n,
+          " are another rank's");
+  return mine_->row_range(begin - share().begin, n);
+}
+
+at::Tensor DividedTallMatrix::select_rows(const at::Tensor& index) const {
+  at::Tensor result = at::zeros({index.numel(), columns()}, dtype());
+  const at::Tensor places = ((index >= share().begin) & (index < share().end())).nonzero().reshape({-1});
+  result.index_copy_(0, places, mine_->select_rows(index.index_select(0, places) - share().begin));
+  world().sum(result);
+  return result;
+}
+
+at::Tensor gather_rows(int64_t rows, const at::Tensor& mine) {
+  if (world().size() == 1) return mine;
+  at::Tensor whole = empty_block(rows, mine.size(1), mine.scalar_type());
+  for (int rank = 0; rank < world().size(); ++rank) {
+    const Share share = world().share(rows, rank);
+    const at::Tensor part =
+        rank == world().rank() ? as_block(mine) : empty_block(share.count, mine.size(1), mine.scalar_type());
+    world().broadcast(part.data_ptr(), static_cast<int64_t>(part.nbytes()), rank);
+    whole.slice(0, share.begin, share.end()).copy_(part);
+  }
+  return whole;
+}
+
+// The product of the transposes: matmul's results are contiguous by rows.
+at::Tensor panel_times(const at::Tensor& panel, const at::Tensor& m) {
+  return at::matmul(m.t(), panel.t()).t();
+}
+
+at::Tensor gram(const TallMatrix& x) {
+  const at::Tensor result = at::zeros({x.columns(), x.columns()}, wide(x.dtype()));
+  for_panels(x, [&](int64_t, int64_t, const at::Tensor& panel) {
+    add_gram(result, panel.to(result.scalar_type()));
+  });
+  return mirrored(over_ranks(x, result));
+}
+
+at::Tensor gram_of_product(const TallMatrix& x, const at::Tensor& m) {
+  const at::Tensor result = at::zeros({m.size(1), m.size(1)}, wide(x.dtype()));
+  for_panels(x, [&](int64_t, int64_t, const at::Tensor& panel) {
+    add_gram(result, panel_times(panel.to(result.scalar_type()), m));
+  });
+  return mirrored(over_ranks(x, result));
+}
+
+at::Tensor transposed_product(const TallMatrix& x, const at::Tensor& y) {
+  require(y.size(0) == x.rows(), "a block of ", x.rows(), " rows is needed, got ", y.sizes());
+  const at::Tensor result = at::zeros({x.columns(), y.size(1)}, wide(x.dtype()));
+  for_panels(x, [&](int64_t begin, int64_t n, const at::Tensor& panel) {
+    result.addmm_(panel.to(result.scalar_type()).mH(), y.slice(0, begin, begin + n).to(result.scalar_type()));
+  });
+  return over_ranks(x, result);
+}
+
+at::Tensor times_small(const TallMatrix& x, const at::Tensor& m) {
+  const Share share = x.share();
+  const at::Tensor mine = empty_block(share.count, m.size(1), x.dtype());
+  for_panels(x, [&](int64_t begin, int64_t n, const at::Tensor& panel) {
+    mine.slice(0, begin - share.begin, begin - share.begin + n)
+        .copy_(panel_times(panel.to(wide(x.dtype())), m));
+  });
+  return x.divided() ? gather_rows(x.rows(), mine) : mine;
+}
+
+}  // namespace seigh

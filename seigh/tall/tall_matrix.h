@@ -1,0 +1,85 @@
+// A tall matrix [D, k] that gives out rows and need not be in memory, and the algebra that takes one pass
+// over it. Of complex matrices X^T is the conjugate transpose; wide() is that of core/dtype.h, of X's dtype.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+
+#include "seigh/core/communicator.h"
+
+namespace seigh {
+
+class TallMatrix {
+ public:
+  virtual ~TallMatrix() = default;
+  virtual int64_t rows() const = 0;
+  virtual int64_t columns() const = 0;
+  virtual at::ScalarType dtype() const = 0;  ///< as in core/dtype.h
+  /// Rows [begin, begin + n): [n, k] in dtype(), any strides; successive ranges make one pass.
+  virtual at::Tensor row_range(int64_t begin, int64_t n) const = 0;
+  /// Rows `index` (int64 [n], any order, repeats allowed): [n, k] in dtype().
+  virtual at::Tensor select_rows(const at::Tensor& index) const = 0;
+  /// Rows worth asking for at a time.
+  virtual int64_t panel_rows() const = 0;
+  /// Whether the ranks of world() share its rows out. Then all of them must call select_rows() and the
+  /// functions below together, and each works on its share(); the results are the same on all.
+  virtual bool divided() const { return false; }
+  /// The rows this process works on: all, unless the matrix is divided.
+  Share share() const;
+};
+
+/// A block in memory, shared, not copied.
+class MemoryTallMatrix final : public TallMatrix {
+ public:
+  explicit MemoryTallMatrix(at::Tensor block);
+  int64_t rows() const override { return block_.size(0); }
+  int64_t columns() const override { return block_.size(1); }
+  at::ScalarType dtype() const override { return block_.scalar_type(); }
+  at::Tensor row_range(int64_t begin, int64_t n) const override { return block_.slice(0, begin, begin + n); }
+  at::Tensor select_rows(const at::Tensor& index) const override;
+  int64_t panel_rows() const override;
+  const at::Tensor& block() const { return block_; }
+
+ private:
+  at::Tensor block_;
+};
+
+/// A matrix of which each rank has its own rows, in its memory or in its files.
+class DividedTallMatrix final : public TallMatrix {
+ public:
+  /// `mine`: rows world().share(rows).
+  DividedTallMatrix(int64_t rows, std::shared_ptr<const TallMatrix> mine);
+  /// `mine`: a block, shared, not copied.
+  DividedTallMatrix(int64_t rows, at::Tensor mine);
+  int64_t rows() const override { return rows_; }
+  int64_t columns() const override { return mine_->columns(); }
+  at::ScalarType dtype() const override { return mine_->dtype(); }
+  /// Only within share().
+  at::Tensor row_range(int64_t begin, int64_t n) const override;
+  at::Tensor select_rows(const at::Tensor& index) const override;
+  int64_t panel_rows() const override { return mine_->panel_rows(); }
+  bool divided() const override { return true; }
+  const TallMatrix& mine() const { return *mine_; }
+
+ private:
+  int64_t rows_;
+  std::shared_ptr<const TallMatrix> mine_;
+};
+
+/// The rows of a block [D, b] on every rank, from each rank's share of them.
+at::Tensor gather_rows(int64_t rows, const at::Tensor& mine);
+
+/// X^T X [k, k], wide(): D k^2 flops, half of the symmetric result is computed.
+at::Tensor gram(const TallMatrix& x);
+/// (X M)^T (X M) [b, b], wide(), without forming X M, M [k, b]: D b (2 k + b) flops.
+at::Tensor gram_of_product(const TallMatrix& x, const at::Tensor& m);
+/// X^T Y [k, b], wide(), for a block Y [D, b].
+at::Tensor transposed_product(const TallMatrix& x, const at::Tensor& y);
+/// P M for a panel P [n, k] of columns, M [k, b], of one dtype: a block, with contiguous columns.
+at::Tensor panel_times(const at::Tensor& panel, const at::Tensor& m);
+/// X M for M [k, b] of wide(): block [D, b] of X's dtype, computed in wide().
+at::Tensor times_small(const TallMatrix& x, const at::Tensor& m);
+
+}  // namespace seigh

@@ -1,0 +1,50 @@
+// Training by mini-batches, restartable at any step.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "seigh/core/progress.h"
+#include "seigh/data/dataset.h"
+#include "seigh/nn/loss.h"
+#include "seigh/nn/model.h"
+#include "seigh/train/checkpoint.h"
+#include "seigh/train/optimizer.h"
+#include "seigh/train/schedule.h"
+
+namespace seigh {
+
+struct TrainOptions {
+  int64_t steps = 1000;
+  int64_t batch_size = 500;
+  double learning_rate = 0.3;  ///< times schedule.factor(t) at step t
+  Schedule schedule = {};
+  OptimizerOptions optimizer = {};
+  Loss loss = {};
+  uint64_t seed = 12345;                  ///< of the order of samples
+  std::vector<int64_t> checkpoint_steps;  ///< ascending, each in 0..steps
+
+  /// Throws Error on values that cannot be trained with.
+  void validate(int64_t train_samples) const;
+};
+
+/// Sample indices (int64 [batch_size]) of the mini-batch that makes step `step` (counted from 1). Each epoch
+/// goes through a fresh permutation; samples that fill no whole mini-batch are left out of that epoch.
+at::Tensor batch_indices(const TrainOptions& options, int64_t train_samples, int64_t step);
+
+/// Share of targets (samples, or tokens of all sequences) whose largest output is the target, in evaluation
+/// mode; NaN when the targets are no classes.
+double accuracy(const Model& model, const at::Tensor& parameters, const std::vector<at::Tensor>& buffers,
+                const Dataset& data);
+
+/// Trains from `start` (its step, parameters, buffers and, after step 0, state of the optimizer) and calls
+/// `save` at every checkpoint step after it, including start.step itself when that is 0 and among them. A
+/// mini-batch depends on (seed, step) alone, so training from a checkpoint repeats the uninterrupted run.
+/// Throws Error when the loss becomes NaN or infinite, and when `start` lacks the optimizer's state.
+void train(const Model& model, const DataSplits& data, const TrainOptions& options, Checkpoint start,
+           const std::function<void(const Checkpoint&)>& save, Progress& progress = silent_progress());
+
+}  // namespace seigh

@@ -1,0 +1,153 @@
+#include "seigh/nn/loss.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <torch/autograd.h>
+#include <torch/types.h>
+
+#include <cmath>
+#include <vector>
+
+#include "seigh/core/random.h"
+#include "tests/support/expect_error.h"
+
+namespace seigh {
+namespace {
+
+const Loss kLosses[] = {
+    LossKind::cross_entropy, {LossKind::cross_entropy, 0.3}, LossKind::mean_squared_error};
+
+at::Tensor gaussian(std::vector<int64_t> shape, uint64_t seed) {
+  int64_t n = 1;
+  for (const int64_t size : shape) n *= size;
+  return random_gaussian(seed, Stream::test, n, 0, 1, at::kDouble).reshape(shape);
+}
+
+at::Tensor classes(const std::vector<int64_t>& values) {
+  return at::tensor(values);
+}
+
+TEST(Loss, CrossEntropyAndSmoothingByHand) {
+  const std::vector<double> f = {1.0, -0.5, 0.25};
+  const at::Tensor outputs = at::tensor(f, at::kDouble).reshape({1, 3});
+  double total = 0;
+  for (const double value : f) total += std::exp(value);
+  for (const double s : {0.0, 0.1, 1.0}) {
+    double expected = 0;
+    for (int c = 0; c < 3; ++c) expected -= ((c == 1 ? 1 - s : 0) + s / 3) * (f[c] - std::log(total));
+    // A few roundings of numbers of order 1.
+    EXPECT_NEAR(loss_sum({LossKind::cross_entropy, s}, outputs, classes({1})).item<double>(), expected, 1e-14)
+        << s;
+  }
+}
+
+TEST(Loss, SmoothingIsTheLibrarys) {
+  const at::Tensor outputs = gaussian({6, 4}, 1), targets = classes({0, 3, 2, 1, 1, 0});
+  const at::Tensor expected = at::cross_entropy_loss(outputs, targets, {}, at::Reduction::Sum, -100, 0.2);
+  EXPECT_NEAR(loss_sum({LossKind::cross_entropy, 0.2}, outputs, targets).item<double>(),
+              expected.item<double>(), 1e-13);
+}
+
+TEST(Loss, MeanSquaredErrorByHand) {
+  const at::Tensor outputs =
+      at::tensor(std::vector<double>{1, 2, 3, -1, 0.5, 0}, at::kDouble).reshape({2, 3});
+  // (0 - 1)^2 is 0 for class 0 of the first row: 0 + 4 + 9; second row, class 2: 1 + .25 + 1.
+  EXPECT_NEAR(loss_sum(LossKind::mean_squared_error, outputs, classes({0, 2})).item<double>(),
+              (13 + 2.25) / 3, 1e-14);
+}
+
+TEST(Loss, SequencesAreSumsOverTokens) {
+  const at::Tensor outputs = gaussian({2, 3, 4}, 1), targets = classes({0, 3, 2, 1, 1, 0}).reshape({2, 3});
+  EXPECT_EQ(target_count(targets), 6);
+  EXPECT_EQ(target_count(targets.flatten()), 6);
+  for (const Loss& loss : kLosses) {
+    // The same sums in another order at most.
+    EXPECT_NEAR(loss_sum(loss, outputs, targets).item<double>(),
+                loss_sum(loss, outputs.flatten(0, 1), targets.flatten()).item<double>(), 1e-13);
+  }
+}
+
+TEST(Loss, OutputHessianIsThatOfAutograd) {
+  for (const Loss& loss : kLosses) {
+    for (const std::vector<int64_t>& shape : {std::vector<int64_t>{5, 4}, {2, 3, 4}}) {
+      const at::Tensor outputs = gaussian(shape, 1).requires_grad_(true);
+      const at::Tensor u = gaussian(shape, 2);
+      const at::Tensor targets = at::arange(outputs.numel() / 4)
+                                     .remainder(4)
+                                     .reshape(at::IntArrayRef(shape).slice(0, shape.size() - 1));
+      const at::Tensor gradient = torch::autograd::grad({loss_sum(loss, outputs, targets)}, {outputs}, {},
+                                                        true, /*create_graph=*/true)[0];
+      const at::Tensor expected = torch::autograd::grad({gradient}, {outputs}, {u})[0];
+      const at::Tensor product = output_hessian_product(loss, outputs.detach(), targets, u);
+      EXPECT_GT(expected.norm().item<double>(), 0.1);
+      EXPECT_LT((product - expected).norm().item<double>(), 1e-14 * 10);  // roundings of numbers of order 1
+      // Several vectors at once.
+      const at::Tensor both = output_hessian_product(loss, outputs.detach(), targets, at::stack({u, 2 * u}));
+      EXPECT_LT((both - at::stack({product, 2 * product})).norm().item<double>(), 1e-14);
+    }
+  }
+}
+
+TEST(Loss, SampledTargetsHaveTheNetworksFrequencies) {
+  // 20 000 draws from each of two distributions. A frequency has standard error sqrt(p (1 - p) / 20 000); 5
+  // of them are exceeded with probability 6e-7 for each of 8 frequencies, and the seed is fixed.
+  const int64_t n = 20'000;
+  const at::Tensor p =
+      at::tensor(std::vector<double>{0.5, 0.3, 0.15, 0.05, 0.02, 0.9, 0.03, 0.05}, at::kDouble)
+          .reshape({2, 4});
+  const at::Tensor outputs =
+      (p.log() + 3).unsqueeze(0).expand({n, 2, 4});  // adding a constant changes no softmax
+  const at::Tensor y = sampled_targets(LossKind::cross_entropy, outputs, 11);
+  ASSERT_EQ(y.sizes(), at::IntArrayRef({n, 2}));
+  ASSERT_EQ(y.scalar_type(), at::kLong);
+  for (int64_t t = 0; t < 2; ++t) {
+    for (int64_t c = 0; c < 4; ++c) {
+      const double expected = p[t][c].item<double>();
+      EXPECT_NEAR(y.select(1, t).eq(c).to(at::kDouble).mean().item<double>(), expected,
+                  5 * std::sqrt(expected * (1 - expected) / n));
+    }
+  }
+  // The two tokens of a sample are drawn independently: P(both 1) = .3 * .9.
+  EXPECT_NEAR((y.select(1, 0).eq(1) & y.select(1, 1).eq(1)).to(at::kDouble).mean().item<double>(), 0.27,
+              5 * std::sqrt(0.27 * 0.73 / n));
+}
+
+TEST(Loss, SampledTargetsDependOnTheRowAlone) {
+  const at::Tensor outputs = gaussian({40, 5}, 1);
+  const at::Tensor all = sampled_targets(LossKind::cross_entropy, outputs, 11, 3);
+  EXPECT_TRUE(at::equal(all.slice(0, 7, 20),
+                        sampled_targets(LossKind::cross_entropy, outputs.slice(0, 7, 20), 11, 3, 7)));
+  // Rows of sequences are counted through.
+  EXPECT_TRUE(at::equal(
+      all.slice(0, 8, 24).reshape({4, 4}),
+      sampled_targets(LossKind::cross_entropy, outputs.slice(0, 8, 24).reshape({4, 4, 5}), 11, 3, 8)));
+  EXPECT_FALSE(at::equal(all, sampled_targets(LossKind::cross_entropy, outputs, 12, 3)));
+  EXPECT_FALSE(at::equal(all, sampled_targets(LossKind::cross_entropy, outputs, 11, 4)));
+  // A certain class is always drawn, the first and the last too.
+  for (const int64_t c : {0, 4}) {
+    at::Tensor certain = at::zeros({40, 5});
+    certain.select(1, c).fill_(200);
+    EXPECT_TRUE(sampled_targets(LossKind::cross_entropy, certain, 11).eq(c).all().item<bool>());
+  }
+}
+
+TEST(Loss, BadArgumentsAreNamed) {
+  const at::Tensor outputs = gaussian({2, 3}, 1), targets = classes({0, 2});
+  EXPECT_SEIGH_ERROR(loss_sum({LossKind::cross_entropy, 1.5}, outputs, targets), "1.5");
+  EXPECT_SEIGH_ERROR(loss_sum({LossKind::cross_entropy, std::nan("")}, outputs, targets), "nan");
+  EXPECT_SEIGH_ERROR(loss_sum({LossKind::mean_squared_error, 0.1}, outputs, targets), "0.1",
+                     "mean_squared_error");
+  for (const Loss& loss : kLosses) {
+    EXPECT_SEIGH_ERROR(loss_sum(loss, outputs, classes({0, 1, 2})), "[2, 3]", "[3]");
+    EXPECT_SEIGH_ERROR(loss_sum(loss, outputs, targets.to(at::kInt)), "int64");
+    EXPECT_SEIGH_ERROR(output_hessian_product(loss, outputs, targets, gaussian({3, 2}, 1)), "[3, 2]",
+                       "[2, 3]");
+  }
+  EXPECT_SEIGH_ERROR(sampled_targets(LossKind::mean_squared_error, outputs, 1), "mean_squared_error",
+                     "Gauss-Newton");
+  EXPECT_SEIGH_ERROR(parse_loss("hinge"), "hinge", "cross_entropy");
+  EXPECT_EQ(parse_loss(to_string(LossKind::mean_squared_error)), LossKind::mean_squared_error);
+}
+
+}  // namespace
+}  // namespace seigh
