@@ -64,7 +64,7 @@ std::string_view report_template() {
 endif()
 
 # ---- at configure time
-set(SEIGH_CHART_JS "" CACHE FILEPATH "Chart.js 3.9 or 4 as one UMD file; empty: npm's in web/, else Debian's")
+set(SEIGH_CHART_JS "" CACHE FILEPATH "Chart.js 3.9 or 4 as one UMD file; empty: Debian's")
 set(SEIGH_EMBED_WEB_SCRIPT ${CMAKE_CURRENT_LIST_FILE})
 
 # Adds to `target` a source that defines seigh::report_template(), and the target seigh_sample_report, which writes
@@ -72,9 +72,8 @@ set(SEIGH_EMBED_WEB_SCRIPT ${CMAKE_CURRENT_LIST_FILE})
 function(seigh_embed_web target)
   set(web ${PROJECT_SOURCE_DIR}/web)
   set(chart ${SEIGH_CHART_JS})
-  if(NOT chart)  # looked for at every configure, so that `npm ci` after a first build is noticed
-    foreach(candidate IN ITEMS ${web}/node_modules/chart.js/dist/chart.umd.js
-                               /usr/share/javascript/chart.js/chart.umd.js
+  if(NOT chart)  # looked for at every configure, so that a newer one is noticed
+    foreach(candidate IN ITEMS /usr/share/javascript/chart.js/chart.umd.js
                                /usr/share/javascript/chart.js/chart.min.js
                                /usr/share/javascript/chart.js/Chart.min.js)
       if(EXISTS ${candidate})
@@ -84,8 +83,8 @@ function(seigh_embed_web target)
     endforeach()
   endif()
   if(NOT chart OR NOT EXISTS ${chart})
-    message(FATAL_ERROR "The report page needs Chart.js. Get it by\n  npm ci --prefix web\nor\n"
-                        "  apt-get install libjs-chart.js\nor give its UMD file by -DSEIGH_CHART_JS=/path/to/chart.umd.js")
+    message(FATAL_ERROR "The report page needs Chart.js: install it (Debian: libjs-chart.js), or give its UMD file: "
+                        "-DSEIGH_CHART_JS=/path/to/chart.umd.js")
   endif()
   message(STATUS "Chart.js of the report page: ${chart}")
 

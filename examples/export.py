@@ -7,7 +7,7 @@ conv         a small convolutional network, scripted; weights at three steps
 resnet18     a ResNet-18 for 32 x 32 images, traced; its own weights; narrower with --width
 transformer  a transformer encoder over token sequences, scripted; a loss of its own
 
-The data are made up: what matters is how each thing is handed over. Needs PyTorch (Debian: python3-torch) and numpy.
+The data are made up: what matters is how each thing is handed over. Needs PyTorch and numpy.
 """
 
 import argparse

@@ -1,11 +1,10 @@
 """Networks, weights, losses and data from Python: what examples/export.py writes runs, with the eigenvalues PyTorch
-itself computes, and what is known to go wrong gets one line that says how to export instead. Needs Debian's
-python3-torch."""
+itself computes, and what is known to go wrong gets one line that says how to export instead. Needs PyTorch in the Python
+that runs it."""
 
 import os
 import sys
 import unittest
-import warnings
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before numpy and torch: these matrices are small, and threads would wait
 import torch
@@ -14,7 +13,6 @@ from torch.nn import functional as F
 
 from support import *
 
-warnings.filterwarnings("ignore", module="torch")
 torch.set_num_threads(1)
 sys.path.insert(0, str(ROOT / "examples"))
 sys.dont_write_bytecode = True
@@ -59,7 +57,7 @@ class Examples(Case):
 
     def export_and_run(self, network, *more, step=0, set_=()):
         out = self.tmp / network
-        done = subprocess.run(["/usr/bin/python3", ROOT / "examples/export.py", network, out, *more], capture_output=True,
+        done = subprocess.run([sys.executable, ROOT / "examples/export.py", network, out, *more], capture_output=True,
                               text=True, timeout=120)
         self.assertEqual(done.returncode, 0, done.stderr)
         text = self.ok("run", out / "recipe.toml", "--out", out / "run", "--threads", "1",
@@ -175,7 +173,7 @@ class Works(Own):
     def test_the_lines_of_the_documentation(self):
         text = (ROOT / "docs/your-network.md").read_text()
         code = re.search(r"```python\n(.*?)```", text, re.S)[1].replace("samples = 100", "samples = 12\neigh.k = 3")
-        done = subprocess.run(["/usr/bin/python3", "-c", "import torch\nnet = torch.nn.Linear(4, 3)\n"
+        done = subprocess.run([sys.executable, "-c", "import torch\nnet = torch.nn.Linear(4, 3)\n"
                                "x, y = torch.randn(12, 4), torch.arange(12) % 3\n" + code], cwd=self.tmp)
         self.assertEqual(done.returncode, 0)
         self.assertIn("report.html", self.ok("run", "recipe.toml", cwd=self.tmp).stdout)
@@ -308,16 +306,7 @@ class Refused(Own):
         self.refuse(["outputs do not depend on its parameters", "gradients on"], Detached())
 
     def test_no_second_derivative(self):
-        class Sampler(nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.layer = nn.Linear(4, 8)
-
-            def forward(self, x):
-                grid = torch.tanh(self.layer(x)).reshape(-1, 2, 2, 2)
-                picture = torch.arange(27.0).reshape(1, 3, 3, 3).expand(x.shape[0], 3, 3, 3).to(x.dtype)
-                return F.grid_sample(picture, grid, align_corners=False).sum([2, 3])
-        self.refuse(["no second derivative", "grid_sampler"], Sampler())
+        self.refuse(["no second derivative", "hardsigmoid"], mlp(nn.Hardsigmoid()))
 
     def test_half_precision(self):
         self.refuse(["parameter 0.weight is Half", r"net.float\(\)"], mlp().half())
@@ -422,4 +411,4 @@ class Refused(Own):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    unittest.main(warnings="ignore")  # TorchScript says that it is deprecated

@@ -1,0 +1,61 @@
+# What the scripts share; sourced, from the project's folder.
+
+say() { echo "$(basename "$0"): $*" >&2; }
+
+# The words that run a command as root, in `as_root`; fails where there is no way to.
+become_root() {
+  as_root=()
+  [ "$(id -u)" != 0 ] || return 0
+  command -v sudo > /dev/null || return 1
+  as_root=(sudo)
+}
+
+# apt_install PACKAGE...: installs them; where there is no root, says in one line what is missing, and fails.
+apt_install() {
+  local get="apt-get install --no-install-recommends $*"
+  if ! command -v apt-get > /dev/null; then
+    say "no apt here; missing, by Debian's names: $*"
+    return 1
+  fi
+  if ! become_root; then
+    say "neither root nor sudo; have root run: $get"
+    return 1
+  fi
+  say "installing $*"
+  # --no-remove: rather fail than take a program away that somebody uses.
+  if ! { "${as_root[@]}" apt-get update -q >&2 &&
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends --no-remove "$@" >&2; }; then
+    say "apt failed, see its messages above: $get"
+    return 1
+  fi
+}
+
+# Is Debian's package $1 installed?
+has_package() {
+  dpkg-query -W -f '${db:Status-Status}\n' "$1" 2> /dev/null | grep -qx installed
+}
+
+# configure PRESET PYTHON [-D...]: what is only for speed, and for the Python that brings libtorch, is set here and not in
+# CMakeLists.txt. Warnings are errors; outside scripts/test only for the compilers of Debian 12 and 13, on which there
+# are none, so that the scripts share one build.
+configure() {
+  local preset=$1 python=$2 options=()
+  shift 2
+  options+=("-DPython3_EXECUTABLE=$python")
+  ! command -v ccache > /dev/null || options+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+  ! command -v ld.lld > /dev/null || options+=(-DCMAKE_EXE_LINKER_FLAGS=-fuse-ld=lld -DCMAKE_SHARED_LINKER_FLAGS=-fuse-ld=lld)
+  cmake --preset "$preset" "${options[@]}" "$@" > /dev/null
+}
+
+# configure_program PYTHON [-D...]: the release build without the tests; those of a build folder that has them stay.
+configure_program() {
+  local python=$1
+  shift
+  if [ ! -f build/release/build.ninja ]; then
+    set -- -DSEIGH_BUILD_TESTS=OFF "$@"
+    case $("${CXX:-g++}" -dumpversion) in
+      12 | 14) set -- -DSEIGH_WERROR=ON "$@" ;;
+    esac
+  fi
+  configure release "$python" "$@"
+}
