@@ -5,6 +5,7 @@
 //
 // "error" is ||H - H^||_F over the best possible of that rank; "sub" the overlap of the computed leading
 // space with the exact one.
+#include <ATen/Parallel.h>
 #include <torch/types.h>
 
 #include <cmath>
@@ -17,7 +18,7 @@
 #include "bench/svg.h"
 #include "seigh/core/error.h"
 #include "seigh/core/filesystem.h"
-#include "seigh/core/parallel.h"
+#include "seigh/core/context.h"
 #include "seigh/curvature/make.h"
 #include "seigh/eigen/dense.h"
 #include "seigh/eigen/eigh.h"
@@ -69,7 +70,7 @@ struct Point {
 };
 
 // One row of the table; the error over the best.
-double row(const Exact& exact, const std::string& method, const EighOptions& options, bool print = true) {
+double row(const Exact& exact, const std::string& method, const SolverOptions& options, bool print = true) {
   MatrixOperator op(exact.matrix.to(at::kFloat), exact.name);
   const EigenResult r = eigh(op, options);
   const int64_t k = options.k;
@@ -104,7 +105,7 @@ void table(const Exact& exact, int64_t k, const std::vector<int64_t>& budgets) {
 
 int main(int argc, char** argv) try {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
-  set_threads(0);
+  at::set_num_threads(available_cores());
   const fs::path folder = argc > 1 ? argv[1] : ".";
   const std::vector<Exact> trained = hessians();
   std::vector<Exact> named;
@@ -161,7 +162,7 @@ int main(int argc, char** argv) try {
   for (const int64_t k : {20, 50, 100}) {
     for (const double tolerance : {1e-2, 1e-3, 1e-4}) {
       MatrixOperator op(trained.back().matrix);
-      EighOptions options{.method = Method::krylov, .k = k, .tolerance = tolerance, .seed = 1, .probes = 0};
+      SolverOptions options{.method = Method::krylov, .k = k, .tolerance = tolerance, .seed = 1, .probes = 0};
       long long spent[3];
       for (int from = 0; from < 3; ++from) {
         if (from > 0)

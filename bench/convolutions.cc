@@ -3,6 +3,7 @@
 // how many times faster the matrix products are, and their rate, taps on padding counted.
 //
 //   convolutions [float64]
+#include <ATen/Parallel.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/ops/convolution_backward.h>
 #include <ATen/ops/convolution_backward_compositeexplicitautograd_dispatch.h>
@@ -17,8 +18,7 @@
 #include <vector>
 
 #include "bench/support.h"
-#include "seigh/core/memory_pool.h"
-#include "seigh/core/parallel.h"
+#include "seigh/core/context.h"
 #include "seigh/curvature/small_maps.h"
 
 using namespace seigh;
@@ -73,8 +73,7 @@ void compare(const Layer& l, int64_t samples, at::ScalarType dtype) {
 int main(int argc, char** argv) {
   const at::ScalarType dtype = argc > 1 && std::string(argv[1]) == "float64" ? at::kDouble : at::kFloat;
   const at::AutoDispatchBelowAutograd kernels;  // as they are called from within autograd
-  set_threads(1);
-  use_memory_pool();
+  at::set_num_threads(1);
   std::printf("matrix products on one thread: %.0f GFLOP/s\n", bench::gemm_rate(dtype) / 1e9);
   std::printf("%-29s  %-35s %-35s %-35s\n", "map, channels, samples", "output: products, libtorch",
               "input gradient", "weight gradient");

@@ -3,6 +3,7 @@
 // magnitude, all residuals below 1e-3 |lambda_1|.
 //
 //   krylov_schur [CHECKPOINT]     a checkpoint of recipes/cifar10-3c3d.toml; default: trains 200 steps
+#include <ATen/Parallel.h>
 #include <slepceps.h>
 #include <torch/types.h>
 
@@ -11,7 +12,7 @@
 
 #include "bench/support.h"
 #include "seigh/core/error.h"
-#include "seigh/core/parallel.h"
+#include "seigh/core/context.h"
 #include "seigh/curvature/make.h"
 #include "seigh/data/cifar.h"
 #include "seigh/eigen/krylov.h"
@@ -82,7 +83,7 @@ void check(const char* solver, LinearOperator& op, int64_t products, double seco
 int main(int argc, char** argv) try {
   PetscFunctionBeginUser;
   SlepcInitialize(nullptr, nullptr, nullptr, nullptr);
-  set_threads(0);
+  at::set_num_threads(available_cores());
   const auto model = make_model({.kind = "3c3d"}, {3, 32, 32}, 10);
   const DataSplits data = load_cifar10({.data_folder = {}, .normalise = true});
   const Checkpoint c = argc > 1 ? read_checkpoint(argv[1], *model) : trained(*model, data);

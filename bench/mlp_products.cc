@@ -1,10 +1,12 @@
 // How long is one curvature-vector product of a fully connected network, and how far from the floor of 6F (4F
 // for GGN) floating-point operations at the machine's matrix-product rate?
+#include <ATen/Parallel.h>
+
 #include <cstdio>
 #include <memory>
 
 #include "bench/support.h"
-#include "seigh/core/parallel.h"
+#include "seigh/core/context.h"
 #include "seigh/curvature/autograd_curvature.h"
 #include "seigh/curvature/mlp_curvature.h"
 
@@ -59,10 +61,10 @@ void shape(const std::vector<int64_t>& widths, const double* rate, int64_t b, bo
 }  // namespace
 
 int main() {
-  set_threads(0);
+  at::set_num_threads(available_cores());
   const double rate[2] = {bench::gemm_rate(at::kFloat), bench::gemm_rate(at::kDouble)};
-  std::printf("matrix products on %d threads: %.0f GFLOP/s float32, %.0f GFLOP/s float64\n", threads(),
-              rate[0] / 1e9, rate[1] / 1e9);
+  std::printf("matrix products on %d threads: %.0f GFLOP/s float32, %.0f GFLOP/s float64\n",
+              at::get_num_threads(), rate[0] / 1e9, rate[1] / 1e9);
   shape({256, 20, 20, 20, 20, 20, 10}, rate, 256, true);
   shape({784, 256, 256, 10}, rate, 32, true);
   shape({64, 500, 500, 500, 10}, rate, 16, false);

@@ -3,6 +3,7 @@
 // textbook way (double backward redone for each vector), and how does it grow with vectors and samples?
 //
 //   network_products [NAME]     only the networks whose name begins so
+#include <ATen/Parallel.h>
 #include <c10/util/accumulate.h>
 #include <torch/autograd.h>
 #include <torch/types.h>
@@ -12,8 +13,7 @@
 #include <string>
 
 #include "bench/support.h"
-#include "seigh/core/memory_pool.h"
-#include "seigh/core/parallel.h"
+#include "seigh/core/context.h"
 #include "seigh/curvature/autograd_curvature.h"
 #include "seigh/nn/zoo.h"
 
@@ -86,25 +86,27 @@ double textbook(const Network& net, int64_t batch) {
 }
 
 double product_seconds(const Network& net, CurvatureKind kind, int64_t samples, int64_t block,
-                       int repeats = 3) {
+                       int repeats = 3, int64_t* peak = nullptr) {
+  const Context context;
   const auto model = make_model(net.model, net.sample, net.classes);
   AutogradCurvatureOperator op(*model, model->initial_parameters(1), model->initial_buffers(),
-                               make_data(net, samples), {.kind = kind});
+                               make_data(net, samples), {.kind = kind}, net.name, context);
   const at::Tensor v = random_gaussian(2, Stream::test, op.size(), 0, block, at::kFloat);
-  return bench::median_seconds(repeats, [&] { op.apply(v); }) / static_cast<double>(block);
+  const double median = bench::median_seconds(repeats, [&] { op.apply(v); }) / static_cast<double>(block);
+  if (peak != nullptr) *peak = context.memory().peak();
+  return median;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  set_threads(0);
+  at::set_num_threads(available_cores());
   if (argc == 3 && std::string(argv[1]) == "--textbook") {
     std::printf("%.6f\n", textbook(networks()[0], std::atoi(argv[2])));
     return 0;
   }
-  use_memory_pool();
   const double rate = bench::gemm_rate(at::kFloat);
-  std::printf("matrix products on %d threads: %.0f GFLOP/s float32\n", threads(), rate / 1e9);
+  std::printf("matrix products on %d threads: %.0f GFLOP/s float32\n", at::get_num_threads(), rate / 1e9);
   std::printf("%-26s %9s %7s %5s %-8s %8s %8s %6s %8s %9s\n", "network", "D", "samples", "block", "matrix",
               "s/product", "floor s", "%", "GFLOP/s", "peak");
   for (const Network& net : networks()) {
@@ -117,14 +119,13 @@ int main(int argc, char** argv) {
                      data.x);
     });
     for (const CurvatureKind kind : {CurvatureKind::hessian, CurvatureKind::ggn}) {
-      reset_peak_tensor_bytes();
-      const double seconds = product_seconds(net, kind, net.samples, net.block);
+      int64_t peak = 0;
+      const double seconds = product_seconds(net, kind, net.samples, net.block, 3, &peak);
       const double needed = (kind == CurvatureKind::hessian ? 6 : 4) * flops;
       std::printf("%-26s %9lld %7lld %5lld %-8s %8.3f %8.3f %6.1f %8.0f %9s\n", net.name.c_str(),
                   static_cast<long long>(model->parameter_count()), static_cast<long long>(net.samples),
                   static_cast<long long>(net.block), to_string(kind).c_str(), seconds, needed / rate,
-                  100 * needed / rate / seconds, needed / seconds / 1e9,
-                  format_bytes(peak_tensor_bytes()).c_str());
+                  100 * needed / rate / seconds, needed / seconds / 1e9, format_bytes(peak).c_str());
       std::fflush(stdout);
     }
   }

@@ -3,15 +3,15 @@
 // (weak).
 //
 //   mpirun -n 1|2|4 --oversubscribe bench_scaling
+#include <ATen/Parallel.h>
 #include <unistd.h>
 
 #include <cstdio>
 
 #include "bench/support.h"
-#include "seigh/core/communicator.h"
+#include "seigh/core/context.h"
 #include "seigh/core/error.h"
 #include "seigh/core/filesystem.h"
-#include "seigh/core/parallel.h"
 #include "seigh/core/random.h"
 #include "seigh/curvature/make.h"
 #include "seigh/data/cifar.h"
@@ -25,6 +25,12 @@
 using namespace seigh;
 
 namespace {
+
+std::unique_ptr<const Context> everybody;
+
+Ranks& world() {
+  return everybody->ranks();
+}
 
 // Seconds until the last rank is ready.
 template <typename Body>
@@ -49,16 +55,16 @@ double products(LinearOperator& op, int64_t s) {
                   .width = 4};
   double took = 0;
   {
-    SketchStore store = SketchStore::together(folder, plan);
-    took = seconds([&] { measure(op, store, world().rank(), world().size(), silent_progress()); });
+    SketchStore store = SketchStore::together(folder, plan, *everybody);
+    took = seconds([&] { measure(op, store, world().rank(), world().size(), *everybody); });
   }
   if (world().root()) fs::remove_all(folder);
   return took;
 }
 
 double recovery(int64_t rows) {
-  const DividedTallMatrix y(rows,
-                            random_gaussian(1, Stream::test, world().share(rows).count, 0, 256, at::kFloat));
+  const DividedTallMatrix y(
+      rows, random_gaussian(1, Stream::test, world().share(rows).count, 0, 256, at::kFloat), *everybody);
   const at::Tensor probes = random_gaussian(1, Stream::test, rows, 300, 10, at::kFloat);
   return seconds([&] {
     gram(y);
@@ -69,17 +75,19 @@ double recovery(int64_t rows) {
 }  // namespace
 
 int main() try {
-  start_mpi();
-  set_threads(1);
+  everybody = std::make_unique<Context>(ContextOptions{.threads = 1, .ranks = start_mpi()});
+  at::set_num_threads(1);
   const int64_t n = world().size();
   const auto model = make_model({.kind = "3c3d"}, {3, 32, 32}, 10);
   const DataSplits data = load_cifar10({.data_folder = {}, .normalise = true});
-  const auto op = make_curvature_operator(*model, model->initial_parameters(1), {},
-                                          data.test.select(balanced_subset(data.test.y, 10, 50)), {}, "3c3d");
+  const auto op =
+      make_curvature_operator(*model, model->initial_parameters(1), {},
+                              data.test.select(balanced_subset(data.test.y, 10, 50)), {}, "3c3d", *everybody);
   op->apply(random_gaussian(1, Stream::test, op->size(), 0, 1, at::kFloat));  // memory and graphs are there
   const double strong = products(*op, 96), weak = products(*op, 32 * n);
   const double krylov = seconds([&] {
-    eigh(*op, {.method = Method::krylov, .k = 16, .products = 96, .seed = 1, .probes = 0, .block = 16});
+    eigh(*op, {.method = Method::krylov, .k = 16, .products = 96, .seed = 1, .probes = 0, .block = 16},
+         *everybody);
   });
   const double rows_strong = recovery(int64_t{1} << 20), rows_weak = recovery(n << 18);
   if (world().root()) {

@@ -4,10 +4,12 @@
 #include <CLI/CLI.hpp>
 #include <functional>
 
+#include "seigh/core/context.h"
+
 namespace seigh::app {
 
-/// Adds the command to `app`; when the user calls it, `action` is set to what it does.
-using Action = std::function<void()>;
+/// Adds the command to `app`; when the user calls it, `action` is set to what it does with what it may use.
+using Action = std::function<void(const Context&)>;
 void add_run(CLI::App& app, Action& action);
 void add_train(CLI::App& app, Action& action);
 void add_eigh(CLI::App& app, Action& action);

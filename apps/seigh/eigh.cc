@@ -8,11 +8,10 @@
 #include <string>
 
 #include "apps/seigh/commands.h"
-#include "apps/seigh/terminal_progress.h"
+#include "seigh/core/context.h"
 #include "seigh/core/dtype.h"
 #include "seigh/core/error.h"
 #include "seigh/core/filesystem.h"
-#include "seigh/core/memory_pool.h"
 #include "seigh/io/hdf5.h"
 #include "seigh/io/npy.h"
 #include "seigh/linop/matrix_operator.h"
@@ -24,8 +23,8 @@ namespace {
 
 struct Options {
   std::string run, data, matrix, dataset, method = "auto", select = "magnitude", start, out;
-  int64_t k = 0, products = 0, seed = 12345, probes = 30, block = 0;
-  double tolerance = 0, error = 0;
+  int64_t seed = 12345;
+  SolverOptions solver = {};
   bool vectors = false;
 };
 
@@ -47,22 +46,17 @@ at::Tensor read_matrix(const Options& o) {
   return file.read(o.dataset.empty() ? names[0] : o.dataset);
 }
 
-EighOptions solver_options(const Options& o) {
-  require(o.k != 0, "eigh --matrix: the number of eigenpairs is missing; for example --k 20");
-  require(o.k > 0, "--k must be at least 1, not ", o.k);
-  require(o.products >= 0, "--products must not be negative: ", o.products);
+SolverOptions solver_options(const Options& o, const Context& context) {
+  SolverOptions options = o.solver;
+  require(options.k != 0, "eigh --matrix: the number of eigenpairs is missing; for example --k 20");
+  require(options.k > 0, "--k must be at least 1, not ", options.k);
+  require(options.products >= 0, "--products must not be negative: ", options.products);
   require(o.seed >= 0, "--seed must not be negative: ", o.seed);
-  EighOptions options{.method = parse_method(o.method),
-                      .k = o.k,
-                      .products = o.products,
-                      .tolerance = o.tolerance,
-                      .error = o.error,
-                      .selection = parse_selection(o.select),
-                      .seed = static_cast<uint64_t>(o.seed),
-                      .probes = o.probes,
-                      .block = o.block};
+  options.method = parse_method(o.method);
+  options.selection = parse_selection(o.select);
+  options.seed = static_cast<uint64_t>(o.seed);
   if (!o.start.empty()) {
-    const EigenFile file = read_eigen_file(o.start, Vectors::by_panels);
+    const EigenFile file = read_eigen_file(o.start, Vectors::by_panels, context);
     require(file.has_vectors, o.start, " holds no eigenvectors to start from; make it with --vectors");
     options.start = file.result.eigenvectors;
   }
@@ -86,18 +80,18 @@ void print_pairs(const EigenResult& result) {
   }
 }
 
-void decompose_matrix(const Options& o) {
-  EighOptions options = solver_options(o);
+void decompose_matrix(const Options& o, const Context& context) {
+  SolverOptions options = solver_options(o, context);
   at::Tensor matrix = read_matrix(o);
   if (!is_vector_dtype(matrix.scalar_type()))
     matrix = matrix.to(at::kDouble);  // integer matrices are welcome
   MatrixOperator op(matrix, o.matrix);
-  require(o.k <= op.size(), "--k must not exceed the size of the matrix: k = ", o.k, ", ", o.matrix, " is ",
-          op.size(), " x ", op.size());
+  require(options.k <= op.size(), "--k must not exceed the size of the matrix: k = ", options.k, ", ",
+          o.matrix, " is ", op.size(), " x ", op.size());
   const double largest = matrix.abs().max().item<double>();
   require(largest < 1e100, o.matrix, ": its entries reach ", largest,
           ", whose squares overflow; scale the matrix down");
-  const EighPlan plan = plan_eigh(op.size(), op.dtype(), options, available_memory());
+  const EighPlan plan = plan_eigh(op.size(), op.dtype(), options, context.memory().available());
   const fs::path out =
       o.out.empty() ? fs::path(fs::path(o.matrix).stem().string() + "_" + to_string(plan.method) + ".h5")
                     : fs::path(o.out);
@@ -107,18 +101,17 @@ void decompose_matrix(const Options& o) {
   std::printf("%s\n", plan.text().c_str());
   std::fflush(stdout);
   options.method = plan.method;
-  TerminalProgress progress;
   EigenFileInfo info;
   info.matrix = "matrix";
   info.parameters = op.size();
-  info.k = o.k;
-  info.s = plan.method == Method::dense ? op.size() : plan.products - o.probes;
+  info.k = options.k;
+  info.s = plan.method == Method::dense ? op.size() : plan.products - options.probes;
   info.dtype = dtype_name(op.dtype());
-  const EigenResult result = eigh(op, options, progress);
-  write_eigen_file(out, info, result, o.vectors);
+  const EigenResult result = eigh(op, options, context);
+  write_eigen_file(out, info, result, o.vectors, context);
 
   print_pairs(result);
-  if (result.rank < o.k && o.error == 0) {
+  if (result.rank < options.k && options.error == 0) {
     if (result.selection == Selection::magnitude || result.method == "krylov") {
       std::printf("the matrix has numerical rank %lld, so there are no more eigenpairs\n",
                   static_cast<long long>(result.rank));
@@ -127,12 +120,12 @@ void decompose_matrix(const Options& o) {
                   to_string(result.selection).c_str());
     }
   }
-  if (o.tolerance > 0) {
+  if (options.tolerance > 0) {
     std::printf("%lld of %lld pairs have reached the tolerance\n", static_cast<long long>(result.converged),
                 static_cast<long long>(result.rank));
   }
-  if (o.error > 0 && result.error->relative_error() > o.error)
-    std::printf("the error asked for, %.3g, is not reached; raise --products or --k\n", o.error);
+  if (options.error > 0 && result.error->relative_error() > options.error)
+    std::printf("the error asked for, %.3g, is not reached; raise --products or --k\n", options.error);
   if (result.error) {
     std::printf(
         "error |A - U L U'|_F: %.3g estimated, %.3g of |A|_F; more than twice that with probability at most "
@@ -161,9 +154,9 @@ void add_eigh(CLI::App& app, Action& action) {
   const auto for_matrix = [&](CLI::Option* option) { option->needs(matrix)->capture_default_str(); };
   for_matrix(
       command->add_option("--dataset", o->dataset, "Data set in the .h5 file; needed when it holds several"));
-  for_matrix(command->add_option("--k", o->k, "Eigenpairs wanted, largest magnitude first"));
+  for_matrix(command->add_option("--k", o->solver.k, "Eigenpairs wanted, largest magnitude first"));
   for_matrix(
-      command->add_option("--products", o->products,
+      command->add_option("--products", o->solver.products,
                           "Matrix-vector products to spend; 0: 2 k, with --tol or --error at most 20 k"));
   std::vector<std::string> names;
   for (const Method m : methods()) names.push_back(to_string(m));
@@ -179,16 +172,17 @@ void add_eigh(CLI::App& app, Action& action) {
                               "Which pairs: of largest magnitude, most positive, most negative, or both ends")
                  ->check(CLI::IsMember(names)));
   for_matrix(command->add_option(
-      "--tol", o->tolerance,
+      "--tol", o->solver.tolerance,
       "krylov: stop when the residuals are below this times the largest eigenvalue; 0: the products decide"));
   for_matrix(command->add_option(
-      "--error", o->error,
+      "--error", o->solver.error,
       "krylov: as few pairs as bring the error below this times |A|_F; --k is the most; 0: k pairs"));
-  for_matrix(command->add_option("--block", o->block, "Vectors per product; 0: chosen"));
+  for_matrix(command->add_option("--block", o->solver.block, "Vectors per product; 0: chosen"));
   command->add_option("--start", o->start, "krylov: begin from the eigenvectors in this result file")
       ->needs(matrix);
   for_matrix(command->add_option("--seed", o->seed, "Seed of the test matrices"));
-  for_matrix(command->add_option("--probes", o->probes, "Further products that estimate the error; 0: none"));
+  for_matrix(
+      command->add_option("--probes", o->solver.probes, "Further products that estimate the error; 0: none"));
   for_matrix(
       command->add_option("--out", o->out, "File for the result; default: <name of the matrix>_<method>.h5"));
   command->add_flag("--vectors", o->vectors, "Keep the eigenvectors in the result file")->needs(matrix);
@@ -197,12 +191,11 @@ void add_eigh(CLI::App& app, Action& action) {
       "  seigh eigh --matrix A.npy --k 20 --tol 1e-6\n  seigh eigh --matrix A.h5 --dataset hessian --k 20 "
       "--method dense --vectors");
   command->callback([o, &action] {
-    action = [o] {
+    action = [o](const Context& context) {
       require(!o->run.empty() || !o->matrix.empty(),
               "eigh: name a run folder, or a matrix with --matrix A.npy; see seigh eigh --help");
-      if (!o->matrix.empty()) return decompose_matrix(*o);
-      TerminalProgress progress;
-      Run run(RunFolder::open(o->run), o->data, progress);
+      if (!o->matrix.empty()) return decompose_matrix(*o, context);
+      Run run(RunFolder::open(o->run, false, context), o->data, context);
       run.eigh();
       std::printf("decompositions: %s\n", (run.folder().path() / "eigen").c_str());
     };

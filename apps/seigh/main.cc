@@ -1,26 +1,28 @@
 // The command line. Exit codes: 0 done, 2 bad input (one line says what to do), 130 interrupted, 1 anything
 // else.
+#include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
 #include <sys/resource.h>
 
 #include <CLI/CLI.hpp>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <memory>
 #include <new>
 #include <string>
 #include <thread>
 
 #include "apps/seigh/commands.h"
-#include "seigh/core/communicator.h"
+#include "apps/seigh/terminal_progress.h"
+#include "seigh/core/context.h"
 #include "seigh/core/error.h"
 #include "seigh/core/filesystem.h"
-#include "seigh/core/interrupt.h"
-#include "seigh/core/memory_pool.h"
-#include "seigh/core/parallel.h"
 #include "seigh/core/version.h"
 #ifdef SEIGH_MPI
 #include "seigh/mpi/mpi.h"
@@ -30,10 +32,10 @@ namespace {
 
 // Ranks tend to fail together, and the root says why; another one waits a moment, in which the root ends them
 // all.
-int complain(const std::string& message, int code) {
-  if (!seigh::world().root()) {
+int complain(const seigh::Ranks& ranks, const std::string& message, int code) {
+  if (!ranks.root()) {
     std::this_thread::sleep_for(std::chrono::seconds(2));
-    std::fprintf(stderr, "rank %d: ", seigh::world().rank());
+    std::fprintf(stderr, "rank %d: ", ranks.rank());
   }
   std::fprintf(stderr, "seigh: %s\n", message.substr(0, message.find('\n')).c_str());
   return code;
@@ -62,17 +64,18 @@ std::string explain(const CLI::App& app, const CLI::ParseError& error) {
   return error.what() + help;
 }
 
-int not_enough_memory() {
+int not_enough_memory(const seigh::Ranks& ranks) {
   return complain(
+      ranks,
       "not enough memory; choose a smaller network, fewer samples, a smaller k and s, or no dense steps", 2);
 }
 
 // Ranks that do not find each other would all do the same work in the same folder.
-void require_ranks() {
+void require_ranks(const seigh::Ranks& ranks) {
   for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}) {
     const char* const value = std::getenv(name);
-    seigh::require(value == nullptr || std::atoi(value) <= 1 || seigh::world().size() > 1,
-                   "started as one of ", value, " ranks that do not find each other: this seigh was built ",
+    seigh::require(value == nullptr || std::atoi(value) <= 1 || !ranks.alone(), "started as one of ", value,
+                   " ranks that do not find each other: this seigh was built ",
 #ifdef SEIGH_MPI
                    "with another MPI; start it with that one's mpirun",
 #else
@@ -90,7 +93,18 @@ void allow_many_files() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-int run(int argc, char** argv) {
+// Ctrl-C as a flag that work looks at between its pieces; a second signal ends the process at once.
+std::atomic<bool> asked_to_stop{false};
+static_assert(std::atomic<bool>::is_always_lock_free);
+
+void on_signal(int signal) {
+  if (asked_to_stop.exchange(true)) {
+    std::signal(signal, SIG_DFL);
+    std::raise(signal);
+  }
+}
+
+int run(int argc, char** argv, const std::shared_ptr<seigh::Ranks>& ranks) {
   CLI::App app{
       "Top eigenpairs of a neural network's curvature matrix, and whether its largest parameters lie in "
       "them."};
@@ -123,37 +137,46 @@ int run(int argc, char** argv) {
   } catch (const CLI::Success& done) {  // --help, --version
     return app.exit(done);
   } catch (const CLI::ParseError& error) {
-    return complain(explain(app, error), 2);
+    return complain(*ranks, explain(app, error), 2);
   }
-  seigh::install_interrupt_handlers();
+  std::signal(SIGINT, on_signal);
+  std::signal(SIGTERM, on_signal);
   try {
-    require_ranks();
+    require_ranks(*ranks);
     allow_many_files();
-    seigh::use_memory_pool();
-    seigh::set_threads(threads);
-    if (!memory.empty()) seigh::set_memory_ceiling(seigh::parse_bytes(memory));
-    action();
+    const int processes = ranks->on_this_machine();
+    const seigh::Context context({.threads = threads != 0 ? threads : seigh::available_cores(processes),
+                                  .memory = memory.empty() ? 0 : seigh::parse_bytes(memory),
+                                  .ranks = ranks,
+                                  .progress = std::make_shared<seigh::app::TerminalProgress>(!ranks->root()),
+                                  .cancelled = [] { return asked_to_stop.load(std::memory_order_relaxed); }});
+    // The whole process is this context's.
+    at::set_num_threads(context.threads());
+    const seigh::Context::Scope scope(context);
+    action(context);
     errno = 0;
     if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
       return complain(
+          *ranks,
           std::string("cannot write the output: ") + (errno != 0 ? std::strerror(errno) : "output error"), 2);
     }
     return 0;
   } catch (const seigh::Error& error) {
-    return complain(error.what(), 2);
-  } catch (const seigh::Interrupted&) {
-    return complain("interrupted; finished files are kept, and seigh run --resume continues a run", 130);
+    return complain(*ranks, error.what(), 2);
+  } catch (const seigh::Cancelled&) {
+    return complain(*ranks, "interrupted; finished files are kept, and seigh run --resume continues a run",
+                    130);
   } catch (const std::bad_alloc&) {
-    return not_enough_memory();
+    return not_enough_memory(*ranks);
   } catch (const c10::Error& error) {
     const std::string message = error.what_without_backtrace();
     if (message.find("allocate memory") != std::string::npos ||
         message.find("not enough memory") != std::string::npos) {
-      return not_enough_memory();
+      return not_enough_memory(*ranks);
     }
-    return complain("libtorch: " + message, 1);
+    return complain(*ranks, "libtorch: " + message, 1);
   } catch (const std::exception& error) {
-    return complain(error.what(), 1);
+    return complain(*ranks, error.what(), 1);
   }
 }
 
@@ -161,11 +184,13 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
 #ifdef SEIGH_MPI
-  seigh::start_mpi();
+  const std::shared_ptr<seigh::Ranks> ranks = seigh::start_mpi();
+#else
+  const auto ranks = std::make_shared<seigh::Ranks>();
 #endif
   // One rank speaks for all.
-  if (!seigh::world().root() && std::freopen("/dev/null", "w", stdout) == nullptr) return 1;
-  const int code = run(argc, argv);
+  if (!ranks->root() && std::freopen("/dev/null", "w", stdout) == nullptr) return 1;
+  const int code = run(argc, argv, ranks);
   // Without the handlers that libraries left for the end: libhdf5's never finishes, and prints, after a
   // damaged file.
   std::fflush(nullptr);

@@ -4,7 +4,6 @@
 #include <string>
 
 #include "apps/seigh/commands.h"
-#include "apps/seigh/terminal_progress.h"
 #include "seigh/core/error.h"
 #include "seigh/run/stages.h"
 
@@ -52,10 +51,9 @@ void add_measure(CLI::App& app, Action& action) {
       "each\nmachine its --shard, and copy the files of partial/ back.\n"
       "Examples:\n  seigh measure runs/mnist-mini\n  seigh measure runs/mnist-mini --shard 1/2");
   command->callback([o, &action] {
-    action = [o] {
+    action = [o](const Context& context) {
       const auto [part, parts] = parse_shard(o->shard);
-      TerminalProgress progress;
-      Run run(RunFolder::open(o->folder, /*shared=*/true), o->data, progress);
+      Run run(RunFolder::open(o->folder, /*shared=*/true, context), o->data, context);
       run.measure(part, parts);
       std::printf("measurements: %s\n", (run.folder().path() / "partial").c_str());
     };
@@ -68,9 +66,8 @@ void add_recover(CLI::App& app, Action& action) {
       add(app, o, "recover", "Eigenpairs from the products measured so far, be they fewer than planned");
   command->footer("Example:\n  seigh recover runs/mnist-mini");
   command->callback([o, &action] {
-    action = [o] {
-      TerminalProgress progress;
-      Run run(RunFolder::open(o->folder), o->data, progress);
+    action = [o](const Context& context) {
+      Run run(RunFolder::open(o->folder, false, context), o->data, context);
       const std::vector<std::string> lines = run.recover();
       for (const std::string& line : lines) std::printf("%s\n", line.c_str());
       if (lines.empty()) std::printf("nothing to recover: no measurements without a decomposition\n");
@@ -92,10 +89,9 @@ void add_verify(CLI::App& app, Action& action) {
   command->footer(
       "Examples:\n  seigh verify runs/mnist-mini\n  seigh verify runs/mnist-mini --columns 0 --repair");
   command->callback([o, &action] {
-    action = [o] {
+    action = [o](const Context& context) {
       require(o->columns >= 0, "--columns must not be negative: ", o->columns);
-      TerminalProgress progress;
-      Run run(RunFolder::open(o->folder), o->data, progress);
+      Run run(RunFolder::open(o->folder, false, context), o->data, context);
       const std::vector<std::string> damaged = run.verify(o->columns, o->repair);
       for (const std::string& line : damaged) std::printf("%s\n", line.c_str());
       require(damaged.empty(), damaged.size(), " of the measurements are damaged",

@@ -6,8 +6,7 @@
 
 #include "apps/seigh/commands.h"
 #include "apps/seigh/stage_command.h"
-#include "apps/seigh/terminal_progress.h"
-#include "seigh/core/communicator.h"
+#include "seigh/core/context.h"
 #include "seigh/core/error.h"
 #include "seigh/core/filesystem.h"
 #include "seigh/core/timer.h"
@@ -35,9 +34,8 @@ void add_stage(CLI::App& app, Action& action, const std::string& name, const std
                       "Folder of the data set; default: $SEIGH_DATA, then the usual places");
   command->footer("Example:\n  seigh " + name + " runs/mnist-mini");
   command->callback([options, stage, &action] {
-    action = [options, stage] {
-      TerminalProgress progress;
-      Run run(RunFolder::open(options->folder), options->data, progress);
+    action = [options, stage](const Context& context) {
+      Run run(RunFolder::open(options->folder, false, context), options->data, context);
       stage(run);
     };
   });
@@ -62,7 +60,7 @@ void add_run(CLI::App& app, Action& action) {
   command->footer(
       "Example:\n  seigh run recipes/mnist-mini.toml --out runs/quick --set eigh.k=100 --set dense.steps=[]");
   command->callback([options, &action] {
-    action = [options] {
+    action = [options](const Context& context) {
       if (options->keys) {
         std::fputs(recipe_reference().c_str(), stdout);
         return;
@@ -70,17 +68,16 @@ void add_run(CLI::App& app, Action& action) {
       require(!options->recipe.empty(),
               "run: RECIPE is missing; for example: seigh run recipes/mnist-mini.toml");
       const Timer timer;
-      TerminalProgress progress;
       const Recipe recipe = load_recipe(options->recipe, options->overrides);
       const fs::path out = options->out.empty() ? fs::path("runs") / recipe.name : fs::path(options->out);
       Run::check(recipe);
-      Run run(RunFolder::start(out, recipe, options->resume), options->data, progress);
+      Run run(RunFolder::start(out, recipe, options->resume, context), options->data, context);
       run.train();
       run.eigh();
       run.overlap();
       run.report();
       print_result(run);
-      if (!world().root()) return;
+      if (!context.ranks().root()) return;
       std::fprintf(stderr, "done in %.0f s, peak memory %.2f GB\n", timer.seconds(),
                    static_cast<double>(peak_memory_bytes()) / 1e9);
     };

@@ -118,7 +118,8 @@ void add_show(CLI::App& app, Action& action) {
   command->add_option("FILE", options->file, "The file")->required();
   command->add_option("--numbers", options->numbers, "Numbers printed of each tensor")->capture_default_str();
   command->footer("Example:\n  seigh show runs/mnist-mini/eigen/step_000100_train_hessian_seigh.h5");
-  command->callback([options, &action] { action = [options] { show(options->file, options->numbers); }; });
+  command->callback(
+      [options, &action] { action = [options](const Context&) { show(options->file, options->numbers); }; });
 }
 
 }  // namespace seigh::app

@@ -4,8 +4,6 @@
 
 #include <cstdio>
 
-#include "seigh/core/communicator.h"
-
 namespace seigh::app {
 namespace {
 
@@ -29,7 +27,8 @@ std::string duration(double seconds) {
 
 }  // namespace
 
-TerminalProgress::TerminalProgress() : terminal_(::isatty(STDERR_FILENO) != 0) {}
+TerminalProgress::TerminalProgress(bool silent)
+    : silent_(silent), terminal_(!silent && ::isatty(STDERR_FILENO) != 0) {}
 
 TerminalProgress::~TerminalProgress() {
   if (drawn_) std::fputc('\n', stderr);
@@ -61,14 +60,14 @@ void TerminalProgress::end() {
 }
 
 void TerminalProgress::note(std::string_view text) {
-  if (!world().root()) return;
+  if (silent_) return;
   if (drawn_) std::fputs("\r\033[2K", stderr);
   drawn_ = false;
   std::fprintf(stderr, "note: %.*s\n", static_cast<int>(text.size()), text.data());
 }
 
 void TerminalProgress::draw(bool last) {
-  if (!world().root()) return;
+  if (silent_) return;
   const double seconds = timer_.seconds();
   last_ = seconds;
   char text[256];

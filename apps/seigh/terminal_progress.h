@@ -11,7 +11,8 @@ namespace seigh::app {
 
 class TerminalProgress final : public Progress {
  public:
-  TerminalProgress();
+  /// `silent`: draws nothing, as ranks but the root.
+  explicit TerminalProgress(bool silent = false);
   ~TerminalProgress() override;
   void begin(std::string_view task, int64_t total, std::string_view unit) override;
   void advance(int64_t count) override;
@@ -21,7 +22,7 @@ class TerminalProgress final : public Progress {
  private:
   void draw(bool last);
 
-  bool terminal_;
+  bool silent_, terminal_;
   bool drawn_ = false;  // a line without newline stands on the terminal
   std::string task_, unit_;
   int64_t total_ = 0, done_ = 0;

@@ -1,25 +1,64 @@
-// The one exception type for input seigh cannot work with.
+// The exceptions of seigh, one family:
+//
+//   Exception            anything seigh throws
+//   ├── Cancelled        the caller has asked to stop; finished files are complete
+//   └── Error            bad input or environment: one line that says what to do
+//       ├── MemoryError  the ceiling, or the machine, has too little memory
+//       └── FileError    a file that cannot be read or written; path() says which
 #pragma once
 
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace seigh {
 
-/// Bad input or environment. what() is one line for a person: the offending value and what to do about it.
-/// The command line prints it and exits with 2.
-class Error : public std::runtime_error {
+class Exception : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
 
-/// Throws Error with the arguments streamed one after the other into its message.
+/// Thrown from within long work once Context's cancellation says so.
+class Cancelled : public Exception {
+ public:
+  Cancelled() : Exception("interrupted") {}
+};
+
+/// what() is one line for a person: the offending value and what to do about it. The command prints it and
+/// exits with 2.
+class Error : public Exception {
+ public:
+  using Exception::Exception;
+};
+
+class MemoryError : public Error {
+ public:
+  using Error::Error;
+};
+
+class FileError : public Error {
+ public:
+  FileError(std::string path, const std::string& message) : Error(message), path_(std::move(path)) {}
+  /// Of the file.
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+/// The arguments streamed one after the other.
 template <typename... Parts>
-[[noreturn]] void fail(const Parts&... parts) {
+std::string text_of(const Parts&... parts) {
   std::ostringstream message;
   (message << ... << parts);
-  throw Error(message.str());
+  return message.str();
+}
+
+/// Throws Error made of `parts`.
+template <typename... Parts>
+[[noreturn]] void fail(const Parts&... parts) {
+  throw Error(text_of(parts...));
 }
 
 /// Throws Error made of `parts` unless `condition` holds.

@@ -7,9 +7,4 @@ void Progress::advance(int64_t) {}
 void Progress::end() {}
 void Progress::note(std::string_view) {}
 
-Progress& silent_progress() {
-  static Progress silent;
-  return silent;
-}
-
 }  // namespace seigh

@@ -21,7 +21,4 @@ class Progress {
   virtual void note(std::string_view text);
 };
 
-/// A Progress that nobody watches.
-Progress& silent_progress();
-
 }  // namespace seigh

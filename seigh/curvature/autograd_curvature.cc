@@ -9,11 +9,10 @@
 #include <atomic>
 #include <utility>
 
+#include "seigh/core/context.h"
 #include "seigh/core/error.h"
-#include "seigh/core/interrupt.h"
-#include "seigh/core/memory_pool.h"
-#include "seigh/core/parallel.h"
-#include "seigh/curvature/convolution.h"
+#include "seigh/curvature/model_source.h"
+#include "seigh/curvature/replaced_kernels.h"
 
 namespace seigh {
 namespace {
@@ -66,46 +65,60 @@ class Turns {
 }  // namespace
 
 struct AutogradCurvatureOperator::Graph {
+  int64_t begin = 0, end = 0;         // its samples
   std::vector<at::Tensor> leaves;     // of the subset, requiring gradients
   std::vector<at::Tensor> gradients;  // those of the loss that depend on the leaves; Gauss-Newton: J^T u
   std::vector<size_t> rows;           // which leaves they belong to
   at::Tensor outputs, u;              // Gauss-Newton kinds only
-  at::Tensor targets;
   std::vector<at::Tensor> residuals;  // Fisher kinds: r, one per draw
 };
+
+AutogradCurvatureOperator::AutogradCurvatureOperator(std::shared_ptr<const GraphSource> source,
+                                                     const CurvatureOptions& options, std::string name,
+                                                     const Context& context)
+    : CurvatureOperator(source->parameters(), source->dtype(), options, std::move(name), context),
+      source_(std::move(source)) {
+  require(source_->supports(options_.kind), this->name(), ": ", to_string(options_.kind),
+          " is no matrix of this network and loss");
+  const Context::Scope scope(context_);
+  const long attentions = ReplacedKernels::attention_count();
+  choose_sizes();
+  fused_attention_ = ReplacedKernels::attention_count() > attentions;
+}
 
 AutogradCurvatureOperator::AutogradCurvatureOperator(const Model& model, const at::Tensor& parameters,
                                                      const std::vector<at::Tensor>& buffers,
                                                      const Dataset& data, const CurvatureOptions& options,
-                                                     std::string name)
-    : CurvatureOperator(model, parameters, data, options, std::move(name)),
-      model_(model),
-      parameters_(cast(parameters.detach())),
-      data_{cast(data.x), cast(data.y), data.classes} {
-  use_memory_pool();
-  use_fast_convolution_derivatives();
-  for (const at::Tensor& buffer : buffers) buffers_.push_back(cast(buffer));
-  choose_sizes();
-}
+                                                     const std::string& name, const Context& context)
+    : AutogradCurvatureOperator(
+          [&]() -> std::shared_ptr<const GraphSource> {
+            options.validate();
+            const Context::Scope scope(context);
+            return std::make_shared<ModelSource>(model, parameters, buffers, data, options.loss,
+                                                 options.dtype, name);
+          }(),
+          options, name, context) {}
 
 AutogradCurvatureOperator::~AutogradCurvatureOperator() = default;
 
 std::vector<std::string> AutogradCurvatureOperator::notes() const {
   std::vector<std::string> all;
-  if (const std::string why = memory_pool_obstacle(); !why.empty()) {
+  if (const std::string why = context_.memory().obstacle(); !why.empty()) {
     all.push_back("no memory pool (" + why +
                   "): products may be several times slower, and a memory ceiling is "
                   "not kept");
   }
-  if (const std::string why = convolution_derivatives_obstacle(parameters_.device()); !why.empty())
-    all.push_back("convolutions by libtorch's own second derivatives (" + why + "): they may be slower");
+  if (const c10::Device device = source_->leaves().front().device(); !device.is_cpu())
+    all.push_back("convolutions by libtorch's own second derivatives (the network is on " + device.str() +
+                  ", not on the CPU): they may be slower");
+  if (fused_attention_)
+    all.push_back("attention by the mathematical kernel: the fused one has no second derivative");
   return all;
 }
 
-// All parameter tensors as views of one flat vector; those of the subset are leaves.
+// Those of the subset require gradients.
 std::vector<at::Tensor> AutogradCurvatureOperator::leaves() const {
-  std::vector<at::Tensor> all;
-  for (const at::Tensor& piece : unflatten(model_.parameters(), parameters_)) all.push_back(piece.detach());
+  std::vector<at::Tensor> all = source_->leaves();
   for (const size_t i : subset_.tensors) all[i].requires_grad_(true);
   return all;
 }
@@ -116,55 +129,51 @@ std::vector<at::Tensor> AutogradCurvatureOperator::chosen(const std::vector<at::
   return some;
 }
 
+at::Tensor AutogradCurvatureOperator::theta() const {
+  const at::NoGradGuard no_grad;
+  return flatten(chosen(source_->leaves())).detach();
+}
+
 double AutogradCurvatureOperator::target_count() const {
-  return static_cast<double>(seigh::target_count(data_.y));
+  return static_cast<double>(source_->targets(0, source_->samples()));
 }
 
-int64_t AutogradCurvatureOperator::targets_per_sample() const {
-  return seigh::target_count(data_.y.slice(0, 0, 1));
+void AutogradCurvatureOperator::cut(int64_t batch_size) {
+  begins_.clear();
+  for (int64_t begin = 0; begin < source_->samples(); begin += batch_size) begins_.push_back(begin);
 }
 
-int64_t AutogradCurvatureOperator::end_of_batch(int64_t begin) const {
-  return std::min(begin + options_.batch_size, data_.size());
-}
-
-int64_t AutogradCurvatureOperator::mini_batches() const {
-  return (data_.size() + options_.batch_size - 1) / options_.batch_size;
-}
-
-at::Tensor AutogradCurvatureOperator::forward(const std::vector<at::Tensor>& leaves, int64_t begin,
-                                              int64_t end) const {
-  return model_.forward(leaves, buffers_, data_.x.slice(0, begin, end));
+int64_t AutogradCurvatureOperator::end_of(int64_t batch) const {
+  return batch + 1 < mini_batches() ? begin_of(batch + 1) : source_->samples();
 }
 
 at::Tensor AutogradCurvatureOperator::mean_loss(const std::vector<at::Tensor>& leaves, int64_t begin,
                                                 int64_t end, double targets) const {
-  return loss_sum(options_.loss, forward(leaves, begin, end), data_.y.slice(0, begin, end)) / targets;
+  return source_->loss(leaves, begin, end) / targets;
 }
 
 std::unique_ptr<AutogradCurvatureOperator::Graph> AutogradCurvatureOperator::build_graph(int64_t begin,
                                                                                          int64_t end) const {
   auto graph = std::make_unique<Graph>();
   const std::vector<at::Tensor> all = leaves();
+  graph->begin = begin;
+  graph->end = end;
   graph->leaves = chosen(all);
-  graph->targets = data_.y.slice(0, begin, end);
   std::vector<at::Tensor> gradients;
   if (!gauss_newton()) {
     gradients =
         derivative({mean_loss(all, begin, end, target_count())}, graph->leaves, {}, /*create_graph=*/true);
   } else {
-    graph->outputs = forward(all, begin, end);
+    graph->outputs = source_->outputs(all, begin, end);
     graph->u = at::zeros_like(graph->outputs).requires_grad_(true);
     gradients = derivative({graph->outputs}, graph->leaves, {graph->u}, /*create_graph=*/true);
-    const auto residual = [&](const at::Tensor& labels) {
-      return output_gradient(options_.loss, graph->outputs.detach(), labels);
-    };
-    if (options_.kind == CurvatureKind::empirical_fisher) graph->residuals = {residual(graph->targets)};
+    const at::Tensor outputs = graph->outputs.detach();
+    if (options_.kind == CurvatureKind::empirical_fisher)
+      graph->residuals = {source_->output_gradient(outputs, begin, end)};
     if (options_.kind == CurvatureKind::mc_fisher) {
-      for (int64_t draw = 0; draw < options_.draws; ++draw) {
-        graph->residuals.push_back(residual(sampled_targets(options_.loss, graph->outputs, options_.seed,
-                                                            draw, begin * targets_per_sample())));
-      }
+      for (int64_t draw = 0; draw < options_.draws; ++draw)
+        graph->residuals.push_back(
+            source_->sampled_output_gradient(outputs, begin, end, options_.seed, draw));
     }
   }
   for (size_t i = 0; i < gradients.size(); ++i) {
@@ -178,7 +187,8 @@ std::unique_ptr<AutogradCurvatureOperator::Graph> AutogradCurvatureOperator::bui
 // B J v, divided by the number of targets.
 at::Tensor AutogradCurvatureOperator::between(const Graph& graph, const at::Tensor& jv) const {
   if (graph.residuals.empty()) {
-    return output_hessian_product(options_.loss, graph.outputs.detach(), graph.targets, jv) / target_count();
+    return source_->output_hessian_product(graph.outputs.detach(), graph.begin, graph.end, jv) /
+           target_count();
   }
   at::Tensor sum = at::zeros_like(jv);
   for (const at::Tensor& r : graph.residuals) sum += r * (r * jv).sum(-1, /*keepdim=*/true);
@@ -196,77 +206,93 @@ std::vector<at::Tensor> AutogradCurvatureOperator::product(const Graph& graph,
   return derivative({graph.outputs}, graph.leaves, {between(graph, jv)});
 }
 
-// Bytes that a worker takes for one product with a mini-batch of so many samples.
+// Bytes that a worker takes for one product with the first so many samples.
 int64_t AutogradCurvatureOperator::measure_peak(int64_t samples) const {
-  const int64_t before = tensor_bytes();
-  reset_peak_tensor_bytes();
+  Memory& memory = context_.memory();
+  const int64_t before = memory.held();
+  memory.reset_peak();
   const auto graph = build_graph(0, samples);
   std::vector<at::Tensor> v;
   for (const at::Tensor& leaf : graph->leaves) v.push_back(at::zeros_like(leaf));
   product(*graph, v);
-  return peak_tensor_bytes() - before;
+  return memory.peak() - before;
 }
 
 void AutogradCurvatureOperator::choose_sizes() {
-  const int64_t samples = data_.size();
-  const int64_t most = parameters_.is_cpu() ? threads() : 1;
-  const int64_t budget = std::max<int64_t>(available_memory() - options_.reserve, 0);
+  const ReplacedKernels replaced;
+  Memory& memory = context_.memory();
+  const int64_t samples = source_->samples();
+  const bool parallel = source_->concurrent() && source_->leaves().front().is_cpu();
+  const int64_t most = parallel ? context_.threads() : 1;
+  const auto budget = [&] { return std::max<int64_t>(memory.available() - options_.reserve, 0); };
   // A block is held three times: vectors, products and what the caller makes of them.
   const int64_t vector_bytes = 3 * size() * static_cast<int64_t>(c10::elementSize(dtype()));
-  preferred_block_ = std::clamp<int64_t>(budget / 4 / vector_bytes, 1, 32);
-  if (options_.batch_size > 0) {
-    options_.batch_size = std::min(options_.batch_size, samples);
+  preferred_block_ = std::clamp<int64_t>(budget() / 4 / vector_bytes, 1, 32);
+  begins_ = source_->batches();
+  if (!begins_.empty()) {
+    options_.batch_size = 0;
+    for (int64_t batch = 0; batch < mini_batches(); ++batch)
+      options_.batch_size = std::max(options_.batch_size, end_of(batch) - begin_of(batch));
     workers_ = static_cast<int>(std::min(most, mini_batches()));
-  } else if (peak_tensor_bytes() == 0) {  // no pool: nothing is known of memory
+  } else if (options_.batch_size > 0) {
+    options_.batch_size = std::min(options_.batch_size, samples);
+    cut(options_.batch_size);
+    workers_ = static_cast<int>(std::min(most, mini_batches()));
+  } else if (!memory.obstacle().empty()) {  // no pool: nothing is known of memory
     workers_ = static_cast<int>(std::min(most, samples));
     options_.batch_size = std::min<int64_t>((samples + workers_ - 1) / workers_, 64);
+    cut(options_.batch_size);
   } else {
     // A worker takes fixed + per_sample * batch_size bytes.
     const int64_t few = std::min<int64_t>(samples, 2), more = std::min<int64_t>(samples, 8);
     const int64_t small = measure_peak(few), large = measure_peak(more);
-    const int64_t per_sample = more > few ? std::max<int64_t>((large - small) / (more - few), 1) : large;
+    memory.recount();  // of what libraries have taken outside the pool meanwhile
+    const int64_t per_sample =
+        more > few ? std::max<int64_t>((large - small) / (more - few), 1) : std::max<int64_t>(large, 1);
     const int64_t fixed = more > few ? std::max<int64_t>(small - few * per_sample, 0) : 0;
     // A tenth is left for what differs between mini-batches and for pieces too small to be of use.
-    const int64_t blocks = vector_bytes * preferred_block_, spare = (budget - blocks) / 10 * 9;
+    const int64_t blocks = vector_bytes * preferred_block_, spare = (budget() - blocks) / 10 * 9;
     const auto fitting = [&](int64_t workers) { return (spare / workers - fixed) / per_sample; };
     workers_ = static_cast<int>(std::min(most, samples));
     while (workers_ > 1 && fitting(workers_) < 1) --workers_;
-    require(fitting(workers_) >= 1, name(), ": ", format_bytes(budget),
-            " of memory are too little for one sample, which takes ",
-            format_bytes((fixed + per_sample) / 9 * 10 + blocks),
-            "; raise the ceiling (--memory), or lower k or the block");
+    if (fitting(workers_) < 1) {
+      throw MemoryError(text_of(name(), ": ", format_bytes(budget()),
+                                " of memory are too little for one sample, which takes ",
+                                format_bytes((fixed + per_sample) / 9 * 10 + blocks),
+                                "; raise the ceiling (--memory), or lower k or the block"));
+    }
     constexpr int64_t kEnough = int64_t{512} << 20;  // larger mini-batches were measured no faster
     const int64_t useful = std::max<int64_t>(kEnough / per_sample, 8);
     const int64_t most_samples = std::min({fitting(workers_), useful, (samples + workers_ - 1) / workers_});
     // Equal shares, and as many for each worker.
     const int64_t rounds = (samples + most_samples * workers_ - 1) / (most_samples * workers_);
     options_.batch_size = (samples + rounds * workers_ - 1) / (rounds * workers_);
+    cut(options_.batch_size);
     keep_graphs_ = mini_batches() * fixed + samples * per_sample <= spare;
   }
   graphs_.resize(static_cast<size_t>(mini_batches()));
 }
 
 double AutogradCurvatureOperator::loss() {
+  const Context::Scope scope(context_);
   const at::NoGradGuard no_grad;
-  const std::vector<at::Tensor> all = unflatten(model_.parameters(), parameters_);
+  const std::vector<at::Tensor> all = source_->leaves();
   double sum = 0;
-  for (int64_t begin = 0; begin < data_.size(); begin += options_.batch_size) {
-    sum += mean_loss(all, begin, end_of_batch(begin), target_count()).item<double>();
-  }
-  const at::Tensor theta = subset_.gather(model_.parameters(), parameters_);
-  return sum + (options_.l2 > 0 ? options_.l2 / 2 * theta.square().sum(at::kDouble).item<double>() : 0);
+  for (int64_t batch = 0; batch < mini_batches(); ++batch)
+    sum += mean_loss(all, begin_of(batch), end_of(batch), target_count()).item<double>();
+  return sum + (options_.l2 > 0 ? options_.l2 / 2 * theta().square().sum(at::kDouble).item<double>() : 0);
 }
 
 at::Tensor AutogradCurvatureOperator::gradient() {
-  const at::Tensor theta = subset_.gather(model_.parameters(), parameters_);
-  at::Tensor sum = theta * options_.l2;
+  const Context::Scope scope(context_);
+  const ReplacedKernels replaced;
+  at::Tensor sum = theta() * options_.l2;
   const std::vector<at::Tensor> parts = unflatten(subset_.specs, sum);
-  for (int64_t begin = 0; begin < data_.size(); begin += options_.batch_size) {
-    check_interrupt();
-    const int64_t end = end_of_batch(begin);
+  for (int64_t batch = 0; batch < mini_batches(); ++batch) {
+    context_.check_cancelled();
     const std::vector<at::Tensor> all = leaves();
     const std::vector<at::Tensor> g =
-        derivative({mean_loss(all, begin, end, target_count())}, chosen(all), {});
+        derivative({mean_loss(all, begin_of(batch), end_of(batch), target_count())}, chosen(all), {});
     for (size_t i = 0; i < g.size(); ++i) {
       if (g[i].defined()) parts[i].add_(g[i]);
     }
@@ -275,16 +301,21 @@ at::Tensor AutogradCurvatureOperator::gradient() {
 }
 
 at::Tensor AutogradCurvatureOperator::per_sample_gradients(int64_t begin, int64_t count) {
-  require(0 <= begin && 0 <= count && begin + count <= data_.size(), name(), ": samples ", begin, " to ",
-          begin + count, " are not within 0 to ", data_.size());
+  require(0 <= begin && 0 <= count && begin + count <= source_->samples(), name(), ": samples ", begin,
+          " to ", begin + count, " are not within 0 to ", source_->samples());
+  require(source_->batches().empty(), name(),
+          ": batches that cannot be cut have no gradients of single samples");
+  const Context::Scope scope(context_);
   at::Tensor block = empty_block(size(), count, dtype());
   std::atomic<int64_t> next = 0;
-  run_workers(std::min<int>(workers_, static_cast<int>(std::max<int64_t>(count, 1))), [&](int) {
+  context_.run_workers(std::min<int>(workers_, static_cast<int>(std::max<int64_t>(count, 1))), [&](int) {
+    const ReplacedKernels replaced;
     for (int64_t i = next++; i < count; i = next++) {
-      check_interrupt();
+      context_.check_cancelled();
+      const int64_t sample = begin + i;
       const std::vector<at::Tensor> all = leaves();
       const at::Tensor loss =
-          mean_loss(all, begin + i, begin + i + 1, static_cast<double>(targets_per_sample()));
+          mean_loss(all, sample, sample + 1, static_cast<double>(source_->targets(sample, sample + 1)));
       const std::vector<at::Tensor> g = derivative({loss}, chosen(all), {});
       const std::vector<at::Tensor> column = unflatten(subset_.specs, block.select(1, i));
       for (size_t p = 0; p < g.size(); ++p) {
@@ -296,22 +327,23 @@ at::Tensor AutogradCurvatureOperator::per_sample_gradients(int64_t begin, int64_
 }
 
 at::Tensor AutogradCurvatureOperator::apply_impl(const at::Tensor& block) {
+  const Context::Scope scope(context_);
   const at::Tensor vectors = as_block(block);
   const int64_t columns = block.size(1), batches = mini_batches();
   at::Tensor result = empty_block(size(), columns, dtype());
   Turns turns(columns);
   std::atomic<int64_t> next = 0;
-  run_workers(workers_, [&](int) {
+  context_.run_workers(workers_, [&](int) {
+    const ReplacedKernels replaced;
     try {
       for (int64_t batch = next++; batch < batches; batch = next++) {
         std::unique_ptr<Graph>& kept = graphs_[static_cast<size_t>(batch)];
-        const int64_t begin = batch * options_.batch_size;
         std::unique_ptr<Graph> fresh;
-        if (!kept) fresh = build_graph(begin, end_of_batch(begin));
+        if (!kept) fresh = build_graph(begin_of(batch), end_of(batch));
         if (keep_graphs_ && !kept) kept = std::move(fresh);
         const Graph& graph = kept ? *kept : *fresh;
         for (int64_t j = 0; j < columns; ++j) {
-          check_interrupt();
+          context_.check_cancelled();
           const std::vector<at::Tensor> p = product(graph, unflatten(subset_.specs, vectors.select(1, j)));
           if (!turns.await(j, batch)) return;
           const std::vector<at::Tensor> sum = unflatten(subset_.specs, result.select(1, j));

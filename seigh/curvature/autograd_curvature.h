@@ -23,28 +23,35 @@
 #include <vector>
 
 #include "seigh/curvature/curvature.h"
+#include "seigh/curvature/graph_source.h"
+#include "seigh/data/dataset.h"
+#include "seigh/nn/model.h"
 
 namespace seigh {
 
-/// In evaluation mode, at theta = parameters. The model must outlive the operator.
 class AutogradCurvatureOperator final : public CurvatureOperator {
  public:
-  /// `parameters` is flat, [D] of all the model's parameters, whatever subset the matrix is over. Measures
-  /// what a sample's activations take and chooses batch_size so that the memory ceiling holds
-  /// (set_memory_ceiling). Throws Error when parameters or inputs hold NaN or infinity, on an empty data set,
-  /// and when the ceiling is too low for one sample.
+  /// Of a source, at its parameters, over the subset that options.parameters choose (options.loss and
+  /// options.dtype are the source's own). Measures what a sample's activations take and chooses batch_size so
+  /// that the context's memory ceiling holds. Throws Error on a matrix the source cannot serve, and when the
+  /// ceiling is too low for one sample.
+  AutogradCurvatureOperator(std::shared_ptr<const GraphSource> source, const CurvatureOptions& options,
+                            std::string name = "curvature", const Context& context = Context());
+  /// Of a ModelSource made of these, options.loss and options.dtype among them. The model must outlive the
+  /// operator.
   AutogradCurvatureOperator(const Model& model, const at::Tensor& parameters,
                             const std::vector<at::Tensor>& buffers, const Dataset& data,
-                            const CurvatureOptions& options, std::string name = "curvature");
+                            const CurvatureOptions& options, const std::string& name = "curvature",
+                            const Context& context = Context());
   ~AutogradCurvatureOperator() override;
 
   double loss() override;
   at::Tensor gradient() override;
-  /// Whether the memory pool or the derivatives of convolutions could not be used, and why.
+  /// What could not be done the fast way, and why: the memory pool, convolutions, fused attention.
   std::vector<std::string> notes() const override;
   int64_t preferred_block() const override { return preferred_block_; }
 
-  /// Samples per mini-batch, and mini-batches at work at once.
+  /// Samples per mini-batch (of batches that cannot be cut, the most), and mini-batches at work at once.
   int64_t batch_size() const { return options_.batch_size; }
   int workers() const { return workers_; }
 
@@ -58,27 +65,26 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
  private:
   struct Graph;  // what is differentiated again, for one mini-batch
   std::unique_ptr<Graph> build_graph(int64_t begin, int64_t end) const;
-  at::Tensor forward(const std::vector<at::Tensor>& leaves, int64_t begin, int64_t end) const;
   std::vector<at::Tensor> product(const Graph& graph, const std::vector<at::Tensor>& v) const;
   at::Tensor between(const Graph& graph, const at::Tensor& jv) const;
   at::Tensor mean_loss(const std::vector<at::Tensor>& leaves, int64_t begin, int64_t end,
                        double targets) const;
   std::vector<at::Tensor> leaves() const;
   std::vector<at::Tensor> chosen(const std::vector<at::Tensor>& all) const;
-  double target_count() const;  // of all samples
-  int64_t targets_per_sample() const;
-  int64_t end_of_batch(int64_t begin) const;
-  int64_t mini_batches() const;
+  at::Tensor theta() const;      // the subset's parameters, flat
+  double target_count() const;   // of all samples
+  void cut(int64_t batch_size);  // the samples into mini-batches
+  int64_t mini_batches() const { return static_cast<int64_t>(begins_.size()); }
+  int64_t begin_of(int64_t batch) const { return begins_[static_cast<size_t>(batch)]; }
+  int64_t end_of(int64_t batch) const;
   int64_t measure_peak(int64_t samples) const;
   void choose_sizes();
   bool gauss_newton() const { return options_.kind != CurvatureKind::hessian; }
 
-  const Model& model_;
-  at::Tensor parameters_;
-  std::vector<at::Tensor> buffers_;
-  Dataset data_;
+  std::shared_ptr<const GraphSource> source_;
+  std::vector<int64_t> begins_;  // of mini-batches
   int workers_ = 1;
-  bool keep_graphs_ = false;
+  bool keep_graphs_ = false, fused_attention_ = false;
   int64_t preferred_block_ = 32;
   std::vector<std::unique_ptr<Graph>> graphs_;  // one per mini-batch, when kept
 };

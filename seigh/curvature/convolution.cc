@@ -5,11 +5,10 @@
 #include <ATen/ops/convolution_backward.h>
 #include <ATen/ops/convolution_backward_compositeexplicitautograd_dispatch.h>
 #include <ATen/ops/convolution_compositeexplicitautograd_dispatch.h>
-#include <torch/library.h>
 
 #include <algorithm>
 #include <array>
-#include <string>
+#include <optional>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -19,24 +18,24 @@
 namespace seigh {
 namespace {
 
-using OptionalTensor = c10::optional<at::Tensor>;
-
-bool given(const OptionalTensor& t) {
+bool given(const std::optional<at::Tensor>& t) {
   return t.has_value() && t->defined();
 }
 
+}  // namespace
+
 // aten::_convolution_double_backward: gradients of <grad_grad_x, grad_x> + <grad_grad_w, grad_w> +
 // <grad_grad_b, grad_b> with respect to the gradient of the output, the input and the weight.
-std::tuple<at::Tensor, at::Tensor, at::Tensor> double_backward(
-    const OptionalTensor& grad_grad_x, const OptionalTensor& grad_grad_w, const OptionalTensor& grad_grad_b,
-    const at::Tensor& grad_output, const at::Tensor& weight, const at::Tensor& x, at::IntArrayRef stride,
-    at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed, at::IntArrayRef output_padding,
-    int64_t groups, std::array<bool, 3> output_mask) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_double_backward(
+    const std::optional<at::Tensor>& grad_grad_x, const std::optional<at::Tensor>& grad_grad_w,
+    const std::optional<at::Tensor>& grad_grad_b, const at::Tensor& grad_output, const at::Tensor& weight,
+    const at::Tensor& x, at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation,
+    bool transposed, at::IntArrayRef output_padding, int64_t groups, std::array<bool, 3> output_mask) {
   const auto convolution = [&](const at::Tensor& input, const at::Tensor& w) {
     return at::convolution(input, w, {}, stride, padding, dilation, transposed, output_padding, groups);
   };
   const auto backward = [&](const at::Tensor& input, const at::Tensor& w, std::array<bool, 3> mask) {
-    return at::convolution_backward(grad_output, input, w, c10::nullopt, stride, padding, dilation,
+    return at::convolution_backward(grad_output, input, w, std::nullopt, stride, padding, dilation,
                                     transposed, output_padding, groups, mask);
   };
   at::Tensor output_part, input_part, weight_part;
@@ -60,6 +59,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> double_backward(
   }
   return {output_part, input_part, weight_part};
 }
+
+namespace {
 
 enum class Part { output, input_gradient, weight_gradient };
 
@@ -86,7 +87,7 @@ struct Geometry {
   Pair stride{}, padding{}, dilation{};
   int64_t pixels = 1;  // of the output
 
-  static c10::optional<Geometry> of(const at::Tensor& x, const at::Tensor& w, at::IntArrayRef stride,
+  static std::optional<Geometry> of(const at::Tensor& x, const at::Tensor& w, at::IntArrayRef stride,
                                     at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed,
                                     int64_t groups) {
     const at::ScalarType dtype = x.scalar_type();
@@ -96,15 +97,15 @@ struct Geometry {
     const auto one_or_two = [](at::IntArrayRef numbers) {
       return numbers.size() == 1 || numbers.size() == 2;
     };
-    if (!fits || !one_or_two(stride) || !one_or_two(padding) || !one_or_two(dilation)) return c10::nullopt;
+    if (!fits || !one_or_two(stride) || !one_or_two(padding) || !one_or_two(dilation)) return std::nullopt;
     // One number stands for both dimensions.
     const auto pair = [](at::IntArrayRef numbers) { return Pair{numbers.front(), numbers.back()}; };
     Geometry g{pair(stride), pair(padding), pair(dilation)};
     for (size_t d = 0; d < 2; ++d) {
       const auto dim = static_cast<int64_t>(d) + 2;
-      if (g.stride[d] < 1 || g.padding[d] < 0 || g.dilation[d] < 1) return c10::nullopt;
+      if (g.stride[d] < 1 || g.padding[d] < 0 || g.dilation[d] < 1) return std::nullopt;
       const int64_t span = x.size(dim) + 2 * g.padding[d] - g.dilation[d] * (w.size(dim) - 1) - 1;
-      if (span < 0) return c10::nullopt;
+      if (span < 0) return std::nullopt;
       g.pixels *= span / g.stride[d] + 1;
     }
     return g;
@@ -114,10 +115,11 @@ struct Geometry {
   }
 };
 
-// aten::convolution on the CPU.
-at::Tensor cpu_convolution(const at::Tensor& x, const at::Tensor& w, const OptionalTensor& bias,
-                           at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation,
-                           bool transposed, at::IntArrayRef output_padding, int64_t groups) {
+}  // namespace
+
+at::Tensor fast_convolution(const at::Tensor& x, const at::Tensor& w, const std::optional<at::Tensor>& bias,
+                            at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation,
+                            bool transposed, at::IntArrayRef output_padding, int64_t groups) {
   const auto geometry = Geometry::of(x, w, stride, padding, dilation, transposed, groups);
   const bool plain_bias =
       !given(bias) || (bias->dim() == 1 && bias->numel() == w.size(0) && plain(*bias, x.scalar_type()));
@@ -127,14 +129,12 @@ at::Tensor cpu_convolution(const at::Tensor& x, const at::Tensor& w, const Optio
                                                     output_padding, groups);
 }
 
-// aten::convolution_backward on the CPU. What is no faster as products is left to libtorch.
-std::tuple<at::Tensor, at::Tensor, at::Tensor> cpu_backward(const at::Tensor& grad_output,
-                                                            const at::Tensor& x, const at::Tensor& w,
-                                                            at::OptionalIntArrayRef bias_sizes,
-                                                            at::IntArrayRef stride, at::IntArrayRef padding,
-                                                            at::IntArrayRef dilation, bool transposed,
-                                                            at::IntArrayRef output_padding, int64_t groups,
-                                                            std::array<bool, 3> output_mask) {
+// What is no faster as products is left to libtorch.
+std::tuple<at::Tensor, at::Tensor, at::Tensor> fast_convolution_backward(
+    const at::Tensor& grad_output, const at::Tensor& x, const at::Tensor& w,
+    at::OptionalIntArrayRef bias_sizes, at::IntArrayRef stride, at::IntArrayRef padding,
+    at::IntArrayRef dilation, bool transposed, at::IntArrayRef output_padding, int64_t groups,
+    std::array<bool, 3> output_mask) {
   std::array<at::Tensor, 3> gradients;
   std::array<bool, 3> rest = output_mask;
   const auto geometry = Geometry::of(x, w, stride, padding, dilation, transposed, groups);
@@ -161,27 +161,6 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> cpu_backward(const at::Tensor& gr
     if (rest[2]) gradients[2] = std::move(of_bias);
   }
   return {gradients[0], gradients[1], gradients[2]};
-}
-
-}  // namespace
-
-void use_fast_convolution_derivatives() {
-  // Never destroyed: tensors may outlive static objects.
-  static const bool once = [] {
-    const auto library = [](c10::DispatchKey key) {
-      return new torch::Library(torch::Library::IMPL, "aten", key, __FILE__, __LINE__);
-    };
-    library(c10::DispatchKey::AutogradCPU)->impl("_convolution_double_backward", TORCH_FN(double_backward));
-    torch::Library* const cpu = library(c10::DispatchKey::CPU);
-    cpu->impl("convolution", TORCH_FN(cpu_convolution));
-    cpu->impl("convolution_backward", TORCH_FN(cpu_backward));
-    return true;
-  }();
-  static_cast<void>(once);
-}
-
-std::string convolution_derivatives_obstacle(const c10::Device& device) {
-  return device.is_cpu() ? "" : "the network is on " + device.str() + ", not on the CPU";
 }
 
 }  // namespace seigh

@@ -7,24 +7,39 @@
 //     input part    conv's input gradient of g at weight W
 //     weight part   conv's weight gradient of g at input X
 //
-// libtorch (1.13 and 2.x) computes the last two as transposed or regrouped convolutions of unusual shape, for
+// libtorch computes the last two as transposed or regrouped convolutions of unusual shape, for
 // which no fast kernel exists; written as above they run at the speed of an ordinary backward pass.
 //
 // On small maps, where the ordinary kernels are slow too, convolutions and their gradients are computed as
 // matrix products (small_maps.h).
 #pragma once
 
-#include <c10/core/Device.h>
+#include <ATen/core/Tensor.h>
 
-#include <string>
+#include <array>
+#include <optional>
+#include <tuple>
 
 namespace seigh {
 
-/// Replaces libtorch's double backward of convolutions on the CPU, and those of its convolutions that are
-/// faster as matrix products, for the whole process; does nothing when called again. Holds for every dtype,
-/// stride, padding, dilation, group count and for transposed convolutions.
-void use_fast_convolution_derivatives();
-/// Why convolutions on `device` do without them, for the user; empty when they do not.
-std::string convolution_derivatives_obstacle(const c10::Device& device);
+// The arguments and results are those of libtorch's operators of these names. All hold for every dtype,
+// stride, padding, dilation, group count and for transposed convolutions.
+
+/// aten::_convolution_double_backward, on any device.
+std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_double_backward(
+    const std::optional<at::Tensor>& grad_grad_x, const std::optional<at::Tensor>& grad_grad_w,
+    const std::optional<at::Tensor>& grad_grad_b, const at::Tensor& grad_output, const at::Tensor& weight,
+    const at::Tensor& x, at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation,
+    bool transposed, at::IntArrayRef output_padding, int64_t groups, std::array<bool, 3> output_mask);
+/// aten::convolution on the CPU, below automatic differentiation.
+at::Tensor fast_convolution(const at::Tensor& x, const at::Tensor& w, const std::optional<at::Tensor>& bias,
+                            at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation,
+                            bool transposed, at::IntArrayRef output_padding, int64_t groups);
+/// aten::convolution_backward on the CPU, below automatic differentiation.
+std::tuple<at::Tensor, at::Tensor, at::Tensor> fast_convolution_backward(
+    const at::Tensor& grad_output, const at::Tensor& x, const at::Tensor& w,
+    at::OptionalIntArrayRef bias_sizes, at::IntArrayRef stride, at::IntArrayRef padding,
+    at::IntArrayRef dilation, bool transposed, at::IntArrayRef output_padding, int64_t groups,
+    std::array<bool, 3> output_mask);
 
 }  // namespace seigh

@@ -2,7 +2,6 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/dot.h>
-#include <ATen/ops/isfinite.h>
 
 #include <cmath>
 #include <limits>
@@ -53,25 +52,21 @@ void CurvatureOptions::validate() const {
           " is its generalised Gauss-Newton matrix; use ggn");
 }
 
-CurvatureOperator::CurvatureOperator(ParameterSubset subset, const CurvatureOptions& options,
-                                     std::string name)
-    : LinearOperator(subset.count, options.dtype, std::move(name)),
+CurvatureOperator::CurvatureOperator(ParameterSubset subset, at::ScalarType dtype,
+                                     const CurvatureOptions& options, std::string name,
+                                     const Context& context)
+    : LinearOperator(subset.count, dtype, std::move(name)),
       options_(options),
-      subset_(std::move(subset)) {}
-
-CurvatureOperator::CurvatureOperator(const Model& model, const at::Tensor& parameters, const Dataset& data,
-                                     const CurvatureOptions& options, std::string name)
-    : CurvatureOperator(select_parameters(model.parameters(), options.parameters), options, std::move(name)) {
+      subset_(std::move(subset)),
+      context_(context) {
   options_.validate();
-  require(data.size() > 0, this->name(), ": the data set is empty");
-  const auto finite = [&](const at::Tensor& t) { return cast(t).isfinite().all().item<bool>(); };
-  require(finite(parameters), this->name(), ": the parameters hold NaN or infinity");
-  require(finite(data.x), this->name(), ": the inputs hold NaN or infinity");
 }
 
-at::Tensor CurvatureOperator::cast(const at::Tensor& tensor) const {
-  return tensor.is_floating_point() ? tensor.to(dtype()) : tensor;
-}
+CurvatureOperator::CurvatureOperator(const std::vector<ParameterSpec>& parameters, at::ScalarType dtype,
+                                     const CurvatureOptions& options, std::string name,
+                                     const Context& context)
+    : CurvatureOperator(select_parameters(parameters, options.parameters), dtype, options, std::move(name),
+                        context) {}
 
 void check_reproducible(CurvatureOperator& op) {
   // Sums may be ordered differently by threads; what dropout or batch statistics change is far larger.

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "seigh/data/dataset.h"
+#include "seigh/core/context.h"
 #include "seigh/linop/linear_operator.h"
 #include "seigh/nn/loss.h"
 #include "seigh/nn/model.h"
@@ -49,11 +49,9 @@ struct CurvatureOptions {
 
 class CurvatureOperator : public LinearOperator {
  public:
-  using LinearOperator::LinearOperator;
-  /// Over the subset of the model's parameters that `options` choose. Throws Error on options out of range,
-  /// an empty data set, and parameters (flat, of the whole model) or inputs that hold NaN or infinity.
-  CurvatureOperator(const Model& model, const at::Tensor& parameters, const Dataset& data,
-                    const CurvatureOptions& options, std::string name);
+  /// Over the subset of `parameters` that `options` choose. Throws Error on options out of range.
+  CurvatureOperator(const std::vector<ParameterSpec>& parameters, at::ScalarType dtype,
+                    const CurvatureOptions& options, std::string name, const Context& context);
 
   /// Mean loss, with the L2 term if any.
   virtual double loss() = 0;
@@ -64,14 +62,13 @@ class CurvatureOperator : public LinearOperator {
   virtual std::vector<std::string> notes() const { return {}; }
 
  protected:
-  /// Floating tensors in dtype(); classes and tokens as they are.
-  at::Tensor cast(const at::Tensor& tensor) const;
-
   CurvatureOptions options_;
   ParameterSubset subset_;
+  Context context_;
 
  private:
-  CurvatureOperator(ParameterSubset subset, const CurvatureOptions& options, std::string name);
+  CurvatureOperator(ParameterSubset subset, at::ScalarType dtype, const CurvatureOptions& options,
+                    std::string name, const Context& context);
 };
 
 /// Are the loss, the gradient and a product the same when computed twice, and is <u, A v> = <v, A u>? To be

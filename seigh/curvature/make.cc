@@ -1,22 +1,28 @@
 #include "seigh/curvature/make.h"
 
-#include <utility>
-
 #include "seigh/curvature/autograd_curvature.h"
-#include "seigh/curvature/mlp_curvature.h"
+#include "seigh/curvature/model_source.h"
 
 namespace seigh {
 
 std::unique_ptr<CurvatureOperator> make_curvature_operator(const Model& model, const at::Tensor& parameters,
                                                            const std::vector<at::Tensor>& buffers,
                                                            const Dataset& data,
+                                                           const CurvatureOptions& options, const std::string& name,
+                                                           const Context& context) {
+  options.validate();
+  const auto source = [&] {
+    const Context::Scope scope(context);
+    return std::make_shared<ModelSource>(model, parameters, buffers, data, options.loss, options.dtype, name);
+  }();
+  return make_curvature_operator(source, options, name, context);
+}
+
+std::unique_ptr<CurvatureOperator> make_curvature_operator(const std::shared_ptr<const GraphSource>& source,
                                                            const CurvatureOptions& options,
-                                                           std::string name) {
-  if (MlpCurvatureOperator::supports(model, options.loss)) {
-    return std::make_unique<MlpCurvatureOperator>(model, parameters, data, options, std::move(name));
-  }
-  return std::make_unique<AutogradCurvatureOperator>(model, parameters, buffers, data, options,
-                                                     std::move(name));
+                                                           const std::string& name, const Context& context) {
+  if (auto faster = source->faster_operator(options, name, context)) return faster;
+  return std::make_unique<AutogradCurvatureOperator>(source, options, name, context);
 }
 
 }  // namespace seigh

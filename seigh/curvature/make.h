@@ -1,4 +1,4 @@
-// The curvature operator that suits a model best.
+// The curvature operator that suits a network best.
 #pragma once
 
 #include <memory>
@@ -6,15 +6,25 @@
 #include <vector>
 
 #include "seigh/curvature/curvature.h"
+#include "seigh/curvature/graph_source.h"
 #include "seigh/data/dataset.h"
 
 namespace seigh {
 
-/// Stacked products for fully connected networks (mlp_curvature.h), automatic differentiation for all others
-/// (autograd_curvature.h). `model` must outlive the operator. Throws Error as their constructors do.
+/// The source's own products where it has faster ones, else automatic differentiation (autograd_curvature.h).
+/// Throws Error as their constructors do.
+std::unique_ptr<CurvatureOperator> make_curvature_operator(const std::shared_ptr<const GraphSource>& source,
+                                                           const CurvatureOptions& options,
+                                                           const std::string& name,
+                                                           const Context& context = Context());
+
+/// Of a model in evaluation mode at flat parameters [D], its loss options.loss on `data`. `model` must
+/// outlive the operator.
 std::unique_ptr<CurvatureOperator> make_curvature_operator(const Model& model, const at::Tensor& parameters,
                                                            const std::vector<at::Tensor>& buffers,
                                                            const Dataset& data,
-                                                           const CurvatureOptions& options, std::string name);
+                                                           const CurvatureOptions& options,
+                                                           const std::string& name,
+                                                           const Context& context = Context());
 
 }  // namespace seigh

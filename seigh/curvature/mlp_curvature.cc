@@ -10,9 +10,8 @@
 #include <numeric>
 #include <utility>
 
+#include "seigh/core/context.h"
 #include "seigh/core/error.h"
-#include "seigh/core/memory_pool.h"
-#include "seigh/core/parallel.h"
 
 namespace seigh {
 namespace {
@@ -159,10 +158,15 @@ bool MlpCurvatureOperator::supports(const Model& model, const Loss& loss) {
 
 MlpCurvatureOperator::MlpCurvatureOperator(const Model& model, const at::Tensor& parameters,
                                            const Dataset& data, const CurvatureOptions& options,
-                                           std::string name, int64_t vectors_per_chunk)
-    : CurvatureOperator(model, parameters, data, options, std::move(name)),
+                                           std::string name, const Context& context,
+                                           int64_t vectors_per_chunk)
+    : CurvatureOperator(model.parameters(), options.dtype, options, std::move(name), context),
       vectors_per_chunk_(vectors_per_chunk),
       chosen_(model.parameters().size(), false) {
+  const Context::Scope scope(context);
+  require(data.size() > 0, this->name(), ": the data set is empty");
+  require(parameters.isfinite().all().item<bool>(), this->name(), ": the parameters hold NaN or infinity");
+  require(data.x.isfinite().all().item<bool>(), this->name(), ": the inputs hold NaN or infinity");
   require(supports(model, options_.loss), this->name(),
           ": a fully connected network and a loss by name are needed, not ", model.description());
   for (const size_t i : subset_.tensors) chosen_[i] = true;
@@ -208,11 +212,11 @@ void MlpCurvatureOperator::choose_sizes() {
   }
   // Of the memory, a quarter for a block, its product and what the caller makes of them, and half for the
   // workspaces, which hold a chunk's vectors and sums packed in up to two ways.
-  const int64_t budget = std::max<int64_t>(available_memory() - options_.reserve, 0);
+  const int64_t budget = std::max<int64_t>(context_.memory().available() - options_.reserve, 0);
   const int64_t vector = size() * static_cast<int64_t>(c10::elementSize(dtype()));
   preferred_block_ = std::clamp<int64_t>(budget / 4 / (3 * vector), 1, 256);
   vectors_per_chunk_ =
-      std::clamp<int64_t>(budget / 2 / (4 * vector * seigh::threads()), 1, vectors_per_chunk_);
+      std::clamp<int64_t>(budget / 2 / (4 * vector * context_.threads()), 1, vectors_per_chunk_);
 }
 
 MlpCurvatureOperator::Tile MlpCurvatureOperator::make_tile(const std::vector<at::Tensor>& parameters,
@@ -260,22 +264,24 @@ MlpCurvatureOperator::Tile MlpCurvatureOperator::make_tile(const std::vector<at:
 }
 
 at::Tensor MlpCurvatureOperator::apply_impl(const at::Tensor& block) {
+  const Context::Scope scope(context_);
   const at::Tensor vectors = as_block(block);
   at::Tensor products = empty_block(size(), block.size(1), dtype());
   const int64_t b = block.size(1);
   if (b == 0) return products;
   // As many chunks as the limit on their width asks for, or a multiple of the threads, of nearly equal width.
-  const int64_t workers = std::min<int64_t>(threads(), b);
+  const int64_t workers = std::min<int64_t>(context_.threads(), b);
   const int64_t rounds = (b + workers * vectors_per_chunk_ - 1) / (workers * vectors_per_chunk_);
   const int64_t c = (b + workers * rounds - 1) / (workers * rounds);
   while (static_cast<int64_t>(workspaces_.size()) < workers)
     workspaces_.push_back(std::make_unique<Workspace>());
   const auto run = [&](auto zero) {
     using T = decltype(zero);
-    parallel_for(workers, [&](int64_t worker) {
+    context_.run_workers(static_cast<int>(workers), [&](int worker) {
       const at::NoGradGuard no_grad;
       for (int64_t begin = worker * c; begin < b; begin += workers * c) {
-        Workspace& work = *workspaces_[worker];
+        context_.check_cancelled();
+        Workspace& work = *workspaces_[static_cast<size_t>(worker)];
         resize(work, std::min(c, b - begin));
         apply_chunk(vectors.data_ptr<T>() + begin * size(), products.data_ptr<T>() + begin * size(), work);
       }

@@ -46,7 +46,7 @@ class MlpCurvatureOperator final : public CurvatureOperator {
   /// empty data set. options.batch_size is n, `vectors_per_chunk` is c; 0: chosen from the widths.
   MlpCurvatureOperator(const Model& model, const at::Tensor& parameters, const Dataset& data,
                        const CurvatureOptions& options = {}, std::string name = "MLP curvature",
-                       int64_t vectors_per_chunk = 0);
+                       const Context& context = Context(), int64_t vectors_per_chunk = 0);
   ~MlpCurvatureOperator() override;
 
   // Computed with the base point, in float64.

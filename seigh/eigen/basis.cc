@@ -9,10 +9,9 @@
 #include <utility>
 #include <vector>
 
-#include "seigh/core/communicator.h"
+#include "seigh/core/context.h"
 #include "seigh/core/dtype.h"
 #include "seigh/core/error.h"
-#include "seigh/core/interrupt.h"
 #include "seigh/io/checksum.h"
 #include "seigh/io/hdf5.h"
 #include "seigh/linop/linear_operator.h"
@@ -27,8 +26,13 @@ constexpr int64_t kFileBytes = int64_t{256} << 20;
 
 }  // namespace
 
-Basis::Basis(int64_t rows, int64_t capacity, at::ScalarType dtype, fs::path folder, bool on_disk)
-    : rows_(rows), capacity_(capacity), folder_(std::move(folder)), stored_(rows, dtype) {
+Basis::Basis(int64_t rows, int64_t capacity, at::ScalarType dtype, fs::path folder, bool on_disk,
+             Context context)
+    : context_(std::move(context)),
+      rows_(rows),
+      capacity_(capacity),
+      folder_(std::move(folder)),
+      stored_(rows, dtype, context_) {
   if (!on_disk) block_ = empty_block(rows, capacity, dtype);
 }
 
@@ -38,7 +42,7 @@ at::Tensor Basis::columns(int64_t begin, int64_t count) const {
 }
 
 std::shared_ptr<const TallMatrix> Basis::leading(int64_t count) const {
-  if (!on_disk()) return std::make_shared<MemoryTallMatrix>(columns(0, count));
+  if (!on_disk()) return std::make_shared<MemoryTallMatrix>(columns(0, count), context_);
   return std::make_shared<StoredMatrix>(stored_.part(0, count));
 }
 
@@ -49,7 +53,7 @@ void Basis::for_panels(const Body& body) const {
   if (!on_disk()) return body(columns(0, size_), int64_t{0}, rows_);
   const int64_t step = stored_.panel_rows();
   for (int64_t begin = 0; begin < rows_; begin += step) {
-    check_interrupt();
+    context_.check_cancelled();
     const int64_t n = std::min(step, rows_ - begin);
     body(stored_.row_range(begin, n), begin, n);
   }
@@ -114,7 +118,7 @@ void Basis::restart(int64_t p, const at::Tensor& y) {
   RunningChecksums sums(r);
   const int64_t step = old.panel_rows();
   for (int64_t begin = 0; begin < rows_; begin += step) {
-    check_interrupt();
+    context_.check_cancelled();
     const at::Tensor panel = old.row_range(begin, std::min(step, rows_ - begin)).to(wide(old.dtype()));
     const at::Tensor rotated = panel_times(panel, y).to(old.dtype()).t().contiguous();
     sums.add(rotated);
@@ -171,7 +175,7 @@ void Basis::load(int64_t generation, int64_t size, const std::string& remedy) {
     StoredMatrix part = stored_.part(0, 0);
     part.add(path, "columns");
     for (int64_t first = 0; first < shape[0]; first += width) {
-      check_interrupt();
+      context_.check_cancelled();
       const int64_t last = std::min(first + width, shape[0]);
       const at::Tensor some = part.part(first, last - first).row_range(0, rows_);
       require(at::equal(sums.slice(0, first, last), crc32_of_rows(some.t())), path.string(),
@@ -186,14 +190,14 @@ void Basis::load(int64_t generation, int64_t size, const std::string& remedy) {
   kept_ = size_;
 
   // All ranks' files have names that differ by the rank alone.
-  world().wait();
-  if (world().root())
+  context_.ranks().wait();
+  if (context_.ranks().root())
     remove_files_unless([&](const std::string& name) {
       return std::any_of(stems.begin(), stems.end(), [&](const std::string& s) {
         return name == s + ".h5" || (name.starts_with(s + "_rank_") && name.ends_with(".h5"));
       });
     });
-  world().wait();
+  context_.ranks().wait();
 }
 
 int64_t Basis::columns_per_file() const {
@@ -206,7 +210,8 @@ std::string Basis::stem(int64_t generation, int64_t first) const {
 }
 
 fs::path Basis::file(int64_t generation, int64_t first) const {
-  const std::string rank = world().size() > 1 ? "_rank_" + std::to_string(world().rank()) : "";
+  const std::string rank =
+      context_.ranks().size() > 1 ? "_rank_" + std::to_string(context_.ranks().rank()) : "";
   return folder_ / (stem(generation, first) + rank + ".h5");
 }
 

@@ -27,7 +27,7 @@ class Basis {
  public:
   /// No columns, and room for `capacity` of `rows` rows. `folder` may be empty for a basis in memory that is
   /// not kept.
-  Basis(int64_t rows, int64_t capacity, at::ScalarType dtype, fs::path folder, bool on_disk);
+  Basis(int64_t rows, int64_t capacity, at::ScalarType dtype, fs::path folder, bool on_disk, Context context);
 
   int64_t rows() const { return rows_; }
   int64_t capacity() const { return capacity_; }
@@ -71,6 +71,7 @@ class Basis {
   template <typename Body>
   void for_panels(const Body& body) const;
 
+  Context context_;
   int64_t rows_, capacity_;
   fs::path folder_;
   int64_t size_ = 0, generation_ = 0;

@@ -14,10 +14,9 @@
 #include <limits>
 #include <vector>
 
-#include "seigh/core/communicator.h"
+#include "seigh/core/context.h"
 #include "seigh/core/dtype.h"
 #include "seigh/core/error.h"
-#include "seigh/core/memory_pool.h"
 #include "seigh/core/random.h"
 #include "seigh/eigen/result.h"
 
@@ -65,17 +64,19 @@ double ErrorEstimate::relative_error() const {
   return squared_frobenius > 0 ? error() / frobenius() : 0.0;
 }
 
-Probes::Probes(LinearOperator& op, int64_t count, uint64_t seed, Progress& progress)
-    : seed_(seed), width_(op.preferred_block()) {
+Probes::Probes(LinearOperator& op, int64_t count, uint64_t seed, const Context& context)
+    : context_(context), seed_(seed), width_(op.preferred_block()) {
+  const Context::Scope scope(context);
   require(count >= 1, "probes must be at least 1, not ", count);
   products_ = empty_block(op.size(), count, op.dtype());
-  progress.begin("certifying " + op.name(), count, "products");
+  context.progress().begin("certifying " + op.name(), count, "products");
   for (int64_t begin = 0; begin < count; begin += width_) {
     const int64_t end = std::min(begin + width_, count);
+    context.check_cancelled();
     products_.slice(1, begin, end).copy_(op.apply(vectors(begin, end)));
-    progress.advance(end - begin);
+    context.progress().advance(end - begin);
   }
-  progress.end();
+  context.progress().end();
 }
 
 at::Tensor Probes::vectors(int64_t begin, int64_t end) const {
@@ -96,7 +97,7 @@ at::Tensor Probes::with_products(int64_t begin, int64_t end) const {
 int64_t Probes::width_for(const Eigenvectors& eigenvectors) const {
   if (eigenvectors.in_memory()) return width_;
   const int64_t vector = products_.size(0) * static_cast<int64_t>(products_.element_size());
-  return world().agree(std::clamp<int64_t>(available_memory() / 8 / vector, 1, count()));
+  return context_.ranks().agree(std::clamp<int64_t>(context_.memory().available() / 8 / vector, 1, count()));
 }
 
 ErrorEstimate Probes::error(const at::Tensor& eigenvalues, const Eigenvectors& eigenvectors,

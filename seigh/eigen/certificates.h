@@ -17,7 +17,7 @@
 
 #include <cstdint>
 
-#include "seigh/core/progress.h"
+#include "seigh/core/context.h"
 #include "seigh/eigen/selection.h"
 #include "seigh/linop/linear_operator.h"
 
@@ -54,7 +54,7 @@ struct ErrorEstimate {
 class Probes {
  public:
   /// Spends `count` products.
-  Probes(LinearOperator& op, int64_t count, uint64_t seed, Progress& progress = silent_progress());
+  Probes(LinearOperator& op, int64_t count, uint64_t seed, const Context& context = Context());
   int64_t count() const { return products_.size(1); }
   /// The error of eigenpairs; where `residual_bounds` is given, upper bounds on their residuals, each true
   /// with all but kResidualFailure probability: float64 [k].
@@ -71,6 +71,7 @@ class Probes {
   int64_t width_for(const Eigenvectors& eigenvectors) const;
   at::Tensor vectors(int64_t begin, int64_t end) const;
   int beta() const { return products_.is_complex() ? 2 : 1; }
+  Context context_;
   uint64_t seed_;
   int64_t width_;        // vectors made at a time
   at::Tensor products_;  // H g, block [D, count]

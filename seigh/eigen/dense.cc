@@ -10,34 +10,37 @@
 #include <cmath>
 #include <limits>
 
+#include "seigh/core/context.h"
 #include "seigh/core/dtype.h"
 #include "seigh/core/error.h"
-#include "seigh/core/interrupt.h"
 #include "seigh/core/timer.h"
 
 namespace seigh {
 
-at::Tensor materialize(LinearOperator& op, Progress& progress) {
+at::Tensor materialize(LinearOperator& op, const Context& context) {
+  const Context::Scope scope(context);
   const int64_t n = op.size();
   const int64_t width = op.preferred_block();
   at::Tensor matrix = empty_block(n, n, wide(op.dtype()));
-  progress.begin("whole matrix of " + op.name(), n, "products");
+  context.progress().begin("whole matrix of " + op.name(), n, "products");
   for (int64_t begin = 0; begin < n; begin += width) {
     const int64_t count = std::min(width, n - begin);
+    context.check_cancelled();
     at::Tensor unit = empty_block(n, count, op.dtype()).zero_();
     unit.diagonal(-begin).fill_(1);
     matrix.slice(1, begin, begin + count).copy_(op.apply(unit));
-    progress.advance(count);
+    context.progress().advance(count);
   }
-  progress.end();
+  context.progress().end();
   return matrix;
 }
 
-DenseResult dense(LinearOperator& op, int64_t k, Selection selection, Progress& progress) {
+DenseResult dense(LinearOperator& op, int64_t k, Selection selection, const Context& context) {
   require(1 <= k && k <= op.size(), "dense: k must lie between 1 and the number of parameters, ", op.size(),
           ", not ", k);
+  const Context::Scope scope(context);
   const Timer timer;
-  at::Tensor matrix = materialize(op, progress);
+  at::Tensor matrix = materialize(op, context);
   const double largest = matrix.abs().max().item<double>();
   EigenResult result;
   {
@@ -45,17 +48,17 @@ DenseResult dense(LinearOperator& op, int64_t k, Selection selection, Progress& 
     result.asymmetry = largest > 0 ? difference.abs().max().item<double>() / largest : 0;
     matrix.sub_(difference, 0.5);
   }
-  check_interrupt();
-  progress.begin("eigenvalues of " + op.name(), 1, "decompositions");
+  context.check_cancelled();
+  context.progress().begin("eigenvalues of " + op.name(), 1, "decompositions");
   auto [values, vectors] = at::linalg_eigh(matrix);
-  progress.advance(1);
-  progress.end();
+  context.progress().advance(1);
+  context.progress().end();
   const at::Tensor order = selection_order(values, k, selection);
   result.method = "dense";
   result.selection = selection;
   result.spectrum = values.index_select(0, order);
   result.eigenvalues = result.spectrum.slice(0, 0, k).clone();
-  result.eigenvectors = Eigenvectors(as_block(vectors.index_select(1, order.slice(0, 0, k))));
+  result.eigenvectors = Eigenvectors(as_block(vectors.index_select(1, order.slice(0, 0, k))), {}, context);
   result.rank = k;
   result.products = op.size();
   result.frobenius = result.spectrum.norm().item<double>();

@@ -1,7 +1,7 @@
 // The exact path: the whole matrix in float64, and LAPACK's symmetric eigensolver.
 #pragma once
 
-#include "seigh/core/progress.h"
+#include "seigh/core/context.h"
 #include "seigh/eigen/result.h"
 #include "seigh/linop/linear_operator.h"
 
@@ -13,12 +13,12 @@ struct DenseResult {
 };
 
 /// The whole matrix of `op` as float64 [D, D], by D products with unit vectors. D^2 x 8 bytes.
-at::Tensor materialize(LinearOperator& op, Progress& progress = silent_progress());
+at::Tensor materialize(LinearOperator& op, const Context& context = Context());
 
 /// All eigenvalues and the k selected eigenvectors. Cost: D products, about 9 D^3 flops, 3 D^2 x 8
 /// bytes. Throws Error unless 1 <= k <= D.
 DenseResult dense(LinearOperator& op, int64_t k, Selection selection = Selection::magnitude,
-                  Progress& progress = silent_progress());
+                  const Context& context = Context());
 
 /// ||A - U Lambda U^T||_F for A float64 [D, D]. Cost 2 D^2 k flops.
 double exact_error(const at::Tensor& matrix, const at::Tensor& eigenvalues, const Eigenvectors& eigenvectors);

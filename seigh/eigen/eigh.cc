@@ -4,12 +4,12 @@
 #include <cmath>
 #include <cstdio>
 
-#include "seigh/core/communicator.h"
+#include "seigh/core/context.h"
 #include "seigh/core/dtype.h"
 #include "seigh/core/error.h"
-#include "seigh/core/memory_pool.h"
 #include "seigh/eigen/dense.h"
 #include "seigh/eigen/hmt.h"
+#include "seigh/eigen/krylov.h"
 #include "seigh/eigen/nystrom.h"
 #include "seigh/eigen/seigh.h"
 #include "seigh/tall/divided.h"
@@ -21,94 +21,21 @@ namespace {
 // Below this size the whole matrix costs a moment.
 constexpr int64_t kSmall = 1000;
 
-SeighOptions sketch_options(const EighOptions& o, int64_t dimension) {
-  return {.k = o.k,
-          .s = o.products > 0 ? o.products : std::min(2 * o.k, dimension),
-          .seed = o.seed,
-          .probes = o.probes,
-          .block = o.block,
-          .selection = o.selection,
-          .test_matrix = o.test_matrix,
-          .store = o.state,
-          .storage = o.storage};
-}
-
 }  // namespace
 
-const std::vector<Method>& methods() {
-  static const std::vector<Method> all = {Method::automatic, Method::krylov, Method::seigh,
-                                          Method::nystrom,   Method::hmt,    Method::dense};
-  return all;
-}
-
-std::string to_string(Method method) {
-  switch (method) {
-    case Method::automatic:
-      return "auto";
-    case Method::krylov:
-      return "krylov";
-    case Method::seigh:
-      return "seigh";
-    case Method::nystrom:
-      return "nystrom";
-    case Method::hmt:
-      return "hmt";
-    case Method::dense:
-      return "dense";
-  }
-  return "";
-}
-
-Method parse_method(const std::string& name) {
-  std::string known;
-  for (const Method m : methods()) {
-    if (to_string(m) == name) return m;
-    known += (known.empty() ? "" : ", ") + to_string(m);
-  }
-  fail("there is no method \"", name, "\"; the methods are ", known);
-}
-
-KrylovOptions EighOptions::krylov() const {
-  return {.k = k,
-          .products = products,
-          .tolerance = tolerance,
-          .error = error,
-          .selection = selection,
-          .seed = seed,
-          .probes = probes,
-          .block = block,
-          .basis = basis,
-          .start = start,
-          .state = state,
-          .on_disk = on_disk};
-}
-
-void EighOptions::validate(int64_t dimension) const {
-  krylov().validate(dimension);  // what all have in common, and its own
-  const bool adaptive = tolerance > 0 || error > 0;
-  require(!adaptive || method == Method::krylov || method == Method::automatic,
-          "a tolerance or an error to be reached is for krylov, not for ", to_string(method));
-  require(!adaptive || !independent,
-          "a tolerance or an error to be reached needs products that depend on each other");
-  require(!independent || (method != Method::krylov && method != Method::hmt), to_string(method),
-          "'s products depend on each other; independent ones are for seigh and nystrom");
-  if (method == Method::seigh || method == Method::nystrom || method == Method::hmt)
-    sketch_options(*this, dimension).validate(dimension);
-}
-
-EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const EighOptions& o, int64_t memory) {
-  o.validate(dimension);
+EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const SolverOptions& options, int64_t memory,
+                   const Ranks& ranks) {
+  options.validate(dimension);
+  const SolverOptions o = options.resolved(dimension);
   const double d = static_cast<double>(dimension), k = static_cast<double>(o.k);
   const int64_t element = static_cast<int64_t>(c10::elementSize(dtype)), small = wide_bytes(dtype);
-  const KrylovOptions krylov = o.krylov().resolved(dimension);
-  const SeighOptions sketch = sketch_options(o, dimension);
-  const int64_t rows = world().share(dimension, 0).count;  // of the largest rank
+  const KrylovSizes krylov = krylov_sizes(o, dimension, dtype);
+  const int64_t rows = ranks.share(dimension, 0).count;  // of the largest rank
   const int64_t whole = 3 * small * dimension * dimension;
   EighPlan plan;
   plan.method = o.method;
   if (o.method == Method::automatic) {
-    const int64_t least =
-        krylov.smallest_basis(dimension) * rows * element + krylov.working_memory(dimension, element);
+    const int64_t least = krylov.smallest_basis * rows * element + krylov.working_memory;
     const bool adaptive = o.tolerance > 0 || o.error > 0;
     if (o.independent) {
       plan.method = Method::seigh;
@@ -126,12 +53,11 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const EighOptions& o
           "krylov's basis takes at least " + format_bytes(least) + ", " + format_bytes(memory) + " are left";
     }
   }
-  const double s = static_cast<double>(sketch.s);
+  const double s = static_cast<double>(o.products);
   switch (plan.method) {
     case Method::krylov: {
-      const int64_t vector = rows * element, working = krylov.working_memory(dimension, element);
-      const int64_t ideal = krylov.ideal_basis(dimension),
-                    least = std::min(krylov.smallest_basis(dimension), ideal);
+      const int64_t vector = rows * element, working = krylov.working_memory;
+      const int64_t ideal = krylov.ideal_basis, least = std::min(krylov.smallest_basis, ideal);
       plan.on_disk = o.on_disk || (!o.state.empty() && least > (memory - working) / vector);
       plan.basis = plan.on_disk ? ideal : std::clamp((memory - working) / vector, least, ideal);
       const double p = static_cast<double>(krylov.products), m = static_cast<double>(plan.basis);
@@ -148,14 +74,14 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const EighOptions& o
       break;
     }
     case Method::hmt:
-      plan.products = sketch.s + o.probes;
+      plan.products = o.products + o.probes;
       plan.flops = 1.5 * d * s * s;
-      plan.memory = sketch.s * dimension * element;
+      plan.memory = o.products * dimension * element;
       break;
     case Method::nystrom:
-      plan.products = sketch.s + o.probes;
+      plan.products = o.products + o.probes;
       plan.flops = 2 * d * s * s + 2 * d * s * k;
-      plan.memory = sketch.s * dimension * element;
+      plan.memory = o.products * dimension * element;
       break;
     case Method::dense:
       plan.products = dimension;
@@ -164,22 +90,17 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const EighOptions& o
       break;
     case Method::seigh:
     case Method::automatic:
-      plan.products = sketch.s + o.probes;
+      plan.products = o.products + o.probes;
       // Two FFTs (or 8 D additions) for a test vector and for its product, the Gram matrix, rotations.
       plan.flops = (o.test_matrix == "ssrft" ? 4 * s * 5 * d * std::log2(d) : 16 * s * d) + 4 * d * k * k;
-      plan.memory = o.k * dimension * element + 6 * small * sketch.s * sketch.s;
+      plan.memory = o.k * dimension * element + 6 * small * o.products * o.products;
       if (!o.state.empty()) {
         // In memory: a shard, the test vectors and products behind it, the test matrices; then panels of Y.
-        SketchPlan store{.operator_name = "",
-                         .rows = dimension,
-                         .k = o.k,
-                         .s = sketch.s,
-                         .dtype = dtype,
-                         .storage = o.storage,
-                         .width = 0};
+        SketchPlan store = sketch_plan(o, "", dimension, dtype);
+        store.width = 0;
         plan.disk = store.bytes();
         plan.memory = std::min(plan.memory, (3 * store.shard_width() + 2 * o.probes) * dimension * element +
-                                                80 * dimension + 6 * small * sketch.s * sketch.s +
+                                                80 * dimension + 6 * small * o.products * o.products +
                                                 4 * StoredMatrix::panel_bytes(memory));
       }
       break;
@@ -196,29 +117,31 @@ std::string EighPlan::text() const {
   return line;
 }
 
-EigenResult eigh(LinearOperator& whole, const EighOptions& options, Progress& progress) {
-  const EighPlan plan = plan_eigh(whole.size(), whole.dtype(), options, world().agree(available_memory()));
+EigenResult eigh(LinearOperator& whole, const SolverOptions& options, const Context& context) {
+  Ranks& ranks = context.ranks();
+  const EighPlan plan =
+      plan_eigh(whole.size(), whole.dtype(), options, ranks.agree(context.memory().available()), ranks);
   // Where products depend on each other, ranks share each block; SEIGH's are shared out by the store.
   const bool by_shards = plan.method == Method::seigh && !options.state.empty();
-  DividedColumns divided(whole);
-  LinearOperator& op = world().size() > 1 && !whole.collective() && !by_shards ? divided : whole;
+  DividedColumns divided(whole, context);
+  LinearOperator& op = !ranks.alone() && !whole.collective() && !by_shards ? divided : whole;
+  SolverOptions o = options;
+  o.method = plan.method;
   switch (plan.method) {
-    case Method::krylov: {
-      KrylovOptions o = options.krylov();
+    case Method::krylov:
       o.on_disk = plan.on_disk;
-      return krylov(op, o, progress);
-    }
+      return krylov(op, o, context);
     case Method::nystrom:
-      return nystrom(op, sketch_options(options, op.size()), progress);
+      return nystrom(op, o, context);
     case Method::hmt:
-      return hmt(op, sketch_options(options, op.size()), progress);
+      return hmt(op, o, context);
     case Method::dense:
-      return dense(op, options.k, options.selection, progress).result;
+      return dense(op, o.k, o.selection, context).result;
     case Method::seigh:
     case Method::automatic:
       break;
   }
-  return seigh(op, sketch_options(options, op.size()), progress);
+  return seigh(op, o, context);
 }
 
 }  // namespace seigh

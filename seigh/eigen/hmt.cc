@@ -17,33 +17,34 @@
 
 namespace seigh {
 
-EigenResult hmt(LinearOperator& op, const SeighOptions& options, Progress& progress) {
-  options.validate(op.size());
+EigenResult hmt(LinearOperator& op, const SolverOptions& wanted, const Context& context) {
+  const SolverOptions options = wanted.of(Method::hmt, op.size());
+  const Context::Scope scope(context);
   const Timer timer;
-  const int64_t s = options.s == 0 ? 2 * options.k : options.s, half = s / 2;
+  const int64_t s = options.products, half = s / 2;
   require(half >= options.k, "hmt takes half of its products for the range: s = ", s,
           " must be at least 2 k = ", 2 * options.k);
   at::Tensor y = empty_block(op.size(), half, op.dtype());
-  progress.begin("range of " + op.name(), half, "products");
-  for_blocks(op, options.block, half, [&](int64_t begin, int64_t end) {
+  context.progress().begin("range of " + op.name(), half, "products");
+  for_blocks(op, options.block, half, context, [&](int64_t begin, int64_t end) {
     y.slice(1, begin, end)
         .copy_(op.apply(
             random_gaussian(options.seed, Stream::omega, op.size(), begin, end - begin, op.dtype())));
-    progress.advance(end - begin);
+    context.progress().advance(end - begin);
   });
-  progress.end();
-  const at::Tensor t = orthonormalizer(MemoryTallMatrix(y));
+  context.progress().end();
+  const at::Tensor t = orthonormalizer(MemoryTallMatrix(y, context));
   const at::Tensor q = times_small_in_place(y, t);
   at::Tensor hq = empty_block(op.size(), q.size(1), op.dtype());
-  progress.begin("projecting " + op.name(), q.size(1), "products");
-  for_blocks(op, options.block, q.size(1), [&](int64_t begin, int64_t end) {
+  context.progress().begin("projecting " + op.name(), q.size(1), "products");
+  for_blocks(op, options.block, q.size(1), context, [&](int64_t begin, int64_t end) {
     hq.slice(1, begin, end).copy_(op.apply(q.slice(1, begin, end)));
-    progress.advance(end - begin);
+    context.progress().advance(end - begin);
   });
-  progress.end();
+  context.progress().end();
   const at::Tensor projected = transposed_product(q, hq);
   auto [values, e] = at::linalg_eigh(symmetric_part(projected));
-  EigenResult result = make_result("hmt", values, std::make_shared<MemoryTallMatrix>(q), e);
+  EigenResult result = make_result("hmt", values, std::make_shared<MemoryTallMatrix>(q, context), e);
   result.seed = options.seed;
   result.products = half + q.size(1);
   if (result.rank > 0) {
@@ -57,7 +58,7 @@ EigenResult hmt(LinearOperator& op, const SeighOptions& options, Progress& progr
     result.residuals = squares.clamp_min(0).add(4 * epsilon(op.dtype()) * norm * norm).sqrt();
   }
   keep_selected(result, options.k, options.selection);
-  certify(op, result, options.probes, progress);
+  certify(op, result, options.probes, context);
   result.seconds = timer.seconds();
   return result;
 }

@@ -6,12 +6,15 @@
 // follow from H Q at no further product.
 #pragma once
 
-#include "seigh/eigen/seigh.h"
+#include "seigh/core/context.h"
+#include "seigh/eigen/options.h"
+#include "seigh/eigen/result.h"
+#include "seigh/linop/linear_operator.h"
 
 namespace seigh {
 
-/// k leading pairs from s products, s / 2 >= k of them for the range (s = 0: 2 k). Throws Error on invalid
-/// options.
-EigenResult hmt(LinearOperator& op, const SeighOptions& options, Progress& progress = silent_progress());
+/// k leading pairs from s products, s / 2 >= k of them for the range (products = 0: 2 k). Throws Error on
+/// invalid options.
+EigenResult hmt(LinearOperator& op, const SolverOptions& options, const Context& context = Context());
 
 }  // namespace seigh

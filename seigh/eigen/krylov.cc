@@ -20,10 +20,9 @@
 #include <tuple>
 #include <utility>
 
-#include "seigh/core/communicator.h"
+#include "seigh/core/context.h"
 #include "seigh/core/dtype.h"
 #include "seigh/core/error.h"
-#include "seigh/core/memory_pool.h"
 #include "seigh/core/random.h"
 #include "seigh/core/timer.h"
 #include "seigh/eigen/basis.h"
@@ -41,32 +40,15 @@ struct RitzPairs {
   at::Tensor residuals;  // float64 [p], upper bounds
 };
 
-// Sums over the ranks what each has computed from its rows.
-at::Tensor over_ranks(const at::Tensor& part) {
-  world().sum(part);
-  return part;
-}
-
-// Of columns of which each rank has its rows: float64 [b].
-at::Tensor squared_lengths(const at::Tensor& z) {
-  return over_ranks(at::linalg_vector_norm(z, 2, 0, false, wide(z.scalar_type())).square());
-}
-
-// The root's, so that no two ranks ever differ by rounding and part ways.
-std::tuple<at::Tensor, at::Tensor> eigh_of(const at::Tensor& a) {
-  if (world().size() == 1) return at::linalg_eigh(a);
-  at::Tensor values = at::empty({a.size(0)}, at::kDouble), vectors = at::empty_like(a);
-  if (world().root()) std::tie(values, vectors) = at::linalg_eigh(a);
-  vectors = vectors.resolve_conj().contiguous();
-  world().agree_on(values);
-  world().agree_on(vectors);
-  return {values, vectors};
-}
-
 class BlockKrylov {
  public:
-  BlockKrylov(LinearOperator& op, const KrylovOptions& options, Progress& progress)
-      : op_(op), o_(options), progress_(progress), timer_() {}
+  BlockKrylov(LinearOperator& op, const SolverOptions& options, const Context& context)
+      : op_(op),
+        o_(options),
+        sizes_(krylov_sizes(options, op.size(), op.dtype())),
+        context_(context),
+        ranks_(context.ranks()),
+        rows_(ranks_.share(op.size())) {}
   EigenResult run();
 
  private:
@@ -83,6 +65,16 @@ class BlockKrylov {
   void save(bool always);
   std::string fingerprint() const;
 
+  // Sums over the ranks what each has computed from its rows.
+  at::Tensor over_ranks(const at::Tensor& part) const {
+    ranks_.sum(part);
+    return part;
+  }
+  // Of columns of which each rank has its rows: float64 [b].
+  at::Tensor squared_lengths(const at::Tensor& z) const {
+    return over_ranks(at::linalg_vector_norm(z, 2, 0, false, wide(z.scalar_type())).square());
+  }
+  std::tuple<at::Tensor, at::Tensor> eigh_of(const at::Tensor& a) const;
   Eigenvectors vectors(int64_t columns, const at::Tensor& coefficients) const;
   at::Tensor zeros(int64_t rows, int64_t columns) const {
     return at::zeros({rows, columns}, wide(op_.dtype()));
@@ -95,11 +87,13 @@ class BlockKrylov {
   double floor() const { return 10 * eps() * now_.norm; }
 
   LinearOperator& op_;
-  const KrylovOptions& o_;
-  Progress& progress_;
+  const SolverOptions& o_;
+  const KrylovSizes sizes_;
+  const Context& context_;
+  Ranks& ranks_;
   Timer timer_;
-  const Share rows_ = world().share(op_.size());  // of the basis, this rank's
-  std::optional<Basis> basis_;                    // processed, then waiting columns
+  const Share rows_;            // of the basis, this rank's
+  std::optional<Basis> basis_;  // processed, then waiting columns
   KrylovSnapshot now_;
   std::optional<KrylovState> state_;
   double saved_at_ = 0;
@@ -107,40 +101,52 @@ class BlockKrylov {
   int64_t wanted_ = 0;  // k, or what the error asked for calls for
 };
 
+// The root's, so that no two ranks ever differ by rounding and part ways.
+std::tuple<at::Tensor, at::Tensor> BlockKrylov::eigh_of(const at::Tensor& a) const {
+  if (ranks_.alone()) return at::linalg_eigh(a);
+  at::Tensor values = at::empty({a.size(0)}, at::kDouble), vectors = at::empty_like(a);
+  if (ranks_.root()) std::tie(values, vectors) = at::linalg_eigh(a);
+  vectors = vectors.resolve_conj().contiguous();
+  ranks_.agree_on(values);
+  ranks_.agree_on(vectors);
+  return {values, vectors};
+}
+
 // Room for the basis: what the products call for, or as much of it as there is and restarts for the rest; at
 // least what a computation to go on from has already.
 void BlockKrylov::allocate() {
-  const int64_t d = op_.size(), element = static_cast<int64_t>(c10::elementSize(op_.dtype()));
+  const int64_t element = static_cast<int64_t>(c10::elementSize(op_.dtype()));
   const int64_t saved = now_.processed + now_.waiting;
-  const int64_t smallest = o_.smallest_basis(d);
+  const int64_t smallest = sizes_.smallest_basis;
   require(o_.basis == 0 || o_.basis >= smallest, "k = ", o_.k, " eigenpairs of ", op_.name(),
           " take a basis of ", smallest, " vectors, but the basis may have ", o_.basis, "; lower k");
-  const int64_t least = std::max(smallest, saved), ideal = std::max(o_.ideal_basis(d), saved);
-  const int64_t working = o_.working_memory(d, element), column = std::max<int64_t>(rows_.count, 1) * element;
-  const int64_t fitting = world().agree(std::max<int64_t>((available_memory() - working) / column, 0));
+  const int64_t least = std::max(smallest, saved), ideal = std::max(sizes_.ideal_basis, saved);
+  const int64_t working = sizes_.working_memory, column = std::max<int64_t>(rows_.count, 1) * element;
+  const int64_t fitting =
+      ranks_.agree(std::max<int64_t>((context_.memory().available() - working) / column, 0));
   if (!o_.on_disk && fitting >= least) {
     int64_t capacity = std::min(ideal, fitting);
     if (!o_.state.empty()) capacity = capacity_on_disk(least, capacity, 0);  // where it is kept
-    basis_.emplace(rows_.count, capacity, op_.dtype(), o_.state, false);
+    basis_.emplace(rows_.count, capacity, op_.dtype(), o_.state, false, context_);
     return;
   }
   require(!o_.state.empty(), "k = ", o_.k, " eigenpairs of ", op_.name(), " take a basis of ", least,
           " vectors, ", format_bytes(least * column + working), " of memory, ",
-          format_bytes(available_memory()), " are left; lower k or raise the ceiling (--memory)");
-  require(working < available_memory(), "blocks of ", o_.block, " vectors of ", op_.name(), " take ",
-          format_bytes(working), " of memory, ", format_bytes(available_memory()),
+          format_bytes(context_.memory().available()), " are left; lower k or raise the ceiling (--memory)");
+  require(working < context_.memory().available(), "blocks of ", sizes_.block, " vectors of ", op_.name(),
+          " take ", format_bytes(working), " of memory, ", format_bytes(context_.memory().available()),
           " are left; lower the block or raise the ceiling (--memory)");
-  basis_.emplace(rows_.count, capacity_on_disk(least, ideal, o_.k), op_.dtype(), o_.state, true);
+  basis_.emplace(rows_.count, capacity_on_disk(least, ideal, o_.k), op_.dtype(), o_.state, true, context_);
 }
 
 // Between `least` and `ideal` columns, whichever fit the disk.
 int64_t BlockKrylov::capacity_on_disk(int64_t least, int64_t ideal, int64_t besides) const {
   // For all ranks: m columns and the `besides` that come of them; where there are restarts, besides m what
   // one keeps, k + (m - k) / 3 columns and the waiting ones.
-  const int64_t full = o_.full_basis(op_.size());
+  const int64_t full = sizes_.full_basis;
   const int64_t column = op_.size() * static_cast<int64_t>(c10::elementSize(op_.dtype()));
   const auto bytes_of = [&](int64_t m, bool restarts) {
-    return (m + 1 + (restarts ? o_.k + (m - o_.k) / 3 + o_.block + 1 : besides)) * column;
+    return (m + 1 + (restarts ? o_.k + (m - o_.k) / 3 + sizes_.block + 1 : besides)) * column;
   };
   fs::create_directories(o_.state);
   std::error_code none;
@@ -150,7 +156,7 @@ int64_t BlockKrylov::capacity_on_disk(int64_t least, int64_t ideal, int64_t besi
     const auto bytes = entry.file_size(none);  // of what is there already
     if (!none && room < std::numeric_limits<int64_t>::max()) room += static_cast<int64_t>(bytes);
   }
-  room = world().agree(room);
+  room = ranks_.agree(room);
   int64_t capacity = ideal;
   while (capacity > least && bytes_of(capacity, capacity < full) > room) --capacity;
   require(bytes_of(capacity, capacity < full) <= room, "the basis for k = ", o_.k, " eigenpairs of ",
@@ -164,13 +170,13 @@ int64_t BlockKrylov::capacity_on_disk(int64_t least, int64_t ideal, int64_t besi
 std::string BlockKrylov::fingerprint() const {
   std::ostringstream text;
   text << op_.name() << "; D " << op_.size() << "; " << op_.dtype() << "; k " << o_.k << "; "
-       << to_string(o_.selection) << "; seed " << o_.seed << "; block " << o_.block;
-  if (world().size() > 1) text << "; ranks " << world().size();
+       << to_string(o_.selection) << "; seed " << o_.seed << "; block " << sizes_.block;
+  if (!ranks_.alone()) text << "; ranks " << ranks_.size();
   return text.str();
 }
 
 at::Tensor BlockKrylov::random_columns() {
-  const int64_t count = std::min(o_.block, op_.size() - now_.processed);
+  const int64_t count = std::min(sizes_.block, op_.size() - now_.processed);
   const at::Tensor random =
       random_gaussian(o_.seed, Stream::krylov, op_.size(), now_.draws, count, op_.dtype());
   now_.draws += count;
@@ -249,12 +255,13 @@ void BlockKrylov::expand(int64_t count) {
   at::Tensor z = empty_block(rows_.count, count, op_.dtype());
   const int64_t width = op_.preferred_block();
   for (int64_t begin = 0; begin < count; begin += width) {
+    context_.check_cancelled();
     const int64_t end = std::min(begin + width, count);
     z.slice(1, begin, end)
-        .copy_(my_rows(op_.apply(gather_rows(op_.size(), basis_->columns(p + begin, end - begin)))));
+        .copy_(my_rows(op_.apply(gather_rows(op_.size(), basis_->columns(p + begin, end - begin), ranks_))));
   }
   now_.products += count;
-  progress_.advance(count);
+  context_.progress().advance(count);
   const double size = std::sqrt(squared_lengths(z).max().item<double>());
   now_.norm = std::max(now_.norm, size);
   now_.exhausted = !(size > floor());
@@ -280,14 +287,14 @@ RitzPairs BlockKrylov::ritz() const {
   // Rounding of the products and of the basis, on top of what the recurrence says.
   pairs.residuals = squared_abs(at::matmul(now_.coupling, pairs.vectors)).sum(0).sqrt() +
                     20 * eps() * pairs.values.abs().max().item<double>();
-  world().agree_on(pairs.residuals);
+  ranks_.agree_on(pairs.residuals);
   return pairs;
 }
 
 // The leading columns of the basis times coefficients, if there are any.
 Eigenvectors BlockKrylov::vectors(int64_t columns, const at::Tensor& coefficients) const {
   std::shared_ptr<const TallMatrix> v = basis_->leading(columns);
-  if (world().size() > 1) v = std::make_shared<DividedTallMatrix>(op_.size(), v);
+  if (!ranks_.alone()) v = std::make_shared<DividedTallMatrix>(op_.size(), v, context_);
   return {v, coefficients};
 }
 
@@ -325,28 +332,28 @@ bool BlockKrylov::finished(const RitzPairs& pairs) {
 }
 
 void BlockKrylov::save(bool always) {
-  if (!state_ || !world().agree(always || timer_.seconds() - saved_at_ >= o_.save_seconds)) return;
+  if (!state_ || !ranks_.agree(always || timer_.seconds() - saved_at_ >= o_.save_seconds)) return;
   state_->save(now_, *basis_);
   saved_at_ = timer_.seconds();
 }
 
 EigenResult BlockKrylov::run() {
   if (!o_.state.empty()) {
-    state_.emplace(o_.state, fingerprint());
+    state_.emplace(o_.state, fingerprint(), context_);
     if (auto kept = state_->read()) now_ = std::move(*kept);
   }
   allocate();
   if (state_) state_->load(now_, *basis_);
-  if (o_.error > 0) probes_.emplace(op_, o_.probes, o_.seed, progress_);
+  if (o_.error > 0) probes_.emplace(op_, o_.probes, o_.seed, context_);
   if (now_.processed + now_.waiting == 0) begin();
-  progress_.begin("eigenpairs of " + op_.name(), std::max<int64_t>(o_.products - now_.products, 0),
-                  "products");
+  context_.progress().begin("eigenpairs of " + op_.name(),
+                            std::max<int64_t>(sizes_.products - now_.products, 0), "products");
   now_.done = now_.done && finished(ritz());
-  while (!now_.done && now_.products < o_.products) {
+  while (!now_.done && now_.products < sizes_.products) {
     const bool broken = now_.at_breakdown.defined();
     // A look costs a decomposition of T: not after every block when T is large.
     if (!broken && now_.waiting > 0 && (o_.error > 0 || now_.processed >= o_.k) &&
-        now_.products - now_.looked_at >= std::max(o_.block, now_.processed / 20)) {
+        now_.products - now_.looked_at >= std::max(sizes_.block, now_.processed / 20)) {
       now_.looked_at = now_.products;
       now_.done = finished(ritz());
       if (now_.done) break;
@@ -361,18 +368,18 @@ EigenResult BlockKrylov::run() {
       now_.done = enough && broken && now_.at_breakdown.sizes() == wanted.sizes() &&
                   (now_.at_breakdown - wanted).abs().max().item<double>() <= floor();
       if (now_.done) break;
-      make_room(o_.block);  // which may save: not as one that has looked for fresh directions
+      make_room(sizes_.block);  // which may save: not as one that has looked for fresh directions
       now_.at_breakdown = wanted;
       inject(random_columns());
       if (now_.waiting == 0) break;
     }
-    const int64_t count = std::min({now_.waiting, o_.block, o_.products - now_.products});
+    const int64_t count = std::min({now_.waiting, sizes_.block, sizes_.products - now_.products});
     make_room(count);
     expand(count);
     save(false);
   }
   save(true);
-  progress_.end();
+  context_.progress().end();
 
   const RitzPairs pairs = ritz();
   finished(pairs);
@@ -405,7 +412,7 @@ EigenResult BlockKrylov::run() {
   basis_->restart(now_.processed, y);
   result.eigenvectors = vectors(result.rank, {});
   if (o_.probes > 0) {
-    if (!probes_) probes_.emplace(op_, o_.probes, o_.seed, progress_);
+    if (!probes_) probes_.emplace(op_, o_.probes, o_.seed, context_);
     result.error = probes_->error(result.eigenvalues, result.eigenvectors);
   }
   if (probes_) result.products += probes_->count();
@@ -416,69 +423,35 @@ EigenResult BlockKrylov::run() {
 
 }  // namespace
 
-void KrylovOptions::validate(int64_t dimension) const {
-  require(1 <= k && k <= dimension, "k must lie between 1 and the number of parameters, ", dimension,
-          ", not ", k);
-  require(products >= 0, "products must not be negative: ", products);
-  require(products == 0 || products >= std::min(k, dimension),
-          "products must be at least k: products = ", products, ", k = ", k, " (the usual choice is 2 k)");
-  require(std::isfinite(tolerance) && tolerance >= 0 && tolerance < 1,
-          "the tolerance must be at least 0 and below 1, not ", tolerance);
-  require(std::isfinite(error) && error >= 0 && error < 1, "the error must be at least 0 and below 1, not ",
-          error);
-  require(error == 0 || selection == Selection::magnitude,
-          "an error to be reached needs the eigenpairs of largest magnitude, not selection \"",
-          to_string(selection), "\"");
-  require(error == 0 || probes >= 1, "an error to be reached needs probes that estimate it");
-  require(probes >= 0, "probes must not be negative: ", probes);
-  require(block >= 0, "block must not be negative: ", block);
-  require(basis >= 0, "basis must not be negative: ", basis);
-  require(start.count() == 0 || start.dimension() == dimension, "the vectors to start from must have ",
-          dimension, " rows, not ", start.count() > 0 ? start.dimension() : 0);
-  require(!on_disk || !state.empty(), "a basis on disk needs a folder for it");
-}
-
-KrylovOptions KrylovOptions::resolved(int64_t dimension) const {
-  KrylovOptions o = *this;
-  if (o.products == 0) o.products = (tolerance > 0 || error > 0 ? 20 : 2) * k;
-  o.products = std::min(o.products, dimension);
+KrylovSizes krylov_sizes(const SolverOptions& options, int64_t dimension, at::ScalarType dtype) {
+  const SolverOptions o = options.resolved(dimension);
+  const int64_t element = static_cast<int64_t>(c10::elementSize(dtype));
+  KrylovSizes sizes = {};
+  sizes.products = o.products;
   // Small blocks converge in fewer products; but each takes three passes over the basis, which are dear when
   // it is long.
-  if (o.block == 0) o.block = std::clamp<int64_t>(k / 20, dimension < 100'000 ? 8 : 16, 32);
-  o.block = std::min(o.block, dimension);
-  return o;
+  sizes.block = o.block > 0 ? o.block : std::clamp<int64_t>(o.k / 20, dimension < 100'000 ? 8 : 16, 32);
+  sizes.block = std::min(sizes.block, dimension);
+  sizes.full_basis = std::min(dimension, sizes.products + sizes.block);
+  sizes.smallest_basis = std::min(sizes.full_basis, o.k + 4 * sizes.block);
+  sizes.ideal_basis = o.basis > 0 ? std::min(sizes.full_basis, o.basis) : sizes.full_basis;
+  // A block, its product and copies of them; panels of them in float64, with what is computed from them. The
+  // products of the probes, with a few vectors of the work on them, follow after all that, unless they say
+  // when to stop.
+  const int64_t blocks = 4 * sizes.block * dimension * element,
+                certificate = 2 * o.probes * dimension * element,
+                panel = std::min(8 * std::max(sizes.block, o.probes) * dimension, int64_t{32} << 20);
+  sizes.working_memory = (o.error > 0 ? blocks + certificate : std::max(blocks, certificate)) + 3 * panel;
+  return sizes;
 }
 
-int64_t KrylovOptions::full_basis(int64_t dimension) const {
-  const KrylovOptions o = resolved(dimension);
-  return std::min(dimension, o.products + o.block);
-}
-
-int64_t KrylovOptions::smallest_basis(int64_t dimension) const {
-  return std::min(full_basis(dimension), k + 4 * resolved(dimension).block);
-}
-
-int64_t KrylovOptions::ideal_basis(int64_t dimension) const {
-  return basis > 0 ? std::min(full_basis(dimension), basis) : full_basis(dimension);
-}
-
-// A block, its product and copies of them; panels of them in float64, with what is computed from them. The
-// products of the probes, with a few vectors of the work on them, follow after all that, unless they say when
-// to stop.
-int64_t KrylovOptions::working_memory(int64_t dimension, int64_t element) const {
-  const int64_t b = resolved(dimension).block;
-  const int64_t blocks = 4 * b * dimension * element, certificate = 2 * probes * dimension * element,
-                panel = std::min(8 * std::max(b, probes) * dimension, int64_t{32} << 20);
-  return (error > 0 ? blocks + certificate : std::max(blocks, certificate)) + 3 * panel;
-}
-
-EigenResult krylov(LinearOperator& op, const KrylovOptions& options, Progress& progress) {
-  options.validate(op.size());
+EigenResult krylov(LinearOperator& op, const SolverOptions& options, const Context& context) {
+  const SolverOptions checked = options.of(Method::krylov, op.size());
   require(
       options.start.count() == 0 || at::isComplexType(options.start.dtype()) == at::isComplexType(op.dtype()),
       "the vectors to start from and ", op.name(), " must both be real or both complex");
-  const KrylovOptions resolved = options.resolved(op.size());
-  return BlockKrylov(op, resolved, progress).run();
+  const Context::Scope scope(context);
+  return BlockKrylov(op, checked, context).run();
 }
 
 }  // namespace seigh

@@ -6,22 +6,23 @@
 #include <utility>
 #include <variant>
 
-#include "seigh/core/communicator.h"
+#include "seigh/core/context.h"
 #include "seigh/core/error.h"
 #include "seigh/io/hdf5.h"
 
 namespace seigh {
 namespace {}  // namespace
 
-KrylovState::KrylovState(fs::path folder, std::string fingerprint)
-    : folder_(std::move(folder)),
+KrylovState::KrylovState(fs::path folder, std::string fingerprint, Context context)
+    : context_(std::move(context)),
+      folder_(std::move(folder)),
       fingerprint_(std::move(fingerprint)),
       remedy_("; delete " + folder_.string() + " to begin anew") {}
 
 std::optional<KrylovSnapshot> KrylovState::read() {
   const fs::path path = folder_ / "state.h5";
   std::error_code none;
-  if (!world().agree(fs::exists(path, none))) return std::nullopt;
+  if (!context_.ranks().agree(fs::exists(path, none))) return std::nullopt;
   const Hdf5Reader file(path);
   const std::map<std::string, Hdf5Attribute> attributes = file.attributes();
   const auto number = [&](const std::string& name) {
@@ -62,8 +63,8 @@ void KrylovState::save(const KrylovSnapshot& s, Basis& basis) {
   basis.keep();
   const bool renewed = basis.generation() != generation_;
   generation_ = basis.generation();
-  world().wait();  // for every rank's columns
-  if (!world().root()) return;
+  context_.ranks().wait();  // for every rank's columns
+  if (!context_.ranks().root()) return;
   Hdf5Writer file(folder_ / "state.h5");
   file.write("t", s.t);
   file.write("coupling", s.coupling);

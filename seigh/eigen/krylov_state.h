@@ -29,7 +29,7 @@ struct KrylovSnapshot {
 class KrylovState {
  public:
   /// `fingerprint` tells one computation from another.
-  KrylovState(fs::path folder, std::string fingerprint);
+  KrylovState(fs::path folder, std::string fingerprint, Context context);
   /// The snapshot kept in the folder, without its vectors; nothing when there is none. Throws Error when it
   /// is damaged or belongs to another computation.
   std::optional<KrylovSnapshot> read();
@@ -40,6 +40,7 @@ class KrylovState {
   void save(const KrylovSnapshot& snapshot, Basis& basis);
 
  private:
+  Context context_;
   fs::path folder_;
   std::string fingerprint_;
   std::string remedy_;

@@ -16,22 +16,23 @@
 
 namespace seigh {
 
-EigenResult nystrom(LinearOperator& op, const SeighOptions& options, Progress& progress) {
-  options.validate(op.size());
+EigenResult nystrom(LinearOperator& op, const SolverOptions& wanted, const Context& context) {
+  const SolverOptions options = wanted.of(Method::nystrom, op.size());
+  const Context::Scope scope(context);
   const Timer timer;
-  const int64_t s = options.s == 0 ? 2 * options.k : options.s;
+  const int64_t s = options.products;
   at::Tensor y = empty_block(op.size(), s, op.dtype());
   at::Tensor core = at::zeros({s, s}, wide(op.dtype()));
   const auto omega =
       make_test_matrix(options.test_matrix, op.size(), s, options.seed, Stream::omega, op.dtype());
-  progress.begin("measuring " + op.name(), s, "products");
-  for_blocks(op, options.block, s, [&](int64_t begin, int64_t end) {
+  context.progress().begin("measuring " + op.name(), s, "products");
+  for_blocks(op, options.block, s, context, [&](int64_t begin, int64_t end) {
     const at::Tensor block = op.apply(omega->block(begin, end - begin));
     y.slice(1, begin, end).copy_(block);
     core.slice(1, begin, end).copy_(omega->transposed_product(block));
-    progress.advance(end - begin);
+    context.progress().advance(end - begin);
   });
-  progress.end();
+  context.progress().end();
   const auto [core_values, core_vectors] = at::linalg_eigh(symmetric_part(core));
   const at::Tensor order = selection_order(core_values, s, Selection::magnitude);
   const int64_t r = std::clamp<int64_t>(2 * s / 3, options.k, s);
@@ -46,12 +47,12 @@ EigenResult nystrom(LinearOperator& op, const SeighOptions& options, Progress& p
   const at::Tensor t = orthonormalizer_of_gram(gram);
   const at::Tensor g = at::matmul(t.mH(), gram);
   auto [values, e] = at::linalg_eigh(symmetric_part(at::matmul(g / d, g.mH())));
-  EigenResult result =
-      make_result("nystrom", values, std::make_shared<MemoryTallMatrix>(y), at::matmul(at::matmul(x, t), e));
+  EigenResult result = make_result("nystrom", values, std::make_shared<MemoryTallMatrix>(y, context),
+                                   at::matmul(at::matmul(x, t), e));
   result.seed = options.seed;
   result.products = s;
   keep_selected(result, options.k, options.selection);
-  certify(op, result, options.probes, progress);
+  certify(op, result, options.probes, context);
   result.seconds = timer.seconds();
   return result;
 }

@@ -9,11 +9,14 @@
 // products).
 #pragma once
 
-#include "seigh/eigen/seigh.h"
+#include "seigh/core/context.h"
+#include "seigh/eigen/options.h"
+#include "seigh/eigen/result.h"
+#include "seigh/linop/linear_operator.h"
 
 namespace seigh {
 
-/// k leading pairs from s products (s = 0: 2 k). Throws Error on invalid options.
-EigenResult nystrom(LinearOperator& op, const SeighOptions& options, Progress& progress = silent_progress());
+/// k leading pairs from s products (products = 0: 2 k). Throws Error on invalid options.
+EigenResult nystrom(LinearOperator& op, const SolverOptions& options, const Context& context = Context());
 
 }  // namespace seigh

@@ -85,9 +85,9 @@ void keep_selected(EigenResult& result, int64_t k, Selection selection) {
   if (result.residuals.defined()) result.residuals = result.residuals.index_select(0, order);
 }
 
-void certify(LinearOperator& op, EigenResult& result, int64_t probes, Progress& progress) {
+void certify(LinearOperator& op, EigenResult& result, int64_t probes, const Context& context) {
   if (probes > 0) {
-    result.error = Probes(op, probes, result.seed, progress)
+    result.error = Probes(op, probes, result.seed, context)
                        .error(result.eigenvalues, result.eigenvectors,
                               result.residuals.defined() ? nullptr : &result.residuals);
     result.products += probes;

@@ -9,7 +9,7 @@
 #include <memory>
 #include <string>
 
-#include "seigh/core/progress.h"
+#include "seigh/core/context.h"
 #include "seigh/eigen/result.h"
 #include "seigh/linop/linear_operator.h"
 #include "seigh/tall/tall_matrix.h"
@@ -29,9 +29,13 @@ at::Tensor symmetric_part(const at::Tensor& a);
 /// Calls body(begin, end) for successive ranges of `count` columns, `block` (0: the operator's preference) at
 /// a time.
 template <typename Body>
-void for_blocks(const LinearOperator& op, int64_t block, int64_t count, const Body& body) {
+void for_blocks(const LinearOperator& op, int64_t block, int64_t count, const Context& context,
+                const Body& body) {
   const int64_t width = block > 0 ? block : op.preferred_block();
-  for (int64_t begin = 0; begin < count; begin += width) body(begin, std::min(begin + width, count));
+  for (int64_t begin = 0; begin < count; begin += width) {
+    context.check_cancelled();
+    body(begin, std::min(begin + width, count));
+  }
 }
 
 /// Eigenpairs (values [r] in any order, vectors basis * coefficients) ordered by falling |lambda|.
@@ -44,6 +48,6 @@ void keep_selected(EigenResult& result, int64_t k, Selection selection);
 
 /// Spends `probes` products on the a-posteriori error and, where residuals are not known, on theirs; notes
 /// the peak memory.
-void certify(LinearOperator& op, EigenResult& result, int64_t probes, Progress& progress);
+void certify(LinearOperator& op, EigenResult& result, int64_t probes, const Context& context);
 
 }  // namespace seigh

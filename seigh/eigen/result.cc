@@ -11,8 +11,9 @@
 
 namespace seigh {
 
-Eigenvectors::Eigenvectors(at::Tensor basis, at::Tensor coefficients)
-    : Eigenvectors(std::make_shared<MemoryTallMatrix>(std::move(basis)), std::move(coefficients)) {}
+Eigenvectors::Eigenvectors(at::Tensor basis, at::Tensor coefficients, Context context)
+    : Eigenvectors(std::make_shared<MemoryTallMatrix>(std::move(basis), std::move(context)),
+                   std::move(coefficients)) {}
 
 Eigenvectors::Eigenvectors(std::shared_ptr<const TallMatrix> basis, at::Tensor coefficients)
     : basis_(std::move(basis)), coefficients_(std::move(coefficients)) {}
@@ -30,12 +31,12 @@ Eigenvectors Eigenvectors::compact() const {
   const auto copied = [](const TallMatrix& x) -> std::shared_ptr<const TallMatrix> {
     const auto* const memory = dynamic_cast<const MemoryTallMatrix*>(&x);
     if (memory == nullptr) return nullptr;
-    return std::make_shared<MemoryTallMatrix>(memory->block().clone());
+    return std::make_shared<MemoryTallMatrix>(memory->block().clone(), x.context());
   };
   std::shared_ptr<const TallMatrix> own = copied(*basis_);
   if (const auto* const divided = dynamic_cast<const DividedTallMatrix*>(basis_.get())) {
     own = copied(divided->mine());
-    if (own) own = std::make_shared<DividedTallMatrix>(basis_->rows(), own);
+    if (own) own = std::make_shared<DividedTallMatrix>(basis_->rows(), own, basis_->context());
   }
   return own ? Eigenvectors(own, coefficients_) : *this;
 }
@@ -45,7 +46,7 @@ at::Tensor Eigenvectors::basis_in_memory() const {
   if (memory != nullptr) return memory->block();
   const Share mine = basis_->share();
   const at::Tensor rows = as_block(basis_->row_range(mine.begin, mine.count));
-  return basis_->divided() ? gather_rows(basis_->rows(), rows) : rows;
+  return basis_->divided() ? gather_rows(basis_->rows(), rows, basis_->context().ranks()) : rows;
 }
 
 at::Tensor Eigenvectors::rows(const at::Tensor& index) const {
@@ -78,7 +79,7 @@ at::Tensor Eigenvectors::columns(int64_t begin, int64_t count) const {
 
 Eigenvectors Eigenvectors::select(const at::Tensor& index) const {
   if (coefficients_.defined()) return Eigenvectors(basis_, coefficients_.index_select(1, index));
-  return Eigenvectors(as_block(basis_in_memory().index_select(1, index)));
+  return Eigenvectors(as_block(basis_in_memory().index_select(1, index)), {}, basis_->context());
 }
 
 at::Tensor Eigenvectors::transposed_times(const at::Tensor& x) const {

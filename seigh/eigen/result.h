@@ -20,7 +20,7 @@ namespace seigh {
 class Eigenvectors {
  public:
   Eigenvectors() = default;
-  explicit Eigenvectors(at::Tensor basis, at::Tensor coefficients = {});
+  explicit Eigenvectors(at::Tensor basis, at::Tensor coefficients = {}, Context context = Context());
   Eigenvectors(std::shared_ptr<const TallMatrix> basis, at::Tensor coefficients);
 
   /// U in room of its own: what else is in the tensors behind it is let go. For U = B; unchanged on disk.

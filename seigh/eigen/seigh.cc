@@ -8,7 +8,7 @@
 #include <ATen/ops/linalg_solve_triangular.h>
 #include <ATen/ops/matmul.h>
 
-#include "seigh/core/communicator.h"
+#include "seigh/core/context.h"
 #include "seigh/core/error.h"
 #include "seigh/core/timer.h"
 #include "seigh/eigen/range.h"
@@ -30,29 +30,18 @@ at::Tensor least_squares(const at::Tensor& a, const at::Tensor& b) {
 
 }  // namespace
 
-SketchPlan SeighOptions::plan(const std::string& name, int64_t rows, at::ScalarType dtype) const {
+SketchPlan sketch_plan(const SolverOptions& options, const std::string& name, int64_t rows,
+                       at::ScalarType dtype) {
+  const SolverOptions o = options.resolved(rows);
   return {.operator_name = name,
           .rows = rows,
-          .k = k,
-          .s = s == 0 ? 2 * k : s,
-          .seed = seed,
-          .test_matrix = test_matrix,
+          .k = o.k,
+          .s = o.products,
+          .seed = o.seed,
+          .test_matrix = o.test_matrix,
           .dtype = dtype,
-          .storage = storage,
-          .width = block};
-}
-
-void SeighOptions::validate(int64_t dimension) const {
-  SketchPlan plan;
-  plan.rows = dimension;
-  plan.k = k;
-  plan.s = s == 0 ? 2 * k : s;
-  plan.storage = storage;
-  plan.validate();
-  require(block >= 0, "block must not be negative: ", block);
-  require(probes >= 0, "probes must not be negative: ", probes);
-  require(test_matrix == "ssrft" || test_matrix == "sparse", "there is no test matrix \"", test_matrix,
-          "\"; the kinds are ssrft and sparse");
+          .storage = o.storage,
+          .width = o.block};
 }
 
 EigenResult recover(const Sketch& sketch) {
@@ -70,25 +59,27 @@ EigenResult recover(const Sketch& sketch) {
   return result;
 }
 
-EigenResult seigh(LinearOperator& op, const SeighOptions& options, Progress& progress) {
-  options.validate(op.size());
+EigenResult seigh(LinearOperator& op, const SolverOptions& options, const Context& context) {
+  options.of(Method::seigh, op.size());
+  const Context::Scope scope(context);
   const Timer timer;
+  Ranks& ranks = context.ranks();
+  const SketchPlan plan = sketch_plan(options, op.name(), op.size(), op.dtype());
   Sketch sketch;
-  if (options.store.empty()) {
-    sketch = measure(op, options.plan(op.name(), op.size(), op.dtype()), progress);
+  if (options.state.empty()) {
+    sketch = measure(op, plan, context);
   } else {
-    SketchPlan plan = options.plan(op.name(), op.size(), op.dtype());
-    SketchStore store = SketchStore::together(options.store, plan);
-    measure(op, store, world().rank(), world().size(), progress);
-    world().wait();
+    SketchStore store = SketchStore::together(options.state, plan, context);
+    measure(op, store, ranks.rank(), ranks.size(), context);
+    ranks.wait();
     require(static_cast<int64_t>(store.finished().size()) == store.plan().shards(),
-            "another process is still measuring in ", options.store.string(), "; wait for it, then continue");
+            "another process is still measuring in ", options.state.string(), "; wait for it, then continue");
     sketch = sketch_of(store);
   }
   EigenResult result = recover(sketch);
   keep_selected(result, options.k, options.selection);
-  DividedColumns divided(op);
-  certify(world().size() > 1 && !op.collective() ? divided : op, result, options.probes, progress);
+  DividedColumns divided(op, context);
+  certify(!ranks.alone() && !op.collective() ? divided : op, result, options.probes, context);
   result.seconds = timer.seconds();
   return result;
 }

@@ -13,37 +13,22 @@
 
 #include <string>
 
-#include "seigh/core/filesystem.h"
-#include "seigh/core/progress.h"
+#include "seigh/core/context.h"
+#include "seigh/eigen/options.h"
 #include "seigh/eigen/result.h"
 #include "seigh/linop/linear_operator.h"
 #include "seigh/sketch/measure.h"
 
 namespace seigh {
 
-struct SeighOptions {
-  int64_t k = 0;  ///< eigenpairs wanted
-  int64_t s = 0;  ///< products for the sketch; 0: 2 k
-  uint64_t seed = 0;
-  int64_t probes = 30;                         ///< products for the a-posteriori error; 0: no certificate
-  int64_t block = 0;                           ///< vectors per product; 0: the operator's preference
-  Selection selection = Selection::magnitude;  ///< among the k found by magnitude
-  std::string test_matrix = "ssrft";           ///< or "sparse", see sketch/test_matrix.h
-  /// Folder of a sketch store: measurements go there, those that are there are not made again, and Y is read
-  /// from it by panels. Empty: in memory. The caller removes it.
-  fs::path store = {};
-
-  std::string storage = "full";  ///< of the store's columns, see SketchPlan
-
-  /// Throws Error unless 1 <= k <= s <= D and probes >= 0.
-  void validate(int64_t dimension) const;
-  SketchPlan plan(const std::string& name, int64_t rows, at::ScalarType dtype) const;
-};
+/// What a sketch with these options measures of an operator; its width is options.block.
+SketchPlan sketch_plan(const SolverOptions& options, const std::string& name, int64_t rows,
+                       at::ScalarType dtype);
 
 /// Eigenpairs from measurements already taken. Costs no products.
 EigenResult recover(const Sketch& sketch);
 
 /// Measures, recovers and certifies. Throws Error on invalid options or when a product is not finite.
-EigenResult seigh(LinearOperator& op, const SeighOptions& options, Progress& progress = silent_progress());
+EigenResult seigh(LinearOperator& op, const SolverOptions& options, const Context& context = Context());
 
 }  // namespace seigh

@@ -8,7 +8,6 @@
 
 #include "seigh/core/dtype.h"
 #include "seigh/core/error.h"
-#include "seigh/core/interrupt.h"
 #include "seigh/core/timer.h"
 
 namespace seigh {
@@ -29,12 +28,11 @@ LinearOperator::LinearOperator(int64_t size, at::ScalarType dtype, std::string n
 }
 
 at::Tensor LinearOperator::apply(const at::Tensor& block) {
-  check_interrupt();
   require(block.dim() == 2 && block.size(0) == size_, name_, ": expected a block of shape (", size_,
           ", b), got ", block.sizes());
   require(block.scalar_type() == dtype_, name_, ": expected dtype ", dtype_, ", got ", block.scalar_type());
   const Timer timer;
-  at::Tensor result = as_block(apply_impl(block).resolve_conj());
+  at::Tensor result = as_block(apply_impl(block).detach().resolve_conj());
   require(result.sizes() == block.sizes(), name_, ": product has shape ", result.sizes(), ", expected ",
           block.sizes());
   // One sum decides: NaN and infinity survive every sum, while finite terms only overflow it together with

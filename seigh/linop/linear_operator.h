@@ -36,7 +36,7 @@ class LinearOperator {
   double seconds() const { return seconds_; }
   /// Vectors worth applying at once: large enough for speed, small enough for memory.
   virtual int64_t preferred_block() const { return 64; }
-  /// Whether the ranks of world() must call apply() together (divided.h).
+  /// Whether all ranks must call apply() together (tall/divided.h).
   virtual bool collective() const { return false; }
 
  protected:

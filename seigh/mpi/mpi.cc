@@ -8,9 +8,9 @@
 #include <memory>
 #include <thread>
 
-#include "seigh/core/communicator.h"
 #include "seigh/core/error.h"
 #include "seigh/core/parallel.h"
+#include "seigh/core/ranks.h"
 
 namespace seigh {
 namespace {
@@ -35,14 +35,19 @@ MPI_Datatype datatype(const at::Tensor& tensor) {
   }
 }
 
-class MpiCommunicator final : public Communicator {
+class MpiRanks final : public Ranks {
  public:
-  MpiCommunicator() {
+  MpiRanks() {
     MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
     MPI_Comm_size(MPI_COMM_WORLD, &size_);
+    MPI_Comm machine;
+    MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine);
+    MPI_Comm_size(machine, &on_this_machine_);
+    MPI_Comm_free(&machine);
   }
   int rank() const override { return rank_; }
   int size() const override { return size_; }
+  int on_this_machine() const override { return on_this_machine_; }
 
   void sum(const at::Tensor& tensor) override {
     require(tensor.is_non_overlapping_and_dense(), "ranks can only exchange dense tensors");
@@ -75,7 +80,7 @@ class MpiCommunicator final : public Communicator {
   }
 
  private:
-  int rank_ = 0, size_ = 1;
+  int rank_ = 0, size_ = 1, on_this_machine_ = 1;
 };
 
 // Of each MPI there is: Open MPI, MPICH and its kin, SLURM.
@@ -89,27 +94,22 @@ bool started_with_others() {
 
 }  // namespace
 
-void start_mpi() {
+std::shared_ptr<Ranks> start_mpi() {
   int running = 0;
   MPI_Initialized(&running);
-  if (running || !started_with_others()) return;
-  MPI_Init(nullptr, nullptr);
-  auto communicator = std::make_unique<MpiCommunicator>();
-  if (communicator->size() == 1) return;  // tasks of SLURM without MPI between them
-  set_world(std::move(communicator));
-  MPI_Comm machine;
-  MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine);
-  int together = 1;
-  MPI_Comm_size(machine, &together);
-  MPI_Comm_free(&machine);
-  share_machine(together);
+  if (!running && !started_with_others()) return std::make_shared<Ranks>();
+  if (!running) MPI_Init(nullptr, nullptr);
+  auto ranks = std::make_shared<MpiRanks>();
+  if (ranks->size() == 1) return std::make_shared<Ranks>();  // tasks of SLURM without MPI between them
+  return ranks;
 }
 
 void stop_mpi(int code) {
-  int running = 0;
+  int running = 0, size = 1;
   MPI_Initialized(&running);
   if (!running) return;
-  if (code != 0 && world().size() > 1) MPI_Abort(MPI_COMM_WORLD, code);
+  MPI_Comm_size(MPI_COMM_WORLD, &size);
+  if (code != 0 && size > 1) MPI_Abort(MPI_COMM_WORLD, code);
   MPI_Finalize();
 }
 

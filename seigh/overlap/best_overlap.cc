@@ -8,9 +8,8 @@
 #include <functional>
 #include <vector>
 
-#include "seigh/core/communicator.h"
+#include "seigh/core/context.h"
 #include "seigh/core/error.h"
-#include "seigh/core/interrupt.h"
 #include "seigh/core/parallel.h"
 
 namespace seigh {
@@ -93,39 +92,40 @@ void take_rows(Tally& tally, const T* u, int64_t stride, int64_t n) {
 }  // namespace
 
 // Gives every rank what all have seen: a round of k^2 / 2 numbers for each of them.
-void join_ranks(Tally& tally) {
+void join_ranks(Tally& tally, Ranks& ranks) {
   at::Tensor norms =
       at::from_blob(tally.norms.data(), {static_cast<int64_t>(tally.norms.size())}, at::kDouble);
-  world().sum(norms);
+  ranks.sum(norms);
   std::vector<double> mine;
   for (Largest& largest : tally.largest) {
     const std::vector<double>& values = largest.padded();
     mine.insert(mine.end(), values.begin(), values.end());
   }
   std::vector<double> theirs(mine.size());
-  for (int rank = 0; rank < world().size(); ++rank) {
-    const bool own = rank == world().rank();
+  for (int rank = 0; rank < ranks.size(); ++rank) {
+    const bool own = rank == ranks.rank();
     std::vector<double>& values = own ? mine : theirs;
-    world().broadcast(values.data(), static_cast<int64_t>(values.size() * sizeof(double)), rank);
+    ranks.broadcast(values.data(), static_cast<int64_t>(values.size() * sizeof(double)), rank);
     if (own) continue;
     const double* from = theirs.data();
     for (size_t j = 0; j < tally.largest.size(); from += ++j) tally.largest[j].take(from);
   }
 }
 
-at::Tensor best_overlap(const Eigenspace& space, int64_t piece_bytes, Progress& progress) {
+at::Tensor best_overlap(const Eigenspace& space, int64_t piece_bytes, const Context& context) {
+  const Context::Scope scope(context);
   const int64_t d = space.dimension(), k = space.count();
   require(k >= 1 && k <= d, "an eigenspace of ", k, " vectors in ", d, " dimensions has no overlap curve");
   require(piece_bytes > 0, "piece_bytes must be positive, not ", piece_bytes);
   // Larger pieces are no faster.
   const int64_t piece = std::clamp<int64_t>(std::min(piece_bytes, int64_t{256} << 20) / (8 * k), 1, d);
-  const int64_t slices = threads();
+  const int64_t slices = context.threads();
   std::vector<Tally> tallies(static_cast<size_t>(slices), Tally(k));
 
-  const Share mine = space.divided() ? world().share(d) : Share{0, d};
-  progress.begin("leverage scores", mine.count, "rows");
+  const Share mine = space.divided() ? context.ranks().share(d) : Share{0, d};
+  context.progress().begin("leverage scores", mine.count, "rows");
   for (int64_t begin = mine.begin; begin < mine.end(); begin += piece) {
-    check_interrupt();
+    context.check_cancelled();
     const int64_t n = std::min(piece, mine.end() - begin);
     at::Tensor rows = space.row_range(begin, n).cpu();
     require(rows.dim() == 2 && rows.size(0) == n && rows.size(1) == k, "rows of the eigenspace have shape ",
@@ -141,9 +141,9 @@ at::Tensor best_overlap(const Eigenspace& space, int64_t piece_bytes, Progress& 
         take_rows(tallies[s], rows.data_ptr<double>() + first, rows.stride(1), last - first);
       }
     });
-    progress.advance(n);
+    context.progress().advance(n);
   }
-  progress.end();
+  context.progress().end();
 
   at::Tensor result = at::empty({k}, at::kDouble);
   double* ov = result.data_ptr<double>();
@@ -153,7 +153,7 @@ at::Tensor best_overlap(const Eigenspace& space, int64_t piece_bytes, Progress& 
       tallies[0].largest[j].merge(tallies[s].largest[j]);
     }
   }
-  if (space.divided()) join_ranks(tallies[0]);
+  if (space.divided()) join_ranks(tallies[0], context.ranks());
   for (int64_t j = 0; j < k; ++j) {
     const double norm = tallies[0].norms[j];
     require(std::abs(norm - 1.0) <= 0.02, "eigenvector ", j, " has norm ", std::sqrt(norm),

@@ -8,8 +8,8 @@
 
 #include <algorithm>
 
+#include "seigh/core/context.h"
 #include "seigh/core/error.h"
-#include "seigh/core/interrupt.h"
 #include "seigh/overlap/best_overlap.h"
 #include "seigh/overlap/masks.h"
 
@@ -23,12 +23,13 @@ at::Tensor sizes_up_to(int64_t k) {
 
 // The overlap curve of every order: float64 [orders, K]. Rows of U are asked for in as few calls as the
 // memory allows.
-at::Tensor curves_of(const Eigenspace& space, const std::vector<at::Tensor>& orders, int64_t piece_bytes) {
+at::Tensor curves_of(const Eigenspace& space, const std::vector<at::Tensor>& orders, int64_t piece_bytes,
+                     const Context& context) {
   const int64_t k = space.count(), total = static_cast<int64_t>(orders.size());
   const int64_t together = std::clamp<int64_t>(piece_bytes / (8 * k * k), 1, total);
   std::vector<at::Tensor> curves;
   for (int64_t begin = 0; begin < total; begin += together) {
-    check_interrupt();
+    context.check_cancelled();
     const int64_t n = std::min(together, total - begin);
     const std::vector<at::Tensor> group(orders.begin() + begin, orders.begin() + begin + n);
     const at::Tensor rows = space.rows(at::cat(group)).cpu();
@@ -73,8 +74,9 @@ void OverlapOptions::validate() const {
 
 OverlapCurves overlap_curves(const Eigenspace& space, const at::Tensor& parameters,
                              const std::vector<int64_t>& layer_sizes, const OverlapOptions& options,
-                             Progress& progress) {
+                             const Context& context) {
   options.validate();
+  const Context::Scope scope(context);
   const int64_t d = space.dimension(), k = space.count();
   require(k >= 1 && k <= d, "an eigenspace of ", k, " vectors in ", d, " dimensions has no overlap curve");
   require(parameters.numel() == d, "there are ", parameters.numel(),
@@ -93,14 +95,14 @@ OverlapCurves overlap_curves(const Eigenspace& space, const at::Tensor& paramete
   for (int64_t draw = 0; draw < draws; ++draw) {
     orders.push_back(random_order_by_layer(result.mask, layer_sizes, options.seed, draw));
   }
-  const at::Tensor curves = curves_of(space, orders, options.piece_bytes);
+  const at::Tensor curves = curves_of(space, orders, options.piece_bytes, context);
   const at::Tensor random = curves.narrow(0, 1, draws), by_layer = curves.narrow(0, 1 + draws, draws);
   result.magnitude = curves[0].clone();
   result.random_mean = random.mean(0);
   result.random_std = deviation(random);
   result.random_by_layer_mean = by_layer.mean(0);
   result.random_by_layer_std = deviation(by_layer);
-  result.best = best_overlap(space, options.piece_bytes, progress);
+  result.best = best_overlap(space, options.piece_bytes, context);
   return result;
 }
 

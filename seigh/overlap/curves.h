@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "seigh/core/progress.h"
+#include "seigh/core/context.h"
 #include "seigh/overlap/eigenspace.h"
 
 namespace seigh {
@@ -54,6 +54,6 @@ struct OverlapCurves {
 /// also if parameters or layers do not fit the eigenspace, or a parameter is NaN or infinite.
 OverlapCurves overlap_curves(const Eigenspace& space, const at::Tensor& parameters,
                              const std::vector<int64_t>& layer_sizes, const OverlapOptions& options = {},
-                             Progress& progress = silent_progress());
+                             const Context& context = Context());
 
 }  // namespace seigh

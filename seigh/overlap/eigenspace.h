@@ -19,8 +19,8 @@ class Eigenspace {
   virtual at::Tensor rows(const at::Tensor& index) const = 0;
   /// U[begin : begin + n, :], [n, K]. Called for successive ranges: one pass over whatever U is made of.
   virtual at::Tensor row_range(int64_t begin, int64_t n) const = 0;
-  /// Whether the ranks of world() share the rows out: then row_range() is for world().share(dimension())
-  /// alone, and all ranks call rows() together.
+  /// Whether the ranks share the rows out: then row_range() is for ranks().share(dimension()) alone, and all
+  /// ranks call rows() together.
   virtual bool divided() const { return false; }
 };
 

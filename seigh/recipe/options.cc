@@ -107,29 +107,15 @@ CurvatureOptions curvature_options(const Recipe& r, const Loss& loss) {
           .seed = static_cast<uint64_t>(r.seed)};
 }
 
-EighOptions eigh_options(const Recipe& r, int64_t parameters) {
-  // An SSRFT takes five FFTs of the parameters' length for a product; with this many that is more than the
-  // product.
-  constexpr int64_t kMany = 2'000'000;
-
-  return {.method = parse_method(r.eigh.method),
-          .k = r.eigh.k,
-          .products = r.eigh.products,
-          .tolerance = r.eigh.tolerance,
-          .error = r.eigh.error,
-          .selection = parse_selection(r.eigh.selection),
-          .seed = static_cast<uint64_t>(r.seed),
-          .probes = r.eigh.probes,
-          .block = r.eigh.block,
-          .test_matrix = r.eigh.test_matrix != "auto" ? r.eigh.test_matrix
-                         : parameters < kMany         ? "ssrft"
-                                                      : "sparse",
-          .storage = r.eigh.storage};
+SolverOptions solver_options(const Recipe& r) {
+  SolverOptions options = r.eigh;
+  options.seed = static_cast<uint64_t>(r.seed);
+  return options;
 }
 
-std::vector<std::string> result_methods(const std::string& method) {
-  if (method == "dense") return {method};
-  return {method, "dense"};
+std::vector<std::string> result_methods(Method method) {
+  if (method == Method::dense) return {to_string(method)};
+  return {to_string(method), "dense"};
 }
 
 at::ScalarType eigh_dtype(const Recipe& r) {

@@ -10,7 +10,7 @@
 #include "seigh/core/filesystem.h"
 #include "seigh/curvature/curvature.h"
 #include "seigh/data/dataset.h"
-#include "seigh/eigen/eigh.h"
+#include "seigh/eigen/options.h"
 #include "seigh/nn/loss.h"
 #include "seigh/nn/model.h"
 #include "seigh/recipe/recipe.h"
@@ -30,10 +30,10 @@ Loss make_loss(const Recipe& recipe);
 TrainOptions train_options(const Recipe& recipe, const Loss& loss);
 /// Of the matrices, all but dtype and reserve. Throws Error on an unknown matrix.
 CurvatureOptions curvature_options(const Recipe& recipe, const Loss& loss);
-/// Of the eigensolver for so many parameters, all but start and state. Throws Error on unknown names.
-EighOptions eigh_options(const Recipe& recipe, int64_t parameters);
+/// Of the eigensolver, all but start and state.
+SolverOptions solver_options(const Recipe& recipe);
 /// Those whose results a run with this method may hold: itself and the exact ones beside it.
-std::vector<std::string> result_methods(const std::string& method);
+std::vector<std::string> result_methods(Method method);
 /// Of the products and the vectors.
 at::ScalarType eigh_dtype(const Recipe& recipe);
 /// Indices of the `count` samples of `part` that curvature is taken on: the first of each class, the first

@@ -241,11 +241,27 @@ T scalar(const toml::node& node, const std::string& where, const std::string& ke
   return *value;
 }
 
+// What `parse` makes of a name; its complaint gets place and key.
+template <typename Parse>
+auto parsed(const std::string& name, const std::string& where, const std::string& key, const Parse& parse) {
+  try {
+    return parse(name);
+  } catch (const Error& error) {
+    fail(where, ": ", key, ": ", error.what());
+  }
+}
+
 void read_value(const toml::node& node, const std::string& where, const std::string& key, std::string& out) {
   out = scalar<std::string>(node, where, key, "a string");
 }
 void read_value(const toml::node& node, const std::string& where, const std::string& key, bool& out) {
   out = scalar<bool>(node, where, key, "true or false");
+}
+void read_value(const toml::node& node, const std::string& where, const std::string& key, Method& out) {
+  out = parsed(scalar<std::string>(node, where, key, "a string"), where, key, parse_method);
+}
+void read_value(const toml::node& node, const std::string& where, const std::string& key, Selection& out) {
+  out = parsed(scalar<std::string>(node, where, key, "a string"), where, key, parse_selection);
 }
 void read_value(const toml::node& node, const std::string& where, const std::string& key, int64_t& out) {
   require(node.is_integer(), where, ": ", key, " must be an integer");
@@ -270,6 +286,12 @@ std::string literal(const std::string& value) {
   out << toml::value<std::string>(value);
   return out.str();
 }
+std::string literal(Method value) {
+  return literal(to_string(value));
+}
+std::string literal(Selection value) {
+  return literal(to_string(value));
+}
 std::string literal(bool value) {
   return value ? "true" : "false";
 }
@@ -292,6 +314,12 @@ std::string literal(const std::vector<T>& values) {
 }
 
 const char* type_name(const std::string&) {
+  return "string";
+}
+const char* type_name(Method) {
+  return "string";
+}
+const char* type_name(Selection) {
   return "string";
 }
 const char* type_name(bool) {
@@ -513,12 +541,6 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals, b
   }
   check(r.curvature.samples >= 1, "curvature.samples must be at least 1, not ", r.curvature.samples);
   check(r.curvature.batch_size >= 0, "curvature.batch_size must not be negative: ", r.curvature.batch_size);
-  try {
-    parse_method(r.eigh.method);
-    parse_selection(r.eigh.selection);
-  } catch (const Error& error) {
-    fail(origin, ": eigh: ", error.what());
-  }
   check(r.eigh.test_matrix == "auto" || r.eigh.test_matrix == "ssrft" || r.eigh.test_matrix == "sparse",
         "eigh.test_matrix must be \"auto\", \"ssrft\" or \"sparse\", not \"", r.eigh.test_matrix, "\"");
   check(r.eigh.storage == "full" || r.eigh.storage == "float16" || r.eigh.storage == "bfloat16",

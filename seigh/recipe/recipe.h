@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "seigh/core/filesystem.h"
+#include "seigh/eigen/options.h"
 
 namespace seigh {
 
@@ -74,20 +75,11 @@ struct Recipe {
     int64_t batch_size = 0;
   } curvature;
 
-  struct Eigh {
-    std::string method = "auto";
-    int64_t k = 100;
-    int64_t products = 0;
-    double tolerance = 0;
-    double error = 0;
-    std::string selection = "magnitude";
-    int64_t probes = 30;
+  struct Eigh : SolverOptions {
+    Eigh() { k = 100; }
     std::string dtype = "float32";
-    int64_t block = 0;
     bool vectors = true;
     bool warm_start = false;
-    std::string test_matrix = "auto";
-    std::string storage = "full";
     bool keep_measurements = false;
   } eigh;
 

@@ -108,7 +108,7 @@ json settings(const Recipe& r, const Model& model, const std::string& solver) {
   if (r.curvature.l2 > 0) add("L2 term", json(r.curvature.l2).dump());
   add("Steps", list(r.curvature.steps));
   std::string eigensolver = solver + ", k = " + std::to_string(r.eigh.k);
-  if (r.eigh.selection != "magnitude") eigensolver += " by " + r.eigh.selection;
+  if (r.eigh.selection != Selection::magnitude) eigensolver += " by " + to_string(r.eigh.selection);
   if (r.eigh.products > 0 && solver != "dense")
     eigensolver += ", " + std::to_string(r.eigh.products) + " products";
   if (r.eigh.tolerance > 0) eigensolver += ", tolerance " + json(r.eigh.tolerance).dump();
@@ -122,14 +122,14 @@ json settings(const Recipe& r, const Model& model, const std::string& solver) {
 
 }  // namespace
 
-std::string report_data(const RunFolder& folder, const Model& model, int64_t parameters,
-                        const std::string& solver, const std::vector<std::string>& headline) {
+std::string report_data(const RunFolder& folder, const Model& model, int64_t parameters, Method solver,
+                        const std::vector<std::string>& headline) {
   const Recipe& r = folder.recipe();
   std::error_code none;
   json data = {{"title", r.name},
                {"version", version()},
                {"headline", headline},
-               {"settings", settings(r, model, solver)},
+               {"settings", settings(r, model, to_string(solver))},
                {"parameters", parameters}};
 
   json step = json::array(), loss = json::array(), accuracy = json::array();

@@ -11,7 +11,7 @@ namespace seigh {
 
 /// JSON as web/README.md describes it, from whatever the run has finished so far; `method` is that of its
 /// eigensolver.
-std::string report_data(const RunFolder& folder, const Model& model, int64_t parameters,
-                        const std::string& method, const std::vector<std::string>& headline);
+std::string report_data(const RunFolder& folder, const Model& model, int64_t parameters, Method method,
+                        const std::vector<std::string>& headline);
 
 }  // namespace seigh

@@ -6,10 +6,8 @@
 #include <memory>
 #include <vector>
 
-#include "seigh/core/communicator.h"
+#include "seigh/core/context.h"
 #include "seigh/core/error.h"
-#include "seigh/core/interrupt.h"
-#include "seigh/core/memory_pool.h"
 #include "seigh/io/hdf5.h"
 #include "seigh/tall/stored_matrix.h"
 
@@ -38,13 +36,14 @@ class Attributes {
 // Rows of U, by panels that are small beside the memory and whose pieces of a column are long enough for the
 // disk.
 template <typename Body>
-void for_row_panels(const Eigenvectors& u, const Body& body) {
+void for_row_panels(const Eigenvectors& u, const Context& context, const Body& body) {
   const int64_t d = u.count() > 0 ? u.dimension() : 0;
-  int64_t bytes = std::clamp<int64_t>(available_memory() / 16, int64_t{8} << 20, int64_t{512} << 20);
-  if (u.divided()) bytes = world().agree(bytes);
+  int64_t bytes =
+      std::clamp<int64_t>(context.memory().available() / 16, int64_t{8} << 20, int64_t{512} << 20);
+  if (u.divided()) bytes = context.ranks().agree(bytes);
   const int64_t step = std::max<int64_t>(1, bytes / (8 * std::max<int64_t>(u.count(), 1)));
   for (int64_t begin = 0; begin < d; begin += step) {
-    check_interrupt();
+    context.check_cancelled();
     const int64_t n = std::min(step, d - begin);
     body(begin, u.divided() ? u.rows(at::arange(begin, begin + n, at::kLong)) : u.row_range(begin, n));
   }
@@ -53,11 +52,11 @@ void for_row_panels(const Eigenvectors& u, const Body& body) {
 }  // namespace
 
 void write_eigen_file(const fs::path& path, const EigenFileInfo& info, const EigenResult& result,
-                      bool with_vectors) {
-  if (!world().root()) {
+                      bool with_vectors, const Context& context) {
+  if (!context.ranks().root()) {
     // Ranks that share the rows out give the root theirs.
     if (with_vectors && result.eigenvectors.divided())
-      for_row_panels(result.eigenvectors, [](int64_t, const at::Tensor&) {});
+      for_row_panels(result.eigenvectors, context, [](int64_t, const at::Tensor&) {});
     return;
   }
   Hdf5Writer file(path);
@@ -65,7 +64,7 @@ void write_eigen_file(const fs::path& path, const EigenFileInfo& info, const Eig
   if (with_vectors) {
     const Eigenvectors& u = result.eigenvectors;
     file.create("eigenvectors", u.dtype(), {result.rank, info.parameters});
-    for_row_panels(u, [&](int64_t begin, const at::Tensor& rows) {
+    for_row_panels(u, context, [&](int64_t begin, const at::Tensor& rows) {
       file.put("eigenvectors", {0, begin}, rows.t().to(u.dtype()));
     });
   }
@@ -105,7 +104,7 @@ void write_eigen_file(const fs::path& path, const EigenFileInfo& info, const Eig
   file.commit();
 }
 
-EigenFile read_eigen_file(const fs::path& path, Vectors vectors) {
+EigenFile read_eigen_file(const fs::path& path, Vectors vectors, const Context& context) {
   const Hdf5Reader file(path);
   const Attributes attributes(path, file);
   EigenFile content;
@@ -154,12 +153,12 @@ EigenFile read_eigen_file(const fs::path& path, Vectors vectors) {
             info.parameters, "]");
     const at::ScalarType dtype = file.dtype("eigenvectors");
     const int64_t bytes = result.rank * info.parameters * static_cast<int64_t>(c10::elementSize(dtype));
-    const bool whole = vectors == Vectors::if_small && bytes <= available_memory() / 4;
+    const bool whole = vectors == Vectors::if_small && bytes <= context.memory().available() / 4;
     // What another program has compressed has no place in the file to read panels from.
     if (whole || !file.in_one_piece("eigenvectors", dtype)) {
-      result.eigenvectors = Eigenvectors(file.read("eigenvectors").t());
+      result.eigenvectors = Eigenvectors(file.read("eigenvectors").t(), {}, context);
     } else {
-      const auto stored = std::make_shared<StoredMatrix>(info.parameters, dtype);
+      const auto stored = std::make_shared<StoredMatrix>(info.parameters, dtype, context);
       stored->add(path, "eigenvectors");
       result.eigenvectors = Eigenvectors(stored, at::Tensor());
     }

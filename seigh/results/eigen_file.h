@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "seigh/core/context.h"
 #include "seigh/core/filesystem.h"
 #include "seigh/eigen/result.h"
 
@@ -32,11 +33,12 @@ struct EigenFile {
 
 /// Written completely or not at all.
 void write_eigen_file(const fs::path& path, const EigenFileInfo& info, const EigenResult& result,
-                      bool with_vectors);
+                      bool with_vectors, const Context& context = Context());
 /// How the eigenvectors of a file are wanted: not at all; by panels, as they are needed; or in memory, if
 /// they are small beside it.
 enum class Vectors { none, by_panels, if_small };
 /// Throws Error naming the file when it is damaged or no decomposition.
-EigenFile read_eigen_file(const fs::path& path, Vectors vectors = Vectors::none);
+EigenFile read_eigen_file(const fs::path& path, Vectors vectors = Vectors::none,
+                          const Context& context = Context());
 
 }  // namespace seigh

@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "seigh/core/communicator.h"
+#include "seigh/core/context.h"
 #include "seigh/core/error.h"
 #include "seigh/io/file.h"
 #include "seigh/train/checkpoint.h"
@@ -103,9 +103,9 @@ std::string now() {
 
 }  // namespace
 
-RunFolder::RunFolder(fs::path path, Recipe recipe, bool shared)
-    : path_(std::move(path)), recipe_(std::move(recipe)) {
-  if (!world().root()) return;
+RunFolder::RunFolder(fs::path path, Recipe recipe, const Context& context, bool shared)
+    : context_(context), path_(std::move(path)), recipe_(std::move(recipe)) {
+  if (!context.ranks().root()) return;
   const fs::path lock = path_ / ".lock";
   lock_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   require(lock_ >= 0, "cannot write ", lock.string(), ": ", std::strerror(errno),
@@ -133,7 +133,8 @@ RunFolder::RunFolder(fs::path path, Recipe recipe, bool shared)
 }
 
 RunFolder::RunFolder(RunFolder&& other) noexcept
-    : path_(std::move(other.path_)),
+    : context_(other.context_),
+      path_(std::move(other.path_)),
       recipe_(std::move(other.recipe_)),
       lock_(std::exchange(other.lock_, -1)),
       log_(std::move(other.log_)) {}
@@ -144,21 +145,23 @@ RunFolder::~RunFolder() {
 
 // The root opens the folder as `open` does; the other ranks then join it.
 template <typename Open>
-RunFolder RunFolder::together(const fs::path& folder, const Open& open) {
-  if (!world().root()) {
-    world().wait();
-    return {folder, recipe_of(folder)};
+RunFolder RunFolder::together(const fs::path& folder, const Context& context, const Open& open) {
+  if (!context.ranks().root()) {
+    context.ranks().wait();
+    return {folder, recipe_of(folder), context};
   }
   RunFolder run = open();
-  world().wait();
+  context.ranks().wait();
   return run;
 }
 
-RunFolder RunFolder::start(const fs::path& folder, const Recipe& recipe, bool resume) {
-  return together(folder, [&] { return start_alone(folder, recipe, resume); });
+RunFolder RunFolder::start(const fs::path& folder, const Recipe& recipe, bool resume,
+                           const Context& context) {
+  return together(folder, context, [&] { return start_alone(folder, recipe, resume, context); });
 }
 
-RunFolder RunFolder::start_alone(const fs::path& folder, const Recipe& recipe, bool resume) {
+RunFolder RunFolder::start_alone(const fs::path& folder, const Recipe& recipe, bool resume,
+                                 const Context& context) {
   const fs::path file = folder / "recipe.toml";
   std::error_code code;
   const auto same_recipe = [&] {
@@ -184,23 +187,23 @@ RunFolder RunFolder::start_alone(const fs::path& folder, const Recipe& recipe, b
   fs::create_directories(folder, code);
   require(!code, "cannot create ", folder.string(), ": ", code.message(),
           "; choose another folder with --out");
-  RunFolder run(folder, recipe);
+  RunFolder run(folder, recipe, context);
   if (fs::exists(file, code))
     same_recipe();  // again under the lock: another process may have begun meanwhile
   if (!holds(file, recipe)) write_file(file, to_toml(recipe));
   return run;
 }
 
-RunFolder RunFolder::open(const fs::path& folder, bool shared) {
-  return together(folder, [&] { return open_alone(folder, shared); });
+RunFolder RunFolder::open(const fs::path& folder, bool shared, const Context& context) {
+  return together(folder, context, [&] { return open_alone(folder, shared, context); });
 }
 
-RunFolder RunFolder::open_alone(const fs::path& folder, bool shared) {
+RunFolder RunFolder::open_alone(const fs::path& folder, bool shared, const Context& context) {
   std::error_code none;
   require(fs::exists(folder / "recipe.toml", none), folder.string(),
           folder.empty() ? "RUN, an empty name," : "",
           " holds no run (no recipe.toml); start one with: seigh run RECIPE --out FOLDER");
-  return {folder, recipe_of(folder), shared};
+  return {folder, recipe_of(folder), context, shared};
 }
 
 fs::path RunFolder::checkpoint(int64_t step) const {
@@ -221,7 +224,7 @@ fs::path RunFolder::overlap(int64_t step, const std::string& split, const std::s
 }
 
 void RunFolder::log(const std::string& event, const nlohmann::ordered_json& fields) {
-  if (!world().root()) return;
+  if (!context_.ranks().root()) return;
   nlohmann::ordered_json line = {{"time", now()}, {"event", event}};
   line.update(fields);
   errno = 0;

@@ -19,10 +19,11 @@ class RunFolder {
   /// Starts a run: creates the folder and writes the resolved recipe. When the folder already holds a run,
   /// `resume` continues it, provided its recipe is the same. Throws Error otherwise, and when the folder is
   /// not writable or another process works in it.
-  static RunFolder start(const fs::path& folder, const Recipe& recipe, bool resume);
+  static RunFolder start(const fs::path& folder, const Recipe& recipe, bool resume,
+                         const Context& context = Context());
   /// Opens an existing run; `shared`: beside other processes that do the same. Throws Error when `folder`
   /// holds none, or when another process works in it that does not share it.
-  static RunFolder open(const fs::path& folder, bool shared = false);
+  static RunFolder open(const fs::path& folder, bool shared = false, const Context& context = Context());
   RunFolder(RunFolder&& other) noexcept;
   ~RunFolder();
 
@@ -39,12 +40,14 @@ class RunFolder {
   void log(const std::string& event, const nlohmann::ordered_json& fields);
 
  private:
-  RunFolder(fs::path path, Recipe recipe, bool shared = false);
+  RunFolder(fs::path path, Recipe recipe, const Context& context, bool shared = false);
   template <typename Open>
-  static RunFolder together(const fs::path& folder, const Open& open);
-  static RunFolder start_alone(const fs::path& folder, const Recipe& recipe, bool resume);
-  static RunFolder open_alone(const fs::path& folder, bool shared);
+  static RunFolder together(const fs::path& folder, const Context& context, const Open& open);
+  static RunFolder start_alone(const fs::path& folder, const Recipe& recipe, bool resume,
+                               const Context& context);
+  static RunFolder open_alone(const fs::path& folder, bool shared, const Context& context);
 
+  Context context_;
   fs::path path_;
   Recipe recipe_;
   int lock_ = -1;

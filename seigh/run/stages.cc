@@ -9,9 +9,8 @@
 #include <random>
 #include <utility>
 
-#include "seigh/core/communicator.h"
+#include "seigh/core/context.h"
 #include "seigh/core/error.h"
-#include "seigh/core/memory_pool.h"
 #include "seigh/core/timer.h"
 #include "seigh/curvature/make.h"
 #include "seigh/eigen/dense.h"
@@ -39,12 +38,6 @@ const Dataset& named_part(const DataSplits& data, const std::string& name) {
   return name == "train" ? data.train : name == "test" ? data.test : data.validation;
 }
 
-// Does the file exist, as the root sees it? Ranks must not differ in what is left to be done.
-bool is_there(const fs::path& path) {
-  std::error_code none;
-  return world().agree(fs::exists(path, none));
-}
-
 // Is `data` what the page says already?
 bool report_shows(const fs::path& page, const std::string& data) {
   std::error_code none;
@@ -59,38 +52,15 @@ bool report_shows(const fs::path& page, const std::string& data) {
 
 }  // namespace
 
-struct Run::Decomposition {
-  int64_t step;
-  std::string split, method;
-};
-
-Run::Run(RunFolder folder, const fs::path& data_folder, Progress& progress)
-    : folder_(std::move(folder)),
+Run::Run(RunFolder folder, const fs::path& data_folder, const Context& context)
+    : context_(context),
+      folder_(std::move(folder)),
       data_folder_(data_folder),
       model_(make_model(folder_.recipe())),
       subset_(select_parameters(model_->parameters(), folder_.recipe().curvature.parameters)),
-      loss_(make_loss(folder_.recipe())),
-      progress_(progress) {
+      loss_(make_loss(folder_.recipe())) {
   check(folder_.recipe(), subset_, loss_);
-  method_ = choose_method();
-}
-
-// The recipe's method; where that is auto, the one whose files are there already.
-std::string Run::choose_method() const {
-  const Recipe& r = folder_.recipe();
-  if (parse_method(r.eigh.method) != Method::automatic) return r.eigh.method;
-  for (const Method method : methods()) {
-    for (const int64_t step : r.curvature.steps) {
-      for (const std::string& split : r.curvature.splits) {
-        const bool exact = std::binary_search(r.dense.steps.begin(), r.dense.steps.end(), step);
-        if ((method != Method::dense || !exact) && is_there(folder_.eigen(step, split, to_string(method))))
-          return to_string(method);
-      }
-    }
-  }
-  return to_string(plan_eigh(subset_.count, eigh_dtype(r), eigh_options(r, subset_.count),
-                             world().agree(available_memory()))
-                       .method);
+  plan_ = plan_run(folder_.recipe(), &folder_, subset_.count, context_);
 }
 
 void Run::check(const Recipe& r) {
@@ -99,7 +69,7 @@ void Run::check(const Recipe& r) {
 
 void Run::check(const Recipe& r, const ParameterSubset& subset, const Loss& loss) {
   train_options(r, loss);
-  eigh_options(r, subset.count).validate(subset.count);
+  solver_options(r).validate(subset.count);
   curvature_options(r, loss).validate();
 }
 
@@ -135,10 +105,11 @@ void Run::train() {
   const Recipe& r = folder_.recipe();
   // Continue from the last checkpoint before the first missing one.
   const std::vector<int64_t>& steps = r.train.checkpoints;
-  const auto missing = std::find_if(steps.begin(), steps.end(),
-                                    [&](int64_t step) { return !is_there(folder_.checkpoint(step)); });
+  const auto missing = std::find_if(steps.begin(), steps.end(), [&](int64_t step) {
+    return !is_there(folder_.checkpoint(step), context_);
+  });
   if (missing == steps.end()) return;
-  if (!world().root()) return world().wait();  // training is not shared out
+  if (!context_.ranks().root()) return context_.ranks().wait();  // training is not shared out
   Checkpoint start;
   if (missing == steps.begin()) {
     start.parameters = model_->initial_parameters(static_cast<uint64_t>(r.seed));
@@ -164,22 +135,9 @@ void Run::train() {
     for (auto step = missing; step != steps.end(); ++step)
       save(brought_checkpoint(r, *model_, loss_, data(), *step));
   } else {
-    seigh::train(*model_, data(), options, std::move(start), save, progress_);
+    seigh::train(*model_, data(), options, std::move(start), save, context_);
   }
-  world().wait();
-}
-
-std::vector<Run::Decomposition> Run::decompositions() const {
-  const Recipe& r = folder_.recipe();
-  std::vector<Decomposition> all;
-  for (const int64_t step : r.curvature.steps) {
-    for (const std::string& split : r.curvature.splits) {
-      all.push_back({step, split, method_});
-      if (method_ != "dense" && std::binary_search(r.dense.steps.begin(), r.dense.steps.end(), step))
-        all.push_back({step, split, "dense"});
-    }
-  }
-  return all;
+  context_.ranks().wait();
 }
 
 void Run::write_overlap(const Decomposition& d, const EigenResult& result, const Checkpoint& checkpoint) {
@@ -190,18 +148,22 @@ void Run::write_overlap(const Decomposition& d, const EigenResult& result, const
   std::vector<int64_t> layer_sizes;
   for (const ParameterSpec& p : subset_.specs) layer_sizes.push_back(p.numel());
   // The root may be here alone, with eigenvectors from a file.
-  const int64_t piece = std::clamp<int64_t>(available_memory() / 8, int64_t{8} << 20, int64_t{1} << 30);
-  const OverlapOptions options{.random_masks = folder_.recipe().overlap.random_masks,
-                               .seed = static_cast<uint64_t>(folder_.recipe().seed),
-                               // Rows of all masks at once, where memory allows: each call is a pass over the
-                               // vectors. Work with a piece takes some five times as much.
-                               .piece_bytes = result.eigenvectors.divided() ? world().agree(piece) : piece};
+  const int64_t piece =
+      std::clamp<int64_t>(context_.memory().available() / 8, int64_t{8} << 20, int64_t{1} << 30);
+  const OverlapOptions options{
+      .random_masks = folder_.recipe().overlap.random_masks,
+      .seed = static_cast<uint64_t>(folder_.recipe().seed),
+      // Rows of all masks at once, where memory allows: each call is a pass over the
+      // vectors. Work with a piece takes some five times as much.
+      .piece_bytes = result.eigenvectors.divided() ? context_.ranks().agree(piece) : piece};
   OverlapCurves curves = overlap_curves(ResultEigenspace(result.eigenvectors),
                                         subset_.gather(model_->parameters(), checkpoint.parameters),
-                                        layer_sizes, options, progress_);
+                                        layer_sizes, options, context_);
   if (result.residuals.defined()) curves.bound_magnitude(result.subspace_errors());
-  if (world().root()) write_overlap_file(folder_.overlap(d.step, d.split, d.method), curves, options);
-  folder_.log("overlap", {{"file", folder_.overlap(d.step, d.split, d.method).filename().string()}});
+  if (context_.ranks().root())
+    write_overlap_file(folder_.overlap(d.step, d.split, to_string(d.method)), curves, options);
+  folder_.log("overlap",
+              {{"file", folder_.overlap(d.step, d.split, to_string(d.method)).filename().string()}});
 }
 
 // Eigenvectors of the recorded step before `step`, from memory or else from their file; none where neither
@@ -211,16 +173,16 @@ Eigenvectors Run::previous_vectors(int64_t step, const std::string& split_name) 
   const std::vector<int64_t>& steps = folder_.recipe().curvature.steps;
   const auto here = std::lower_bound(steps.begin(), steps.end(), step);
   if (here == steps.begin()) return {};
-  const auto path = folder_.eigen(*std::prev(here), split_name, method_);
-  if (!is_there(path)) return {};
-  return finished_eigen(path, subset_.count, Vectors::by_panels).result.eigenvectors;
+  const auto path = folder_.eigen(*std::prev(here), split_name, to_string(plan_.method));
+  if (!is_there(path, context_)) return {};
+  return finished_eigen(path, subset_.count, Vectors::by_panels, context_).result.eigenvectors;
 }
 
 // Each note once, however many matrices it is about.
 void Run::tell(const std::vector<std::string>& notes) {
   for (const std::string& note : notes) {
     if (!told_.insert(note).second) continue;
-    progress_.note(note);
+    context_.progress().note(note);
     folder_.log("note", {{"text", note}});
   }
 }
@@ -247,41 +209,31 @@ std::unique_ptr<CurvatureOperator> Run::matrix(const Decomposition& d, const Che
   options.dtype = dtype;
   options.reserve = reserve;
   at::Tensor chosen = curvature_samples(r, split(d.split));
-  if (divides_samples()) {
-    const Share mine = world().share(chosen.numel());
+  if (plan_.divides_samples) {
+    const Share mine = context_.ranks().share(chosen.numel());
     chosen = chosen.slice(0, mine.begin, mine.end());
   }
   const Dataset samples = split(d.split).select(chosen);
   auto h = make_curvature_operator(*model_, checkpoint.parameters, checkpoint.buffers, samples, options,
-                                   label(d.step, d.split, prefix + r.curvature.matrix));
+                                   label(d.step, d.split, prefix + r.curvature.matrix), context_);
   tell(h->notes());
   return h;
 }
 
-// Whether each rank has its part of the samples rather than of the columns: with many samples, which each
-// rank then need not go through, and where products depend on each other, so that all ranks work on the same
-// block. Sampled targets are numbered from the first sample on, so mc_fisher must see them all.
-bool Run::divides_samples() const {
-  constexpr int64_t kMany = 1000;
-  const Recipe& r = folder_.recipe();
-  return world().size() > 1 && method_ != "seigh" && r.curvature.matrix != "mc_fisher" &&
-         r.curvature.samples >= kMany * world().size();
-}
-
 // The matrix as all ranks together apply it.
 std::unique_ptr<LinearOperator> Run::shared_out(CurvatureOperator& h) const {
-  if (!divides_samples()) return std::make_unique<DividedColumns>(h);
+  if (!plan_.divides_samples) return std::make_unique<DividedColumns>(h, context_);
   const int64_t samples = folder_.recipe().curvature.samples;
   return std::make_unique<DividedSamples>(
-      h, static_cast<double>(world().share(samples).count) / static_cast<double>(samples));
+      h, static_cast<double>(context_.ranks().share(samples).count) / static_cast<double>(samples), context_);
 }
 
 // Without eigenvectors on disk, overlap is taken while they are at hand, before the file that marks the end.
 void Run::finish(const Decomposition& d, const EigenFileInfo& info, const EigenResult& result,
                  const Checkpoint& checkpoint) {
   if (!folder_.recipe().eigh.vectors) write_overlap(d, result, checkpoint);
-  const auto path = folder_.eigen(d.step, d.split, d.method);
-  write_eigen_file(path, info, result, folder_.recipe().eigh.vectors);
+  const auto path = folder_.eigen(d.step, d.split, to_string(d.method));
+  write_eigen_file(path, info, result, folder_.recipe().eigh.vectors, context_);
   folder_.log("eigh", {{"file", path.filename().string()},
                        {"products", result.products},
                        {"seconds", result.seconds},
@@ -289,11 +241,11 @@ void Run::finish(const Decomposition& d, const EigenFileInfo& info, const EigenR
 }
 
 void Run::forget_partial(const Decomposition& d) const {
-  world().wait();
-  if (!world().root()) return;
-  if (d.method == "seigh" && folder_.recipe().eigh.keep_measurements) return;
+  context_.ranks().wait();
+  if (!context_.ranks().root()) return;
+  if (d.method == Method::seigh && folder_.recipe().eigh.keep_measurements) return;
   std::error_code none;
-  const auto path = folder_.partial(d.step, d.split, d.method);
+  const auto path = folder_.partial(d.step, d.split, to_string(d.method));
   fs::remove_all(path, none);
   fs::remove(path.parent_path(), none);  // where no other is left in it
 }
@@ -301,36 +253,37 @@ void Run::forget_partial(const Decomposition& d) const {
 // The recipe's method applied to one matrix.
 EigenResult Run::solve(const Decomposition& d, const Checkpoint& checkpoint) {
   const Recipe& r = folder_.recipe();
-  EighOptions solver = eigh_options(r, subset_.count);
-  solver.method = parse_method(d.method);
-  solver.state = folder_.partial(d.step, d.split, d.method);
+  SolverOptions solver = solver_options(r);
+  solver.method = d.method;
+  solver.state = folder_.partial(d.step, d.split, to_string(d.method));
   if (r.eigh.warm_start) solver.start = previous_vectors(d.step, d.split);
-  // The solver's memory comes first, but the products need some to be fast.
-  const EighPlan plan =
-      plan_eigh(subset_.count, eigh_dtype(r), solver, world().agree(available_memory()) / 5 * 3);
+  const EighPlan plan = plan_.solver(solver, eigh_dtype(r), context_);
   solver.basis = plan.basis;
   solver.on_disk = plan.on_disk;
-  require(plan.memory < available_memory(), "k = ", r.eigh.k, " eigenpairs of ", subset_.count,
-          " parameters take ", format_bytes(plan.memory), " of memory, ", format_bytes(available_memory()),
+  require(plan.memory < context_.memory().available(), "k = ", r.eigh.k, " eigenpairs of ", subset_.count,
+          " parameters take ", format_bytes(plan.memory), " of memory, ",
+          format_bytes(context_.memory().available()),
           " are left; lower eigh.k or raise the ceiling (--memory)");
-  folder_.log("plan", {{"file", folder_.eigen(d.step, d.split, d.method).filename().string()},
+  folder_.log("plan", {{"file", folder_.eigen(d.step, d.split, to_string(d.method)).filename().string()},
                        {"plan", plan.text()}});
   const auto h = matrix(d, checkpoint, eigh_dtype(r), plan.memory);
   check_reproducible(*h);
-  if (!divides_samples()) return seigh::eigh(*h, solver, progress_);
-  return seigh::eigh(*shared_out(*h), solver, progress_);
+  if (!plan_.divides_samples) return seigh::eigh(*h, solver, context_);
+  return seigh::eigh(*shared_out(*h), solver, context_);
 }
 
 // The recipe's method and, where asked, the exact decomposition of one matrix.
 void Run::decompose(int64_t step, const std::string& split_name, const Checkpoint& checkpoint) {
   const Recipe& r = folder_.recipe();
-  const bool dense_only = method_ == "dense";
+  const bool dense_only = plan_.method == Method::dense;
   const bool want_dense = dense_only || std::binary_search(r.dense.steps.begin(), r.dense.steps.end(), step);
-  const Decomposition sketched{step, split_name, method_}, exact{step, split_name, "dense"};
-  const auto sketch_path = folder_.eigen(step, split_name, method_);
-  const bool need_dense = want_dense && !is_there(folder_.eigen(step, split_name, "dense"));
+  const Decomposition sketched{step, split_name, plan_.method},
+      exact{step, split_name, Method::dense, !dense_only};
+  const auto sketch_path = folder_.eigen(step, split_name, to_string(plan_.method));
+  const bool need_dense = want_dense && !is_there(folder_.eigen(step, split_name, "dense"), context_);
   // The exact decomposition measures the sketch's error, which takes the sketch's eigenvectors.
-  const bool need_sketch = !dense_only && (!is_there(sketch_path) || (need_dense && !r.eigh.vectors));
+  const bool need_sketch =
+      !dense_only && (!is_there(sketch_path, context_) || (need_dense && !r.eigh.vectors));
   if (!need_sketch && !need_dense) {
     previous_.erase(split_name);  // the next step's is this one, on disk
     return;
@@ -341,7 +294,7 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
     sketch = solve(sketched, checkpoint);
     EigenFileInfo info = file_info(sketched);
     info.s = sketch.products - r.eigh.probes;
-    if (!is_there(sketch_path)) finish(sketched, info, sketch, checkpoint);
+    if (!is_there(sketch_path, context_)) finish(sketched, info, sketch, checkpoint);
     forget_partial(sketched);
   } else if (!dense_only) {
     sketch = stored(sketched).result;
@@ -350,7 +303,7 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
     previous_[split_name] = sketch.eigenvectors.compact();
   if (need_dense) {
     const auto h = matrix(exact, checkpoint, at::kDouble, 0, "exact ");
-    const DenseResult d = dense(*shared_out(*h), r.eigh.k, parse_selection(r.eigh.selection), progress_);
+    const DenseResult d = dense(*shared_out(*h), r.eigh.k, r.eigh.selection, context_);
     EigenFileInfo info = file_info(exact);
     info.s = d.result.products;
     info.dtype = "float64";
@@ -361,7 +314,8 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
 
 Checkpoint Run::checkpoint(int64_t step) const {
   const auto path = folder_.checkpoint(step);
-  require(is_there(path), path.string(), " is missing; make it with: seigh train ", folder_.path().string());
+  require(is_there(path, context_), path.string(), " is missing; make it with: seigh train ",
+          folder_.path().string());
   return finished_checkpoint(folder_, *model_, step);
 }
 
@@ -370,45 +324,38 @@ Checkpoint Run::checkpoint(int64_t step) const {
 template <typename Body>
 void Run::for_stores(bool make, const Body& body) {
   const Recipe& r = folder_.recipe();
-  require(method_ == "seigh", folder_.path().string(), ": the method is ", method_,
+  require(plan_.method == Method::seigh, folder_.path().string(), ": the method is ", to_string(plan_.method),
           "; only seigh's products can be measured apart from each other (eigh.method = \"seigh\")");
-  SeighOptions options{.k = r.eigh.k,
-                       .s = r.eigh.products,
-                       .seed = static_cast<uint64_t>(r.seed),
-                       .block = r.eigh.block,
-                       .test_matrix = eigh_options(r, subset_.count).test_matrix,
-                       .storage = r.eigh.storage};
-  for (const Decomposition& d : decompositions()) {
-    const auto place = folder_.partial(d.step, d.split, d.method);
-    const bool there = is_there(place / "plan.h5");
+  for (const Decomposition& d : plan_.decompositions) {
+    const auto place = folder_.partial(d.step, d.split, to_string(d.method));
+    const bool there = is_there(place / "plan.h5", context_);
     // A decomposition from fewer products than planned is no reason not to measure the rest.
-    if (d.method != "seigh" || (!there && (!make || is_there(folder_.eigen(d.step, d.split, d.method)))))
+    if (d.method != Method::seigh ||
+        (!there && (!make || is_there(folder_.eigen(d.step, d.split, to_string(d.method)), context_))))
       continue;
     if (!make) {
-      SketchStore store(place);
+      SketchStore store(place, context_);
       body(d, store);
       continue;
     }
-    const SketchPlan plan =
-        options.plan(label(d.step, d.split, r.curvature.matrix), subset_.count, eigh_dtype(r));
-    SketchStore store = SketchStore::together(place, plan);
+    const SketchPlan plan = sketch_plan(solver_options(r), label(d.step, d.split, r.curvature.matrix),
+                                        subset_.count, eigh_dtype(r));
+    SketchStore store = SketchStore::together(place, plan, context_);
     body(d, store);
   }
 }
 
 void Run::measure(int64_t part, int64_t parts) {
   for_stores(/*make=*/true, [&](const Decomposition& d, SketchStore& store) {
-    const EighOptions solver = [&] {
-      EighOptions o = eigh_options(folder_.recipe(), subset_.count);
-      o.method = Method::seigh;
-      o.state = store.folder();
-      return o;
-    }();
-    const EighPlan plan = plan_eigh(subset_.count, store.plan().dtype, solver, available_memory());
+    SolverOptions solver = solver_options(folder_.recipe());
+    solver.method = Method::seigh;
+    solver.state = store.folder();
+    const EighPlan plan = plan_eigh(subset_.count, store.plan().dtype, solver, context_.memory().available());
     const auto h = matrix(d, checkpoint(d.step), store.plan().dtype, plan.memory);
     check_reproducible(*h);
-    seigh::measure(*h, store, part * world().size() + world().rank(), parts * world().size(), progress_);
-    world().wait();
+    seigh::measure(*h, store, part * context_.ranks().size() + context_.ranks().rank(),
+                   parts * context_.ranks().size(), context_);
+    context_.ranks().wait();
     folder_.log("measure", {{"folder", store.folder().filename().string()},
                             {"part", part + 1},
                             {"parts", parts},
@@ -420,23 +367,24 @@ void Run::measure(int64_t part, int64_t parts) {
 std::vector<std::string> Run::recover() {
   std::vector<std::string> lines;
   for_stores(/*make=*/false, [&](const Decomposition& d, SketchStore& store) {
-    const auto path = folder_.eigen(d.step, d.split, d.method);
+    const auto path = folder_.eigen(d.step, d.split, to_string(d.method));
     const Timer timer;
-    const bool again = is_there(path);
+    const bool again = is_there(path, context_);
     if (again && finished_eigen(path, subset_.count).info.s >= store.finished_columns()) return;
     // They may have been copied from elsewhere. Each rank reads its part.
-    for (const auto& [shard, what] : damaged_shards(store, world().rank(), world().size(), progress_))
+    for (const auto& [shard, what] :
+         damaged_shards(store, context_.ranks().rank(), context_.ranks().size(), context_))
       fail(what, "; remove what is damaged with: seigh verify ", folder_.path().string(), " --repair");
     const Sketch sketch = sketch_of(store);
     std::error_code none;
-    if (again && world().root())
-      fs::remove(folder_.overlap(d.step, d.split, d.method), none);  // of fewer products
+    if (again && context_.ranks().root())
+      fs::remove(folder_.overlap(d.step, d.split, to_string(d.method)), none);  // of fewer products
     EigenResult result = seigh::recover(sketch);
     const Recipe& r = folder_.recipe();
     const Checkpoint c = checkpoint(d.step);
-    keep_selected(result, r.eigh.k, parse_selection(r.eigh.selection));
+    keep_selected(result, r.eigh.k, r.eigh.selection);
     const auto h = matrix(d, c, store.plan().dtype, int64_t{1} << 30);
-    certify(*shared_out(*h), result, r.eigh.probes, progress_);
+    certify(*shared_out(*h), result, r.eigh.probes, context_);
     result.seconds = timer.seconds();
     EigenFileInfo info = file_info(d);
     info.s = sketch.products;
@@ -456,7 +404,7 @@ std::vector<std::string> Run::recover() {
 std::vector<std::string> Run::verify(int64_t columns, bool repair) {
   std::vector<std::string> damaged;
   for_stores(/*make=*/false, [&](const Decomposition& d, SketchStore& store) {
-    const std::map<int64_t, std::string> unsound = damaged_shards(store, 0, 1, progress_);
+    const std::map<int64_t, std::string> unsound = damaged_shards(store, 0, 1, context_);
     std::vector<int64_t> sound = store.finished();
     std::erase_if(sound, [&](int64_t shard) { return unsound.contains(shard); });
     for (const auto& [shard, what] : unsound) {
@@ -465,15 +413,15 @@ std::vector<std::string> Run::verify(int64_t columns, bool repair) {
     }
     if (columns == 0 || sound.empty()) return;
     const auto h = matrix(d, checkpoint(d.step), store.plan().dtype, int64_t{1} << 30);
-    progress_.begin("measuring columns of " + store.folder().filename().string() + " anew", columns,
-                    "products");
+    context_.progress().begin("measuring columns of " + store.folder().filename().string() + " anew", columns,
+                              "products");
     // Which ones must not be known beforehand.
     std::random_device chance;
     for (int64_t i = 0; i < columns; ++i) {
       const int64_t shard = sound[chance() % sound.size()];
       const SketchPlan::Columns range = store.plan().columns_of(shard);
       const int64_t column = range.begin + static_cast<int64_t>(chance()) % range.all;
-      const double difference = remeasure(*h, store, column);
+      const double difference = remeasure(*h, store, column, context_);
       // Other mini-batches, threads or another machine: sums in another order.
       const double tolerance = store.plan().dtype == at::kFloat ? 1e-3 : 1e-10;
       if (!(difference <= tolerance)) {
@@ -482,17 +430,17 @@ std::vector<std::string> Run::verify(int64_t columns, bool repair) {
         std::error_code none;
         if (repair) fs::remove(store.shard_file(shard), none);
       }
-      progress_.advance(1);
+      context_.progress().advance(1);
     }
-    progress_.end();
+    context_.progress().end();
   });
   return damaged;
 }
 
 // A finished decomposition with its eigenvectors.
 EigenFile Run::stored(const Decomposition& d) const {
-  const auto path = folder_.eigen(d.step, d.split, d.method);
-  EigenFile file = finished_eigen(path, subset_.count, Vectors::if_small);
+  const auto path = folder_.eigen(d.step, d.split, to_string(d.method));
+  EigenFile file = finished_eigen(path, subset_.count, Vectors::if_small, context_);
   require(file.has_vectors, path.string(),
           " holds no eigenvectors; delete it and continue with seigh run --resume");
   return file;
@@ -506,21 +454,22 @@ void Run::eigh() {
 }
 
 void Run::overlap() {
-  if (!world().root()) return world().wait();  // eigenvectors from a file are not shared out
-  for (const Decomposition& d : decompositions()) {
+  if (!context_.ranks().root())
+    return context_.ranks().wait();  // eigenvectors from a file are not shared out
+  for (const Decomposition& d : plan_.decompositions) {
     std::error_code none;
-    if (fs::exists(folder_.overlap(d.step, d.split, d.method), none)) continue;
-    const auto path = folder_.eigen(d.step, d.split, d.method);
+    if (fs::exists(folder_.overlap(d.step, d.split, to_string(d.method)), none)) continue;
+    const auto path = folder_.eigen(d.step, d.split, to_string(d.method));
     require(fs::exists(path, none), path.string(), " is missing; make it with: seigh eigh ",
             folder_.path().string());
     write_overlap(d, stored(d).result, finished_checkpoint(folder_, *model_, d.step));
   }
-  world().wait();
+  context_.ranks().wait();
 }
 
 void Run::report() {
-  if (!world().root()) return;
-  const std::string data = report_data(folder_, *model_, subset_.count, method_, headline());
+  if (!context_.ranks().root()) return;
+  const std::string data = report_data(folder_, *model_, subset_.count, plan_.method, headline());
   if (report_shows(folder_.report(), data)) return;
   write_report_page(folder_.report(), folder_.recipe().name, data);
   folder_.log("report", {{"file", "report.html"}});
@@ -535,7 +484,7 @@ std::vector<std::string> Run::headline() const {
   for (const int64_t step : r.curvature.steps) {
     std::string line;
     for (const std::string& split : r.curvature.splits) {
-      for (const std::string& method : result_methods(method_)) {
+      for (const std::string& method : result_methods(plan_.method)) {
         const auto path = folder_.overlap(step, split, method);
         if (!fs::exists(path, none)) continue;
         const OverlapCurves curves = finished_overlap(path);

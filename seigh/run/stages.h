@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "seigh/core/context.h"
 #include "seigh/core/filesystem.h"
-#include "seigh/core/progress.h"
 #include "seigh/curvature/curvature.h"
 #include "seigh/data/dataset.h"
 #include "seigh/eigen/result.h"
@@ -19,6 +19,7 @@
 #include "seigh/nn/subset.h"
 #include "seigh/results/eigen_file.h"
 #include "seigh/results/run_folder.h"
+#include "seigh/run/plan.h"
 #include "seigh/train/checkpoint.h"
 
 namespace seigh {
@@ -27,7 +28,7 @@ class Run {
  public:
   /// Builds the network and checks the recipe's sizes against it. Data are loaded when first needed, from
   /// `data_folder` as in MnistOptions.
-  Run(RunFolder folder, const fs::path& data_folder, Progress& progress = silent_progress());
+  Run(RunFolder folder, const fs::path& data_folder, const Context& context = Context());
 
   /// What can be known of a recipe without data and folder: does it fit its network? Throws Error.
   static void check(const Recipe& recipe);
@@ -52,18 +53,16 @@ class Run {
   std::vector<std::string> headline() const;
 
   const RunFolder& folder() const { return folder_; }
+  const RunPlan& plan() const { return plan_; }
 
  private:
   static void check(const Recipe& recipe, const ParameterSubset& subset, const Loss& loss);
-  std::string choose_method() const;
-  struct Decomposition;  // one (step, split, method)
   EigenFile stored(const Decomposition& d) const;
   Checkpoint checkpoint(int64_t step) const;
   EigenFileInfo file_info(const Decomposition& d);
   std::unique_ptr<CurvatureOperator> matrix(const Decomposition& d, const Checkpoint& checkpoint,
                                             at::ScalarType dtype, int64_t reserve,
                                             const std::string& prefix = "");
-  bool divides_samples() const;
   std::unique_ptr<LinearOperator> shared_out(CurvatureOperator& h) const;
   EigenResult solve(const Decomposition& d, const Checkpoint& checkpoint);
   void finish(const Decomposition& d, const EigenFileInfo& info, const EigenResult& result,
@@ -71,7 +70,6 @@ class Run {
   void forget_partial(const Decomposition& d) const;
   template <typename Body>
   void for_stores(bool make, const Body& body);
-  std::vector<Decomposition> decompositions() const;
   const DataSplits& data();
   const Dataset& split(const std::string& name);
   Eigenvectors previous_vectors(int64_t step, const std::string& split_name) const;
@@ -79,14 +77,14 @@ class Run {
   void tell(const std::vector<std::string>& notes);
   void write_overlap(const Decomposition& d, const EigenResult& result, const Checkpoint& checkpoint);
 
+  Context context_;
   RunFolder folder_;
   fs::path data_folder_;
   std::optional<DataSplits> data_;
   std::unique_ptr<Model> model_;
   ParameterSubset subset_;  // which the matrices are over
   Loss loss_;
-  Progress& progress_;
-  std::string method_;  // of the eigensolver, never "auto"
+  RunPlan plan_;
   std::map<std::string, Eigenvectors>
       previous_;                // last computed, by split, for warm starts where no file has them
   std::set<std::string> told_;  // notes that the user has had

@@ -8,9 +8,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "seigh/core/context.h"
 #include "seigh/core/dtype.h"
 #include "seigh/core/error.h"
-#include "seigh/core/interrupt.h"
 #include "seigh/io/hdf5.h"
 #include "seigh/sketch/test_matrix.h"
 
@@ -23,9 +23,10 @@ struct Columns {
 
 class Measurer {
  public:
-  Measurer(LinearOperator& op, const SketchPlan& plan)
+  Measurer(LinearOperator& op, const SketchPlan& plan, const Context& context)
       : op_(op),
         plan_(plan),
+        context_(context),
         omega_(make_test_matrix(plan.test_matrix, plan.rows, plan.s, plan.seed, Stream::omega, plan.dtype)),
         psi_(make_test_matrix(plan.test_matrix, plan.rows, plan.s, plan.seed, Stream::psi, plan.dtype)) {
     require(op.size() == plan.rows && op.dtype() == plan.dtype, op.name(), ", D = ", op.size(), ", ",
@@ -40,6 +41,7 @@ class Measurer {
     const int64_t blocks = (end - begin + op_.preferred_block() - 1) / op_.preferred_block();
     const int64_t width = (end - begin + blocks - 1) / blocks;
     for (int64_t first = begin; first < end; first += width) {
+      context_.check_cancelled();
       const int64_t last = std::min(first + width, end);
       at::Tensor y = op_.apply(omega_->block(first, last - first));
       if (plan_.scaled() && first < plan_.k) y = rounded(y, plan_.stored_dtype());
@@ -55,14 +57,16 @@ class Measurer {
  private:
   LinearOperator& op_;
   const SketchPlan& plan_;
+  Context context_;
   std::unique_ptr<TestMatrix> omega_, psi_;
 };
 
 }  // namespace
 
-Sketch measure(LinearOperator& op, const SketchPlan& plan, Progress& progress) {
+Sketch measure(LinearOperator& op, const SketchPlan& plan, const Context& context) {
   plan.validate();
-  const Measurer measurer(op, plan);
+  const Context::Scope scope(context);
+  const Measurer measurer(op, plan, context);
   const int64_t width = plan.width > 0 ? plan.width : op.preferred_block();
   at::Tensor outer = empty_block(plan.rows, plan.k, plan.dtype);
   Sketch sketch;
@@ -70,7 +74,7 @@ Sketch measure(LinearOperator& op, const SketchPlan& plan, Progress& progress) {
   sketch.inner = at::empty({plan.s, plan.s}, wide(plan.dtype));
   sketch.omega_outer = at::empty({plan.s, plan.k}, wide(plan.dtype));
   sketch.outer_columns = at::arange(plan.k, at::kLong);
-  progress.begin("measuring " + op.name(), plan.s, "products");
+  context.progress().begin("measuring " + op.name(), plan.s, "products");
   for (int64_t begin = 0; begin < plan.s; begin += width) {
     const int64_t end = std::min(begin + width, plan.s);
     const Columns c = measurer(begin, end);
@@ -80,28 +84,29 @@ Sketch measure(LinearOperator& op, const SketchPlan& plan, Progress& progress) {
       outer.slice(1, begin, begin + kept).copy_(c.y.slice(1, 0, kept));
       sketch.omega_outer.slice(1, begin, begin + kept).copy_(c.omega_outer);
     }
-    progress.advance(end - begin);
+    context.progress().advance(end - begin);
   }
-  progress.end();
-  sketch.outer = std::make_shared<MemoryTallMatrix>(outer);
+  context.progress().end();
+  sketch.outer = std::make_shared<MemoryTallMatrix>(outer, context);
   sketch.products = plan.s;
   return sketch;
 }
 
-void measure(LinearOperator& op, SketchStore& store, int64_t part, int64_t parts, Progress& progress) {
+void measure(LinearOperator& op, SketchStore& store, int64_t part, int64_t parts, const Context& context) {
   const SketchPlan& plan = store.plan();
   require(1 <= parts && 0 <= part && part < parts, "part ", part, " of ", parts, " does not exist");
-  for (const auto& [shard, what] : damaged_shards(store, part, parts, progress))
-    if (store.remove_damaged(shard)) progress.note(what + "; it is measured again");
+  for (const auto& [shard, what] : damaged_shards(store, part, parts, context))
+    if (store.remove_damaged(shard)) context.progress().note(what + "; it is measured again");
   std::vector<int64_t> mine;
   for (int64_t shard = part; shard < plan.shards(); shard += parts) {
     if (!store.finished(shard)) mine.push_back(shard);
   }
   if (mine.empty()) return;
-  const Measurer measurer(op, plan);
+  const Context::Scope scope(context);
+  const Measurer measurer(op, plan, context);
   int64_t total = 0;
   for (const int64_t shard : mine) total += plan.columns_of(shard).all;
-  progress.begin("measuring " + op.name(), total, "products");
+  context.progress().begin("measuring " + op.name(), total, "products");
   for (const int64_t shard : mine) {
     const SketchPlan::Columns columns = plan.columns_of(shard);
     if (store.claim(shard)) {
@@ -109,31 +114,31 @@ void measure(LinearOperator& op, SketchStore& store, int64_t part, int64_t parts
       store.write(shard, c.y, c.inner, c.omega_outer);
       store.release(shard);
     }
-    progress.advance(columns.all);
+    context.progress().advance(columns.all);
   }
-  progress.end();
+  context.progress().end();
 }
 
 std::map<int64_t, std::string> damaged_shards(const SketchStore& store, int64_t part, int64_t parts,
-                                              Progress& progress) {
+                                              const Context& context) {
   std::vector<int64_t> mine;
   for (const int64_t shard : store.finished()) {
     if (shard % parts == part) mine.push_back(shard);
   }
   std::map<int64_t, std::string> damaged;
   if (mine.empty()) return damaged;
-  progress.begin("checksums of " + store.folder().filename().string(), static_cast<int64_t>(mine.size()),
-                 "shards");
+  context.progress().begin("checksums of " + store.folder().filename().string(),
+                           static_cast<int64_t>(mine.size()), "shards");
   for (const int64_t shard : mine) {
-    check_interrupt();
+    context.check_cancelled();
     try {
       store.verify(shard);
     } catch (const Error& error) {
       damaged.emplace(shard, error.what());
     }
-    progress.advance(1);
+    context.progress().advance(1);
   }
-  progress.end();
+  context.progress().end();
   return damaged;
 }
 
@@ -155,11 +160,12 @@ Sketch sketch_of(const SketchStore& store) {
   return sketch;
 }
 
-double remeasure(LinearOperator& op, const SketchStore& store, int64_t column) {
+double remeasure(LinearOperator& op, const SketchStore& store, int64_t column, const Context& context) {
+  const Context::Scope scope(context);
   const SketchPlan& plan = store.plan();
   require(0 <= column && column < plan.s && store.finished(column / plan.width), "column ", column,
           " is not in ", store.folder().string());
-  const Columns c = Measurer(op, plan)(column, column + 1);
+  const Columns c = Measurer(op, plan, context)(column, column + 1);
   const at::Tensor kept = Hdf5Reader(store.shard_file(column / plan.width)).read("inner");
   const at::Tensor difference = c.inner.select(1, 0) - kept.select(0, column % plan.width);
   return std::sqrt((squared_abs(difference).sum() / squared_abs(c.inner).sum()).item<double>());

@@ -8,7 +8,7 @@
 #include <memory>
 #include <string>
 
-#include "seigh/core/progress.h"
+#include "seigh/core/context.h"
 #include "seigh/linop/linear_operator.h"
 #include "seigh/sketch/store.h"
 #include "seigh/tall/tall_matrix.h"
@@ -30,23 +30,24 @@ struct Sketch {
 /// Measures `op` once with each of s test vectors, in memory: plan.width columns at a time (0: the operator's
 /// preference). Cost: s products, the test matrices' products, D k numbers. Every column is independent of
 /// the others.
-Sketch measure(LinearOperator& op, const SketchPlan& plan, Progress& progress = silent_progress());
+Sketch measure(LinearOperator& op, const SketchPlan& plan, const Context& context = Context());
 
 /// The same into a store: makes the shards that are missing, or damaged, and that no other process is making,
 /// of those whose number leaves the remainder `part` when divided by `parts`. Throws Error when the operator
 /// is not the plan's.
 void measure(LinearOperator& op, SketchStore& store, int64_t part = 0, int64_t parts = 1,
-             Progress& progress = silent_progress());
+             const Context& context = Context());
 
 /// Reads through the finished shards among those of a part: what is wrong with the damaged ones, by number.
 std::map<int64_t, std::string> damaged_shards(const SketchStore& store, int64_t part = 0, int64_t parts = 1,
-                                              Progress& progress = silent_progress());
+                                              const Context& context = Context());
 
 /// What is in a store. Throws Error when fewer columns are there than outer ones among them.
 Sketch sketch_of(const SketchStore& store);
 
 /// Measures a column of a store's plan anew: the relative difference of its Psi^T y from the one in the
 /// store. Throws Error when it is not there.
-double remeasure(LinearOperator& op, const SketchStore& store, int64_t column);
+double remeasure(LinearOperator& op, const SketchStore& store, int64_t column,
+                 const Context& context = Context());
 
 }  // namespace seigh

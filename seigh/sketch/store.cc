@@ -19,9 +19,9 @@
 #include <set>
 #include <utility>
 
+#include "seigh/core/context.h"
 #include "seigh/core/dtype.h"
 #include "seigh/core/error.h"
-#include "seigh/core/memory_pool.h"
 #include "seigh/io/checksum.h"
 #include "seigh/io/hdf5.h"
 #include "seigh/linop/linear_operator.h"
@@ -93,13 +93,13 @@ void SketchPlan::validate() const {
           "; use storage full");
 }
 
-SketchStore::SketchStore(fs::path folder, SketchPlan plan)
-    : folder_(std::move(folder)), plan_(std::move(plan)) {
+SketchStore::SketchStore(fs::path folder, SketchPlan plan, Context context)
+    : folder_(std::move(folder)), context_(std::move(context)), plan_(std::move(plan)) {
   plan_.validate();
   std::error_code none;
   const fs::path path = folder_ / "plan.h5";
   if (fs::exists(path, none)) {
-    const SketchStore old(folder_);
+    const SketchStore old(folder_, context_);
     const SketchPlan &a = old.plan(), &b = plan_;
     require(a.operator_name == b.operator_name && a.rows == b.rows && a.k == b.k && a.s == b.s &&
                 a.seed == b.seed && a.test_matrix == b.test_matrix && a.dtype == b.dtype &&
@@ -138,16 +138,17 @@ SketchStore::SketchStore(fs::path folder, SketchPlan plan)
   open_claims();
 }
 
-SketchStore SketchStore::together(const fs::path& folder, SketchPlan plan) {
-  const int64_t ranks = world().size();
+SketchStore SketchStore::together(const fs::path& folder, SketchPlan plan, const Context& context) {
+  const int64_t ranks = context.ranks().size();
   if (ranks > 1) plan.width = std::clamp<int64_t>((plan.s + ranks - 1) / ranks, 1, plan.shard_width());
-  if (!world().root()) world().wait();
-  SketchStore store(folder, std::move(plan));
-  if (world().root()) world().wait();
+  if (!context.ranks().root()) context.ranks().wait();
+  SketchStore store(folder, std::move(plan), context);
+  if (context.ranks().root()) context.ranks().wait();
   return store;
 }
 
-SketchStore::SketchStore(fs::path folder) : folder_(std::move(folder)) {
+SketchStore::SketchStore(fs::path folder, Context context)
+    : folder_(std::move(folder)), context_(std::move(context)) {
   const fs::path path = folder_ / "plan.h5";
   const std::map<std::string, Hdf5Attribute> attributes = Hdf5Reader(path).attributes();
   const auto get = [&]<typename T>(const std::string& name, T) {
@@ -172,6 +173,7 @@ SketchStore::SketchStore(fs::path folder) : folder_(std::move(folder)) {
 
 SketchStore::SketchStore(SketchStore&& other) noexcept
     : folder_(std::move(other.folder_)),
+      context_(other.context_),
       plan_(std::move(other.plan_)),
       claims_(std::exchange(other.claims_, -1)) {}
 
@@ -272,7 +274,7 @@ void SketchStore::verify(int64_t shard) const {
     require(found == attributes.end() || found->second == value, path.string(), " is of other measurements");
   }
   const at::Tensor sums = file.read("crc32");
-  StoredMatrix outer(plan_.rows, plan_.dtype);
+  StoredMatrix outer(plan_.rows, plan_.dtype, context_);
   add_outer(shard, outer);
   require(outer.columns() == columns.outer && sums.numel() == columns.outer + (plan_.scaled() ? 3 : 2),
           path.string(), " holds ", outer.columns(), " outer columns, not ", columns.outer);
@@ -314,8 +316,10 @@ SketchStore::Small SketchStore::read_small() const {
 }
 
 std::shared_ptr<TallMatrix> SketchStore::outer(int64_t panel_bytes) const {
-  if (panel_bytes == 0) panel_bytes = world().agree(StoredMatrix::panel_bytes(available_memory()));
-  auto matrix = std::make_shared<StoredMatrix>(plan_.rows, plan_.dtype, panel_bytes, world().size() > 1);
+  Ranks& ranks = context_.ranks();
+  if (panel_bytes == 0) panel_bytes = ranks.agree(StoredMatrix::panel_bytes(context_.memory().available()));
+  auto matrix =
+      std::make_shared<StoredMatrix>(plan_.rows, plan_.dtype, context_, panel_bytes, !ranks.alone());
   for (const int64_t shard : finished()) add_outer(shard, *matrix);
   return matrix;
 }

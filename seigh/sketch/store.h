@@ -69,11 +69,11 @@ class SketchStore {
   /// Opens the store in `folder`, or makes it there. Throws Error when the one that is there has another
   /// plan, or when the disk has too little room for the shards still to come, saying how much is needed and
   /// free.
-  SketchStore(fs::path folder, SketchPlan plan);
-  /// The same on all ranks of world(): the root makes it, with shards small enough to go round.
-  static SketchStore together(const fs::path& folder, SketchPlan plan);
+  SketchStore(fs::path folder, SketchPlan plan, Context context = Context());
+  /// The same on all ranks: the root makes it, with shards small enough to go round.
+  static SketchStore together(const fs::path& folder, SketchPlan plan, const Context& context);
   /// Opens an existing store.
-  explicit SketchStore(fs::path folder);
+  explicit SketchStore(fs::path folder, Context context = Context());
   ~SketchStore();
   SketchStore(SketchStore&& other) noexcept;
   SketchStore(const SketchStore&) = delete;
@@ -116,6 +116,7 @@ class SketchStore {
   bool set_lock(int64_t shard, short type);
   void add_outer(int64_t shard, StoredMatrix& matrix) const;
   fs::path folder_;
+  Context context_;
   SketchPlan plan_;
   int claims_ = -1;
 };

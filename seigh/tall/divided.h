@@ -1,7 +1,8 @@
-// An operator's work shared out among the ranks of world(). All ranks call apply() with the same block, and
+// An operator's work shared out among all ranks. All ranks call apply() with the same block, and
 // all get the whole product.
 #pragma once
 
+#include "seigh/core/context.h"
 #include "seigh/linop/linear_operator.h"
 
 namespace seigh {
@@ -11,7 +12,7 @@ namespace seigh {
 class DividedColumns final : public LinearOperator {
  public:
   /// `whole` must outlive it.
-  explicit DividedColumns(LinearOperator& whole);
+  DividedColumns(LinearOperator& whole, Context context);
   int64_t preferred_block() const override;
   bool collective() const override { return true; }
 
@@ -20,6 +21,7 @@ class DividedColumns final : public LinearOperator {
 
  private:
   LinearOperator& whole_;
+  Context context_;
 };
 
 /// A = sum over ranks of weight * part, as a mean over samples of which each rank has its own; the products
@@ -27,7 +29,7 @@ class DividedColumns final : public LinearOperator {
 class DividedSamples final : public LinearOperator {
  public:
   /// `part` must outlive it; its weight is its share of all samples.
-  DividedSamples(LinearOperator& part, double weight);
+  DividedSamples(LinearOperator& part, double weight, Context context);
   int64_t preferred_block() const override;
   bool collective() const override { return true; }
 
@@ -37,6 +39,7 @@ class DividedSamples final : public LinearOperator {
  private:
   LinearOperator& part_;
   double weight_;
+  Context context_;
 };
 
 }  // namespace seigh

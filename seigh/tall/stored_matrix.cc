@@ -10,9 +10,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "seigh/core/context.h"
 #include "seigh/core/error.h"
-#include "seigh/core/interrupt.h"
-#include "seigh/core/memory_pool.h"
 #include "seigh/core/parallel.h"
 #include "seigh/io/checksum.h"
 #include "seigh/io/hdf5.h"
@@ -50,10 +49,11 @@ struct StoredMatrix::File {
   int descriptor;
 };
 
-StoredMatrix::StoredMatrix(int64_t rows, at::ScalarType dtype, int64_t bytes, bool divided)
-    : rows_(rows),
+StoredMatrix::StoredMatrix(int64_t rows, at::ScalarType dtype, Context context, int64_t bytes, bool divided)
+    : TallMatrix(std::move(context)),
+      rows_(rows),
       dtype_(dtype),
-      panel_bytes_(bytes > 0 ? bytes : panel_bytes(available_memory())),
+      panel_bytes_(bytes > 0 ? bytes : panel_bytes(this->context().memory().available())),
       divided_(divided) {}
 
 void StoredMatrix::add(const fs::path& path, const std::string& data_set, const at::Tensor& scales) {
@@ -73,7 +73,7 @@ void StoredMatrix::add(const fs::path& path, const std::string& data_set, const 
 }
 
 StoredMatrix StoredMatrix::part(int64_t begin, int64_t count) const {
-  StoredMatrix result(rows_, dtype_, panel_bytes_, divided_);
+  StoredMatrix result(rows_, dtype_, context(), panel_bytes_, divided_);
   result.columns_.assign(columns_.begin() + begin, columns_.begin() + begin + count);
   return result;
 }
@@ -127,7 +127,7 @@ at::Tensor StoredMatrix::select_rows(const at::Tensor& index) const {
   const Share mine = share();
   const int64_t step = panel_rows(), total = std::lower_bound(rows, rows + sorted.numel(), mine.end()) - rows;
   for (int64_t first = std::lower_bound(rows, rows + total, mine.begin) - rows; first < total;) {
-    check_interrupt();
+    context().check_cancelled();
     const int64_t begin = std::max(rows[first] / step * step, mine.begin),
                   n = std::min(step, mine.end() - begin);
     const int64_t last = std::lower_bound(rows + first, rows + total, begin + n) - rows;
@@ -136,7 +136,7 @@ at::Tensor StoredMatrix::select_rows(const at::Tensor& index) const {
                        panel.index_select(0, sorted.slice(0, first, last) - begin));
     first = last;
   }
-  if (divided()) world().sum(result);
+  if (divided()) context().ranks().sum(result);
   return result;
 }
 

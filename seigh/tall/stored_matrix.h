@@ -17,7 +17,8 @@ class StoredMatrix final : public TallMatrix {
  public:
   /// Without columns yet. `dtype` (core/dtype.h): of what is given out. Panels have about `panel_bytes`;
   /// 0: panel_bytes() of the memory there is. `divided`: all ranks read the same files, each its share.
-  StoredMatrix(int64_t rows, at::ScalarType dtype, int64_t panel_bytes = 0, bool divided = false);
+  StoredMatrix(int64_t rows, at::ScalarType dtype, Context context, int64_t panel_bytes = 0,
+               bool divided = false);
   /// Adds columns: the rows of a data set [c, D] of dtype(), or of float16 or bfloat16 to be multiplied by
   /// `scales`, float64 [c]. The file stays open, so that it can be read even when it has been removed. Throws
   /// Error when the data set has another shape or dtype or is not stored in one piece.

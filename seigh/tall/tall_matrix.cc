@@ -7,9 +7,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "seigh/core/context.h"
 #include "seigh/core/dtype.h"
 #include "seigh/core/error.h"
-#include "seigh/core/interrupt.h"
 #include "seigh/linop/linear_operator.h"
 
 namespace seigh {
@@ -19,7 +19,7 @@ template <typename Body>
 void for_panels(const TallMatrix& x, const Body& body) {
   const Share share = x.share();
   for (int64_t begin = share.begin; begin < share.end(); begin += x.panel_rows()) {
-    check_interrupt();
+    x.context().check_cancelled();
     const int64_t n = std::min(x.panel_rows(), share.end() - begin);
     body(begin, n, x.row_range(begin, n));
   }
@@ -27,7 +27,7 @@ void for_panels(const TallMatrix& x, const Body& body) {
 
 // What all ranks' rows come to, of what this rank's came to.
 at::Tensor over_ranks(const TallMatrix& x, const at::Tensor& result) {
-  if (x.divided()) world().sum(result);
+  if (x.divided()) x.context().ranks().sum(result);
   return result;
 }
 
@@ -46,7 +46,8 @@ at::Tensor mirrored(const at::Tensor& upper) {
 
 }  // namespace
 
-MemoryTallMatrix::MemoryTallMatrix(at::Tensor block) : block_(std::move(block)) {}
+MemoryTallMatrix::MemoryTallMatrix(at::Tensor block, Context context)
+    : TallMatrix(std::move(context)), block_(std::move(block)) {}
 
 at::Tensor MemoryTallMatrix::select_rows(const at::Tensor& index) const {
   return block_.index_select(0, index);
@@ -59,17 +60,17 @@ int64_t MemoryTallMatrix::panel_rows() const {
 }
 
 Share TallMatrix::share() const {
-  return divided() ? world().share(rows()) : Share{0, rows()};
+  return divided() ? context().ranks().share(rows()) : Share{0, rows()};
 }
 
-DividedTallMatrix::DividedTallMatrix(int64_t rows, std::shared_ptr<const TallMatrix> mine)
-    : rows_(rows), mine_(std::move(mine)) {
+DividedTallMatrix::DividedTallMatrix(int64_t rows, std::shared_ptr<const TallMatrix> mine, Context context)
+    : TallMatrix(std::move(context)), rows_(rows), mine_(std::move(mine)) {
   require(mine_->rows() == share().count, "this rank's part of ", rows, " rows is ", share().count, ", not ",
           mine_->rows());
 }
 
-DividedTallMatrix::DividedTallMatrix(int64_t rows, at::Tensor mine)
-    : DividedTallMatrix(rows, std::make_shared<MemoryTallMatrix>(std::move(mine))) {}
+DividedTallMatrix::DividedTallMatrix(int64_t rows, at::Tensor mine, Context context)
+    : DividedTallMatrix(rows, std::make_shared<MemoryTallMatrix>(std::move(mine), context), context) {}
 
 at::Tensor DividedTallMatrix::row_range(int64_t begin, int64_t n) const {
   require(share().begin <= begin && begin + n <= share().end(), "rows ", begin, " to ", begin + n,
@@ -81,18 +82,18 @@ at::Tensor DividedTallMatrix::select_rows(const at::Tensor& index) const {
   at::Tensor result = at::zeros({index.numel(), columns()}, dtype());
   const at::Tensor places = ((index >= share().begin) & (index < share().end())).nonzero().reshape({-1});
   result.index_copy_(0, places, mine_->select_rows(index.index_select(0, places) - share().begin));
-  world().sum(result);
+  context().ranks().sum(result);
   return result;
 }
 
-at::Tensor gather_rows(int64_t rows, const at::Tensor& mine) {
-  if (world().size() == 1) return mine;
+at::Tensor gather_rows(int64_t rows, const at::Tensor& mine, Ranks& ranks) {
+  if (ranks.alone()) return mine;
   at::Tensor whole = empty_block(rows, mine.size(1), mine.scalar_type());
-  for (int rank = 0; rank < world().size(); ++rank) {
-    const Share share = world().share(rows, rank);
+  for (int rank = 0; rank < ranks.size(); ++rank) {
+    const Share share = ranks.share(rows, rank);
     const at::Tensor part =
-        rank == world().rank() ? as_block(mine) : empty_block(share.count, mine.size(1), mine.scalar_type());
-    world().broadcast(part.data_ptr(), static_cast<int64_t>(part.nbytes()), rank);
+        rank == ranks.rank() ? as_block(mine) : empty_block(share.count, mine.size(1), mine.scalar_type());
+    ranks.broadcast(part.data_ptr(), static_cast<int64_t>(part.nbytes()), rank);
     whole.slice(0, share.begin, share.end()).copy_(part);
   }
   return whole;
@@ -135,7 +136,7 @@ at::Tensor times_small(const TallMatrix& x, const at::Tensor& m) {
     mine.slice(0, begin - share.begin, begin - share.begin + n)
         .copy_(panel_times(panel.to(wide(x.dtype())), m));
   });
-  return x.divided() ? gather_rows(x.rows(), mine) : mine;
+  return x.divided() ? gather_rows(x.rows(), mine, x.context().ranks()) : mine;
 }
 
 }  // namespace seigh

@@ -6,13 +6,16 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
 
-#include "seigh/core/communicator.h"
+#include "seigh/core/context.h"
 
 namespace seigh {
 
 class TallMatrix {
  public:
+  /// `context`: of the passes over it.
+  explicit TallMatrix(Context context) : context_(std::move(context)) {}
   virtual ~TallMatrix() = default;
   virtual int64_t rows() const = 0;
   virtual int64_t columns() const = 0;
@@ -23,17 +26,21 @@ class TallMatrix {
   virtual at::Tensor select_rows(const at::Tensor& index) const = 0;
   /// Rows worth asking for at a time.
   virtual int64_t panel_rows() const = 0;
-  /// Whether the ranks of world() share its rows out. Then all of them must call select_rows() and the
+  /// Whether the ranks of context() share its rows out. Then all of them must call select_rows() and the
   /// functions below together, and each works on its share(); the results are the same on all.
   virtual bool divided() const { return false; }
   /// The rows this process works on: all, unless the matrix is divided.
   Share share() const;
+  const Context& context() const { return context_; }
+
+ private:
+  Context context_;
 };
 
 /// A block in memory, shared, not copied.
 class MemoryTallMatrix final : public TallMatrix {
  public:
-  explicit MemoryTallMatrix(at::Tensor block);
+  explicit MemoryTallMatrix(at::Tensor block, Context context = Context());
   int64_t rows() const override { return block_.size(0); }
   int64_t columns() const override { return block_.size(1); }
   at::ScalarType dtype() const override { return block_.scalar_type(); }
@@ -49,10 +56,10 @@ class MemoryTallMatrix final : public TallMatrix {
 /// A matrix of which each rank has its own rows, in its memory or in its files.
 class DividedTallMatrix final : public TallMatrix {
  public:
-  /// `mine`: rows world().share(rows).
-  DividedTallMatrix(int64_t rows, std::shared_ptr<const TallMatrix> mine);
+  /// `mine`: rows context.ranks().share(rows).
+  DividedTallMatrix(int64_t rows, std::shared_ptr<const TallMatrix> mine, Context context);
   /// `mine`: a block, shared, not copied.
-  DividedTallMatrix(int64_t rows, at::Tensor mine);
+  DividedTallMatrix(int64_t rows, at::Tensor mine, Context context);
   int64_t rows() const override { return rows_; }
   int64_t columns() const override { return mine_->columns(); }
   at::ScalarType dtype() const override { return mine_->dtype(); }
@@ -69,7 +76,7 @@ class DividedTallMatrix final : public TallMatrix {
 };
 
 /// The rows of a block [D, b] on every rank, from each rank's share of them.
-at::Tensor gather_rows(int64_t rows, const at::Tensor& mine);
+at::Tensor gather_rows(int64_t rows, const at::Tensor& mine, Ranks& ranks);
 
 /// X^T X [k, k], wide(): D k^2 flops, half of the symmetric result is computed.
 at::Tensor gram(const TallMatrix& x);

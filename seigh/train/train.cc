@@ -8,8 +8,8 @@
 #include <cmath>
 #include <limits>
 
+#include "seigh/core/context.h"
 #include "seigh/core/error.h"
-#include "seigh/core/interrupt.h"
 #include "seigh/core/random.h"
 
 namespace seigh {
@@ -55,9 +55,10 @@ double accuracy(const Model& model, const at::Tensor& parameters, const std::vec
 }
 
 void train(const Model& model, const DataSplits& data, const TrainOptions& options, Checkpoint start,
-           const std::function<void(const Checkpoint&)>& save, Progress& progress) {
+           const std::function<void(const Checkpoint&)>& save, const Context& context) {
   const int64_t samples = data.train.size();
   options.validate(samples);
+  const Context::Scope scope(context);
   at::Tensor parameters = start.parameters.clone();
   const auto copied = [](std::vector<at::Tensor> tensors) {
     for (at::Tensor& tensor : tensors) tensor = tensor.clone();
@@ -95,17 +96,17 @@ void train(const Model& model, const DataSplits& data, const TrainOptions& optio
           step == 0 ? OptimizerState() : optimizer.state()});
   };
 
-  progress.begin("training " + model.description(), options.steps - start.step, "steps");
+  context.progress().begin("training " + model.description(), options.steps - start.step, "steps");
   if (start.step == 0) checkpoint(0, evaluate(1, nullptr));
   for (int64_t step = start.step + 1; step <= options.steps; ++step) {
-    check_interrupt();
+    context.check_cancelled();
     at::Tensor gradient;
     const double loss = evaluate(step, &gradient);
     optimizer.step(parameters, gradient, options.learning_rate * options.schedule.factor(step), step);
     checkpoint(step, loss);
-    progress.advance(1);
+    context.progress().advance(1);
   }
-  progress.end();
+  context.progress().end();
 }
 
 }  // namespace seigh

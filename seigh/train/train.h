@@ -7,7 +7,7 @@
 #include <functional>
 #include <vector>
 
-#include "seigh/core/progress.h"
+#include "seigh/core/context.h"
 #include "seigh/data/dataset.h"
 #include "seigh/nn/loss.h"
 #include "seigh/nn/model.h"
@@ -45,6 +45,6 @@ double accuracy(const Model& model, const at::Tensor& parameters, const std::vec
 /// mini-batch depends on (seed, step) alone, so training from a checkpoint repeats the uninterrupted run.
 /// Throws Error when the loss becomes NaN or infinite, and when `start` lacks the optimizer's state.
 void train(const Model& model, const DataSplits& data, const TrainOptions& options, Checkpoint start,
-           const std::function<void(const Checkpoint&)>& save, Progress& progress = silent_progress());
+           const std::function<void(const Checkpoint&)>& save, const Context& context = Context());
 
 }  // namespace seigh

@@ -1,10 +1,9 @@
-#include "seigh/core/memory_pool.h"
-
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <thread>
 
+#include "seigh/core/context.h"
 #include "tests/support/expect_error.h"
 
 namespace seigh {
@@ -24,28 +23,35 @@ TEST(Bytes, AreReadAndWritten) {
 
 #if !defined(__SANITIZE_ADDRESS__)  // under which there is no pool
 
-class MemoryPool : public ::testing::Test {
- protected:
-  MemoryPool() { use_memory_pool(); }
-  ~MemoryPool() override { set_memory_ceiling(0); }
-};
-
-TEST_F(MemoryPool, CountsTensorsAndTheirPeak) {
-  const int64_t before = tensor_bytes(), mb = 1 << 20;
-  reset_peak_tensor_bytes();
+TEST(MemoryPool, CountsTensorsOfItsScopesAndTheirPeak) {
+  const Context context, other;
+  const int64_t mb = 1 << 20;
+  const at::Tensor outside = at::empty({10 * mb}, at::kByte);
+  EXPECT_EQ(context.memory().held(), 0);
+  at::Tensor kept;
   {
+    const Context::Scope scope(context);
     const at::Tensor a = at::empty({10 * mb}, at::kByte), b = at::empty({100}, at::kByte);
-    EXPECT_GE(tensor_bytes() - before, 10 * mb + 100);
-    EXPECT_LT(tensor_bytes() - before, 11 * mb);
+    EXPECT_GE(context.memory().held(), 10 * mb);
+    EXPECT_LT(context.memory().held(), 11 * mb);
+    const Context::Scope inner(other);
+    kept = at::empty({2 * mb}, at::kByte);
   }
-  EXPECT_EQ(tensor_bytes(), before);
-  EXPECT_GE(peak_tensor_bytes() - before, 10 * mb);
+  EXPECT_EQ(context.memory().held(), 0);
+  EXPECT_EQ(other.memory().held(), 2 * mb);  // a result outlives its scope
+  EXPECT_GE(context.memory().peak(), 10 * mb);
+  kept.reset();
+  EXPECT_EQ(other.memory().held(), 0);
+  context.memory().reset_peak();
+  EXPECT_EQ(context.memory().peak(), 0);
 }
 
-TEST_F(MemoryPool, GivesEachThreadItsOwnMemory) {
+TEST(MemoryPool, GivesEachThreadItsOwnMemory) {
   // Tensors of many sizes made, filled, checked and freed by two threads at once: any overlap shows.
+  const Context context;
   std::atomic<int> wrong = 0;
   const auto work = [&](int64_t seed) {
+    const Context::Scope scope(context);
     std::vector<at::Tensor> kept(8);
     for (int64_t i = 0; i < 400; ++i) {
       const int64_t value = seed * 1000 + i, n = 1 + (value * 7919) % 300'000;
@@ -60,13 +66,20 @@ TEST_F(MemoryPool, GivesEachThreadItsOwnMemory) {
   EXPECT_EQ(wrong, 0);
 }
 
-TEST_F(MemoryPool, KeepsTheCeiling) {
-  set_memory_ceiling(int64_t{2} << 30);
-  EXPECT_LT(available_memory(), int64_t{2} << 30);
-  const at::Tensor half = at::empty({int64_t{1} << 28}, at::kByte);
-  EXPECT_SEIGH_ERROR(at::empty({int64_t{2} << 30}, at::kByte), "memory ceiling of 2 GiB is too low");
-  EXPECT_NO_THROW(at::empty({int64_t{1} << 28}, at::kByte));  // nothing is lost by a refusal
-  EXPECT_SEIGH_ERROR(set_memory_ceiling(1 << 20), "the program itself takes");
+TEST(MemoryPool, KeepsTheCeiling) {
+  const Context context({.memory = int64_t{2} << 30}), free;
+  EXPECT_LT(context.memory().available(), int64_t{2} << 30);
+  {
+    const Context::Scope scope(context);
+    const at::Tensor half = at::empty({int64_t{1} << 28}, at::kByte);
+    EXPECT_THROW(at::empty({int64_t{2} << 30}, at::kByte), MemoryError);
+    EXPECT_SEIGH_ERROR(at::empty({int64_t{2} << 30}, at::kByte), "memory ceiling of 2 GiB is too low");
+    EXPECT_NO_THROW(at::empty({int64_t{1} << 28}, at::kByte));  // nothing is lost by a refusal
+    const Context::Scope inner(free);                           // another's is not this one's
+    EXPECT_NO_THROW(at::empty({int64_t{2} << 30}, at::kByte));
+  }
+  EXPECT_NO_THROW(at::empty({int64_t{2} << 30}, at::kByte));
+  EXPECT_SEIGH_ERROR(Context({.memory = 1 << 20}), "the program itself takes");
 }
 
 #endif

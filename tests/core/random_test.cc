@@ -1,9 +1,10 @@
 #include "seigh/core/random.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
-#include "seigh/core/parallel.h"
+#include "seigh/core/context.h"
 
 namespace seigh {
 namespace {
@@ -17,9 +18,9 @@ TEST(Random, GaussianDependsOnItsCounterAlone) {
 }
 
 TEST(Random, TheSameBytesOnOneAndTwoThreads) {
-  set_threads(1);
+  at::set_num_threads(1);
   const at::Tensor one = random_gaussian(3, Stream::test, 5000, 0, 17, at::kFloat);
-  set_threads(2);
+  at::set_num_threads(2);
   EXPECT_TRUE(at::equal(one, random_gaussian(3, Stream::test, 5000, 0, 17, at::kFloat)));
 }
 

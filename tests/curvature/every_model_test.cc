@@ -1,10 +1,10 @@
 // Every model, loss and matrix: products against explicit Jacobians and differences of gradients, symmetry,
 // linearity, blocks, mini-batches and threads.
+#include <ATen/Parallel.h>
 #include <c10/util/accumulate.h>
 #include <gtest/gtest.h>
 
-#include "seigh/core/memory_pool.h"
-#include "seigh/core/parallel.h"
+#include "seigh/core/context.h"
 #include "seigh/curvature/autograd_curvature.h"
 #include "seigh/curvature/make.h"
 #include "seigh/eigen/dense.h"
@@ -210,13 +210,13 @@ TEST_P(EveryModel, MiniBatchesAndThreadsChangeRoundingAlone) {
       EXPECT_LT(relative_difference(autograd({.kind = kind, .batch_size = batch_size})->apply(v_), whole),
                 1e-12);
     }
-    set_threads(2);
+    at::set_num_threads(2);
     const auto op = autograd({.kind = kind, .batch_size = 3});
     const at::Tensor two = op->apply(v_);
     EXPECT_TRUE(at::equal(op->apply(v_), two));
-    set_threads(1);
+    at::set_num_threads(1);
     EXPECT_LT(relative_difference(autograd({.kind = kind, .batch_size = 3})->apply(v_), two), 1e-12);
-    set_threads(2);
+    at::set_num_threads(2);
   }
 }
 
@@ -303,14 +303,14 @@ TEST(ConvolutionDerivatives, HoldForEveryGeometry) {
 TEST(Reproducibility, NamesWhatUsuallySpoilsIt) {
   struct Restless final : CurvatureOperator {
     double shift = 0;
-    Restless() : CurvatureOperator(3, at::kDouble, "restless") {}
+    Restless() : CurvatureOperator({{"p", {3}}}, at::kDouble, {}, "restless", Context()) {}
     double loss() override { return shift += 1; }
     at::Tensor gradient() override { return at::ones({3}, at::kDouble); }
     at::Tensor apply_impl(const at::Tensor& block) override { return block; }
   } restless;
   EXPECT_SEIGH_ERROR(check_reproducible(restless), "dropout left on");
   struct Skew final : CurvatureOperator {
-    Skew() : CurvatureOperator(3, at::kDouble, "skew") {}
+    Skew() : CurvatureOperator({{"p", {3}}}, at::kDouble, {}, "skew", Context()) {}
     double loss() override { return 1; }
     at::Tensor gradient() override { return at::ones({3}, at::kDouble); }
     at::Tensor apply_impl(const at::Tensor& block) override { return block.roll(1, 0); }
@@ -321,17 +321,13 @@ TEST(Reproducibility, NamesWhatUsuallySpoilsIt) {
 #if !defined(__SANITIZE_ADDRESS__)  // under which nothing is counted
 class MemoryCeiling : public ::testing::Test {
  protected:
-  MemoryCeiling() {
-    use_memory_pool();
-    set_threads(2);
-    set_memory_ceiling(int64_t{1} << 30);
-  }
-  ~MemoryCeiling() override { set_memory_ceiling(0); }
-  AutogradCurvatureOperator make() const { return {model_, parameters_, {}, data_, {}}; }
+  AutogradCurvatureOperator make() const { return {model_, parameters_, {}, data_, {}, "3c3d", context_}; }
   // Takes memory until `left` bytes are available.
   void fill(int64_t left) {
-    while (available_memory() > left) ballast_.push_back(at::empty({int64_t{4} << 20}, at::kByte));
+    const Context::Scope scope(context_);
+    while (context_.memory().available() > left) ballast_.push_back(at::empty({int64_t{4} << 20}, at::kByte));
   }
+  const Context context_{{.threads = 2, .memory = int64_t{1} << 30}};
   const ThreeC3d model_{{3, 32, 32}, 10, {}};
   const Dataset data_{at::zeros({64, 3, 32, 32}), at::arange(64).remainder(10), 10};
   const at::Tensor parameters_ = model_.initial_parameters(1);

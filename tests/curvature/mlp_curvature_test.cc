@@ -1,8 +1,9 @@
 #include "seigh/curvature/mlp_curvature.h"
 
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
-#include "seigh/core/parallel.h"
+#include "seigh/core/context.h"
 #include "seigh/curvature/autograd_curvature.h"
 #include "seigh/eigen/dense.h"
 #include "tests/support/expect_error.h"
@@ -50,7 +51,7 @@ TEST(MlpCurvature, HessianEqualsAutograd) {
     for (const int64_t tile : {0, 1, 4}) {
       for (const int64_t chunk : {0, 1, 3}) {
         MlpCurvatureOperator op(model, parameters, data,
-                                {.loss = c.loss, .dtype = at::kDouble, .batch_size = tile}, "", chunk);
+                                {.loss = c.loss, .dtype = at::kDouble, .batch_size = tile}, "", Context(), chunk);
         EXPECT_LT(relative_difference(op.apply(v), expected), 1e-12)
             << model.description() << " " << to_string(c.loss);
       }
@@ -138,12 +139,12 @@ TEST_F(MlpProducts, AreSymmetricLinearAndColumnwise) {
 TEST_F(MlpProducts, AreReproducibleAndIndependentOfThreads) {
   MlpCurvatureOperator op = make();
   const at::Tensor v = block(op.size(), 40);
-  set_threads(2);
+  at::set_num_threads(2);
   const at::Tensor two = op.apply(v);
   EXPECT_TRUE(at::equal(two, op.apply(v)));
-  set_threads(1);
+  at::set_num_threads(1);
   EXPECT_LT(relative_difference(op.apply(v), two), 1e-14);
-  set_threads(2);
+  at::set_num_threads(2);
 }
 
 TEST_F(MlpProducts, Float32AgreesWithFloat64) {

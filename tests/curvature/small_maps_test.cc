@@ -2,16 +2,17 @@
 #include "seigh/curvature/small_maps.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/ops/convolution_backward_compositeexplicitautograd_dispatch.h>
 #include <ATen/ops/convolution_compositeexplicitautograd_dispatch.h>
 #include <c10/util/accumulate.h>
 #include <gtest/gtest.h>
 
-#include "seigh/core/parallel.h"
+#include "seigh/core/context.h"
 #include "seigh/core/random.h"
 #include "seigh/curvature/autograd_curvature.h"
-#include "seigh/curvature/convolution.h"
+#include "seigh/curvature/replaced_kernels.h"
 #include "tests/support/second_derivative.h"
 #include "tests/support/spectra.h"
 #include "tests/support/tiny_problem.h"
@@ -122,9 +123,9 @@ TEST(SmallMapConvolution, LeavesInputsInAnyLayout) {
 TEST(SmallMapConvolution, DoesNotDependOnThreadsInLayout) {
   const at::Tensor x = draw({70, 64, 4, 4}, 1), w = draw({64, 64, 3, 3}, 2);
   const SmallMapConvolution products(x.sizes(), w.sizes(), {1, 1}, {1, 1}, {1, 1});
-  set_threads(1);
+  at::set_num_threads(1);
   const at::Tensor one = products.output(x, w, {});
-  set_threads(2);
+  at::set_num_threads(2);
   const at::Tensor two = products.output(x, w, {});
   EXPECT_LT(test::relative_difference(two, one), kRounding);
   EXPECT_TRUE(at::equal(products.output(x, w, {}), two));
@@ -132,7 +133,7 @@ TEST(SmallMapConvolution, DoesNotDependOnThreadsInLayout) {
 
 // As autograd calls them, above and below the sizes at which the products take over, and where they must not.
 TEST(RegisteredConvolution, EqualsTheOriginalWithEveryMask) {
-  use_fast_convolution_derivatives();
+  const ReplacedKernels replaced;
   std::vector<Convolution> all;
   for (const int64_t map : {1, 2, 4, 8, 12}) {
     for (const int64_t kernel : {1, 3}) {
@@ -170,14 +171,14 @@ TEST(RegisteredConvolution, EqualsTheOriginalWithEveryMask) {
 }
 
 TEST(RegisteredConvolution, TakesOneNumberForBothDimensions) {
-  use_fast_convolution_derivatives();
+  const ReplacedKernels replaced;
   const at::Tensor x = draw({40, 64, 4, 4}, 1), w = draw({64, 64, 3, 3}, 2);
   const Convolution c{x, w, {}, {2, 2}, {1, 1}, {1, 1}};
   EXPECT_LT(test::relative_difference(at::conv2d(x, w, {}, 2, 1), c.original()), kRounding);
 }
 
 TEST(RegisteredConvolution, SaysWhatIsWrongAsBefore) {
-  use_fast_convolution_derivatives();
+  const ReplacedKernels replaced;
   const at::Tensor x = draw({40, 64, 4, 4}, 1), w = draw({64, 64, 3, 3}, 2);
   EXPECT_THROW(at::conv2d(x, draw({64, 32, 3, 3}, 2)), c10::Error);
   EXPECT_THROW(at::conv2d(x, w, draw({63}, 3)), c10::Error);
@@ -187,7 +188,7 @@ TEST(RegisteredConvolution, SaysWhatIsWrongAsBefore) {
 }
 
 TEST(RegisteredConvolution, Float32AgreesWithFloat64) {
-  use_fast_convolution_derivatives();
+  const ReplacedKernels replaced;
   const Convolution exact{draw({40, 64, 4, 4}, 1, at::kFloat).to(at::kDouble),
                           draw({64, 64, 3, 3}, 2, at::kFloat).to(at::kDouble),
                           {},

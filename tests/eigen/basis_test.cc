@@ -29,7 +29,9 @@ double difference(const at::Tensor& a, const at::Tensor& b) {
 
 class BasisTest : public testing::TestWithParam<bool> {
  protected:
-  Basis make(at::ScalarType dtype) const { return Basis(kRows, 40, dtype, folder_.path(), GetParam()); }
+  Basis make(at::ScalarType dtype) const {
+    return Basis(kRows, 40, dtype, folder_.path(), GetParam(), Context());
+  }
   test::TempFolder folder_;
 };
 
@@ -74,7 +76,8 @@ TEST_P(BasisTest, RestartsWithWhatWaitsBehind) {
   basis.append(numbers(70, 1, at::kFloat));
   basis.keep();
   basis.forget_earlier();
-  Basis other(kRows, 40, at::kFloat, folder_.path(), !GetParam());  // what one keeps, the other can take up
+  Basis other(kRows, 40, at::kFloat, folder_.path(), !GetParam(),
+              Context());  // what one keeps, the other can take up
   other.load(1, basis.size(), "");
   EXPECT_TRUE(at::equal(other.columns(0, other.size()), basis.columns(0, basis.size())));
   basis.truncate(9);

@@ -71,7 +71,7 @@ TEST(Certificates, SubspaceErrorsByHand) {
 TEST(Certificates, SubspaceErrorsBoundTheTruth) {
   const auto m = test::spectral_matrix("indefinite", 200);
   MatrixOperator op(m.matrix);
-  const EigenResult r = seigh(op, {.k = 40, .s = 80, .seed = 7, .probes = 60});
+  const EigenResult r = seigh(op, {.k = 40, .products = 80, .seed = 7, .probes = 60});
   const at::Tensor u = r.eigenvectors.all(), bounds = r.subspace_errors();
   for (int64_t j = 1; j <= 40; ++j) {
     const at::Tensor leading = u.slice(1, 0, j), truth = m.eigenvectors.slice(1, 0, j);
@@ -85,7 +85,7 @@ TEST(Certificates, SubspaceErrorsBoundTheTruth) {
 TEST(Certificates, ErrorsOfEveryLeadingPart) {
   const auto m = test::spectral_matrix("polynomial", 200);
   MatrixOperator op(m.matrix);
-  const EigenResult r = seigh(op, {.k = 20, .s = 40, .seed = 7});
+  const EigenResult r = seigh(op, {.k = 20, .products = 40, .seed = 7});
   const Probes probes(op, 9, 3);
   const at::Tensor all = probes.squared_errors(r.eigenvalues, r.eigenvectors);
   EXPECT_EQ(all.numel(), 21);
@@ -101,7 +101,7 @@ TEST(Certificates, ErrorsOfEveryLeadingPart) {
 TEST(Certificates, ResidualsOfAllPairsFromTheSameProbes) {
   const auto m = test::spectral_matrix("polynomial", 300);
   MatrixOperator op(m.matrix);
-  const EigenResult r = seigh(op, {.k = 40, .s = 80, .seed = 7, .probes = 20});
+  const EigenResult r = seigh(op, {.k = 40, .products = 80, .seed = 7, .probes = 20});
   const at::Tensor u = r.eigenvectors.all();
   const at::Tensor truth = (at::matmul(m.matrix, u) - u * r.eigenvalues).norm(2, 0);
   // The bounds are the estimates over a margin.

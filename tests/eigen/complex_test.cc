@@ -74,7 +74,7 @@ TEST(Hermitian, KrylovRestartsInMemoryAndOnDisk) {
   for (const bool on_disk : {false, true}) {
     const test::TempFolder folder;
     MatrixOperator op(m.matrix);
-    KrylovOptions options{.k = 12, .products = 300, .tolerance = 1e-9, .seed = 3, .probes = 0, .basis = 50};
+    SolverOptions options{.k = 12, .products = 300, .tolerance = 1e-9, .seed = 3, .probes = 0, .basis = 50};
     options.state = folder.path() / "state";
     options.on_disk = on_disk;
     const EigenResult r = krylov(op, options);
@@ -87,7 +87,7 @@ TEST(Hermitian, KrylovRestartsInMemoryAndOnDisk) {
 TEST(Hermitian, StoppedKrylovGoesOn) {
   const auto m = hermitian_matrix("polynomial", 200);
   const test::TempFolder folder;
-  KrylovOptions options{.k = 10, .products = 40, .seed = 3, .probes = 0};
+  SolverOptions options{.k = 10, .products = 40, .seed = 3, .probes = 0};
   options.state = folder.path() / "state";
   MatrixOperator first(m.matrix), second(m.matrix), whole(m.matrix);
   krylov(first, options);
@@ -112,7 +112,7 @@ TEST(Hermitian, AdaptiveKrylovMeetsItsError) {
 TEST(Hermitian, KrylovStartsFromVectors) {
   const auto m = hermitian_matrix("indefinite", 150);
   MatrixOperator cold(m.matrix), warm(m.matrix);
-  KrylovOptions options{.k = 8, .products = 150, .tolerance = 1e-8, .seed = 3, .probes = 0};
+  SolverOptions options{.k = 8, .products = 150, .tolerance = 1e-8, .seed = 3, .probes = 0};
   options.start = krylov(cold, options).eigenvectors;
   options.seed = 4;
   const EigenResult r = krylov(warm, options);

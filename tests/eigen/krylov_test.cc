@@ -3,9 +3,9 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include "seigh/core/context.h"
 #include "seigh/core/error.h"
 #include "seigh/core/filesystem.h"
-#include "seigh/core/interrupt.h"
 #include "seigh/eigen/dense.h"
 #include "seigh/eigen/seigh.h"
 #include "seigh/linop/matrix_operator.h"
@@ -178,8 +178,8 @@ TEST(Krylov, StartsFromASimilarOperator) {
   const at::Tensor noise =
       1e-3 * (at::matmul(m.eigenvectors.slice(1, 0, 50), m.eigenvectors.slice(1, 50, 100).t()));
   MatrixOperator before(m.matrix), now(m.matrix + 0.5 * (noise + noise.t()));
-  const KrylovOptions options{.k = 20, .products = 400, .tolerance = 1e-3, .seed = 3, .probes = 0};
-  KrylovOptions warm = options;
+  const SolverOptions options{.k = 20, .products = 400, .tolerance = 1e-3, .seed = 3, .probes = 0};
+  SolverOptions warm = options;
   warm.start = krylov(before, options).eigenvectors;
   const EigenResult cold = krylov(now, options), r = krylov(now, warm);
   EXPECT_EQ(r.converged, 20);
@@ -210,7 +210,7 @@ TEST(Krylov, GoesOnFromWhereItWasKilled) {
   for (const int64_t basis : {int64_t{0}, int64_t{64}}) {
     for (const bool on_disk : {false, true}) {
       const test::TempFolder folder;
-      KrylovOptions options{
+      SolverOptions options{
           .k = 20, .products = 200, .tolerance = 1e-12, .seed = 3, .probes = 4, .basis = basis};
       Mortal whole(m.matrix, 1000);
       const EigenResult undisturbed = krylov(whole, options);
@@ -246,7 +246,7 @@ TEST(Krylov, GoesOnFromWhereItWasKilled) {
 TEST(Krylov, FindsEveryCopyAfterAKillAnywhere) {
   const at::Tensor values = at::where(at::arange(200) < 30, 3.0, at::where(at::arange(200) < 50, -1.0, 0.0));
   const at::Tensor matrix = at::diag(values.to(at::kDouble));
-  KrylovOptions options{.k = 40, .products = 200, .seed = 3, .probes = 0, .block = 8, .basis = 72};
+  SolverOptions options{.k = 40, .products = 200, .seed = 3, .probes = 0, .block = 8, .basis = 72};
   for (const double save_seconds : {0.0, 1e6}) {
     for (int64_t life = 8; life <= 120; life += 8) {
       const test::TempFolder folder;
@@ -268,7 +268,7 @@ TEST(Krylov, FindsEveryCopyAfterAKillAnywhere) {
 TEST(Krylov, AStateBelongsToOneComputation) {
   const auto m = spectral_matrix("polynomial", 300);
   const test::TempFolder folder;
-  KrylovOptions options{.k = 20, .products = 40, .seed = 3, .probes = 0, .state = folder.path() / "state"};
+  SolverOptions options{.k = 20, .products = 40, .seed = 3, .probes = 0, .state = folder.path() / "state"};
   MatrixOperator op(m.matrix);
   krylov(op, options);
   options.seed = 4;
@@ -279,7 +279,7 @@ TEST(Krylov, AStateBelongsToOneComputation) {
 TEST(Krylov, ABasisMovesBetweenMemoryAndDisk) {
   const auto m = spectral_matrix("polynomial", 300);
   const test::TempFolder folder;
-  KrylovOptions options{.k = 20, .products = 120, .tolerance = 1e-12, .seed = 3, .probes = 0};
+  SolverOptions options{.k = 20, .products = 120, .tolerance = 1e-12, .seed = 3, .probes = 0};
   Mortal whole(m.matrix, 1000);
   const EigenResult undisturbed = krylov(whole, options);
   options.state = folder.path() / "state";

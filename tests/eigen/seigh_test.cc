@@ -23,7 +23,7 @@ TEST(Seigh, RecoversExactlyLowRank) {
   const auto m = spectral_matrix("low_rank_10", 300);
   for (const at::ScalarType dtype : {at::kDouble, at::kFloat}) {
     MatrixOperator op(m.matrix.to(dtype));
-    const EigenResult r = seigh(op, {.k = 15, .s = 40, .seed = 3, .probes = 10});
+    const EigenResult r = seigh(op, {.k = 15, .products = 40, .seed = 3, .probes = 10});
     // Float64: 1e-5 is the promise; the ten true pairs are far better. Float32: eps 6e-8 times the
     // conditioning of the core problem (about 1e3 at s = 40).
     const double tolerance = dtype == at::kDouble ? 1e-5 : 1e-3;
@@ -44,7 +44,7 @@ TEST(Seigh, IsNearOptimalOnDecayingSpectra) {
   for (const std::string name : {"exponential", "indefinite", "plus_minus", "clustered"}) {
     const auto m = spectral_matrix(name, 300);
     MatrixOperator op(m.matrix);
-    const EigenResult r = seigh(op, {.k = 40, .s = 120, .seed = 3});
+    const EigenResult r = seigh(op, {.k = 40, .products = 120, .seed = 3});
     const double error = exact_error(m.matrix, r.eigenvalues, r.eigenvectors);
     // [TYUC19, Thm 5.1] bounds the expected error by small factors of the best error at a lower rank; rank 25
     // here.
@@ -61,7 +61,7 @@ TEST(Seigh, IsNearOptimalOnDecayingSpectra) {
 TEST(Seigh, ErrorEstimateHitsTheTruth) {
   const auto m = spectral_matrix("polynomial", 300);
   MatrixOperator op(m.matrix);
-  const EigenResult r = seigh(op, {.k = 30, .s = 60, .seed = 5, .probes = 200});
+  const EigenResult r = seigh(op, {.k = 30, .products = 60, .seed = 5, .probes = 200});
   const double truth = exact_error(m.matrix, r.eigenvalues, r.eigenvectors);
   // 200 probes: by the bound itself, the squared estimate leaves [0.6, 1.5] with probability below 1e-4.
   EXPECT_GT(std::pow(r.error->error() / truth, 2), 0.6);
@@ -89,7 +89,7 @@ TEST(Seigh, TheZeroOperatorHasNoEigenpairs) {
 TEST(Seigh, FullSizeSketchIsExact) {
   const auto m = spectral_matrix("indefinite", 24);
   MatrixOperator op(m.matrix);
-  const EigenResult r = seigh(op, {.k = 24, .s = 24, .seed = 2});
+  const EigenResult r = seigh(op, {.k = 24, .products = 24, .seed = 2});
   EXPECT_LT(exact_error(m.matrix, r.eigenvalues, r.eigenvectors), 1e-6);
 }
 
@@ -108,7 +108,7 @@ TEST(Seigh, RowsAndColumnsOfUAgree) {
 TEST(Seigh, RefusesImpossibleOptions) {
   MatrixOperator op(at::eye(10, at::kDouble));
   EXPECT_SEIGH_ERROR(seigh(op, {.k = 6}), "s must not exceed");
-  EXPECT_SEIGH_ERROR(seigh(op, {.k = 3, .s = 2}), "s must be at least k");
+  EXPECT_SEIGH_ERROR(seigh(op, {.k = 3, .products = 2}), "s must be at least k");
   EXPECT_SEIGH_ERROR(seigh(op, {.k = 3, .probes = -1}), "probes");
 }
 

@@ -7,12 +7,13 @@
 // is therefore to run in a process of its own, as ctest does. Gauss-Newton matrix: J^T H_L J with the whole
 // Jacobian, a backward pass for each output, and the loss's Hessian in closed form.
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <c10/util/accumulate.h>
 #include <gtest/gtest.h>
 #include <torch/autograd.h>
 #include <torch/types.h>
 
-#include "seigh/core/parallel.h"
+#include "seigh/core/context.h"
 #include "seigh/curvature/autograd_curvature.h"
 #include "seigh/nn/zoo.h"
 #include "tests/support/second_derivative.h"
@@ -66,7 +67,7 @@ struct Problem {
   at::Tensor hessian() const {
     const at::Tensor h = at::empty({size(), size()}, at::kDouble);
     constexpr int kThreads = 2;  // a graph each
-    run_workers(kThreads, [&](int worker) {
+    Context().run_workers(kThreads, [&](int worker) {
       const std::vector<at::Tensor> theta = leaves();
       const at::Tensor loss = at::cross_entropy_loss(outputs(theta), data.y.flatten());
       const std::vector<at::Tensor> g = torch::autograd::grad({loss}, theta, {}, true, /*create_graph=*/true);
@@ -118,7 +119,7 @@ double difference(CurvatureOperator& op, const at::Tensor& matrix, int64_t strid
 // Where the operator would take as long again for all columns, it is given every `stride`-th, and random
 // vectors, which meet all of them.
 void check(const Problem& p, int64_t stride) {
-  set_threads(2);
+  at::set_num_threads(2);
   EXPECT_GT(p.size(), 7'000);
   EXPECT_LT(p.size(), 13'000);
   const at::Tensor hessian = p.hessian();  // before the first operator
@@ -171,7 +172,7 @@ TEST(FullMatrix, Experts) {
 
 // Convolutions large enough to become matrix products; some columns, for they are long.
 TEST(FullMatrix, SmallMaps) {
-  set_threads(2);
+  at::set_num_threads(2);
   struct TwoConvolutions final : Model {
     TwoConvolutions() {
       parameters_ = {{"inner", {32, 32, 3, 3}}, {"outer", {32, 32, 3, 3}}, {"bias", {32}}};

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include "seigh/core/communicator.h"
+#include "seigh/core/context.h"
 #include "seigh/core/filesystem.h"
 #include "seigh/curvature/make.h"
 #include "seigh/eigen/dense.h"
@@ -29,6 +29,13 @@ namespace {
 using test::spectral_matrix;
 
 constexpr int64_t kRows = 200;
+
+// What all tests run in; made by main(), once the ranks have found each other.
+const Context* everybody = nullptr;
+
+Ranks& world() {
+  return everybody->ranks();
+}
 
 // The same folder for all ranks, fresh.
 fs::path common_folder(const std::string& name) {
@@ -84,7 +91,7 @@ TEST(Ranks, ShareTheRowsOfATallMatrix) {
     const at::Tensor other = random_gaussian(1, Stream::test, kRows, 7, 4, dtype);
     const at::Tensor small = random_gaussian(1, Stream::test, 7, 20, 3, at::kDouble);
     const MemoryTallMatrix whole(block);
-    const DividedTallMatrix parts(kRows, mine(block));
+    const DividedTallMatrix parts(kRows, mine(block), *everybody);
     const double rounding = 1e-12 * kRows;
     expect_same(gram(parts), gram(whole), rounding);
     expect_same(gram_of_product(parts, small), gram_of_product(whole, small), 10 * rounding);
@@ -92,14 +99,14 @@ TEST(Ranks, ShareTheRowsOfATallMatrix) {
     expect_same(times_small(parts, small), times_small(whole, small), 0);
     const at::Tensor index = at::tensor({199, 0, 67, 66, 133, 134, 0}, at::kLong);
     expect_same(parts.select_rows(index), whole.select_rows(index), 0);
-    expect_same(gather_rows(kRows, mine(block)), block, 0);
+    expect_same(gather_rows(kRows, mine(block), world()), block, 0);
   }
 }
 
 TEST(Ranks, ShareTheColumnsOfABlock) {
   const auto m = spectral_matrix("indefinite", kRows);
   MatrixOperator op(m.matrix);
-  DividedColumns divided(op);
+  DividedColumns divided(op, *everybody);
   for (const int64_t columns : {int64_t{1}, int64_t{3}, int64_t{8}}) {
     const at::Tensor v = random_gaussian(2, Stream::test, kRows, 0, columns, at::kDouble);
     MatrixOperator alone(m.matrix);
@@ -124,7 +131,7 @@ TEST(Ranks, ShareTheSamplesOfAMean) {
     const Share share = world().share(n);
     const auto part = make_curvature_operator(
         model, parameters, {}, data.select(at::arange(share.begin, share.end(), at::kLong)), options, "part");
-    DividedSamples divided(*part, static_cast<double>(share.count) / static_cast<double>(n));
+    DividedSamples divided(*part, static_cast<double>(share.count) / static_cast<double>(n), *everybody);
     const at::Tensor v = random_gaussian(2, Stream::test, whole->size(), 0, 4, at::kDouble);
     const at::Tensor expected = whole->apply(v);
     expect_same(divided.apply(v), expected, 1e-12 * expected.abs().max().item<double>());
@@ -137,11 +144,11 @@ TEST(Ranks, KrylovIsThatOfOneProcess) {
     // Without and with restarts, in memory and on disk.
     for (const auto& [basis, on_disk] : {std::pair{0, false}, {60, false}, {0, true}, {60, true}}) {
       MatrixOperator op(m.matrix);
-      EighOptions options{
+      SolverOptions options{
           .method = Method::krylov, .k = 10, .tolerance = 1e-10, .seed = 3, .probes = 5, .basis = basis};
       if (on_disk) options.state = common_folder("krylov_" + name + std::to_string(basis));
       options.on_disk = on_disk;
-      const EigenResult r = eigh(op, options);
+      const EigenResult r = eigh(op, options, *everybody);
       EXPECT_EQ(r.converged, r.rank) << name;
       EXPECT_EQ(r.rank, 10) << name;
       EXPECT_TRUE(r.eigenvectors.divided());
@@ -159,10 +166,10 @@ TEST(Ranks, DecomposeHermitianMatrices) {
   const auto m = test::hermitian_matrix("indefinite", kRows);
   for (const Method method : {Method::krylov, Method::seigh}) {
     MatrixOperator op(m.matrix);
-    EighOptions options{.method = method, .k = 20, .products = 100, .seed = 3, .probes = 5};
+    SolverOptions options{.method = method, .k = 20, .products = 100, .seed = 3, .probes = 5};
     options.state = common_folder("hermitian_" + to_string(method));
     options.on_disk = method == Method::krylov;
-    const EigenResult r = eigh(op, options);
+    const EigenResult r = eigh(op, options, *everybody);
     EXPECT_TRUE(r.eigenvectors.divided());
     // Of the sketch: its own error.
     expect_same(r.eigenvalues.slice(0, 0, 5), m.eigenvalues.slice(0, 0, 5),
@@ -174,7 +181,7 @@ TEST(Ranks, DecomposeHermitianMatrices) {
 TEST(Ranks, AdaptiveKrylovStopsTogether) {
   const auto m = spectral_matrix("exponential", kRows);
   MatrixOperator op(m.matrix.to(at::kFloat));
-  const EigenResult r = eigh(op, {.method = Method::krylov, .k = 60, .error = 0.1, .seed = 3, .probes = 10});
+  const EigenResult r = eigh(op, {.method = Method::krylov, .k = 60, .error = 0.1, .seed = 3, .probes = 10}, *everybody);
   EXPECT_EQ(world().agree(r.rank), r.rank);
   EXPECT_LT(r.rank, 40);
   EXPECT_LT(exact_error(m.matrix, r.eigenvalues, r.eigenvectors), 0.2 * m.matrix.norm().item<double>());
@@ -182,15 +189,15 @@ TEST(Ranks, AdaptiveKrylovStopsTogether) {
 
 TEST(Ranks, KrylovContinuesFromItsFiles) {
   const auto m = spectral_matrix("polynomial", kRows);
-  EighOptions options{.method = Method::krylov, .k = 10, .products = 40, .seed = 3, .probes = 0};
+  SolverOptions options{.method = Method::krylov, .k = 10, .products = 40, .seed = 3, .probes = 0};
   options.state = common_folder("krylov");
   MatrixOperator first(m.matrix), second(m.matrix), whole(m.matrix);
-  eigh(first, options);
+  eigh(first, options, *everybody);
   options.products = 80;
-  const EigenResult r = eigh(second, options);
+  const EigenResult r = eigh(second, options, *everybody);
   EXPECT_EQ(r.products, 80);
   options.state.clear();
-  const EigenResult expected = eigh(whole, options);
+  const EigenResult expected = eigh(whole, options, *everybody);
   expect_same_pairs(r, expected, 1e-9);
   EXPECT_LT(second.products(), whole.products());  // it did not begin anew
 }
@@ -199,31 +206,31 @@ TEST(Ranks, KrylovContinuesFromItsFiles) {
 TEST(Ranks, WriteTheirEigenvectorsIntoOneFile) {
   const auto m = spectral_matrix("polynomial", kRows);
   MatrixOperator op(m.matrix.to(at::kFloat));
-  const EigenResult r = eigh(op, {.method = Method::krylov, .k = 7, .seed = 3, .probes = 0});
+  const EigenResult r = eigh(op, {.method = Method::krylov, .k = 7, .seed = 3, .probes = 0}, *everybody);
   ASSERT_TRUE(r.eigenvectors.divided());
   EigenFileInfo info;
   info.parameters = kRows;
   info.k = 7;
   const auto path = common_folder("vectors") / "e.h5";
-  write_eigen_file(path, info, r, true);
+  write_eigen_file(path, info, r, true, *everybody);
   world().wait();
   expect_same(read_eigen_file(path, Vectors::by_panels).result.eigenvectors.all(), r.eigenvectors.all(), 0);
 }
 
 TEST(Ranks, SketchesAreThoseOfOneProcess) {
   const auto m = spectral_matrix("exponential", kRows);
-  SeighOptions options{.k = 12, .s = 40, .seed = 5, .probes = 6};
+  SolverOptions options{.k = 12, .products = 40, .seed = 5, .probes = 6};
   MatrixOperator alone(m.matrix), shared(m.matrix);
-  const EigenResult expected = recover(measure(alone, options.plan("m", kRows, at::kDouble)));
-  options.store = common_folder("sketch");
-  const EigenResult r = seigh(shared, options);
+  const EigenResult expected = recover(measure(alone, sketch_plan(options, "m", kRows, at::kDouble)));
+  options.state = common_folder("sketch");
+  const EigenResult r = seigh(shared, options, *everybody);
   EXPECT_TRUE(r.eigenvectors.divided());
   expect_same_pairs(r, expected, 1e-8);
   const at::Tensor products = at::tensor({shared.products()}, at::kLong);
   world().sum(products);
   EXPECT_EQ(products.item<int64_t>(), r.products);  // none measured twice
   // The best masks, from rows that no rank holds alone.
-  const at::Tensor best = best_overlap(ResultEigenspace(r.eigenvectors), int64_t{1} << 20);
+  const at::Tensor best = best_overlap(ResultEigenspace(r.eigenvectors), int64_t{1} << 20, *everybody);
   expect_same(best, best_overlap(ResultEigenspace(expected.eigenvectors), int64_t{1} << 20), 1e-7);
 }
 
@@ -233,7 +240,7 @@ TEST(Ranks, OtherMethodsToo) {
     const auto matrix = method == Method::nystrom ? at::matmul(m.matrix, m.matrix) : m.matrix;
     MatrixOperator op(matrix);
     const EigenResult r =
-        eigh(op, {.method = method, .k = 5, .products = method == Method::dense ? 0 : 60, .seed = 3});
+        eigh(op, {.method = method, .k = 5, .products = method == Method::dense ? 0 : 60, .seed = 3}, *everybody);
     expect_same(r.eigenvalues,
                 (method == Method::nystrom ? m.eigenvalues.square() : m.eigenvalues).slice(0, 0, 5),
                 method == Method::dense ? 1e-12 : 1e-2);  // a sketch's own error: 0.9^60
@@ -253,7 +260,8 @@ TEST(Ranks, OtherMethodsToo) {
 
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
-  seigh::start_mpi();
+  const seigh::Context context({.ranks = seigh::start_mpi()});
+  seigh::everybody = &context;
   const int code = RUN_ALL_TESTS();
   std::error_code none;
   seigh::fs::remove_all(seigh::common_folder(""), none);

@@ -1,5 +1,6 @@
 #include "seigh/overlap/curves.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/eye.h>
@@ -16,7 +17,7 @@
 #include <vector>
 
 #include "seigh/core/error.h"
-#include "seigh/core/parallel.h"
+#include "seigh/core/context.h"
 #include "seigh/overlap/best_overlap.h"
 #include "seigh/overlap/chance.h"
 #include "seigh/overlap/masks.h"
@@ -49,10 +50,10 @@ at::Tensor parameters(int64_t dimension, uint64_t seed = 50) {
 // Runs a piece of work on a number of threads and restores what was in force.
 template <typename Work>
 auto on_threads(int n, Work work) {
-  const int before = threads();
-  set_threads(n);
+  const int before = at::get_num_threads();
+  at::set_num_threads(n);
   auto result = work();
-  set_threads(before);
+  at::set_num_threads(before);
   return result;
 }
 
@@ -195,8 +196,10 @@ TEST(BestOverlap, ReportsEveryRowAsProgress) {
     int64_t total_ = 0, done_ = 0;
     std::string unit_;
     bool ended_ = false;
-  } progress;
-  best_overlap(DenseEigenspace(haar_basis(61, 100, 2)), 8 * 2 * 30, progress);
+  };
+  const auto counter = std::make_shared<Counter>();
+  best_overlap(DenseEigenspace(haar_basis(61, 100, 2)), 8 * 2 * 30, Context({.progress = counter}));
+  const Counter& progress = *counter;
   EXPECT_EQ(progress.total_, 100);
   EXPECT_EQ(progress.done_, 100);
   EXPECT_EQ(progress.unit_, "rows");

@@ -36,7 +36,7 @@ EigenFileInfo info() {
 TEST(EigenFile, RoundTripOfASketch) {
   const test::TempFolder folder;
   MatrixOperator op(kMatrix.matrix);
-  const EigenResult result = seigh(op, {.k = 4, .s = 12, .seed = 9, .probes = 8});
+  const EigenResult result = seigh(op, {.k = 4, .products = 12, .seed = 9, .probes = 8});
   write_eigen_file(folder.path() / "e.h5", info(), result, true);
   const EigenFile back = read_eigen_file(folder.path() / "e.h5", Vectors::if_small);
   EXPECT_EQ(back.info.split, "test");
@@ -73,7 +73,7 @@ TEST(EigenFile, RoundTripOfComplexEigenvectors) {
   MatrixOperator op(test::hermitian_matrix("exponential", 30).matrix.to(at::kComplexFloat));
   EigenFileInfo about = info();
   about.dtype = "complex64";
-  const EigenResult result = seigh(op, {.k = 4, .s = 12, .seed = 9, .probes = 8});
+  const EigenResult result = seigh(op, {.k = 4, .products = 12, .seed = 9, .probes = 8});
   write_eigen_file(folder.path() / "e.h5", about, result, true);
   for (const Vectors how : {Vectors::if_small, Vectors::by_panels}) {
     const EigenFile back = read_eigen_file(folder.path() / "e.h5", how);

@@ -8,8 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "seigh/core/progress.h"
-#include "seigh/curvature/convolution.h"
+#include "seigh/core/context.h"
 #include "seigh/io/file.h"
 #include "seigh/run/stages.h"
 #include "tests/support/temp_folder.h"
@@ -34,8 +33,10 @@ std::vector<std::string> notes_of_a_run(const fs::path& folder) {
              "[curvature]\nsamples = 6\nsteps = [1, 2]\nsplits = [\"train\"]\n"
              "[eigh]\nk = 3\nproducts = 8\nprobes = 2\n[dense]\nsteps = [2]\n[overlap]\nrandom_masks = 4\n");
   const Recipe recipe = load_recipe(folder / "recipe.toml", {});
-  Listener listener;
-  Run run(RunFolder::start(folder / "run", recipe, /*resume=*/false), folder, listener);
+  const auto heard = std::make_shared<Listener>();
+  const Context context({.progress = heard});
+  Listener& listener = *heard;
+  Run run(RunFolder::start(folder / "run", recipe, /*resume=*/false, context), folder, context);
   run.train();
   run.eigh();
   const std::string log = read_file(folder / "run/log.jsonl");
@@ -59,10 +60,9 @@ TEST(Notes, TellOnceThatAnotherAllocatorIsInPlace) {
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";
   const auto child = [] {
     struct Other final : c10::Allocator {
-      c10::DataPtr allocate(size_t n) const { return c10::GetDefaultCPUAllocator()->allocate(n); }
-      c10::DataPtr allocate(size_t n) { return c10::GetDefaultCPUAllocator()->allocate(n); }
+      c10::DataPtr allocate(size_t n) override { return c10::GetDefaultCPUAllocator()->allocate(n); }
       c10::DeleterFnPtr raw_deleter() const override { return c10::GetDefaultCPUAllocator()->raw_deleter(); }
-      void copy_data(void* to, const void* from, std::size_t n) const {
+      void copy_data(void* to, const void* from, std::size_t n) const override {
         std::copy_n(static_cast<const char*>(from), n, static_cast<char*>(to));
       }
     };
@@ -73,12 +73,6 @@ TEST(Notes, TellOnceThatAnotherAllocatorIsInPlace) {
     return notes.size() == 1 ? 0 : 1;
   };
   EXPECT_EXIT(std::_Exit(child()), ::testing::ExitedWithCode(0), "no memory pool \\(.*\\): products may be");
-}
-
-TEST(Notes, NameTheDeviceThatHasNoFastConvolutions) {
-  EXPECT_EQ(convolution_derivatives_obstacle(c10::Device("cpu")), "");
-  EXPECT_EQ(convolution_derivatives_obstacle(c10::Device("cuda:1")),
-            "the network is on cuda:1, not on the CPU");
 }
 
 }  // namespace

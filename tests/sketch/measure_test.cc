@@ -224,9 +224,9 @@ TEST(Store, DamagedShardsAreMeasuredAgain) {
   EXPECT_EQ(damaged_shards(store).size(), 3);
   EXPECT_EQ(damaged_shards(store, 1, 2).size(), 1);  // of shards 1 and 3
   ASSERT_FALSE(other.remove_damaged(3));             // it is sound
-  Notes notes;
-  measure(op, store, 0, 1, notes);
-  EXPECT_EQ(notes.all.size(), 3);
+  const auto notes = std::make_shared<Notes>();
+  measure(op, store, 0, 1, Context({.progress = notes}));
+  EXPECT_EQ(notes->all.size(), 3);
   for (int64_t shard = 0; shard < 4; ++shard)
     EXPECT_EQ(read_file(store.shard_file(shard)), good[static_cast<size_t>(shard)]);
   EXPECT_EQ(op.products(), 20 + 18);

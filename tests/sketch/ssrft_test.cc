@@ -1,11 +1,12 @@
 #include "seigh/sketch/ssrft.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include <numbers>
 
-#include "seigh/core/parallel.h"
+#include "seigh/core/context.h"
 #include "seigh/linop/matrix_operator.h"
 #include "seigh/sketch/measure.h"
 #include "tests/support/expect_error.h"
@@ -71,9 +72,9 @@ TEST(Ssrft, ColumnsDoNotDependOnTheBlockTheyAreMadeIn) {
   const Ssrft omega(1000, 40, 9, Stream::omega, at::kFloat);
   const at::Tensor whole = omega.block(0, 40);
   EXPECT_LT(test::relative_difference(omega.block(13, 5), whole.slice(1, 13, 18)), 1e-6);
-  set_threads(1);
+  at::set_num_threads(1);
   const at::Tensor one = omega.block(0, 40);
-  set_threads(2);
+  at::set_num_threads(2);
   EXPECT_TRUE(at::equal(one, whole));
 }
 

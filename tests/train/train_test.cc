@@ -1,12 +1,13 @@
 #include "seigh/train/train.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include <fstream>
 #include <map>
 
-#include "seigh/core/parallel.h"
+#include "seigh/core/context.h"
 #include "seigh/io/safetensors.h"
 #include "seigh/nn/mlp.h"
 #include "tests/support/expect_error.h"
@@ -140,9 +141,9 @@ TEST(Train, LabelSmoothingChangesTheLoss) {
 
 TEST(Train, MiniBatchesDependOnSeedAndStepAlone) {
   const TrainOptions options = tiny_options();
-  set_threads(1);
+  at::set_num_threads(1);
   const at::Tensor one = batch_indices(options, 60, 7);
-  set_threads(2);
+  at::set_num_threads(2);
   EXPECT_TRUE(at::equal(one, batch_indices(options, 60, 7)));
   // The two mini-batches of an epoch share no sample; the next epoch is shuffled anew.
   const at::Tensor epoch = at::cat({batch_indices(options, 60, 1), batch_indices(options, 60, 2)});

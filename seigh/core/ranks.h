@@ -8,7 +8,6 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <memory>
 
 namespace seigh {
 
@@ -18,13 +17,15 @@ struct Share {
   int64_t end() const { return begin + count; }
 };
 
-/// This process alone; communicators of several processes derive from it. Every function below must be
-/// called by all ranks, in the same order.
-class Communicator {
+/// This process alone; ranks by MPI derive from it. Every function below must be called by all ranks, in the
+/// same order.
+class Ranks {
  public:
-  virtual ~Communicator() = default;
+  virtual ~Ranks() = default;
   virtual int rank() const { return 0; }
   virtual int size() const { return 1; }
+  /// How many of them are on this machine, each to take its part of cores and memory.
+  virtual int on_this_machine() const { return 1; }
   /// Replaces a tensor of vectors' numbers (dtype.h) or int64 on the CPU, contiguous in some order of its
   /// dimensions, by its sum over all ranks.
   virtual void sum(const at::Tensor& tensor);
@@ -34,6 +35,7 @@ class Communicator {
   virtual void wait();
 
   bool root() const { return rank() == 0; }
+  bool alone() const { return size() == 1; }
   /// The part of n things that is `rank`'s: shares differ by at most one.
   Share share(int64_t n, int rank) const;
   Share share(int64_t n) const { return share(n, rank()); }
@@ -46,10 +48,5 @@ class Communicator {
   /// Replaces a tensor, contiguous in some order of its dimensions, by the root's.
   void agree_on(const at::Tensor& tensor);
 };
-
-/// The ranks that this process belongs to.
-Communicator& world();
-/// Sets them, once, before anything else is done.
-void set_world(std::unique_ptr<Communicator> communicator);
 
 }  // namespace seigh

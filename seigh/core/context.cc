@@ -1,0 +1,125 @@
+#include "seigh/core/context.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/autocast_mode.h>
+#include <ATen/core/grad_mode.h>
+#include <c10/core/InferenceMode.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
+#include <omp.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <exception>
+#include <mutex>
+#include <optional>
+#include <utility>
+
+#include "seigh/core/error.h"
+
+// Of MKL, which libtorch's wheels contain and Debian's libtorch does not: the number of threads of the
+// calling thread's calls, 0 for OpenMP's; returns the one before.
+extern "C" int mkl_set_num_threads_local(int) __attribute__((weak));
+
+namespace seigh {
+
+struct Context::State {
+  c10::Device device;
+  int threads;
+  std::shared_ptr<Ranks> ranks;
+  std::shared_ptr<Progress> progress;
+  std::function<bool()> cancelled;
+  Memory memory;
+};
+
+Context::Context(const ContextOptions& o) {
+  require(o.threads >= 0 && o.threads <= 4096, "threads must be between 0 and 4096, not ", o.threads);
+  const int threads = o.threads > 0 ? o.threads : at::get_num_threads();
+  auto ranks = o.ranks ? o.ranks : std::make_shared<Ranks>();
+  const int sharing = ranks->on_this_machine();
+  state_ = std::shared_ptr<State>(new State{o.device, threads, std::move(ranks),
+                                            o.progress ? o.progress : std::make_shared<Progress>(),
+                                            o.cancelled, Memory(o.memory, sharing)});
+}
+
+const c10::Device& Context::device() const {
+  return state_->device;
+}
+int Context::threads() const {
+  return state_->threads;
+}
+Memory& Context::memory() const {
+  return state_->memory;
+}
+Ranks& Context::ranks() const {
+  return *state_->ranks;
+}
+Progress& Context::progress() const {
+  return *state_->progress;
+}
+void Context::check_cancelled() const {
+  if (state_->cancelled && state_->cancelled()) throw Cancelled();
+}
+
+// at::set_num_threads() would change what threads made later begin with; OpenMP's and MKL's own numbers are
+// this thread's alone.
+struct Context::Scope::Guards {
+  Guards(const Context& context, int threads)
+      : pool(context.memory().account()),
+        no_inference(false),
+        gradients(true),
+        no_autocast(c10::autocast_dispatch_keyset),
+        before(at::get_num_threads()),  // which sets libtorch's own number first, in a new thread
+        mkl_before(mkl_set_num_threads_local != nullptr ? mkl_set_num_threads_local(threads) : 0) {
+    omp_set_num_threads(threads);
+  }
+  ~Guards() {
+    omp_set_num_threads(before);
+    if (mkl_set_num_threads_local != nullptr) mkl_set_num_threads_local(mkl_before);
+  }
+  Guards(const Guards&) = delete;
+  Guards& operator=(const Guards&) = delete;
+
+  PoolScope pool;
+  c10::InferenceMode no_inference;
+  at::AutoGradMode gradients;
+  c10::impl::ExcludeDispatchKeyGuard no_autocast;
+  int before, mkl_before;
+};
+
+Context::Scope::Scope(const Context& context) : Scope(context, context.threads()) {}
+Context::Scope::Scope(const Context& context, int threads)
+    : guards_(std::make_unique<Guards>(context, threads)) {}
+Context::Scope::~Scope() = default;
+
+// Threads of OpenMP's own team: in them libtorch, oneDNN and BLAS run serially, and no setting of the process
+// is touched.
+void Context::run_workers(int n, const std::function<void(int)>& body) const {
+  if (n == 1) {
+    const Scope scope(*this);
+    return body(0);
+  }
+  std::exception_ptr error;
+  std::mutex mutex;
+#pragma omp parallel for num_threads(n) schedule(static, 1)
+  for (int i = 0; i < n; ++i) {
+    try {
+      const Scope scope(*this, 1);
+      body(i);
+    } catch (...) {
+      const std::lock_guard lock(mutex);
+      if (!error) error = std::current_exception();
+    }
+  }
+  if (error) std::rethrow_exception(error);
+}
+
+int available_cores(int processes) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  const int mine = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+  return processes == 1 ? mine
+                        : std::clamp(static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN)) / processes, 1, mine);
+}
+
+}  // namespace seigh

@@ -1,0 +1,29 @@
+// Kernels of libtorch that curvature products do without: while a ReplacedKernels lives, its thread gets
+//
+//   - convolutions whose second derivative, and whose work on small maps, is faster (convolution.h);
+//   - attention by the mathematical kernel, as the fused ones have no second derivative.
+//
+// The replacements are registered with libtorch once, for the process, and outside of such a scope hand on to
+// the kernels they stand for: nobody else notices. Convolutions are replaced on the CPU alone.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace seigh {
+
+class ReplacedKernels {
+ public:
+  ReplacedKernels();
+  ~ReplacedKernels();
+  ReplacedKernels(const ReplacedKernels&) = delete;
+  ReplacedKernels& operator=(const ReplacedKernels&) = delete;
+
+  /// How often the fused attention has been replaced in this process so far.
+  static long attention_count();
+
+ private:
+  bool before_;
+};
+
+}  // namespace seigh

@@ -1,0 +1,60 @@
+#include "seigh/run/plan.h"
+
+#include <algorithm>
+
+#include "seigh/recipe/options.h"
+
+namespace seigh {
+namespace {
+
+Method choose_method(const Recipe& r, const RunFolder* folder, int64_t parameters, const Context& context) {
+  if (r.eigh.method != Method::automatic) return r.eigh.method;
+  for (const Method method : methods()) {
+    if (folder == nullptr || method == Method::automatic) continue;
+    for (const int64_t step : r.curvature.steps) {
+      for (const std::string& split : r.curvature.splits) {
+        const bool exact = std::binary_search(r.dense.steps.begin(), r.dense.steps.end(), step);
+        if ((method != Method::dense || !exact) &&
+            is_there(folder->eigen(step, split, to_string(method)), context))
+          return method;
+      }
+    }
+  }
+  return plan_eigh(parameters, eigh_dtype(r), solver_options(r),
+                   context.ranks().agree(context.memory().available()), context.ranks())
+      .method;
+}
+
+}  // namespace
+
+bool is_there(const fs::path& path, const Context& context) {
+  std::error_code none;
+  return context.ranks().agree(fs::exists(path, none));
+}
+
+EighPlan RunPlan::solver(const SolverOptions& options, at::ScalarType dtype, const Context& context) const {
+  // The solver's memory comes first, but the products need some to be fast.
+  Ranks& ranks = context.ranks();
+  return plan_eigh(parameters, dtype, options, ranks.agree(context.memory().available()) / 5 * 3, ranks);
+}
+
+RunPlan plan_run(const Recipe& r, const RunFolder* folder, int64_t parameters, const Context& context) {
+  constexpr int64_t kMany = 1000;  // samples of a rank
+  RunPlan plan;
+  plan.parameters = parameters;
+  plan.method = choose_method(r, folder, parameters, context);
+  for (const int64_t step : r.curvature.steps) {
+    for (const std::string& split : r.curvature.splits) {
+      plan.decompositions.push_back({step, split, plan.method});
+      if (plan.method != Method::dense &&
+          std::binary_search(r.dense.steps.begin(), r.dense.steps.end(), step))
+        plan.decompositions.push_back({step, split, Method::dense, /*exact_beside=*/true});
+    }
+  }
+  const Ranks& ranks = context.ranks();
+  plan.divides_samples = !ranks.alone() && plan.method != Method::seigh &&
+                         r.curvature.matrix != "mc_fisher" && r.curvature.samples >= kMany * ranks.size();
+  return plan;
+}
+
+}  // namespace seigh
