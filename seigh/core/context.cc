@@ -19,7 +19,7 @@
 
 // Of MKL, which libtorch's wheels contain and Debian's libtorch does not: the number of threads of the
 // calling thread's calls, 0 for OpenMP's; returns the one before.
-extern "C" int mkl_set_num_threads_local(int) __attribute__((weak));
+extern "C" int MKL_Set_Num_Threads_Local(int) __attribute__((weak));
 
 namespace seigh {
 
@@ -70,12 +70,12 @@ struct Context::Scope::Guards {
         gradients(true),
         no_autocast(c10::autocast_dispatch_keyset),
         before(at::get_num_threads()),  // which sets libtorch's own number first, in a new thread
-        mkl_before(mkl_set_num_threads_local != nullptr ? mkl_set_num_threads_local(threads) : 0) {
+        mkl_before(MKL_Set_Num_Threads_Local != nullptr ? MKL_Set_Num_Threads_Local(threads) : 0) {
     omp_set_num_threads(threads);
   }
   ~Guards() {
     omp_set_num_threads(before);
-    if (mkl_set_num_threads_local != nullptr) mkl_set_num_threads_local(mkl_before);
+    if (MKL_Set_Num_Threads_Local != nullptr) MKL_Set_Num_Threads_Local(mkl_before);
   }
   Guards(const Guards&) = delete;
   Guards& operator=(const Guards&) = delete;

@@ -11,7 +11,7 @@
 #include "seigh/data/tensor_data.h"
 #include "seigh/data/text.h"
 #include "seigh/io/safetensors.h"
-#include "seigh/nn/probe.h"
+#include "seigh/curvature/probe.h"
 #include "seigh/nn/script_module.h"
 #include "seigh/recipe/options.h"
 #include "seigh/train/train.h"

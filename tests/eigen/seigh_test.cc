@@ -107,7 +107,8 @@ TEST(Seigh, RowsAndColumnsOfUAgree) {
 
 TEST(Seigh, RefusesImpossibleOptions) {
   MatrixOperator op(at::eye(10, at::kDouble));
-  EXPECT_SEIGH_ERROR(seigh(op, {.k = 6}), "s must not exceed");
+  EXPECT_SEIGH_ERROR(seigh(op, {.k = 6, .products = 11}), "s must not exceed");
+  EXPECT_EQ(seigh(op, {.k = 6}).products, 10 + 30);  // 2 k, as far as there are so many
   EXPECT_SEIGH_ERROR(seigh(op, {.k = 3, .products = 2}), "s must be at least k");
   EXPECT_SEIGH_ERROR(seigh(op, {.k = 3, .probes = -1}), "probes");
 }

@@ -7,7 +7,7 @@
 #include <thread>
 
 #include "seigh/nn/mlp.h"
-#include "seigh/nn/probe.h"
+#include "seigh/curvature/probe.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/second_derivative.h"
 #include "tests/support/temp_folder.h"

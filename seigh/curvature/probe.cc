@@ -1,4 +1,4 @@
-#include "seigh/nn/probe.h"
+#include "seigh/curvature/probe.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
@@ -11,6 +11,7 @@
 #include <exception>
 
 #include "seigh/core/error.h"
+#include "seigh/curvature/replaced_kernels.h"
 
 namespace seigh {
 namespace {
@@ -55,6 +56,7 @@ void check_shapes(const Loss& loss, const at::Tensor& outputs, const at::Tensor&
 
 int64_t probe(const Model& model, const Loss& loss, const Dataset& data, const at::Tensor& parameters,
               const std::vector<at::Tensor>& buffers, at::ScalarType dtype, const std::string& name) {
+  const ReplacedKernels replaced;  // as in the products
   require(data.size() > 0, "the data hold no samples");
   const int64_t n = std::min(kSamples, data.size()), half = n / 2;
   const at::Tensor x = data.x.slice(0, 0, n), y = data.y.slice(0, 0, n);
