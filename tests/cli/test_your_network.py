@@ -60,10 +60,10 @@ class Examples(Case):
     def export_and_run(self, network, *more, step=0, set_=()):
         out = self.tmp / network
         done = subprocess.run([sys.executable, ROOT / "examples/export.py", network, out, *more], capture_output=True,
-                              text=True, timeout=120)
+                              text=True, timeout=900)
         self.assertEqual(done.returncode, 0, done.stderr)
         text = self.ok("run", out / "recipe.toml", "--out", out / "run", "--threads", "1",
-                       *(word for s in set_ for word in ("--set", s)), timeout=300).stdout
+                       *(word for s in set_ for word in ("--set", s)), timeout=900).stdout
         self.assertIn("report.html", text)
         self.assertIn("<html", (out / "run/report.html").read_text())
         tensors, _ = read_safetensors(out / f"run/checkpoints/step_{step:06}.safetensors")
