@@ -36,8 +36,7 @@ has_package() {
 }
 
 # configure PRESET PYTHON [-D...]: what is only for speed, and for the Python that brings libtorch, is set here and not in
-# CMakeLists.txt. Warnings are errors; outside scripts/test only for the compilers of Debian 12 and 13, on which there
-# are none, so that the scripts share one build.
+# CMakeLists.txt.
 configure() {
   local preset=$1 python=$2 options=()
   shift 2
@@ -47,15 +46,14 @@ configure() {
   cmake --preset "$preset" "${options[@]}" "$@" > /dev/null
 }
 
-# configure_program PYTHON [-D...]: the release build without the tests; those of a build folder that has them stay.
+# configure_program PYTHON [-D...]: the release build without the tests; those of a build folder that has them stay. As in
+# scripts/test warnings are errors, so that the two share one build, but only of Debian 12's compiler, which has none.
 configure_program() {
   local python=$1
   shift
   if [ ! -f build/release/build.ninja ]; then
     set -- -DSEIGH_BUILD_TESTS=OFF "$@"
-    case $("${CXX:-g++}" -dumpversion) in
-      12 | 14) set -- -DSEIGH_WERROR=ON "$@" ;;
-    esac
+    [ "$("${CXX:-g++}" -dumpversion)" != 12 ] || set -- -DSEIGH_WERROR=ON "$@"
   fi
   configure release "$python" "$@"
 }

@@ -63,13 +63,26 @@ void Context::check_cancelled() const {
 
 // at::set_num_threads() would change what threads made later begin with; OpenMP's and MKL's own numbers are
 // this thread's alone.
+namespace {
+
+// libtorch sets a new thread's number of threads when that thread first asks for it, and knows by a thread-local
+// variable of an inline function whether it has; the library and each program that inlines it have one of their own.
+// All must have had their turn: a number set anew within a worker would make oneDNN wait there, for ever, for threads
+// that a nested region does not get.
+int initialised_threads() {
+  at::internal::lazy_init_num_threads();
+  return at::get_num_threads();
+}
+
+}  // namespace
+
 struct Context::Scope::Guards {
   Guards(const Context& context, int threads)
       : pool(context.memory().account()),
         no_inference(false),
         gradients(true),
         no_autocast(c10::autocast_dispatch_keyset),
-        before(at::get_num_threads()),  // which sets libtorch's own number first, in a new thread
+        before(initialised_threads()),
         mkl_before(MKL_Set_Num_Threads_Local != nullptr ? MKL_Set_Num_Threads_Local(threads) : 0) {
     omp_set_num_threads(threads);
   }

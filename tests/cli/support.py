@@ -80,7 +80,7 @@ def environment():
     return env
 
 
-def seigh(*arguments, cwd=None, timeout=120, prefix=(), **more):
+def seigh(*arguments, cwd=None, timeout=900, prefix=(), **more):
     """Runs the program; the result has returncode, stdout, stderr."""
     return subprocess.run([*prefix, SEIGH, *map(str, arguments)], cwd=cwd, timeout=timeout, capture_output=True, text=True,
                           errors="replace", env=environment(), **more)

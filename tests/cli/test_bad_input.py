@@ -233,7 +233,7 @@ class Show(Refusals):
                 path.write_bytes(content)
                 jobs.append(path)
         with ThreadPoolExecutor(2) as pool:
-            for path, done in zip(jobs, pool.map(lambda p: seigh("show", p, timeout=60), jobs)):
+            for path, done in zip(jobs, pool.map(lambda p: seigh("show", p, timeout=900), jobs)):
                 with self.subTest(path.name):
                     self.assertIn(done.returncode, (0, 2), done.stderr)
                     self.assertEqual(done.stderr.count("\n"), 1 if done.returncode else 0, done.stderr)
