@@ -181,11 +181,15 @@ void RunFolder::check_start(const fs::path& folder, const Recipe& recipe, bool r
   std::error_code code;
   if (fs::exists(file, code)) {
     if (nothing_finished(folder)) return;
-    const std::vector<std::string> different = differences(recipe_of(folder), recipe);
-    const std::string which =
-        different.empty() ? "" : " (" + different[0] + (different.size() > 1 ? ", ...)" : ")");
-    require(different.empty() || resume, folder.string(), " holds a run of another recipe", which,
-            "; redo what that changes with --resume, or choose another folder with --out");
+    const Recipe written = recipe_of(folder);
+    const std::vector<std::string> different = differences(written, recipe),
+                                   decisive = differences(written, recipe, Stage::overlap);
+    std::string which;
+    if (!different.empty())
+      which = " (" + (decisive.empty() ? different : decisive)[0] + (different.size() > 1 ? ", ...)" : ")");
+    require(
+        different.empty() || resume, folder.string(), " holds a run of another recipe", which,
+        "; redo what that changes with --resume, which keeps the rest, or choose another folder with --out");
     require(resume, folder.string(),
             " already holds a run of this recipe; continue it with --resume, or choose another folder with "
             "--out");

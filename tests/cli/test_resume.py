@@ -263,7 +263,7 @@ class Refused(Resume):
         run = self.run_copy()
         before = snapshot(run)
         self.refused("run", self.recipe, "--data", self.data, "--out", run, "--set", "eigh.k=6",
-                     says=["another recipe", "name: |eigh.k: 10 / 6", "redo what that changes with --resume", "--out"])
+                     says=["another recipe .eigh.k: 10 / 6, ...", "redo what that changes with --resume", "--out"])
         self.assertEqual(snapshot(run), before)
 
     def test_in_use(self):
