@@ -359,7 +359,7 @@ void Run::measure(int64_t part, int64_t parts) {
     folder_.log("measure", {{"folder", store.folder().filename().string()},
                             {"part", part + 1},
                             {"parts", parts},
-                            {"shards", store.finished().size()},
+                            {"shards", static_cast<int64_t>(store.finished().size())},
                             {"of", store.plan().shards()}});
   });
 }
