@@ -19,5 +19,7 @@ void add_verify(CLI::App& app, Action& action);
 void add_overlap(CLI::App& app, Action& action);
 void add_report(CLI::App& app, Action& action);
 void add_show(CLI::App& app, Action& action);
+/// Added last: it knows the others.
+void add_help(CLI::App& app, Action& action);
 
 }  // namespace seigh::app

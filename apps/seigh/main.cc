@@ -121,7 +121,7 @@ int run(int argc, char** argv, const std::shared_ptr<seigh::Ranks>& ranks) {
       "is available are used as needed");
   app.footer(
       "From network to figure in one command:\n  seigh run recipes/mnist-mini.toml\n"
-      "Help on a command, with an example:\n  seigh run --help");
+      "Help on a command, with an example:\n  seigh help run");
   seigh::app::Action action;
   seigh::app::add_run(app, action);
   seigh::app::add_train(app, action);
@@ -132,6 +132,7 @@ int run(int argc, char** argv, const std::shared_ptr<seigh::Ranks>& ranks) {
   seigh::app::add_overlap(app, action);
   seigh::app::add_report(app, action);
   seigh::app::add_show(app, action);
+  seigh::app::add_help(app, action);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& done) {  // --help, --version

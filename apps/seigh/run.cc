@@ -43,26 +43,36 @@ void add_stage(CLI::App& app, Action& action, const std::string& name, const std
 
 void add_run(CLI::App& app, Action& action) {
   struct Options {
-    std::string recipe, out, data;
-    bool resume = false, keys = false;
+    std::string recipe, keys, out, data;
+    bool resume = false;
     std::vector<std::string> overrides;
   };
   const auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("run", "Do a whole recipe: train, decompose, overlap, report");
   command->add_option("RECIPE", options->recipe, "TOML file that defines the experiment");
   command->add_option("--out", options->out, "Run folder; default: runs/<name of the recipe>");
-  command->add_flag("--resume", options->resume, "Continue a run that was stopped; finished files are kept");
+  command->add_flag(
+      "--resume", options->resume,
+      "Continue a run that was stopped, or redo what another recipe changes in it: what that supersedes "
+      "is moved to old/ in the run folder, the rest kept");
   command->add_option("--set", options->overrides, "Override a key, as KEY=VALUE; may be repeated")
       ->take_all();
   command->add_option("--data", options->data,
                       "Folder of the data set; default: $SEIGH_DATA, then the usual places");
-  command->add_flag("--keys", options->keys, "List every key a recipe may have, and exit");
+  const CLI::Option* keys = command
+                                ->add_option("--keys", options->keys,
+                                             "List the keys a recipe may have, and exit; with a word those "
+                                             "of that table, or that have it in their name")
+                                ->expected(0, 1);
   command->footer(
-      "Example:\n  seigh run recipes/mnist-mini.toml --out runs/quick --set eigh.k=100 --set dense.steps=[]");
-  command->callback([options, &action] {
-    action = [options](const Context& context) {
-      if (options->keys) {
-        std::fputs(recipe_reference().c_str(), stdout);
+      "Examples:\n  seigh run recipes/mnist-mini.toml --out runs/quick --set eigh.k=100 --set "
+      "dense.steps=[]\n"
+      "  seigh run recipes/mnist-mini.toml --out runs/quick --set eigh.k=60 --resume\n"
+      "  seigh run --keys eigh");
+  command->callback([options, keys, &action] {
+    action = [options, list = keys->count() > 0](const Context& context) {
+      if (list) {
+        std::fputs(recipe_reference(options->keys).c_str(), stdout);
         return;
       }
       require(!options->recipe.empty(),

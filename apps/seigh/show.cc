@@ -1,4 +1,6 @@
-// seigh show: any file seigh wrote, in words.
+// seigh show: a run folder, or any file seigh wrote, in words.
+#include "apps/seigh/show.h"
+
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/view_as_real.h>
 
@@ -21,6 +23,12 @@
 
 namespace seigh::app {
 namespace {
+
+// What was written down of a recipe is a line a key; a table has room for their number.
+std::string one_line(const std::string& text) {
+  const auto lines = std::count(text.begin(), text.end(), '\n');
+  return lines == 0 ? text : std::to_string(lines) + " keys";
+}
 
 // Shape, dtype and the first numbers of a tensor, one line.
 void print_tensor(const std::string& name, const at::Tensor& tensor, int64_t numbers) {
@@ -53,7 +61,7 @@ void show_hdf5(const fs::path& path, int64_t numbers) {
     } else if (const auto* real = std::get_if<double>(&value)) {
       std::printf("%.6g\n", *real);
     } else {
-      std::printf("%s\n", std::get<std::string>(value).c_str());
+      std::printf("%s\n", one_line(std::get<std::string>(value)).c_str());
     }
   }
   for (const std::string& name : file.names()) print_tensor("/" + name, file.read(name), numbers);
@@ -61,7 +69,8 @@ void show_hdf5(const fs::path& path, int64_t numbers) {
 
 void show_safetensors(const fs::path& path, int64_t numbers) {
   const NamedTensors content = read_safetensors(path);
-  for (const auto& [key, value] : content.metadata) std::printf("%-28s %s\n", key.c_str(), value.c_str());
+  for (const auto& [key, value] : content.metadata)
+    std::printf("%-28s %s\n", key.c_str(), one_line(value).c_str());
   int64_t count = 0;
   for (const auto& [name, tensor] : content.tensors) {
     print_tensor(name, tensor, numbers);
@@ -91,8 +100,7 @@ void show(const fs::path& path, int64_t numbers) {
   require(numbers >= 0, "show: --numbers must not be negative");
   std::error_code none;
   require(fs::exists(path, none), "cannot read ", path.string(), ": no such file");
-  require(!fs::is_directory(path, none), path.string(), " is a folder; show prints one file, for example ",
-          (path / "recipe.toml").string());
+  if (fs::is_directory(path, none)) return show_run(path);
   const std::string kind = path.extension();
   if (kind == ".h5" || kind == ".hdf5") return show_hdf5(path, numbers);
   if (kind == ".safetensors") return show_safetensors(path, numbers);
@@ -114,10 +122,12 @@ void add_show(CLI::App& app, Action& action) {
     int64_t numbers = 5;
   };
   const auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("show", "Print any file seigh wrote");
-  command->add_option("FILE", options->file, "The file")->required();
+  CLI::App* command = app.add_subcommand("show", "Print what a run folder holds, or any file seigh wrote");
+  command->add_option("PATH", options->file, "The run folder, or the file")->required();
   command->add_option("--numbers", options->numbers, "Numbers printed of each tensor")->capture_default_str();
-  command->footer("Example:\n  seigh show runs/mnist-mini/eigen/step_000100_train_hessian_seigh.h5");
+  command->footer(
+      "Examples:\n  seigh show runs/mnist-mini\n  seigh show "
+      "runs/mnist-mini/eigen/step_000100_train_hessian_seigh.h5");
   command->callback(
       [options, &action] { action = [options](const Context&) { show(options->file, options->numbers); }; });
 }

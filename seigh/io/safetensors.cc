@@ -78,6 +78,54 @@ Entry parse_entry(const std::string& name, const Json& json, const std::string& 
   return entry;
 }
 
+// What a file says before its data.
+struct Header {
+  explicit Header(const fs::path& file);
+  std::ifstream in;  // at the beginning of the data
+  uint64_t data_size = 0;
+  std::map<std::string, std::string> metadata;
+  std::vector<std::pair<std::string, Json>> tensors;
+};
+
+Header::Header(const fs::path& file) {
+  const std::string path = file.string();
+  std::error_code error;
+  const auto status = fs::status(file, error);
+  require(!fs::is_directory(status), "cannot read ", path, ": it is a folder");
+  errno = 0;
+  in.open(file, std::ios::binary);
+  require(in.is_open(), "cannot read ", path, ": ", std::strerror(errno));
+  in.seekg(0, std::ios::end);
+  const uint64_t file_size = static_cast<uint64_t>(in.tellg());
+  in.seekg(0);
+
+  uint64_t length = 0;
+  require(file_size >= sizeof length, path, ": truncated (", file_size, " bytes); copy it again");
+  in.read(reinterpret_cast<char*>(&length), sizeof length);
+  require(in.good(), "cannot read ", path, ": input error");
+  require(length <= kMaxHeader, path, ": not a safetensors file (header length ", length, ")");
+  require(length <= file_size - sizeof length, path, ": truncated, or not a safetensors file (header length ",
+          length, ", file of ", file_size, " bytes)");
+  data_size = file_size - sizeof length - length;
+  std::string text(length, '\0');
+  in.read(text.data(), static_cast<std::streamsize>(length));
+  require(in.good() && text.starts_with('{'), path, ": not a safetensors file (its header is not JSON)");
+  const Json header = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  require(header.is_object(), path, ": damaged safetensors header (not a JSON object)");
+  for (const auto& [name, value] : header.items()) {
+    if (name != kMetadata) {
+      tensors.emplace_back(name, value);
+      continue;
+    }
+    require(value.is_object(), path, ": damaged safetensors header (__metadata__ is not an object)");
+    for (const auto& [key, word] : value.items()) {
+      require(word.is_string(), path, ": damaged safetensors header (__metadata__ '", key,
+              "' is not a string)");
+      metadata[key] = word.get<std::string>();
+    }
+  }
+}
+
 }  // namespace
 
 const at::Tensor* NamedTensors::find(const std::string& name) const {
@@ -133,51 +181,23 @@ void write_safetensors(const fs::path& path, const NamedTensors& content) {
   file.commit();
 }
 
+std::map<std::string, std::string> read_safetensors_metadata(const fs::path& path) {
+  return Header(path).metadata;
+}
+
 NamedTensors read_safetensors(const fs::path& file) {
   const std::string path = file.string();
-  std::error_code error;
-  const auto status = fs::status(file, error);
-  require(!fs::is_directory(status), "cannot read ", path, ": it is a folder");
-  errno = 0;
-  std::ifstream in(file, std::ios::binary);
-  require(in.is_open(), "cannot read ", path, ": ", std::strerror(errno));
-  in.seekg(0, std::ios::end);
-  const uint64_t file_size = static_cast<uint64_t>(in.tellg());
-  in.seekg(0);
-
-  uint64_t length = 0;
-  require(file_size >= sizeof length, path, ": truncated (", file_size, " bytes); copy it again");
-  in.read(reinterpret_cast<char*>(&length), sizeof length);
-  require(in.good(), "cannot read ", path, ": input error");
-  require(length <= kMaxHeader, path, ": not a safetensors file (header length ", length, ")");
-  require(length <= file_size - sizeof length, path, ": truncated, or not a safetensors file (header length ",
-          length, ", file of ", file_size, " bytes)");
-  std::string text(length, '\0');
-  in.read(text.data(), static_cast<std::streamsize>(length));
-  require(in.good() && text.starts_with('{'), path, ": not a safetensors file (its header is not JSON)");
-  const Json header = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  require(header.is_object(), path, ": damaged safetensors header (not a JSON object)");
-
+  Header header(file);
   NamedTensors content;
+  content.metadata = std::move(header.metadata);
   std::vector<Entry> entries;
-  for (const auto& [name, value] : header.items()) {
-    if (name == kMetadata) {
-      require(value.is_object(), path, ": damaged safetensors header (__metadata__ is not an object)");
-      for (const auto& [key, word] : value.items()) {
-        require(word.is_string(), path, ": damaged safetensors header (__metadata__ '", key,
-                "' is not a string)");
-        content.metadata[key] = word.get<std::string>();
-      }
-    } else {
-      entries.push_back(parse_entry(name, value, path));
-    }
-  }
+  for (const auto& [name, value] : header.tensors) entries.push_back(parse_entry(name, value, path));
   std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
     return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
   });
 
   // The tensors must tile the data exactly: no holes, no overlaps, nothing after the last.
-  const uint64_t data_size = file_size - sizeof length - length;
+  const uint64_t data_size = header.data_size;
   uint64_t position = 0;
   for (const Entry& entry : entries) {
     require(entry.begin == position, path, ": tensor '", entry.name, "' begins at ", entry.begin,
@@ -192,8 +212,9 @@ NamedTensors read_safetensors(const fs::path& file) {
   for (const Entry& entry : entries) {
     at::Tensor tensor = at::empty(entry.shape, at::TensorOptions().dtype(entry.dtype));
     if (entry.end > entry.begin)
-      in.read(static_cast<char*>(tensor.data_ptr()), static_cast<std::streamsize>(entry.end - entry.begin));
-    require(in.good(), "cannot read ", path, ": input error");
+      header.in.read(static_cast<char*>(tensor.data_ptr()),
+                     static_cast<std::streamsize>(entry.end - entry.begin));
+    require(header.in.good(), "cannot read ", path, ": input error");
     content.tensors.emplace_back(entry.name, tensor);
   }
   return content;

@@ -29,5 +29,7 @@ void write_safetensors(const fs::path& path, const NamedTensors& content);
 /// Reads contiguous CPU tensors of the same dtypes, ordered by their place in the file. Throws Error, naming
 /// the file and what is wrong, on a truncated file, a bad header, overlapping or out-of-range offsets.
 NamedTensors read_safetensors(const fs::path& path);
+/// The metadata alone, without the tensors. Throws Error on a truncated or bad header.
+std::map<std::string, std::string> read_safetensors_metadata(const fs::path& path);
 
 }  // namespace seigh

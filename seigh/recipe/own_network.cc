@@ -8,10 +8,10 @@
 #include <utility>
 
 #include "seigh/core/error.h"
+#include "seigh/curvature/probe.h"
 #include "seigh/data/tensor_data.h"
 #include "seigh/data/text.h"
 #include "seigh/io/safetensors.h"
-#include "seigh/curvature/probe.h"
 #include "seigh/nn/script_module.h"
 #include "seigh/recipe/options.h"
 #include "seigh/train/train.h"
@@ -101,7 +101,18 @@ DataSplits load_own_data(const Recipe& r) {
   data.name = r.data.name;
   data.source = r.data.x;
   data.train = load_tensor_data(r.data.x, r.data.y);
-  data.test = data.train;
+  if (r.data.test_x.empty()) {
+    data.test = data.train;
+    return data;
+  }
+  data.test = load_tensor_data(r.data.test_x, r.data.test_y);
+  const auto like = [&](const at::Tensor& test, const at::Tensor& train, const std::string& file) {
+    require(test.scalar_type() == train.scalar_type() && test.sizes().slice(1) == train.sizes().slice(1),
+            file, ": a test sample is ", test.scalar_type(), " ", test.sizes().slice(1), ", one of ",
+            r.data.x, " is ", train.scalar_type(), " ", train.sizes().slice(1), "; they must be alike");
+  };
+  like(data.test.x, data.train.x, r.data.test_x);
+  like(data.test.y, data.train.y, r.data.test_y.empty() ? r.data.test_x : r.data.test_y);
   return data;
 }
 
@@ -112,13 +123,21 @@ void probe(const Recipe& r, const Model& model, const Loss& loss, DataSplits& da
   };
   const int64_t outputs = classes(at::kFloat);
   if (r.eigh.dtype == "float64" || !r.dense.steps.empty()) classes(at::kDouble);
-  if (!r.data.x.empty()) data.train.classes = data.test.classes = outputs;
+  if (r.data.x.empty()) return;
+  data.train.classes = data.test.classes = outputs;
+  if (loss.kind == LossKind::cross_entropy && !r.data.test_x.empty()) {
+    const int64_t lowest = data.test.y.min().item<int64_t>(), highest = data.test.y.max().item<int64_t>();
+    require(lowest >= 0 && highest < outputs, r.data.test_y.empty() ? r.data.test_x : r.data.test_y,
+            " holds class ", lowest < 0 ? lowest : highest, ", but ", r.model.module, " has ", outputs,
+            " outputs, for classes 0..", outputs - 1);
+  }
 }
 
-at::Tensor curvature_samples(const Recipe& r, const Dataset& part) {
+at::Tensor curvature_samples(const Recipe& r, const Dataset& part, const std::string& split) {
   const int64_t n = r.curvature.samples;
   if (r.data.x.empty()) return curvature_subset(part, n);
-  require(n <= part.size(), n, " samples are asked for, but ", r.data.x, " holds ", part.size());
+  require(n <= part.size(), n, " samples are asked for, but ", split == "test" ? r.data.test_x : r.data.x,
+          " holds ", part.size());
   if (has_classes(part)) {
     try {
       return balanced_subset(part.y, part.classes, n);

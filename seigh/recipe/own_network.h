@@ -24,13 +24,15 @@ fs::path weights_file(const Recipe& recipe, int64_t step);
 Checkpoint brought_checkpoint(const Recipe& recipe, const Model& model, const Loss& loss,
                               const DataSplits& data, int64_t step);
 
-/// The data that data.x and data.y name, as training and test part; classes unknown.
+/// The data that data.x and data.y name and, as test part, those of data.test_x and data.test_y, or else the
+/// same; classes unknown. Throws Error when the parts are not alike.
 DataSplits load_own_data(const Recipe& recipe);
 /// Probes the module on `data` in every dtype the recipe asks for; sets the classes of data of the user's
-/// own. Throws Error as probe() does.
+/// own. Throws Error as probe() does, and on test data with other classes.
 void probe(const Recipe& recipe, const Model& model, const Loss& loss, DataSplits& data);
-/// The samples of `part` the curvature is taken on: int64 [curvature.samples]. A balanced_subset(), or the
-/// first ones of data of the user's own without enough of each class. Throws Error when there are too few.
-at::Tensor curvature_samples(const Recipe& recipe, const Dataset& part);
+/// The samples of `part`, the split of that name, the curvature is taken on: int64 [curvature.samples]. A
+/// balanced_subset(), or the first ones of data of the user's own without enough of each class. Throws Error
+/// when there are too few.
+at::Tensor curvature_samples(const Recipe& recipe, const Dataset& part, const std::string& split);
 
 }  // namespace seigh

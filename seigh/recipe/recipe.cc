@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <initializer_list>
 #include <iterator>
 #include <map>
 #include <numeric>
@@ -20,154 +21,204 @@
 namespace seigh {
 namespace {
 
+// What a key is to a recipe: the first stage whose results it decides, none for one that only chooses among
+// them or says how to get them; and whether it matters to this recipe at all.
+struct Use {
+  Stage stage;
+  bool matters = true;
+};
+
 // The one list of keys: reading, writing, comparing and documenting a recipe all walk it.
 template <typename R, typename Visitor>
 void for_each_key(R& r, Visitor&& visit) {
-  visit("name", r.name, "Name of the experiment; default: the file's name. Names the run folder.");
-  visit("seed", r.seed,
+  const bool own_data = !r.data.x.empty(), ours = r.model.module.empty();
+  const std::string data = own_data ? "" : r.data.name;
+  const bool text = data == "text", images = !own_data && !text;
+  const bool digits = images && data != "cifar-10";
+  const auto kind = [&](std::initializer_list<const char*> kinds) {
+    return ours && std::find(kinds.begin(), kinds.end(), r.model.kind) != kinds.end();
+  };
+  const bool trained = ours || (r.model.weights.empty() && r.train.steps != 0);
+  const bool adamw = r.train.optimizer == "adamw", by_steps = r.train.schedule == "step";
+  const auto method = [&](std::initializer_list<Method> these) {  // may it be one of them?
+    return r.eigh.method == Method::automatic ||
+           std::find(these.begin(), these.end(), r.eigh.method) != these.end();
+  };
+  const bool exact = r.eigh.method == Method::dense;
+  visit("name", r.name, {Stage::none},
+        "Name of the experiment; default: the file's name. Names the run folder.");
+  visit("seed", r.seed, {trained ? Stage::train : Stage::eigh},
         "Seed of everything random: initial parameters, order of samples, test matrices, random masks.");
-  visit("data.name", r.data.name, "Data set: \"mnist\", \"fashion-mnist\", \"cifar-10\" or \"text\".");
-  visit("data.image_size", r.data.image_size,
+  visit("data.name", r.data.name, {Stage::train, !own_data},
+        "Data set: \"mnist\", \"fashion-mnist\", \"cifar-10\" or \"text\".");
+  visit("data.image_size", r.data.image_size, {Stage::train, digits},
         "Side of MNIST images in pixels after an antialiased bilinear resize; CIFAR-10 stays at 32.");
-  visit("data.validation_samples", r.data.validation_samples,
+  visit("data.validation_samples", r.data.validation_samples, {Stage::train, images},
         "The last this many training images are held out.");
-  visit("data.normalise", r.data.normalise,
+  visit("data.normalise", r.data.normalise, {Stage::train, data == "cifar-10"},
         "CIFAR-10 only: each colour channel to mean 0 and standard deviation 1 over the training images.");
-  visit("data.text", r.data.text,
+  visit("data.text", r.data.text, {Stage::train, text},
         "Of text: the name of its file without \".txt\"; a token is one byte, the last tenth is the test "
         "part.");
-  visit("data.context", r.data.context, "Of text: tokens of a sequence, which is one sample.");
-  visit("data.vocabulary", r.data.vocabulary, "Of text: how many different characters the file has.");
-  visit("data.x", r.data.x,
+  visit("data.context", r.data.context, {Stage::train, text},
+        "Of text: tokens of a sequence, which is one sample.");
+  visit("data.vocabulary", r.data.vocabulary, {Stage::train, text},
+        "Of text: how many different characters the file has.");
+  visit("data.x", r.data.x, {Stage::train, own_data},
         "Inputs from a file instead: .npy, or a tensor of a .safetensors, .h5 or .hdf5 file as \"FILE\" "
-        "(tensor x) or \"FILE:NAME\"; such data have one part, \"train\".");
-  visit("data.y", r.data.y,
+        "(tensor x) or \"FILE:NAME\".");
+  visit("data.y", r.data.y, {Stage::train, own_data},
         "Their targets, in the same way; default: tensor y of the file of data.x. Classes as integers, or "
         "numbers for mean_squared_error and losses of your own.");
-  visit("model.kind", r.model.kind,
+  visit("data.test_x", r.data.test_x, {Stage::train, own_data},
+        "Inputs of their test part, in the same way, for the accuracy and curvature.splits; default: there "
+        "is none, and "
+        "the accuracy is that on the training data.");
+  visit("data.test_y", r.data.test_y, {Stage::train, own_data && !r.data.test_x.empty()},
+        "Its targets; default: tensor y of the file of data.test_x.");
+  visit("model.kind", r.model.kind, {Stage::train, ours},
         "Network: \"mlp\" (fully connected), \"3c3d\", \"all-cnn-c\", \"resnet18\" or \"vit\"; of text: "
         "\"transformer\".");
   visit(
-      "model.hidden", r.model.hidden,
+      "model.hidden", r.model.hidden, {Stage::train, kind({"mlp", "3c3d"})},
       "Widths of the hidden layers of mlp; input and output follow from the data. Of 3c3d: of its two hidden "
       "linear layers; default [512, 256].");
-  visit("model.activation", r.model.activation, "Of mlp: \"tanh\", \"relu\" or \"gelu\".");
-  visit("model.stem", r.model.stem,
+  visit("model.activation", r.model.activation, {Stage::train, kind({"mlp"})},
+        "Of mlp: \"tanh\", \"relu\" or \"gelu\".");
+  visit("model.stem", r.model.stem, {Stage::train, kind({"resnet18"})},
         "First layers of resnet18: \"cifar\" (3 x 3, full resolution) or \"imagenet\" (7 x 7, a quarter of "
         "it).");
-  visit("model.norm", r.model.norm,
+  visit("model.norm", r.model.norm, {Stage::train, kind({"resnet18"})},
         "Normalisation of resnet18: \"batch\" (evaluation mode for curvature) or \"group\".");
-  visit("model.groups", r.model.groups, "Groups of resnet18's group norm; a divisor of model.width.");
-  visit("model.blocks", r.model.blocks,
+  visit("model.groups", r.model.groups, {Stage::train, kind({"resnet18"}) && r.model.norm == "group"},
+        "Groups of resnet18's group norm; a divisor of model.width.");
+  visit("model.blocks", r.model.blocks, {Stage::train, kind({"resnet18"})},
         "Blocks of the four stages of resnet18; [3, 4, 6, 3] makes it a ResNet-34.");
-  visit("model.channels", r.model.channels,
+  visit("model.channels", r.model.channels, {Stage::train, kind({"3c3d", "all-cnn-c"})},
         "Of 3c3d: channels of its three convolutions; of all-cnn-c: of convolutions 1 to 3 and 4 to 8. "
         "Default: the published ones.");
-  visit("model.patch", r.model.patch, "Side in pixels of the patches of vit; a divisor of the image's side.");
+  visit("model.patch", r.model.patch, {Stage::train, kind({"vit"})},
+        "Side in pixels of the patches of vit; a divisor of the image's side.");
   visit(
-      "model.width", r.model.width,
+      "model.width", r.model.width, {Stage::train, kind({"resnet18", "vit", "transformer"})},
       "Of vit and transformer: numbers per token; of resnet18: channels of its first stage. 0: 128 and 64.");
-  visit("model.depth", r.model.depth, "Blocks of vit and transformer; 0: 6 and 4.");
-  visit("model.heads", r.model.heads, "Attention heads of vit and transformer; a divisor of model.width.");
-  visit("model.mlp_ratio", r.model.mlp_ratio,
+  visit("model.depth", r.model.depth, {Stage::train, kind({"vit", "transformer"})},
+        "Blocks of vit and transformer; 0: 6 and 4.");
+  visit("model.heads", r.model.heads, {Stage::train, kind({"vit", "transformer"})},
+        "Attention heads of vit and transformer; a divisor of model.width.");
+  visit("model.mlp_ratio", r.model.mlp_ratio, {Stage::train, kind({"vit", "transformer"})},
         "Width of the feed-forward layers of vit and transformer over model.width; 0: 2 and 4.");
-  visit("model.tied", r.model.tied, "Of transformer: the output layer is the token embedding.");
-  visit("model.experts", r.model.experts,
+  visit("model.tied", r.model.tied, {Stage::train, kind({"transformer"})},
+        "Of transformer: the output layer is the token embedding.");
+  visit("model.experts", r.model.experts, {Stage::train, kind({"transformer"})},
         "Of transformer: feed-forward networks in each block to choose from; 0: one, without a gate.");
-  visit("model.chosen", r.model.chosen, "Of transformer with experts: how many each token gets, 1 or 2.");
-  visit("model.module", r.model.module,
+  visit("model.chosen", r.model.chosen, {Stage::train, kind({"transformer"}) && r.model.experts > 0},
+        "Of transformer with experts: how many each token gets, 1 or 2.");
+  visit("model.module", r.model.module, {Stage::train, !ours},
         "A network of your own instead: a TorchScript file (docs/your-network.md). Without model.weights, it "
         "starts from its own parameters, with 0 training steps by default.");
-  visit("model.weights", r.model.weights,
+  visit("model.weights", r.model.weights, {Stage::train, !ours},
         "Its parameters at the steps train.checkpoints, instead of training: safetensors files, "
         "\"weights/{step}.safetensors\" or {step:06} for six digits.");
-  visit("train.steps", r.train.steps, "Steps of the optimizer.");
-  visit("train.batch_size", r.train.batch_size, "Samples per step.");
-  visit("train.learning_rate", r.train.learning_rate, "Step size, which train.schedule may lower.");
-  visit("train.optimizer", r.train.optimizer,
+  visit("train.steps", r.train.steps, {trained && r.train.schedule == "cosine" ? Stage::train : Stage::none},
+        "Steps of the optimizer.");
+  visit("train.batch_size", r.train.batch_size, {Stage::train, trained}, "Samples per step.");
+  visit("train.learning_rate", r.train.learning_rate, {Stage::train, trained},
+        "Step size, which train.schedule may lower.");
+  visit("train.optimizer", r.train.optimizer, {Stage::train, trained},
         "\"sgd\" (stochastic gradient descent) or \"adamw\", as PyTorch defines them.");
-  visit("train.momentum", r.train.momentum, "Of sgd, at least 0 and below 1.");
+  visit("train.momentum", r.train.momentum, {Stage::train, trained && !adamw},
+        "Of sgd, at least 0 and below 1.");
   visit(
-      "train.weight_decay", r.train.weight_decay,
+      "train.weight_decay", r.train.weight_decay, {Stage::train, trained},
       "w: sgd adds w times the parameters to the gradient, adamw shrinks them by w times the step size. Not "
       "part of the loss whose curvature is taken.");
-  visit("train.betas", r.train.betas, "Of adamw: decay of the means of the gradient and of its square.");
-  visit("train.epsilon", r.train.epsilon, "Of adamw: added to the root of the mean square.");
+  visit("train.betas", r.train.betas, {Stage::train, trained && adamw},
+        "Of adamw: decay of the means of the gradient and of its square.");
+  visit("train.epsilon", r.train.epsilon, {Stage::train, trained && adamw},
+        "Of adamw: added to the root of the mean square.");
   visit(
-      "train.schedule", r.train.schedule,
+      "train.schedule", r.train.schedule, {Stage::train, trained},
       "Step size over time: \"constant\", \"cosine\" (to zero at train.steps) or \"step\" (times train.decay "
       "after each of train.milestones).");
-  visit("train.warmup", r.train.warmup, "First steps, over which the step size grows linearly.");
-  visit("train.milestones", r.train.milestones, "Of the schedule step: after which steps.");
-  visit("train.decay", r.train.decay, "Of the schedule step: the factor.");
+  visit("train.warmup", r.train.warmup, {Stage::train, trained},
+        "First steps, over which the step size grows linearly.");
+  visit("train.milestones", r.train.milestones, {Stage::train, trained && by_steps},
+        "Of the schedule step: after which steps.");
+  visit("train.decay", r.train.decay, {Stage::train, trained && by_steps},
+        "Of the schedule step: the factor.");
   visit(
-      "train.loss", r.train.loss,
+      "train.loss", r.train.loss, {Stage::train},
       "\"cross_entropy\" or \"mean_squared_error\", mean over samples (of text: over all their tokens), or a "
       "TorchScript file, \"loss.pt\"; also the loss whose curvature is taken.");
-  visit("train.label_smoothing", r.train.label_smoothing,
+  visit("train.label_smoothing", r.train.label_smoothing, {Stage::train, r.train.loss == "cross_entropy"},
         "s of cross_entropy, 0 to 1: the target is 1 - s of the label and s of all classes alike.");
-  visit("train.checkpoints", r.train.checkpoints,
+  visit("train.checkpoints", r.train.checkpoints, {Stage::none},
         "Steps at which the parameters are kept: a list, a number n for every n-th from 0, or \"log\" for 0, "
         "1, 2, 4, 8 and so on and the last. Default: 0 and the last.");
-  visit("curvature.matrix", r.curvature.matrix,
+  visit("curvature.matrix", r.curvature.matrix, {Stage::eigh},
         "Curvature matrix: \"hessian\", \"ggn\" (generalised Gauss-Newton), \"empirical_fisher\" (outer "
         "products of "
         "the gradients of single targets) or \"mc_fisher\" (the same at targets drawn from the network's "
         "outputs).");
-  visit("curvature.parameters", r.curvature.parameters,
+  visit("curvature.parameters", r.curvature.parameters, {Stage::eigh},
         "Which parameters the matrix is over, the others staying fixed: names of tensors or layers, "
         "wildcards * ? [] "
         "allowed: [\"conv1\", \"*.bias\"]. Default: all.");
-  visit("curvature.l2", r.curvature.l2, "Adds l2/2 times the squared norm of those parameters to the loss.");
-  visit("curvature.draws", r.curvature.draws, "Of mc_fisher: targets drawn for each target.");
-  visit(
-      "curvature.splits", r.curvature.splits,
-      "Data the curvature is taken on: \"train\", \"validation\", \"test\"; default with data.x: \"train\".");
-  visit("curvature.samples", r.curvature.samples,
+  visit("curvature.l2", r.curvature.l2, {Stage::eigh},
+        "Adds l2/2 times the squared norm of those parameters to the loss.");
+  visit("curvature.draws", r.curvature.draws, {Stage::eigh, r.curvature.matrix == "mc_fisher"},
+        "Of mc_fisher: targets drawn for each target.");
+  visit("curvature.splits", r.curvature.splits, {Stage::none},
+        "Data the curvature is taken on: \"train\", \"validation\", \"test\". Default: \"train\" and, where "
+        "there is one, \"test\".");
+  visit("curvature.samples", r.curvature.samples, {Stage::eigh},
         "Samples of each split: the first ones of each class, equally many of each; of text, and where "
         "data.x has no classes or too few of one, simply the first ones.");
-  visit("curvature.steps", r.curvature.steps,
+  visit("curvature.steps", r.curvature.steps, {Stage::none},
         "Checkpoints to decompose: a list, or a number n for every n-th. Default: all.");
   visit(
-      "curvature.batch_size", r.curvature.batch_size,
+      "curvature.batch_size", r.curvature.batch_size, {Stage::none},
       "Samples whose activations are in memory at once; 0: chosen from the memory ceiling and the threads.");
-  visit("eigh.method", r.eigh.method,
+  visit("eigh.method", r.eigh.method, {Stage::eigh},
         "Eigensolver: \"krylov\" (the most accurate for its products), \"seigh\", \"nystrom\" (independent "
         "products), "
         "\"hmt\", \"dense\" (exact), or \"auto\": dense where the matrix is small, else krylov.");
-  visit("eigh.k", r.eigh.k, "Eigenpairs wanted; with eigh.error the most that may be needed.");
-  visit("eigh.products", r.eigh.products,
+  visit("eigh.k", r.eigh.k, {Stage::eigh}, "Eigenpairs wanted; with eigh.error the most that may be needed.");
+  visit("eigh.products", r.eigh.products, {Stage::eigh, !exact},
         "Matrix-vector products to spend, at least k (hmt: 2 k); 0: 2 k, with a tolerance or error at most "
         "20 k.");
-  visit("eigh.tolerance", r.eigh.tolerance,
+  visit("eigh.tolerance", r.eigh.tolerance, {Stage::eigh, method({Method::krylov}) || r.eigh.tolerance > 0},
         "krylov stops when the residuals |Hu - lambda u| are below this times |lambda_1|; 0: the products "
         "decide.");
-  visit("eigh.error", r.eigh.error,
+  visit("eigh.error", r.eigh.error, {Stage::eigh, method({Method::krylov}) || r.eigh.error > 0},
         "krylov takes as few pairs as bring the estimated error below this times the norm of the matrix "
         "(Frobenius); 0: k pairs.");
   visit(
-      "eigh.selection", r.eigh.selection,
+      "eigh.selection", r.eigh.selection, {Stage::eigh},
       "Which pairs: \"magnitude\", \"positive\" (the largest), \"negative\" (the lowest) or \"both\" ends.");
-  visit("eigh.probes", r.eigh.probes, "Further products that estimate the error; 0: none, no certificate.");
-  visit("eigh.dtype", r.eigh.dtype, "\"float32\" or \"float64\".");
-  visit("eigh.block", r.eigh.block, "Vectors per product; 0: chosen.");
-  visit("eigh.vectors", r.eigh.vectors,
+  visit("eigh.probes", r.eigh.probes, {Stage::eigh, !exact},
+        "Further products that estimate the error; 0: none, no certificate.");
+  visit("eigh.dtype", r.eigh.dtype, {Stage::eigh, !exact}, "\"float32\" or \"float64\".");
+  visit("eigh.block", r.eigh.block, {method({Method::krylov}) ? Stage::eigh : Stage::none, !exact},
+        "Vectors per product; 0: chosen.");
+  visit("eigh.vectors", r.eigh.vectors, {Stage::eigh},
         "Keep the eigenvectors on disk (D k numbers each); masks can then be studied later.");
-  visit("eigh.warm_start", r.eigh.warm_start,
+  visit("eigh.warm_start", r.eigh.warm_start, {Stage::eigh, method({Method::krylov})},
         "krylov starts from the eigenvectors of the recorded step before, when they are at hand.");
-  visit("eigh.test_matrix", r.eigh.test_matrix,
+  visit("eigh.test_matrix", r.eigh.test_matrix, {Stage::eigh, method({Method::seigh, Method::nystrom})},
         "What seigh and nystrom measure with: \"ssrft\", \"sparse\" (random signs, cheaper where there are "
         "millions of "
         "parameters), or \"auto\": sparse from 2 million parameters on.");
-  visit("eigh.storage", r.eigh.storage,
+  visit("eigh.storage", r.eigh.storage, {Stage::eigh, method({Method::seigh})},
         "Of seigh's measurements on disk: \"full\", or two bytes a number: \"float16\", 11 bits, "
         "\"bfloat16\", 8.");
-  visit("eigh.keep_measurements", r.eigh.keep_measurements,
+  visit("eigh.keep_measurements", r.eigh.keep_measurements, {Stage::none, method({Method::seigh})},
         "Keep seigh's measurements in partial/ when the decomposition is done (4 D k bytes).");
-  visit("dense.steps", r.dense.steps,
+  visit("dense.steps", r.dense.steps, {Stage::none},
         "Steps at which the exact dense decomposition (float64, 3 D^2 numbers) is computed beside the "
         "sketch; a list, or n for every n-th.");
-  visit("overlap.random_masks", r.overlap.random_masks,
+  visit("overlap.random_masks", r.overlap.random_masks, {Stage::overlap},
         "Random masks that the null distributions are estimated from.");
 }
 
@@ -192,7 +243,7 @@ std::string nearest_key(const std::string& key) {
   int64_t distance = 0;
   // A misspelt key in the right table, or the right key in the wrong table, whichever is nearer.
   const std::string leaf = key.substr(key.rfind('.') + 1);
-  for_each_key(recipe, [&](const std::string& known, auto&, const char*) {
+  for_each_key(recipe, [&](const std::string& known, auto&, Use, const char*) {
     const int64_t d =
         std::min(edit_distance(key, known), edit_distance(leaf, known.substr(known.rfind('.') + 1)) + 1);
     if (best.empty() || d < distance) {
@@ -213,7 +264,7 @@ std::string place(const std::string& origin, const toml::node& node) {
 const std::set<std::string> kTables = [] {
   std::set<std::string> tables;
   const Recipe recipe;
-  for_each_key(recipe, [&](const std::string& key, const auto&, const char*) {
+  for_each_key(recipe, [&](const std::string& key, const auto&, Use, const char*) {
     if (const size_t dot = key.find('.'); dot != std::string::npos) tables.insert(key.substr(0, dot));
   });
   return tables;
@@ -461,8 +512,9 @@ void resolve_training(Recipe::Training& t, const std::string& origin) {
 
 // Makes the names of files absolute that a source of settings in `folder` gives for `key`.
 void locate(const std::string& key, std::string& value, const fs::path& folder) {
-  const bool file = key == "data.x" || key == "data.y" || key == "model.module" || key == "model.weights" ||
-                    (key == "train.loss" && value.ends_with(".pt"));
+  static const std::set<std::string> files = {"data.x",      "data.y",       "data.test_x",
+                                              "data.test_y", "model.module", "model.weights"};
+  const bool file = files.contains(key) || (key == "train.loss" && value.ends_with(".pt"));
   if (file && !value.empty()) value = (folder / value).lexically_normal().string();
 }
 template <typename T>
@@ -475,13 +527,22 @@ void resolve_own(Recipe& r, const std::string& origin, const std::set<std::strin
   };
   const bool own_data = !r.data.x.empty();
   check(own_data || r.data.y.empty(), "data.y without data.x; name the inputs too");
+  check(own_data || r.data.test_x.empty(), "data.test_x without data.x; name the training data too");
+  check(!r.data.test_x.empty() || r.data.test_y.empty(),
+        "data.test_y without data.test_x; name the inputs too");
   check(!own_data || !r.model.module.empty(),
         "data.x needs model.module: seigh's own networks are made for the data sets it knows by name");
   if (own_data) {
-    if (!given.contains("data.name")) r.data.name = fs::path(r.data.x).filename().string();
-    if (!given.contains("curvature.splits")) r.curvature.splits = {"train"};
-    check(r.curvature.splits == std::vector<std::string>{"train"},
-          "curvature.splits: data.x has one part, \"train\"");
+    r.data.name = fs::path(r.data.x).filename().string();
+    const bool test = !r.data.test_x.empty();
+    if (!given.contains("curvature.splits") && !test) r.curvature.splits = {"train"};
+    for (const std::string& split : r.curvature.splits) {
+      check(split != "validation",
+            "curvature.splits: data.x has no validation part; put \"train\" or \"test\"");
+      check(
+          split != "test" || test,
+          "curvature.splits: data.x has one part, \"train\"; name the inputs of a test part in data.test_x");
+    }
   }
   check(r.model.weights.empty() || !r.model.module.empty(), "model.weights needs model.module");
   if (r.model.module.empty()) return;
@@ -623,7 +684,7 @@ Recipe parse_recipe(const std::string& text, const std::string& origin,
         &source == &sources.front().first ? fs::absolute(origin).parent_path() : fs::current_path();
     std::map<std::string, const toml::node*> values;
     collect(table, "", values);
-    for_each_key(recipe, [&](const std::string& key, auto& field, const char*) {
+    for_each_key(recipe, [&](const std::string& key, auto& field, Use, const char*) {
       const auto found = values.find(key);
       if (found == values.end()) return;
       const std::string where = place(source, *found->second);
@@ -662,7 +723,8 @@ Recipe load_recipe(const fs::path& path, const std::vector<std::string>& overrid
 std::string to_toml(const Recipe& recipe) {
   std::ostringstream out;
   std::string table;
-  for_each_key(recipe, [&](const std::string& key, const auto& field, const char* meaning) {
+  for_each_key(recipe, [&](const std::string& key, const auto& field, Use use, const char* meaning) {
+    if (!use.matters) return;
     const size_t dot = key.find('.');
     if (dot != std::string::npos && key.substr(0, dot) != table) {
       table = key.substr(0, dot);
@@ -673,25 +735,64 @@ std::string to_toml(const Recipe& recipe) {
   return out.str();
 }
 
-std::string recipe_reference() {
+std::string recipe_reference(const std::string& word) {
   std::ostringstream out;
   const Recipe recipe;
-  for_each_key(recipe, [&](const std::string& key, const auto& field, const char* meaning) {
-    out << key << "  (" << type_name(field) << ", default " << literal(field) << ")\n    " << meaning << '\n';
+  const bool table = kTables.contains(word);
+  const auto list = [&](const auto& wanted) {
+    for_each_key(recipe, [&](const std::string& key, const auto& field, Use, const char* meaning) {
+      if (wanted(key, std::string(meaning)))
+        out << key << "  (" << type_name(field) << ", default " << literal(field) << ")\n    " << meaning
+            << '\n';
+    });
+  };
+  list([&](const std::string& key, const std::string&) {
+    return table ? key.starts_with(word + ".") : key.find(word) != std::string::npos;
   });
+  if (out.str().empty())
+    list([&](const std::string&, const std::string& meaning) {
+      return meaning.find(word) != std::string::npos;
+    });
+  if (out.str().empty()) {
+    std::string tables;
+    for (const std::string& name : kTables) tables += (tables.empty() ? "" : ", ") + name;
+    fail("no key has \"", word, "\" in its name or meaning; the tables are ", tables);
+  }
   return out.str();
 }
 
-std::vector<std::string> differences(const Recipe& a, const Recipe& b) {
+std::vector<std::string> differences(const Recipe& a, const Recipe& b, Stage stage) {
   std::vector<std::string> values, result;
-  for_each_key(a,
-               [&](const std::string&, const auto& field, const char*) { values.push_back(literal(field)); });
+  for_each_key(
+      a, [&](const std::string&, const auto& field, Use, const char*) { values.push_back(literal(field)); });
   size_t i = 0;
-  for_each_key(b, [&](const std::string& key, const auto& field, const char*) {
-    if (literal(field) != values[i]) result.push_back(key + ": " + values[i] + " / " + literal(field));
+  for_each_key(b, [&](const std::string& key, const auto& field, Use use, const char*) {
+    const std::string value = literal(field);
+    if (use.matters && use.stage <= stage && value != values[i])
+      result.push_back(key + ": " + values[i] + " / " + value);
     ++i;
   });
   return result;
+}
+
+std::string record(const Recipe& recipe, Stage stage) {
+  std::string text;
+  for_each_key(recipe, [&](const std::string& key, const auto& field, Use use, const char*) {
+    if (use.matters && use.stage <= stage) text += key + " = " + literal(field) + "\n";
+  });
+  return text;
+}
+
+Recipe read_record(const std::string& text) {
+  const toml::table table = parse_text(text, "record");
+  std::map<std::string, const toml::node*> values;
+  collect(table, "", values);
+  Recipe recipe;
+  for_each_key(recipe, [&](const std::string& key, auto& field, Use, const char*) {
+    if (const auto found = values.find(key); found != values.end())
+      read_value(*found->second, "record", key, field);
+  });
+  return recipe;
 }
 
 }  // namespace seigh

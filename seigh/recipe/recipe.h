@@ -23,7 +23,7 @@ struct Recipe {
     std::string text = "tinyshakespeare";
     int64_t context = 64;
     int64_t vocabulary = 65;
-    std::string x, y;
+    std::string x, y, test_x, test_y;
   } data;
 
   struct Network {
@@ -100,12 +100,24 @@ Recipe load_recipe(const fs::path& path, const std::vector<std::string>& overrid
 /// The same from TOML text; `origin` stands for the file in messages.
 Recipe parse_recipe(const std::string& text, const std::string& origin,
                     const std::vector<std::string>& overrides = {});
-/// The resolved recipe as TOML, every key present, each with its description: load_recipe reads it back
-/// unchanged.
+/// The resolved recipe as TOML, every key that matters to it with its description: load_recipe reads the same
+/// recipe from it.
 std::string to_toml(const Recipe& recipe);
-/// Every key with type, default and meaning, for --help and the documentation.
-std::string recipe_reference();
-/// The keys in which two resolved recipes differ, as "eigh.k: 355 / 100".
-std::vector<std::string> differences(const Recipe& a, const Recipe& b);
+/// Keys with type, default and meaning: all of them, those of a table ("eigh"), or those that have `word` in
+/// their name or else in their meaning. Throws Error when there are none.
+std::string recipe_reference(const std::string& word = "");
+
+/// The stages that compute something, each from the results of those before it.
+enum class Stage { train, eigh, overlap, none };
+/// The keys in which two resolved recipes differ, as "eigh.k: 355 / 100": of those that decide the results of
+/// the stages up to `stage`, or, none, of all. Those
+/// that do not matter to `b` are not looked at: what makes them matter to `a` is a difference, too.
+std::vector<std::string> differences(const Recipe& a, const Recipe& b, Stage stage = Stage::none);
+/// The keys that decide the results of the stages up to `stage`, a line of TOML each: what a result says of
+/// the recipe it was made by.
+std::string record(const Recipe& recipe, Stage stage);
+/// The recipe that a record speaks of, other keys at their defaults, so that a record serves when there are
+/// more keys than in its time. Throws Error on what is no record.
+Recipe read_record(const std::string& text);
 
 }  // namespace seigh

@@ -78,7 +78,7 @@ json settings(const Recipe& r, const Model& model, const std::string& solver) {
   json rows = json::array();
   const auto add = [&](const char* name, const std::string& value) { rows.push_back({name, value}); };
   const bool own_data = !r.data.x.empty();
-  add("Data", own_data ? r.data.x
+  add("Data", own_data ? r.data.x + (r.data.test_x.empty() ? "" : ", test part " + r.data.test_x)
               : text   ? r.data.text + ", sequences of " + std::to_string(r.data.context) + " characters"
                        : r.data.name + ", " + size + " × " + size + " pixels" +
                            (r.data.normalise ? ", normalised" : ""));

@@ -101,6 +101,7 @@ void write_eigen_file(const fs::path& path, const EigenFileInfo& info, const Eig
     file.attribute("asymmetry", result.asymmetry);
   }
   if (info.sketch_error) file.attribute("sketch_error", *info.sketch_error);
+  if (!info.recipe.empty()) file.attribute("recipe", info.recipe);
   file.commit();
 }
 
@@ -121,6 +122,7 @@ EigenFile read_eigen_file(const fs::path& path, Vectors vectors, const Context& 
   info.s = attributes.get<int64_t>("s");
   info.dtype = attributes.get<std::string>("dtype");
   if (attributes.has("sketch_error")) info.sketch_error = attributes.get<double>("sketch_error");
+  if (attributes.has("recipe")) info.recipe = attributes.get<std::string>("recipe");
   if (file.has("sample_indices")) info.sample_indices = file.read("sample_indices");
   result.eigenvalues = file.read("eigenvalues").to(at::kDouble);
   result.spectrum = file.read("spectrum");

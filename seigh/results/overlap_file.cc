@@ -21,7 +21,8 @@ const std::vector<std::pair<const char*, at::Tensor OverlapCurves::*>> kDataSets
 
 }  // namespace
 
-void write_overlap_file(const fs::path& path, const OverlapCurves& curves, const OverlapOptions& options) {
+void write_overlap_file(const fs::path& path, const OverlapCurves& curves, const OverlapOptions& options,
+                        const std::string& recipe) {
   Hdf5Writer file(path);
   for (const auto& [name, member] : kDataSets) file.write(name, curves.*member);
   if (curves.magnitude_low.defined()) {
@@ -30,6 +31,7 @@ void write_overlap_file(const fs::path& path, const OverlapCurves& curves, const
   }
   file.attribute("random_masks", options.random_masks);
   file.attribute("seed", static_cast<int64_t>(options.seed));
+  if (!recipe.empty()) file.attribute("recipe", recipe);
   file.commit();
 }
 

@@ -8,8 +8,9 @@
 
 namespace seigh {
 
-/// Written completely or not at all.
-void write_overlap_file(const fs::path& path, const OverlapCurves& curves, const OverlapOptions& options);
+/// With the keys of the recipe that decided them (record()), if any. Written completely or not at all.
+void write_overlap_file(const fs::path& path, const OverlapCurves& curves, const OverlapOptions& options,
+                        const std::string& recipe = "");
 /// Throws Error naming the file when it is damaged or holds no overlap curves.
 OverlapCurves read_overlap_file(const fs::path& path);
 

@@ -14,6 +14,7 @@
 #include "seigh/core/context.h"
 #include "seigh/core/error.h"
 #include "seigh/io/file.h"
+#include "seigh/results/inventory.h"
 #include "seigh/train/checkpoint.h"
 
 namespace seigh {
@@ -71,6 +72,21 @@ bool nothing_finished(const fs::path& folder) {
     }
   }
   return true;
+}
+
+// Is there more than a recipe.toml that somebody may have written?
+bool holds_run(const fs::path& folder) {
+  std::error_code none;
+  for (const char* name : {".lock", "log.jsonl", "checkpoints", "eigen"})
+    if (fs::exists(folder / name, none)) return true;
+  return false;
+}
+
+void require_run(const fs::path& folder) {
+  std::error_code none;
+  require(fs::exists(folder / "recipe.toml", none), folder.string(),
+          folder.empty() ? "RUN, an empty name," : "",
+          " holds no run (no recipe.toml); start one with: seigh run RECIPE --out FOLDER");
 }
 
 // The recipe of the run in `folder`.
@@ -164,18 +180,21 @@ RunFolder RunFolder::start_alone(const fs::path& folder, const Recipe& recipe, b
                                  const Context& context) {
   const fs::path file = folder / "recipe.toml";
   std::error_code code;
-  const auto same_recipe = [&] {
+  const auto may_start = [&] {
     if (nothing_finished(folder)) return;
     const std::vector<std::string> different = differences(recipe_of(folder), recipe);
-    require(different.empty(), folder.string(), " holds a run of another recipe (",
-            different.empty() ? "" : different[0], different.size() > 1 ? ", ..." : "",
-            "); choose another folder with --out");
+    const std::string which =
+        different.empty() ? "" : " (" + different[0] + (different.size() > 1 ? ", ...)" : ")");
+    require(different.empty() || resume, folder.string(), " holds a run of another recipe", which,
+            "; redo what that changes with --resume, or choose another folder with --out");
     require(resume, folder.string(),
             " already holds a run of this recipe; continue it with --resume, or choose another folder with "
             "--out");
+    require(different.empty() || holds_run(folder), file.string(), " is another recipe", which,
+            " that no run was made by; choose another folder with --out");
   };
   if (fs::exists(file, code)) {
-    same_recipe();
+    may_start();
   } else if (fs::exists(folder, code)) {
     require(fs::is_directory(folder, code), folder.string(),
             " is not a folder; choose another one with --out");
@@ -188,10 +207,36 @@ RunFolder RunFolder::start_alone(const fs::path& folder, const Recipe& recipe, b
   require(!code, "cannot create ", folder.string(), ": ", code.message(),
           "; choose another folder with --out");
   RunFolder run(folder, recipe, context);
-  if (fs::exists(file, code))
-    same_recipe();  // again under the lock: another process may have begun meanwhile
+  if (fs::exists(file, code)) {
+    may_start();  // again under the lock: another process may have begun meanwhile
+    if (!nothing_finished(folder)) run.supersede(recipe_of(folder));
+  }
   if (!holds(file, recipe)) write_file(file, to_toml(recipe));
   return run;
+}
+
+// Before recipe.toml is the new one: a process that is killed here leaves a run of the old recipe, parts of
+// which are missing.
+void RunFolder::supersede(const Recipe& written) {
+  std::vector<Item> items = inventory(path_, written, recipe_);
+  std::vector<fs::path> files;  // results before those they come from
+  for (auto item = items.rbegin(); item != items.rend(); ++item)
+    if (!item->differs.empty()) files.push_back(item->file);
+  std::error_code error;
+  if (!files.empty() && fs::exists(report(), error)) files.insert(files.begin(), report().filename());
+  if (files.empty() && differences(written, recipe_).empty()) return;
+  const fs::path old = place_for_old(path_, files);
+  write_file(path_ / old / "recipe.toml", read_file(path_ / "recipe.toml"));
+  for (const fs::path& from : files) {
+    const fs::path to = old / from;
+    fs::create_directories((path_ / to).parent_path(), error);
+    if (!error) fs::rename(path_ / from, path_ / to, error);
+    require(!error, "cannot move ", (path_ / from).string(), " to ", (path_ / to).string(), ": ",
+            error.message(), "; choose another folder with --out");
+    log("superseded", {{"file", from.string()}, {"moved_to", to.string()}});
+  }
+  for (const std::string& line : in_words(items))
+    context_.progress().note(line + (line.starts_with("kept") ? "" : "; moved to " + (path_ / old).string()));
 }
 
 RunFolder RunFolder::open(const fs::path& folder, bool shared, const Context& context) {
@@ -199,15 +244,30 @@ RunFolder RunFolder::open(const fs::path& folder, bool shared, const Context& co
 }
 
 RunFolder RunFolder::open_alone(const fs::path& folder, bool shared, const Context& context) {
-  std::error_code none;
-  require(fs::exists(folder / "recipe.toml", none), folder.string(),
-          folder.empty() ? "RUN, an empty name," : "",
-          " holds no run (no recipe.toml); start one with: seigh run RECIPE --out FOLDER");
-  return {folder, recipe_of(folder), context, shared};
+  require_run(folder);
+  RunFolder run(folder, recipe_of(folder), context, shared);
+  for (const Item& item : inventory(folder, run.recipe_, run.recipe_))
+    require(item.differs.empty(), (folder / item.file).string(), " was made by another recipe than ",
+            (folder / "recipe.toml").string(), " is (", item.differs.empty() ? "" : item.differs[0],
+            "); redo what that changes with: seigh run ", (folder / "recipe.toml").string(), " --out ",
+            folder.string(), " --resume");
+  return run;
+}
+
+RunFolder RunFolder::view(const fs::path& folder) {
+  require_run(folder);
+  return {View(), folder, recipe_of(folder)};
 }
 
 fs::path RunFolder::checkpoint(int64_t step) const {
   return path_ / "checkpoints" / (step_name(step) + ".safetensors");
+}
+
+std::vector<int64_t> RunFolder::checkpoints() const {
+  std::vector<int64_t> steps;
+  for (const Item& item : inventory(path_, recipe_, recipe_))
+    if (item.stage == Stage::train) steps.push_back(item.step);
+  return steps;
 }
 
 fs::path RunFolder::eigen(int64_t step, const std::string& split, const std::string& method) const {

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <initializer_list>
 #include <string>
+#include <utility>
 #include <variant>
 
 #include "seigh/core/filesystem.h"
@@ -21,22 +22,31 @@ struct LogField {
 /// One process at a time works in a run folder, or several that measure; they hold a lock for the life of
 /// this object. Of the ranks of one run, the root holds it and writes the log.
 ///   recipe.toml  log.jsonl  checkpoints/step_*.safetensors  eigen/*.h5  partial/  overlap/*.h5  report.html
+///   old/<n>/     results that another recipe has superseded, with theirs, in the same places
 class RunFolder {
  public:
   /// Starts a run: creates the folder and writes the resolved recipe. When the folder already holds a run,
-  /// `resume` continues it, provided its recipe is the same. Throws Error otherwise, and when the folder is
-  /// not writable or another process works in it.
+  /// `resume` continues it: what the recipe supersedes (inventory.h) is moved to old/<n>/ with the
+  /// recipe.toml of before, and the user told what is kept. A kill on the way leaves every result in one of
+  /// the two places. Throws Error without `resume`, and when the folder is not writable or another process
+  /// works in it.
   static RunFolder start(const fs::path& folder, const Recipe& recipe, bool resume,
                          const Context& context = Context());
   /// Opens an existing run; `shared`: beside other processes that do the same. Throws Error when `folder`
-  /// holds none, or when another process works in it that does not share it.
+  /// holds none, when another process works in it that does not share it, or when results there are of
+  /// another recipe than the recipe.toml.
   static RunFolder open(const fs::path& folder, bool shared = false, const Context& context = Context());
+  /// To look at, beside whoever works there: nothing is written, nobody kept out. Throws Error when `folder`
+  /// holds no run.
+  static RunFolder view(const fs::path& folder);
   RunFolder(RunFolder&& other) noexcept;
   ~RunFolder();
 
   const Recipe& recipe() const { return recipe_; }
   const fs::path& path() const { return path_; }
   fs::path checkpoint(int64_t step) const;
+  /// Steps of the checkpoints that are there, ascending, be they the recipe's or not.
+  std::vector<int64_t> checkpoints() const;
   fs::path eigen(int64_t step, const std::string& split, const std::string& method) const;
   fs::path overlap(int64_t step, const std::string& split, const std::string& method) const;
   /// Folder of what an unfinished decomposition has come to so far.
@@ -47,7 +57,10 @@ class RunFolder {
   void log(const std::string& event, std::initializer_list<LogField> fields);
 
  private:
+  struct View {};
+  RunFolder(View, fs::path path, Recipe recipe) : path_(std::move(path)), recipe_(std::move(recipe)) {}
   RunFolder(fs::path path, Recipe recipe, const Context& context, bool shared = false);
+  void supersede(const Recipe& written);
   template <typename Open>
   static RunFolder together(const fs::path& folder, const Context& context, const Open& open);
   static RunFolder start_alone(const fs::path& folder, const Recipe& recipe, bool resume,

@@ -9,23 +9,43 @@ namespace {
 
 Method choose_method(const Recipe& r, const RunFolder* folder, int64_t parameters, const Context& context) {
   if (r.eigh.method != Method::automatic) return r.eigh.method;
-  for (const Method method : methods()) {
-    if (folder == nullptr || method == Method::automatic) continue;
-    for (const int64_t step : r.curvature.steps) {
-      for (const std::string& split : r.curvature.splits) {
-        const bool exact = std::binary_search(r.dense.steps.begin(), r.dense.steps.end(), step);
-        if ((method != Method::dense || !exact) &&
-            is_there(folder->eigen(step, split, to_string(method)), context))
-          return method;
-      }
-    }
-  }
+  if (folder != nullptr)
+    if (const auto method = method_there(*folder, context)) return *method;
   return plan_eigh(parameters, eigh_dtype(r), solver_options(r),
                    context.ranks().agree(context.memory().available()), context.ranks())
       .method;
 }
 
 }  // namespace
+
+std::optional<Method> method_there(const RunFolder& folder, const Context& context) {
+  const Recipe& r = folder.recipe();
+  if (r.eigh.method != Method::automatic) return r.eigh.method;
+  for (const Method method : methods()) {
+    if (method == Method::automatic) continue;
+    for (const int64_t step : r.curvature.steps) {
+      for (const std::string& split : r.curvature.splits) {
+        const bool exact = std::binary_search(r.dense.steps.begin(), r.dense.steps.end(), step);
+        if ((method != Method::dense || !exact) &&
+            is_there(folder.eigen(step, split, to_string(method)), context))
+          return method;
+      }
+    }
+  }
+  return std::nullopt;
+}
+
+std::vector<Decomposition> decompositions(const Recipe& r, Method method) {
+  std::vector<Decomposition> all;
+  for (const int64_t step : r.curvature.steps) {
+    for (const std::string& split : r.curvature.splits) {
+      all.push_back({step, split, method});
+      if (method != Method::dense && std::binary_search(r.dense.steps.begin(), r.dense.steps.end(), step))
+        all.push_back({step, split, Method::dense, /*exact_beside=*/true});
+    }
+  }
+  return all;
+}
 
 bool is_there(const fs::path& path, const Context& context) {
   std::error_code none;
@@ -43,14 +63,7 @@ RunPlan plan_run(const Recipe& r, const RunFolder* folder, int64_t parameters, c
   RunPlan plan;
   plan.parameters = parameters;
   plan.method = choose_method(r, folder, parameters, context);
-  for (const int64_t step : r.curvature.steps) {
-    for (const std::string& split : r.curvature.splits) {
-      plan.decompositions.push_back({step, split, plan.method});
-      if (plan.method != Method::dense &&
-          std::binary_search(r.dense.steps.begin(), r.dense.steps.end(), step))
-        plan.decompositions.push_back({step, split, Method::dense, /*exact_beside=*/true});
-    }
-  }
+  plan.decompositions = decompositions(r, plan.method);
   const Ranks& ranks = context.ranks();
   plan.divides_samples = !ranks.alone() && plan.method != Method::seigh &&
                          r.curvature.matrix != "mc_fisher" && r.curvature.samples >= kMany * ranks.size();

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,13 @@ struct RunPlan {
 /// the folder already; of a recipe without a folder yet (nullptr), none are. Throws Error on options that do
 /// not fit.
 RunPlan plan_run(const Recipe& recipe, const RunFolder* folder, int64_t parameters, const Context& context);
+
+/// What a recipe asks for by `method`, in the order in which it is made.
+std::vector<Decomposition> decompositions(const Recipe& recipe, Method method);
+
+/// The method that the folder's recipe names or, where it is auto, that of the files that are there; none
+/// where there are none yet.
+std::optional<Method> method_there(const RunFolder& folder, const Context& context);
 
 /// Does the file exist, as the root sees it? Ranks must not differ in what is left to be done.
 bool is_there(const fs::path& path, const Context& context);

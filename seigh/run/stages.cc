@@ -3,7 +3,6 @@
 #include <ATen/ops/isfinite.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -16,9 +15,11 @@
 #include "seigh/eigen/dense.h"
 #include "seigh/eigen/range.h"
 #include "seigh/eigen/seigh.h"
+#include "seigh/io/file.h"
 #include "seigh/overlap/curves.h"
 #include "seigh/recipe/options.h"
 #include "seigh/recipe/own_network.h"
+#include "seigh/report/headline.h"
 #include "seigh/report/page.h"
 #include "seigh/report/report_data.h"
 #include "seigh/results/eigen_file.h"
@@ -83,7 +84,7 @@ const DataSplits& Run::data() {
     for (const std::string& name : r.curvature.splits) {
       const Dataset& part = named_part(loaded, name);
       try {
-        curvature_samples(r, part);
+        curvature_samples(r, part, name);
       } catch (const Error& error) {
         fail("curvature.samples, split \"", name, "\": ", error.what());
       }
@@ -103,39 +104,47 @@ const Dataset& Run::split(const std::string& name) {
 
 void Run::train() {
   const Recipe& r = folder_.recipe();
-  // Continue from the last checkpoint before the first missing one.
-  const std::vector<int64_t>& steps = r.train.checkpoints;
-  const auto missing = std::find_if(steps.begin(), steps.end(), [&](int64_t step) {
-    return !is_there(folder_.checkpoint(step), context_);
-  });
-  if (missing == steps.end()) return;
+  std::vector<int64_t> missing;
+  for (const int64_t step : r.train.checkpoints)
+    if (!is_there(folder_.checkpoint(step), context_)) missing.push_back(step);
+  if (missing.empty()) return;
   if (!context_.ranks().root()) return context_.ranks().wait();  // training is not shared out
-  Checkpoint start;
-  if (missing == steps.begin()) {
-    start.parameters = model_->initial_parameters(static_cast<uint64_t>(r.seed));
-    start.buffers = model_->initial_buffers();
-  } else {
-    start = finished_checkpoint(folder_, *model_, *(missing - 1));
-  }
-  TrainOptions options = train_options(r, loss_);
-  options.checkpoint_steps.assign(missing, steps.end());
   const Timer timer;
-  folder_.log("train", {{"from", start.step}, {"to", options.steps}});
+  const std::string recipe = record(r, Stage::train);
   const auto save = [&](const Checkpoint& c) {
     require(c.parameters.isfinite().all().item<bool>(),
             "training diverged: a parameter is not finite at step ", c.step,
             "; lower train.learning_rate (now ", r.train.learning_rate, ")");
-    write_checkpoint(folder_.checkpoint(c.step), *model_, c);
+    write_checkpoint(folder_.checkpoint(c.step), *model_, c, recipe);
     folder_.log("checkpoint", {{"step", c.step},
                                {"loss", c.loss},
                                {"test_accuracy", c.test_accuracy},
                                {"seconds", timer.seconds()}});
   };
   if (brings_weights(r)) {
-    for (auto step = missing; step != steps.end(); ++step)
-      save(brought_checkpoint(r, *model_, loss_, data(), *step));
-  } else {
+    folder_.log("train", {{"from", missing.front()}, {"to", missing.back()}});
+    for (const int64_t step : missing) save(brought_checkpoint(r, *model_, loss_, data(), step));
+    return context_.ranks().wait();
+  }
+  // From each checkpoint that others are missing after, up to the next one that is there, which stays what
+  // decompositions have been made of.
+  const std::vector<int64_t> there = folder_.checkpoints();
+  for (auto first = missing.begin(); first != missing.end();) {
+    const auto next = std::upper_bound(there.begin(), there.end(), *first);
+    const auto last = next == there.end() ? missing.end() : std::lower_bound(first, missing.end(), *next);
+    Checkpoint start;
+    if (next == there.begin()) {
+      start.parameters = model_->initial_parameters(static_cast<uint64_t>(r.seed));
+      start.buffers = model_->initial_buffers();
+    } else {
+      start = finished_checkpoint(folder_, *model_, *std::prev(next));
+    }
+    TrainOptions options = train_options(r, loss_);
+    options.checkpoint_steps.assign(first, last);
+    options.steps = options.checkpoint_steps.back();
+    folder_.log("train", {{"from", start.step}, {"to", options.steps}});
     seigh::train(*model_, data(), options, std::move(start), save, context_);
+    first = last;
   }
   context_.ranks().wait();
 }
@@ -161,7 +170,8 @@ void Run::write_overlap(const Decomposition& d, const EigenResult& result, const
                                         layer_sizes, options, context_);
   if (result.residuals.defined()) curves.bound_magnitude(result.subspace_errors());
   if (context_.ranks().root())
-    write_overlap_file(folder_.overlap(d.step, d.split, to_string(d.method)), curves, options);
+    write_overlap_file(folder_.overlap(d.step, d.split, to_string(d.method)), curves, options,
+                       recipe_of(Stage::overlap));
   folder_.log("overlap",
               {{"file", folder_.overlap(d.step, d.split, to_string(d.method)).filename().string()}});
 }
@@ -197,8 +207,23 @@ EigenFileInfo Run::file_info(const Decomposition& d) {
   info.samples = r.curvature.samples;
   info.k = r.eigh.k;
   info.dtype = r.eigh.dtype;
-  info.sample_indices = curvature_samples(r, split(d.split));
+  info.sample_indices = curvature_samples(r, split(d.split), d.split);
+  // Without eigenvectors on disk, overlap cannot be taken anew.
+  info.recipe = recipe_of(r.eigh.vectors ? Stage::eigh : Stage::overlap);
   return info;
+}
+
+// What results of a stage say of the recipe: which method it was, where the recipe leaves that open.
+std::string Run::recipe_of(Stage stage) const {
+  Recipe r = folder_.recipe();
+  r.eigh.method = plan_.method;
+  return record(r, stage);
+}
+
+// The folder of an unfinished decomposition says at once what it will be of.
+void Run::begin_partial(const Decomposition& d) const {
+  const auto file = folder_.partial(d.step, d.split, to_string(d.method)) / "recipe.toml";
+  if (!is_there(file, context_) && context_.ranks().root()) write_file(file, recipe_of(Stage::eigh));
 }
 
 std::unique_ptr<CurvatureOperator> Run::matrix(const Decomposition& d, const Checkpoint& checkpoint,
@@ -208,7 +233,7 @@ std::unique_ptr<CurvatureOperator> Run::matrix(const Decomposition& d, const Che
   CurvatureOptions options = curvature_options(r, loss_);
   options.dtype = dtype;
   options.reserve = reserve;
-  at::Tensor chosen = curvature_samples(r, split(d.split));
+  at::Tensor chosen = curvature_samples(r, split(d.split), d.split);
   if (plan_.divides_samples) {
     const Share mine = context_.ranks().share(chosen.numel());
     chosen = chosen.slice(0, mine.begin, mine.end());
@@ -266,6 +291,7 @@ EigenResult Run::solve(const Decomposition& d, const Checkpoint& checkpoint) {
           " are left; lower eigh.k or raise the ceiling (--memory)");
   folder_.log("plan", {{"file", folder_.eigen(d.step, d.split, to_string(d.method)).filename().string()},
                        {"plan", plan.text()}});
+  if (d.method == Method::krylov || d.method == Method::seigh) begin_partial(d);
   const auto h = matrix(d, checkpoint, eigh_dtype(r), plan.memory);
   check_reproducible(*h);
   if (!plan_.divides_samples) return seigh::eigh(*h, solver, context_);
@@ -338,6 +364,7 @@ void Run::for_stores(bool make, const Body& body) {
       body(d, store);
       continue;
     }
+    begin_partial(d);
     const SketchPlan plan = sketch_plan(solver_options(r), label(d.step, d.split, r.curvature.matrix),
                                         subset_.count, eigh_dtype(r));
     SketchStore store = SketchStore::together(place, plan, context_);
@@ -476,43 +503,7 @@ void Run::report() {
 }
 
 std::vector<std::string> Run::headline() const {
-  const Recipe& r = folder_.recipe();
-  std::error_code none;
-  std::vector<std::string> lines;
-  char text[200];
-  int64_t k = 0;
-  for (const int64_t step : r.curvature.steps) {
-    std::string line;
-    for (const std::string& split : r.curvature.splits) {
-      for (const std::string& method : result_methods(plan_.method)) {
-        const auto path = folder_.overlap(step, split, method);
-        if (!fs::exists(path, none)) continue;
-        const OverlapCurves curves = finished_overlap(path);
-        const int64_t last = curves.magnitude.numel() - 1;
-        const double overlap = curves.magnitude[last].item<double>(),
-                     chance = curves.chance[last].item<double>();
-        if (k == 0) {
-          k = last + 1;
-          std::snprintf(text, sizeof(text),
-                        "Overlap of the %lld largest of %lld parameters with the top-%lld eigenspace, over "
-                        "chance (%.4g):",
-                        static_cast<long long>(k), static_cast<long long>(subset_.count),
-                        static_cast<long long>(k), chance);
-          lines.emplace_back(text);
-        }
-        if (method == "dense") {
-          std::snprintf(text, sizeof(text), " (exact %.4f)", overlap);
-        } else {
-          std::snprintf(text, sizeof(text), "   %s %.4f, %.2f x", split.c_str(), overlap, overlap / chance);
-        }
-        line += text;
-      }
-    }
-    if (line.empty()) continue;
-    std::snprintf(text, sizeof(text), "step %6lld", static_cast<long long>(step));
-    lines.push_back(text + line);
-  }
-  return lines;
+  return seigh::headline(folder_, plan_.method);
 }
 
 }  // namespace seigh

@@ -60,6 +60,8 @@ class Run {
   EigenFile stored(const Decomposition& d) const;
   Checkpoint checkpoint(int64_t step) const;
   EigenFileInfo file_info(const Decomposition& d);
+  std::string recipe_of(Stage stage) const;
+  void begin_partial(const Decomposition& d) const;
   std::unique_ptr<CurvatureOperator> matrix(const Decomposition& d, const Checkpoint& checkpoint,
                                             at::ScalarType dtype, int64_t reserve,
                                             const std::string& prefix = "");

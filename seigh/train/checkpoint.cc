@@ -38,7 +38,8 @@ std::string step_name(int64_t step) {
   return buffer;
 }
 
-void write_checkpoint(const fs::path& path, const Model& model, const Checkpoint& checkpoint) {
+void write_checkpoint(const fs::path& path, const Model& model, const Checkpoint& checkpoint,
+                      const std::string& recipe) {
   NamedTensors content;
   const std::vector<at::Tensor> pieces = unflatten(model.parameters(), checkpoint.parameters);
   for (size_t i = 0; i < pieces.size(); ++i) {
@@ -55,6 +56,7 @@ void write_checkpoint(const fs::path& path, const Model& model, const Checkpoint
   content.metadata = {{"step", std::to_string(checkpoint.step)},
                       {"loss", shortest(checkpoint.loss)},
                       {"test_accuracy", shortest(checkpoint.test_accuracy)}};
+  if (!recipe.empty()) content.metadata["recipe"] = recipe;
   write_safetensors(path, content);
 }
 

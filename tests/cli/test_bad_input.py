@@ -24,7 +24,7 @@ class Refusals(Case):
 class CommandLine(Refusals):
     def test_unknown_words(self):
         self.all_refused([
-            (["name a command", "run, train, eigh, measure, recover, verify, overlap, report, show", "seigh --help"],),
+            (["name a command", "run, train, eigh, measure, recover, verify, overlap, report, show, help", "seigh --help"],),
             (['unknown command "rum"', "run"], "rum", "x.toml"),
             ("unknown option --foo", "--foo"),
             (["unknown option --ressume", "seigh run --help"], "run", self.recipe, "--ressume"),
@@ -32,7 +32,7 @@ class CommandLine(Refusals):
             ("unknown option --k", "run", self.recipe, "--k", "5"),
             ("RECIPE is missing.*seigh run recipes", "run"),
             ("RUN is required", "train"),
-            ("FILE is required", "show"),
+            ("PATH is required", "show"),
             ("run folder.*--matrix", "eigh"),
             ("not expected: more", "train", "a", "more"),
             ("threads", "run", self.recipe, "--threads", "lots"),
@@ -201,7 +201,7 @@ class Show(Refusals):
         page = '<script type="application/json" id="data">%s</script>'
         header = struct.pack("<Q", 2)
         cases = [
-            ("no such file", "nope"), ("no such file", "nope.h5"), ("folder.*recipe.toml", "."),
+            ("no such file", "nope"), ("no such file", "nope.h5"), ("holds no run .no recipe.toml", "."),
             ("show knows", file("a.txt", "x")), ("not an HDF5 file", file("a.h5", "x" * 3000)), ("a.h5", file("a.h5", "")),
             ("npy", file("a.npy", "x" * 300)), ("safetensors", file("a.safetensors", "x" * 300)),
             ("truncated", file("b.safetensors", "x")), ("safetensors", file("c.safetensors", header + b"[]")),
@@ -247,7 +247,7 @@ class Folders(Case):
         run = self.run_copy()
         begin = "run", self.recipe, "--data", self.data, "--out"
         before = snapshot(run)
-        self.refused(*begin, run, "--resume", "--set", "name=tiny", "--set", "seed=8", says=["another recipe", "seed: 7 / 8", "--out"])
+        self.refused(*begin, run, "--set", "name=tiny", "--set", "seed=8", says=["another recipe", "seed: 7 / 8", "--resume", "--out"])
         self.refused(*begin, run, "--set", "name=tiny", says=["already holds", "--resume"])
         self.assertEqual(snapshot(run), before)
         foreign = self.tmp / "foreign"
@@ -263,6 +263,7 @@ class Folders(Case):
         mine.mkdir()
         (mine / "recipe.toml").write_text("# precious\n" + RECIPE)
         self.refused(*begin, mine, "--set", "seed=9", says="another recipe")
+        self.refused(*begin, mine, "--set", "seed=9", "--resume", says=["another recipe", "no run was made by", "--out"])
         self.refused("run", mine / "recipe.toml", "--data", self.tmp, "--out", mine, "--resume", says="data set")
         self.assertIn("precious", (mine / "recipe.toml").read_text())
 

@@ -7,7 +7,7 @@ import unittest
 from support import *
 
 GOLDEN = HERE / "golden"
-COMMANDS = ("run", "train", "eigh", "overlap", "report", "show")
+COMMANDS = ("run", "train", "eigh", "overlap", "report", "show", "help")
 
 
 class Golden(Case):
@@ -39,6 +39,14 @@ class Golden(Case):
         for command in COMMANDS:
             self.golden(f"{command}.txt", self.help(command))
         self.golden("keys.txt", self.ok("run", "--keys").stdout)
+        self.golden("keys_dense.txt", self.ok("run", "--keys", "dense").stdout)
+
+    def test_help_as_a_command(self):
+        for command in ((), *((c,) for c in (*COMMANDS, "measure", "recover", "verify"))):
+            self.assertEqual(self.ok("help", *command).stdout, self.ok(*command, "--help").stdout)
+        self.assertEqual(self.ok("help", "help").stdout, self.ok("help", "--help").stdout)
+        self.refused("help", "rum", says='unknown command "rum"; the commands are run, ')
+        self.refused("run", "--keys", "nonsense", says='no key has "nonsense".*the tables are curvature, data,')
 
     def test_version(self):
         self.assertRegex(self.ok("--version").stdout, r"^seigh \d+\.\d+\.\d+\S*\n$")
@@ -53,8 +61,32 @@ class Golden(Case):
         self.golden("show_recipe.txt", self.show(run / "recipe.toml"))
         self.golden("show_log.txt", self.show(run / "log.jsonl"))
         self.golden("show_report.txt", self.show(run / "report.html"))
+        self.golden("show_run.txt", re.sub(r" +[\d.]+(e\+?\d+)? [KMG]iB", "  <size>", self.show(run)))
         np.save(self.tmp / "a.npy", np.arange(6.0).reshape(2, 3))
         self.golden("show_npy.txt", self.show(self.tmp / "a.npy", "--numbers", 4))
+
+    def test_show_run_in_every_state(self):
+        """Unfinished, damaged, in use, without the right to write: it looks and touches nothing."""
+        run = self.run_copy()
+        (run / "eigen/step_000010_test_hessian_seigh.h5").unlink()
+        for path in (run / "overlap").iterdir():
+            path.unlink()
+        (run / "report.html").unlink()
+        (run / "partial/step_000010_test_hessian_seigh").mkdir(parents=True)
+        os.truncate(run / "checkpoints/step_000010.safetensors", 100)
+        (run / ".lock").unlink()
+        before = {p: p.stat().st_mtime_ns for p in run.rglob("*")}
+        text = self.ok("show", run).stdout
+        for says in ("decompositions  5 of 6, 1 under way", "overlap         0 of 6", "report          not yet",
+                     "checkpoints/step_000010.safetensors .*truncated", "partial/step_000010_test_hessian_seigh .*unfinished"):
+            self.assertRegex(text, says)
+        self.assertEqual({p: p.stat().st_mtime_ns for p in run.rglob("*")}, before)
+        bare = self.tmp / "bare"
+        bare.mkdir()
+        shutil.copy(self.recipe, bare)
+        self.assertRegex(self.ok("show", bare).stdout, "checkpoints +0 of 3\ndecompositions +0 of 6")
+        (run / "recipe.toml").write_text((run / "recipe.toml").read_text().replace("\nk = 10\n", "\nk = 6\n"))
+        self.assertRegex(self.ok("show", run).stdout, r"dense.h5 .*\(of another recipe, eigh.k: 10 / 6\)")
 
     def test_eigh_matrix(self):
         n = np.arange(1, 61)
@@ -94,7 +126,7 @@ class Golden(Case):
         for example in examples:
             with self.subTest(example):
                 arguments = shlex.split(example)[1:]
-                needs_none = arguments[0] == "show" or "--help" in arguments or "--matrix" in arguments
+                needs_none = arguments[0] in ("show", "help") or "--help" in arguments or "--keys" in arguments or "--matrix" in arguments
                 self.ok(*arguments, *([] if needs_none else ["--data", self.data]), cwd=self.tmp)
 
 

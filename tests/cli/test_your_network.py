@@ -243,6 +243,33 @@ class Works(Own):
             with h5py.File(self.tmp / f"{n}/eigen/step_000000_train_hessian_seigh.h5") as file:
                 self.assertEqual(list(file["sample_indices"][:]), list(expected))
 
+    def test_test_part(self):
+        """Of the user's own data: its curvature is that of its samples, and the accuracy is on it."""
+        net = mlp().float()
+        x, y = torch.randn(9, 4), torch.arange(9) % 3
+        np.save(self.tmp / "tx.npy", x.numpy())
+        np.save(self.tmp / "ty.npy", y.numpy())
+        set_ = ["data.test_x=tx.npy", "data.test_y=ty.npy", "curvature.samples=9", "dense.steps=[0]"]
+        self.ok(*self.arguments(net, set_=set_), cwd=self.tmp)
+        for split, (a, b) in {"train": (self.x[:9], self.y[:9]), "test": (x, y)}.items():
+            with h5py.File(self.tmp / f"run/eigen/step_000000_{split}_hessian_dense.h5") as file:
+                index = file["sample_indices"][:]
+                expected = by_magnitude(np.linalg.eigvalsh(hessian(net, F.cross_entropy, a[index], b[index])))[:3]
+                np.testing.assert_allclose(file["eigenvalues"][:], expected, rtol=1e-5)
+        _, metadata = read_safetensors(self.tmp / "run/checkpoints/step_000000.safetensors")
+        right = (net.float()(x).argmax(1) == y).float().mean().item()
+        self.assertAlmostEqual(float(metadata["test_accuracy"]), right, places=6)
+        # Both in one file, by names; the split by itself.
+        with h5py.File(self.tmp / "test.h5", "w") as file:
+            file["x"], file["y"] = x.numpy(), y.numpy()
+        self.ok(*self.arguments(net, "again", ["data.test_x=test.h5", "curvature.samples=9", 'curvature.splits=["test"]']), cwd=self.tmp)
+        self.assertEqual([p.name for p in (self.tmp / "again/eigen").iterdir()], ["step_000000_test_hessian_seigh.h5"])
+        # Of a run without, all but what concerns the test part stays.
+        self.ok(*self.arguments(net, "more", ["curvature.samples=9"]), cwd=self.tmp)
+        done = self.ok(*self.arguments(net, "more", ["curvature.samples=9", "data.test_x=test.h5"]), "--resume", cwd=self.tmp)
+        self.assertIn("kept: 1 decomposition, 1 overlap", done.stderr)
+        self.assertRegex(done.stderr, r"superseded \(data.test_x: '' / '.*test.h5'\): 1 checkpoint;")
+
     def test_resume_needs_no_data(self):
         arguments = self.arguments(mlp())
         self.ok(*arguments)
@@ -354,6 +381,16 @@ class Refused(Own):
         self.refuse(["cross_entropy needs classes", "int64"], net)
         self.save_data(self.x, self.y)
         self.refuse(["13 samples", "x.npy holds 12"], net, set_=["curvature.samples=13"])
+        test = ["data.test_x=tx.npy", "data.test_y=ty.npy"]
+        self.refuse("tx.npy: No such file", net, set_=test)
+        np.save(self.tmp / "tx.npy", self.x[:5].numpy())
+        np.save(self.tmp / "ty.npy", self.y[:5].numpy() + 3)
+        self.refuse(["ty.npy holds class 5", "net.pt has 3 outputs"], net, set_=test)
+        np.save(self.tmp / "ty.npy", self.y[:5].numpy())
+        self.refuse('split "test": 12 samples are asked for.*tx.npy holds 5', net, set_=test)
+        np.save(self.tmp / "tx.npy", self.x[:5, :3].numpy())
+        self.refuse([r"tx.npy: a test sample is Float \[3\], one of .*x.npy is Float \[4\]", "alike"], net, set_=test)
+        self.refuse("tx.npy holds x alone", net, set_=test[:1])
 
     def test_damaged_files(self):
         good = self.arguments(mlp())
@@ -407,7 +444,8 @@ class Refused(Own):
         self.refuse("nowhere.pt: No such file", mlp(), set_=["train.loss=nowhere.pt"])
 
     def test_recipes(self):
-        for settings, says in ((["model.kind=mlp"], "exclude each other"), (["curvature.splits=[\"test\"]"], "one part"),
+        for settings, says in ((["model.kind=mlp"], "exclude each other"), (["curvature.splits=[\"test\"]"], "one part.*data.test_x"),
+                               (["curvature.splits=[\"validation\"]"], "no validation part"), (["data.test_y=y.npy"], "data.test_y without data.test_x"),
                                (["model.module="], "data.x needs model.module"), (["data.x="], "data.y without data.x")):
             self.refuse(says, mlp(), set_=settings)
 

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <sstream>
+
 #include "seigh/core/filesystem.h"
 #include "seigh/recipe/own_network.h"
 #include "tests/support/expect_error.h"
@@ -182,6 +184,8 @@ TEST(Recipe, FilesOfOnesOwnStartAtTheRecipeAndThoseOfSetAtTheCurrentFolder) {
   EXPECT_EQ(r.train.steps, 70);
   EXPECT_EQ(r.curvature.splits, std::vector<std::string>{"train"});
   EXPECT_TRUE(brings_weights(r));
+  const Recipe test = parse_recipe(to_toml(r), "/elsewhere/recipe.toml", {"data.test_x=t.h5"});
+  EXPECT_EQ(test.data.test_x, (fs::current_path() / "t.h5").string());
   EXPECT_TRUE(differences(r, parse_recipe(to_toml(r), "/elsewhere/recipe.toml")).empty());
 
   const Recipe own = parse("[model]\nmodule = \"net.pt\"\n");
@@ -201,6 +205,105 @@ TEST(Recipe, TheReferenceDescribesEveryKeyOfTheResolvedRecipe) {
   for (const char* key : {"data.name", "eigh.vectors", "overlap.random_masks", "seed"}) {
     EXPECT_NE(reference.find(key), std::string::npos) << key;
   }
+}
+
+TEST(Recipe, TheReferenceOfATableAWordAndAMeaning) {
+  const auto keys = [](const std::string& word) {
+    std::string found;
+    std::istringstream lines(recipe_reference(word));
+    for (std::string line; std::getline(lines, line);)
+      if (!line.starts_with(" ")) found.append(found.empty() ? "" : " ").append(line, 0, line.find(' '));
+    return found;
+  };
+  EXPECT_EQ(keys("dense"), "dense.steps");
+  EXPECT_EQ(keys("steps"), "train.steps curvature.steps dense.steps");
+  EXPECT_EQ(keys("train").substr(0, 29), "train.steps train.batch_size ");  // not model.tied for its text
+  EXPECT_EQ(keys("bfloat16"), "eigh.storage");
+  EXPECT_EQ(keys("eigh.k"), "eigh.k eigh.keep_measurements");
+  EXPECT_SEIGH_ERROR(recipe_reference("nonsense"), "no key has \"nonsense\"", "curvature, data, dense");
+}
+
+// Those of other kinds than this recipe's, whatever they are set to.
+TEST(Recipe, KeysThatCannotMatterAreLeftOut) {
+  const auto written = [](const std::string& text, const std::vector<std::string>& overrides = {}) {
+    const Recipe r = parse(text, overrides);
+    const std::string toml = to_toml(r);
+    const Recipe back = parse_recipe(toml, "/elsewhere/recipe.toml");
+    EXPECT_TRUE(differences(r, back).empty()) << differences(r, back)[0];
+    EXPECT_TRUE(differences(back, r).empty()) << differences(back, r)[0];
+    EXPECT_EQ(to_toml(back), toml);
+    std::string keys;  // of all tables but eigh
+    std::istringstream lines(toml);
+    for (std::string line; std::getline(lines, line) && line != "[eigh]";)
+      if (!line.empty() && line[0] != '#' && line[0] != '[') keys.append(line, 0, line.find(' ')).append(" ");
+    return keys;
+  };
+  const std::string curvature = "matrix parameters l2 splits samples steps batch_size ";
+  EXPECT_EQ(written("[model]\nmodule = \"net.pt\"\ngroups = 16\n[data]\nx = \"x.npy\"\ny = \"y.npy\"\n"
+                    "[train]\nbatch_size = 7\n"),
+            "name seed x y test_x module weights steps loss label_smoothing checkpoints " + curvature);
+  EXPECT_EQ(written("[model]\nmodule = \"net.pt\"\n[data]\nimage_size = 9\n[train]\nsteps = 9\n"),
+            "name seed name image_size validation_samples module weights steps batch_size learning_rate "
+            "optimizer momentum weight_decay schedule warmup loss label_smoothing checkpoints " +
+                curvature);
+  EXPECT_EQ(written("", {"data.name=text", "model.kind=transformer", "train.optimizer=adamw", "model.patch=9",
+                         "curvature.matrix=mc_fisher"}),
+            "name seed name text context vocabulary kind width depth heads mlp_ratio tied experts steps "
+            "batch_size learning_rate optimizer weight_decay betas epsilon schedule warmup loss "
+            "label_smoothing checkpoints matrix parameters l2 draws splits samples steps batch_size ");
+  EXPECT_EQ(written("", {"data.name=cifar-10", "model.kind=3c3d", "train.schedule=step",
+                         "train.milestones=[5]", "train.loss=mean_squared_error", "model.tied=false"}),
+            "name seed name validation_samples normalise kind hidden channels steps batch_size "
+            "learning_rate optimizer momentum weight_decay schedule warmup milestones decay loss "
+            "checkpoints " +
+                curvature);
+  written("", {"eigh.method=dense", "eigh.products=250", "eigh.warm_start=true"});
+  written("", {"eigh.method=seigh", "eigh.storage=float16", "eigh.warm_start=true",
+               "eigh.keep_measurements=true"});
+  written("", {"eigh.method=krylov", "eigh.storage=float16", "eigh.tolerance=0.1"});
+  written("", {"model.kind=resnet18", "model.norm=group", "model.groups=16", "model.heads=3"});
+  written("", {"model.kind=vit", "model.groups=16", "model.hidden=[]", "data.text=other"});
+}
+
+TEST(Recipe, ARecordHoldsWhatDecidesAStage) {
+  const Recipe r = parse("", {"eigh.k=7", "overlap.random_masks=9", "curvature.splits=[\"test\"]"});
+  const std::string train = record(r, Stage::train), eigh = record(r, Stage::eigh);
+  EXPECT_NE(train.find("\ntrain.learning_rate = "), std::string::npos);
+  EXPECT_EQ(train.find("eigh."), std::string::npos);
+  EXPECT_NE(eigh.find(train.substr(train.find("train.batch"))), std::string::npos);
+  EXPECT_NE(eigh.find("eigh.k = 7\n"), std::string::npos);
+  EXPECT_EQ(eigh.find("curvature.splits"), std::string::npos);
+  EXPECT_TRUE(differences(read_record(eigh), r, Stage::eigh).empty());
+  EXPECT_EQ(differences(read_record(eigh), r, Stage::overlap),
+            std::vector<std::string>{"overlap.random_masks: 50 / 9"});
+  EXPECT_TRUE(differences(read_record(record(r, Stage::overlap)), r, Stage::overlap).empty());
+  EXPECT_SEIGH_ERROR(read_record("nonsense"), "record");
+}
+
+TEST(Recipe, WhatDecidesWhichStage) {
+  const auto decides = [](const std::vector<std::string>& settings,
+                          const std::vector<std::string>& basis = {}) {
+    std::vector<std::string> all = basis;
+    all.insert(all.end(), settings.begin(), settings.end());
+    const Recipe a = parse("", basis), b = parse("", all);
+    EXPECT_FALSE(differences(a, b).empty()) << settings[0];
+    for (const Stage stage : {Stage::train, Stage::eigh, Stage::overlap})
+      if (!differences(a, b, stage).empty()) return stage;
+    return Stage::none;
+  };
+  EXPECT_EQ(decides({"seed=1"}), Stage::train);
+  EXPECT_EQ(decides({"model.hidden=[9]"}), Stage::train);
+  EXPECT_EQ(decides({"train.steps=2000", "train.checkpoints=[0,1000]"}), Stage::none);
+  EXPECT_EQ(decides({"train.steps=2000"}, {"train.schedule=cosine"}), Stage::train);
+  EXPECT_EQ(decides({"curvature.samples=9"}), Stage::eigh);
+  EXPECT_EQ(decides({"eigh.k=9"}), Stage::eigh);
+  EXPECT_EQ(decides({"eigh.block=9"}), Stage::eigh);
+  EXPECT_EQ(decides({"eigh.block=9"}, {"eigh.method=seigh"}), Stage::none);
+  EXPECT_EQ(decides({"overlap.random_masks=9"}), Stage::overlap);
+  for (const char* setting :
+       {"name=other", "train.checkpoints=10", "curvature.steps=[0]", "curvature.splits=[\"test\"]",
+        "curvature.batch_size=9", "dense.steps=[0]", "eigh.keep_measurements=true"})
+    EXPECT_EQ(decides({setting}), Stage::none) << setting;
 }
 
 }  // namespace
