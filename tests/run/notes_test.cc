@@ -44,7 +44,7 @@ std::vector<std::string> notes_of_a_run(const fs::path& folder) {
   for (size_t at = log.find("\"event\":\"note\""); at != std::string::npos;
        at = log.find("\"event\":\"note\"", at + 1))
     ++logged;
-  if (logged != listener.notes.size()) listener.notes.push_back("the log has other notes");
+  if (logged != listener.notes.size()) listener.notes.emplace_back("the log has other notes");
   return listener.notes;
 }
 
