@@ -83,8 +83,13 @@ void add_run(CLI::App& app, Action& action) {
       Run::check(recipe);
       Run run(RunFolder::start(out, recipe, options->resume, context), options->data, context);
       run.train();
-      run.eigh();
-      run.overlap();
+      // What a step comes to is told as soon as it is known; what was known before, only at the end.
+      size_t told = run.headline().size();
+      run.eigh([&](int64_t step) {
+        run.overlap(step);
+        const std::vector<std::string> lines = run.headline();
+        for (; told < lines.size(); ++told) context.progress().note(lines[told]);
+      });
       run.report();
       print_result(run);
       if (!context.ranks().root()) return;
