@@ -19,6 +19,7 @@
 #include <thread>
 
 #include "apps/seigh/commands.h"
+#include "apps/seigh/memory_limits.h"
 #include "apps/seigh/terminal_progress.h"
 #include "seigh/core/context.h"
 #include "seigh/core/error.h"
@@ -142,15 +143,20 @@ int run(int argc, char** argv, const std::shared_ptr<seigh::Ranks>& ranks) {
   }
   std::signal(SIGINT, on_signal);
   std::signal(SIGTERM, on_signal);
+  bool limited = false;
   try {
     require_ranks(*ranks);
     allow_many_files();
     const int processes = ranks->on_this_machine();
-    const seigh::Context context({.threads = threads != 0 ? threads : seigh::available_cores(processes),
+    seigh::ContextOptions options{.threads = threads != 0 ? threads : seigh::available_cores(processes),
                                   .memory = memory.empty() ? 0 : seigh::parse_bytes(memory),
                                   .ranks = ranks,
                                   .progress = std::make_shared<seigh::app::TerminalProgress>(!ranks->root()),
-                                  .cancelled = [] { return asked_to_stop.load(std::memory_order_relaxed); }});
+                                  .cancelled = [] { return asked_to_stop.load(std::memory_order_relaxed); }};
+    const int64_t limit = seigh::app::memory_within_limits(options.threads, processes);
+    limited = limit > 0 && (options.memory == 0 || limit < options.memory);
+    if (limited) options.memory = limit;
+    const seigh::Context context(options);
     // The whole process is this context's.
     at::set_num_threads(context.threads());
     const seigh::Context::Scope scope(context);
@@ -163,7 +169,10 @@ int run(int argc, char** argv, const std::shared_ptr<seigh::Ranks>& ranks) {
     }
     return 0;
   } catch (const seigh::Error& error) {
-    return complain(*ranks, error.what(), 2);
+    std::string message = error.what();
+    if (limited && message.find("--memory") != std::string::npos)
+      message += "; as high as the limit on this process lets it be (ulimit -v, ulimit -d)";
+    return complain(*ranks, message, 2);
   } catch (const seigh::Cancelled&) {
     return complain(*ranks, "interrupted; finished files are kept, and seigh run --resume continues a run",
                     130);

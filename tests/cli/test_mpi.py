@@ -99,15 +99,19 @@ class Ranks(Case):
         before = shards()
         self.assertGreaterEqual(len(before), 5)
         times = {name: next(run.glob(f"partial/*/{name}")).stat().st_mtime_ns for name in before}
-        done = self.ranks(*self.arguments(run, "--resume", "--set", "eigh.keep_measurements=true", *options))
-        self.assertEqual(done.returncode, 2)  # another recipe
-        self.assertIn("another recipe", done.stderr)
         measured = self.ranks("measure", run, "--data", self.data, "--threads", "1")
         self.assertEqual(measured.returncode, 0, measured.stderr)
         self.assertEqual(len(shards()), 80)
         for name, time_then in times.items():
             self.assertEqual(next(run.glob(f"partial/*/{name}")).stat().st_mtime_ns, time_then, name)
         self.assertEqual(self.ranks(*self.arguments(run, "--resume", *options)).returncode, 0)
+        # Another recipe: the root moves what it supersedes, all make it anew.
+        done = self.ranks(*self.arguments(run, "--resume", *options, "--set", "eigh.k=40"))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(done.stderr.count("superseded (eigh.k: 80 / 40): 1 decomposition, 1 overlap; moved to"), 1, done.stderr)
+        for folder, rank in ((run, 40), (run / "old/1", 80)):
+            with h5py.File(folder / "eigen" / f"{NAME}seigh.h5".replace("test", "train")) as file:
+                self.assertEqual(file.attrs["rank"], rank)
 
     def children(self, pid):
         """The ranks: children of mpirun, by number."""
