@@ -23,6 +23,7 @@
 
 #include "seigh/core/error.h"
 #include "seigh/core/memory.h"
+#include "seigh/core/pool.h"
 
 namespace seigh::app {
 namespace {
