@@ -10,6 +10,7 @@
 #include "seigh/core/error.h"
 #include "seigh/core/filesystem.h"
 #include "seigh/core/timer.h"
+#include "seigh/run/forecast.h"
 #include "seigh/run/stages.h"
 
 namespace seigh::app {
@@ -52,7 +53,7 @@ void add_stage(CLI::App& app, Action& action, const std::string& name, const std
 void add_run(CLI::App& app, Action& action) {
   struct Options {
     std::string recipe, keys, out, data;
-    bool resume = false;
+    bool resume = false, dry_run = false;
     std::vector<std::string> overrides;
   };
   const auto options = std::make_shared<Options>();
@@ -67,6 +68,10 @@ void add_run(CLI::App& app, Action& action) {
       ->take_all();
   command->add_option("--data", options->data,
                       "Folder of the data set; default: $SEIGH_DATA, then the usual places");
+  command->add_flag("--dry-run", options->dry_run,
+                    "Only say what is to be done, how, and what it takes: products, memory, disk and, if the "
+                    "data are there, time; "
+                    "writes nothing");
   const CLI::Option* keys = command
                                 ->add_option("--keys", options->keys,
                                              "List the keys a recipe may have, and exit; with a word those "
@@ -76,6 +81,7 @@ void add_run(CLI::App& app, Action& action) {
       "Examples:\n  seigh run recipes/mnist-mini.toml --out runs/quick --set eigh.k=100 --set "
       "dense.steps=[]\n"
       "  seigh run recipes/mnist-mini.toml --out runs/quick --set eigh.k=60 --resume\n"
+      "  seigh run recipes/mnist-mini.toml --dry-run\n"
       "  seigh run --keys eigh");
   command->callback([options, keys, &action] {
     action = [options, list = keys->count() > 0](const Context& context) {
@@ -89,6 +95,12 @@ void add_run(CLI::App& app, Action& action) {
       const Recipe recipe = load_recipe(options->recipe, options->overrides);
       const fs::path out = options->out.empty() ? fs::path("runs") / recipe.name : fs::path(options->out);
       Run::check(recipe);
+      if (options->dry_run) {
+        if (!context.ranks().root()) return;
+        for (const std::string& line : forecast(out, recipe, options->data, context).lines())
+          std::printf("%s\n", line.c_str());
+        return;
+      }
       Run run(RunFolder::start(out, recipe, options->resume, context), options->data, context);
       run.train();
       // What a step comes to is printed as soon as it is known.

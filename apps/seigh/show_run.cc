@@ -95,9 +95,11 @@ void print_stage(const char* name, int64_t there, int64_t of, const std::string&
 void show_run(const fs::path& path) {
   const RunFolder folder = RunFolder::view(path);
   const Recipe& r = folder.recipe();
-  const std::vector<Item> items = inventory(path, r, r);
-  const std::optional<Method> method = method_there(folder, Context());
+  const std::vector<Item> items = folder.items();
   std::error_code none;
+  const std::optional<Method> method = method_there(r, [&](const Decomposition& d) {
+    return fs::exists(folder.eigen(d.step, d.split, to_string(d.method)), none);
+  });
 
   std::printf("%s\n", r.name.c_str());
   try {

@@ -152,6 +152,13 @@ std::vector<std::string> in_words(const std::vector<Item>& items) {
   return lines;
 }
 
+std::vector<fs::path> superseded(const std::vector<Item>& items) {
+  std::vector<fs::path> files;
+  for (auto item = items.rbegin(); item != items.rend(); ++item)
+    if (!item->differs.empty()) files.push_back(item->file);
+  return files;
+}
+
 fs::path place_for_old(const fs::path& folder, const std::vector<fs::path>& files) {
   std::error_code none;
   const auto place = [&](int64_t n) { return fs::path("old") / std::to_string(n); };

@@ -41,6 +41,8 @@ std::string count_in_words(const std::vector<Item>& items);
 /// "superseded by eigh.k: 100 / 60: ...".
 std::vector<std::string> in_words(const std::vector<Item>& items);
 
+/// The files of those that another recipe supersedes, results before what they were made from.
+std::vector<fs::path> superseded(const std::vector<Item>& items);
 /// The place within the run folder for `files`, which are superseded: the first old/<n> that is not there, or
 /// the last one, where a process was killed that moved results there and none of these is there already.
 fs::path place_for_old(const fs::path& folder, const std::vector<fs::path>& files);

@@ -14,7 +14,6 @@
 #include "seigh/core/context.h"
 #include "seigh/core/error.h"
 #include "seigh/io/file.h"
-#include "seigh/results/inventory.h"
 #include "seigh/train/checkpoint.h"
 
 namespace seigh {
@@ -75,7 +74,7 @@ bool nothing_finished(const fs::path& folder) {
 }
 
 // Is there more than a recipe.toml that somebody may have written?
-bool holds_run(const fs::path& folder) {
+bool more_than_a_recipe(const fs::path& folder) {
   std::error_code none;
   for (const char* name : {".lock", "log.jsonl", "checkpoints", "eigen"})
     if (fs::exists(folder / name, none)) return true;
@@ -176,11 +175,11 @@ RunFolder RunFolder::start(const fs::path& folder, const Recipe& recipe, bool re
   return together(folder, context, [&] { return start_alone(folder, recipe, resume, context); });
 }
 
-RunFolder RunFolder::start_alone(const fs::path& folder, const Recipe& recipe, bool resume,
-                                 const Context& context) {
+// Throws Error unless a run of `recipe` may begin in `folder`, or go on there.
+void RunFolder::check_start(const fs::path& folder, const Recipe& recipe, bool resume) {
   const fs::path file = folder / "recipe.toml";
   std::error_code code;
-  const auto may_start = [&] {
+  if (fs::exists(file, code)) {
     if (nothing_finished(folder)) return;
     const std::vector<std::string> different = differences(recipe_of(folder), recipe);
     const std::string which =
@@ -190,11 +189,8 @@ RunFolder RunFolder::start_alone(const fs::path& folder, const Recipe& recipe, b
     require(resume, folder.string(),
             " already holds a run of this recipe; continue it with --resume, or choose another folder with "
             "--out");
-    require(different.empty() || holds_run(folder), file.string(), " is another recipe", which,
+    require(different.empty() || more_than_a_recipe(folder), file.string(), " is another recipe", which,
             " that no run was made by; choose another folder with --out");
-  };
-  if (fs::exists(file, code)) {
-    may_start();
   } else if (fs::exists(folder, code)) {
     require(fs::is_directory(folder, code), folder.string(),
             " is not a folder; choose another one with --out");
@@ -203,12 +199,19 @@ RunFolder RunFolder::start_alone(const fs::path& folder, const Recipe& recipe, b
       require(ours, folder.string(), " is not empty and holds no run; choose another folder with --out");
     }
   }
+}
+
+RunFolder RunFolder::start_alone(const fs::path& folder, const Recipe& recipe, bool resume,
+                                 const Context& context) {
+  const fs::path file = folder / "recipe.toml";
+  std::error_code code;
+  check_start(folder, recipe, resume);
   fs::create_directories(folder, code);
   require(!code, "cannot create ", folder.string(), ": ", code.message(),
           "; choose another folder with --out");
   RunFolder run(folder, recipe, context);
   if (fs::exists(file, code)) {
-    may_start();  // again under the lock: another process may have begun meanwhile
+    check_start(folder, recipe, resume);  // again under the lock: another process may have begun meanwhile
     if (!nothing_finished(folder)) run.supersede(recipe_of(folder));
   }
   if (!holds(file, recipe)) write_file(file, to_toml(recipe));
@@ -218,10 +221,8 @@ RunFolder RunFolder::start_alone(const fs::path& folder, const Recipe& recipe, b
 // Before recipe.toml is the new one: a process that is killed here leaves a run of the old recipe, parts of
 // which are missing.
 void RunFolder::supersede(const Recipe& written) {
-  std::vector<Item> items = inventory(path_, written, recipe_);
-  std::vector<fs::path> files;  // results before those they come from
-  for (auto item = items.rbegin(); item != items.rend(); ++item)
-    if (!item->differs.empty()) files.push_back(item->file);
+  const std::vector<Item> results = inventory(path_, written, recipe_);
+  std::vector<fs::path> files = superseded(results);
   std::error_code error;
   if (!files.empty() && fs::exists(report(), error)) files.insert(files.begin(), report().filename());
   if (files.empty() && differences(written, recipe_).empty()) return;
@@ -235,7 +236,7 @@ void RunFolder::supersede(const Recipe& written) {
             error.message(), "; choose another folder with --out");
     log("superseded", {{"file", from.string()}, {"moved_to", to.string()}});
   }
-  for (const std::string& line : in_words(items))
+  for (const std::string& line : in_words(results))
     context_.progress().note(line + (line.starts_with("kept") ? "" : "; moved to " + (path_ / old).string()));
 }
 
@@ -246,7 +247,7 @@ RunFolder RunFolder::open(const fs::path& folder, bool shared, const Context& co
 RunFolder RunFolder::open_alone(const fs::path& folder, bool shared, const Context& context) {
   require_run(folder);
   RunFolder run(folder, recipe_of(folder), context, shared);
-  for (const Item& item : inventory(folder, run.recipe_, run.recipe_))
+  for (const Item& item : run.items())
     require(item.differs.empty(), (folder / item.file).string(), " was made by another recipe than ",
             (folder / "recipe.toml").string(), " is (", item.differs.empty() ? "" : item.differs[0],
             "); redo what that changes with: seigh run ", (folder / "recipe.toml").string(), " --out ",
@@ -259,13 +260,27 @@ RunFolder RunFolder::view(const fs::path& folder) {
   return {View(), folder, recipe_of(folder)};
 }
 
+RunFolder RunFolder::view(const fs::path& folder, const Recipe& recipe) {
+  check_start(folder, recipe, /*resume=*/true);
+  return {View(), folder, recipe};
+}
+
+bool RunFolder::holds_run() const {
+  std::error_code none;
+  return fs::exists(path_ / "recipe.toml", none) && more_than_a_recipe(path_) && !nothing_finished(path_);
+}
+
+std::vector<Item> RunFolder::items() const {
+  return holds_run() ? inventory(path_, seigh::recipe_of(path_), recipe_) : std::vector<Item>();
+}
+
 fs::path RunFolder::checkpoint(int64_t step) const {
   return path_ / "checkpoints" / (step_name(step) + ".safetensors");
 }
 
 std::vector<int64_t> RunFolder::checkpoints() const {
   std::vector<int64_t> steps;
-  for (const Item& item : inventory(path_, recipe_, recipe_))
+  for (const Item& item : items())
     if (item.stage == Stage::train) steps.push_back(item.step);
   return steps;
 }

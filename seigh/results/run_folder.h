@@ -10,6 +10,7 @@
 
 #include "seigh/core/filesystem.h"
 #include "seigh/recipe/recipe.h"
+#include "seigh/results/inventory.h"
 
 namespace seigh {
 
@@ -39,6 +40,13 @@ class RunFolder {
   /// To look at, beside whoever works there: nothing is written, nobody kept out. Throws Error when `folder`
   /// holds no run.
   static RunFolder view(const fs::path& folder);
+  /// The same as start() would find it for `recipe`, be it there or not. Throws Error where start() with
+  /// `resume` would.
+  static RunFolder view(const fs::path& folder, const Recipe& recipe);
+  /// Whether there is a run already.
+  bool holds_run() const;
+  /// All results, held against the recipe.
+  std::vector<Item> items() const;
   RunFolder(RunFolder&& other) noexcept;
   ~RunFolder();
 
@@ -60,6 +68,7 @@ class RunFolder {
   struct View {};
   RunFolder(View, fs::path path, Recipe recipe) : path_(std::move(path)), recipe_(std::move(recipe)) {}
   RunFolder(fs::path path, Recipe recipe, const Context& context, bool shared = false);
+  static void check_start(const fs::path& folder, const Recipe& recipe, bool resume);
   void supersede(const Recipe& written);
   template <typename Open>
   static RunFolder together(const fs::path& folder, const Context& context, const Open& open);

@@ -1,6 +1,7 @@
 #include "seigh/run/plan.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "seigh/recipe/options.h"
 
@@ -8,9 +9,10 @@ namespace seigh {
 namespace {
 
 Method choose_method(const Recipe& r, const RunFolder* folder, int64_t parameters, const Context& context) {
-  if (r.eigh.method != Method::automatic) return r.eigh.method;
-  if (folder != nullptr)
-    if (const auto method = method_there(*folder, context)) return *method;
+  const auto is_made = [&](const Decomposition& d) {
+    return folder != nullptr && is_there(folder->eigen(d.step, d.split, to_string(d.method)), context);
+  };
+  if (const auto method = method_there(r, is_made)) return *method;
   return plan_eigh(parameters, eigh_dtype(r), solver_options(r),
                    context.ranks().agree(context.memory().available()), context.ranks())
       .method;
@@ -18,21 +20,34 @@ Method choose_method(const Recipe& r, const RunFolder* folder, int64_t parameter
 
 }  // namespace
 
-std::optional<Method> method_there(const RunFolder& folder, const Context& context) {
-  const Recipe& r = folder.recipe();
+std::optional<Method> method_there(const Recipe& r,
+                                   const std::function<bool(const Decomposition&)>& is_made) {
   if (r.eigh.method != Method::automatic) return r.eigh.method;
   for (const Method method : methods()) {
     if (method == Method::automatic) continue;
     for (const int64_t step : r.curvature.steps) {
       for (const std::string& split : r.curvature.splits) {
         const bool exact = std::binary_search(r.dense.steps.begin(), r.dense.steps.end(), step);
-        if ((method != Method::dense || !exact) &&
-            is_there(folder.eigen(step, split, to_string(method)), context))
-          return method;
+        if ((method != Method::dense || !exact) && is_made({step, split, method})) return method;
       }
     }
   }
   return std::nullopt;
+}
+
+std::vector<Stretch> training_stretches(const std::vector<int64_t>& missing,
+                                        const std::vector<int64_t>& there) {
+  std::vector<Stretch> all;
+  for (auto first = missing.begin(); first != missing.end();) {
+    const auto next = std::upper_bound(there.begin(), there.end(), *first);
+    const auto last = next == there.end() ? missing.end() : std::lower_bound(first, missing.end(), *next);
+    Stretch stretch;
+    if (next != there.begin()) stretch.from = *std::prev(next);
+    stretch.checkpoints.assign(first, last);
+    all.push_back(std::move(stretch));
+    first = last;
+  }
+  return all;
 }
 
 std::vector<Decomposition> decompositions(const Recipe& r, Method method) {

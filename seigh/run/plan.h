@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -44,9 +45,20 @@ RunPlan plan_run(const Recipe& recipe, const RunFolder* folder, int64_t paramete
 /// What a recipe asks for by `method`, in the order in which it is made.
 std::vector<Decomposition> decompositions(const Recipe& recipe, Method method);
 
-/// The method that the folder's recipe names or, where it is auto, that of the files that are there; none
-/// where there are none yet.
-std::optional<Method> method_there(const RunFolder& folder, const Context& context);
+/// The method that a recipe names or, where it is auto, that of a decomposition it asks for and `is_made`;
+/// none where there is none yet.
+std::optional<Method> method_there(const Recipe& recipe,
+                                   const std::function<bool(const Decomposition&)>& is_made);
+
+/// A part of the training between two checkpoints that are there.
+struct Stretch {
+  std::optional<int64_t> from;       ///< the checkpoint it goes on from; none: the initial parameters
+  std::vector<int64_t> checkpoints;  ///< to be made on the way, ascending
+};
+/// The parts that make the `missing` checkpoints; those `there` (both ascending) are never made anew, so that
+/// they stay what decompositions have been made of.
+std::vector<Stretch> training_stretches(const std::vector<int64_t>& missing,
+                                        const std::vector<int64_t>& there);
 
 /// Does the file exist, as the root sees it? Ranks must not differ in what is left to be done.
 bool is_there(const fs::path& path, const Context& context);

@@ -25,6 +25,7 @@
 #include "seigh/results/eigen_file.h"
 #include "seigh/results/finished.h"
 #include "seigh/results/overlap_file.h"
+#include "seigh/run/data.h"
 #include "seigh/sketch/measure.h"
 #include "seigh/tall/divided.h"
 
@@ -33,10 +34,6 @@ namespace {
 
 std::string label(int64_t step, const std::string& split, const std::string& what) {
   return "step " + std::to_string(step) + " " + split + " " + what;
-}
-
-const Dataset& named_part(const DataSplits& data, const std::string& name) {
-  return name == "train" ? data.train : name == "test" ? data.test : data.validation;
 }
 
 // Is `data` what the page says already?
@@ -76,20 +73,7 @@ void Run::check(const Recipe& r, const ParameterSubset& subset, const Loss& loss
 
 const DataSplits& Run::data() {
   if (!data_) {
-    const Recipe& r = folder_.recipe();
-    DataSplits loaded = load_data(r, data_folder_);
-    // All that the recipe asks of the data, now rather than after the training.
-    if (!r.model.module.empty()) probe(r, *model_, loss_, loaded);
-    if (!brings_weights(r)) train_options(r, loss_).validate(loaded.train.size());
-    for (const std::string& name : r.curvature.splits) {
-      const Dataset& part = named_part(loaded, name);
-      try {
-        curvature_samples(r, part, name);
-      } catch (const Error& error) {
-        fail("curvature.samples, split \"", name, "\": ", error.what());
-      }
-    }
-    data_ = std::move(loaded);
+    data_ = checked_data(folder_.recipe(), *model_, loss_, data_folder_);
     folder_.log("data", {{"name", data_->name},
                          {"source", data_->source},
                          {"train", data_->train.size()},
@@ -126,25 +110,19 @@ void Run::train() {
     for (const int64_t step : missing) save(brought_checkpoint(r, *model_, loss_, data(), step));
     return context_.ranks().wait();
   }
-  // From each checkpoint that others are missing after, up to the next one that is there, which stays what
-  // decompositions have been made of.
-  const std::vector<int64_t> there = folder_.checkpoints();
-  for (auto first = missing.begin(); first != missing.end();) {
-    const auto next = std::upper_bound(there.begin(), there.end(), *first);
-    const auto last = next == there.end() ? missing.end() : std::lower_bound(first, missing.end(), *next);
+  for (const Stretch& stretch : training_stretches(missing, folder_.checkpoints())) {
     Checkpoint start;
-    if (next == there.begin()) {
+    if (stretch.from) {
+      start = finished_checkpoint(folder_, *model_, *stretch.from);
+    } else {
       start.parameters = model_->initial_parameters(static_cast<uint64_t>(r.seed));
       start.buffers = model_->initial_buffers();
-    } else {
-      start = finished_checkpoint(folder_, *model_, *std::prev(next));
     }
     TrainOptions options = train_options(r, loss_);
-    options.checkpoint_steps.assign(first, last);
-    options.steps = options.checkpoint_steps.back();
+    options.checkpoint_steps = stretch.checkpoints;
+    options.steps = stretch.checkpoints.back();
     folder_.log("train", {{"from", start.step}, {"to", options.steps}});
     seigh::train(*model_, data(), options, std::move(start), save, context_);
-    first = last;
   }
   context_.ranks().wait();
 }

@@ -1,0 +1,28 @@
+#include "seigh/run/data.h"
+
+#include "seigh/core/error.h"
+#include "seigh/recipe/options.h"
+#include "seigh/recipe/own_network.h"
+
+namespace seigh {
+
+DataSplits checked_data(const Recipe& r, const Model& model, const Loss& loss, const fs::path& data_folder) {
+  DataSplits data = load_data(r, data_folder);
+  if (!r.model.module.empty()) probe(r, model, loss, data);
+  if (!brings_weights(r)) train_options(r, loss).validate(data.train.size());
+  for (const std::string& name : r.curvature.splits) {
+    const Dataset& part = named_part(data, name);
+    try {
+      curvature_samples(r, part, name);
+    } catch (const Error& error) {
+      fail("curvature.samples, split \"", name, "\": ", error.what());
+    }
+  }
+  return data;
+}
+
+const Dataset& named_part(const DataSplits& data, const std::string& name) {
+  return name == "train" ? data.train : name == "test" ? data.test : data.validation;
+}
+
+}  // namespace seigh
