@@ -56,6 +56,7 @@ set(SEIGH_PUBLIC_HEADERS
     seigh/results/eigen_file.h
     seigh/results/finished.h
     seigh/results/overlap_file.h
+    seigh/results/inventory.h
     seigh/results/run_folder.h
     seigh/run/plan.h
     seigh/run/stages.h)
