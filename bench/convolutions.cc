@@ -41,7 +41,7 @@ void compare(const Layer& l, int64_t samples, at::ScalarType dtype) {
   };
   const at::Tensor y = plain(), g = draw(y.sizes().vec(), 3);
   const auto backward = [&](std::array<bool, 3> mask) {
-    return at::compositeexplicitautograd::convolution_backward(g, x, w, c10::nullopt, stride, padding, one,
+    return at::compositeexplicitautograd::convolution_backward(g, x, w, std::nullopt, stride, padding, one,
                                                                false, none, 1, mask);
   };
   const auto products = [&] { return SmallMapConvolution(x.sizes(), w.sizes(), stride, padding, one); };

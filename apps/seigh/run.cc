@@ -16,8 +16,16 @@
 namespace seigh::app {
 namespace {
 
-void print_result(const Run& run) {
-  for (const std::string& line : run.headline()) std::printf("%s\n", line.c_str());
+// The lines from the `from`-th on; returns how many there are.
+size_t print_headline(const Run& run, size_t from) {
+  const std::vector<std::string> lines = run.headline();
+  for (size_t i = from; i < lines.size(); ++i) std::printf("%s\n", lines[i].c_str());
+  std::fflush(stdout);
+  return lines.size();
+}
+
+void print_result(const Run& run, size_t printed = 0) {
+  print_headline(run, printed);
   std::printf("report: %s\n", fs::absolute(run.folder().report()).lexically_normal().c_str());
 }
 
@@ -95,10 +103,14 @@ void add_run(CLI::App& app, Action& action) {
       }
       Run run(RunFolder::start(out, recipe, options->resume, context), options->data, context);
       run.train();
-      run.eigh();
-      run.overlap();
+      // What a step comes to is printed as soon as it is known.
+      size_t printed = 0;
+      run.eigh([&](int64_t step) {
+        run.overlap(step);
+        printed = print_headline(run, printed);
+      });
       run.report();
-      print_result(run);
+      print_result(run, printed);
       if (!context.ranks().root()) return;
       std::fprintf(stderr, "done in %.0f s, peak memory %.2f GB\n", timer.seconds(),
                    static_cast<double>(peak_memory_bytes()) / 1e9);

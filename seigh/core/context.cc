@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "seigh/core/error.h"
+#include "seigh/core/pool.h"
 
 // Of MKL, which libtorch's wheels contain and Debian's libtorch does not: the number of threads of the
 // calling thread's calls, 0 for OpenMP's; returns the one before.

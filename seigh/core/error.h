@@ -67,4 +67,14 @@ void require(bool condition, const Parts&... parts) {
   if (!condition) fail(parts...);
 }
 
+/// The same, as FileError about `path`.
+template <typename... Parts>
+[[noreturn]] void fail_file(const std::string& path, const Parts&... parts) {
+  throw FileError(path, text_of(parts...));
+}
+template <typename... Parts>
+void require_file(const std::string& path, bool condition, const Parts&... parts) {
+  if (!condition) fail_file(path, parts...);
+}
+
 }  // namespace seigh

@@ -21,7 +21,7 @@ std::error_code last_error() {
 }
 
 void require_done(const std::error_code& error, const char* what, const path& p) {
-  require(!error, "cannot ", what, " ", p.string(), ": ", error.message());
+  require_file(p, !error, "cannot ", what, " ", p.string(), ": ", error.message());
 }
 
 // Whether the call went well; says so in `error`.

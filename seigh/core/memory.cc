@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "seigh/core/error.h"
+#include "seigh/core/pool.h"
 
 namespace seigh {
 namespace {

@@ -5,9 +5,9 @@
 #include <memory>
 #include <string>
 
-#include "seigh/core/pool.h"
-
 namespace seigh {
+
+struct PoolAccount;  // pool.h
 
 /// What one Context may hold. Safe to use from several threads at once.
 class Memory {

@@ -104,15 +104,14 @@ AutogradCurvatureOperator::~AutogradCurvatureOperator() = default;
 std::vector<std::string> AutogradCurvatureOperator::notes() const {
   std::vector<std::string> all;
   if (const std::string why = context_.memory().obstacle(); !why.empty()) {
-    all.push_back("no memory pool (" + why +
-                  "): products may be several times slower, and a memory ceiling is "
-                  "not kept");
+    all.push_back(text_of("no memory pool (", why,
+                          "): products may be several times slower, and a memory ceiling is not kept"));
   }
   if (const c10::Device device = source_->leaves().front().device(); !device.is_cpu())
-    all.push_back("convolutions by libtorch's own second derivatives (the network is on " + device.str() +
-                  ", not on the CPU): they may be slower");
+    all.push_back(text_of("convolutions by libtorch's own second derivatives (the network is on ", device,
+                          ", not on the CPU): they may be slower"));
   if (fused_attention_)
-    all.push_back("attention by the mathematical kernel: the fused one has no second derivative");
+    all.emplace_back("attention by the mathematical kernel: the fused one has no second derivative");
   return all;
 }
 

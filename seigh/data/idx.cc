@@ -16,11 +16,12 @@ namespace seigh {
 
 at::Tensor read_idx(const fs::path& file, int64_t rank) {
   const std::string path = file.string();
-  require(!fs::is_directory(file), "cannot read ", path, ": it is a folder");
+  require_file(path, !fs::is_directory(file), "cannot read ", path, ": it is a folder");
   errno = 0;
   // gzopen reads files that are not compressed as they are.
   const std::unique_ptr<gzFile_s, int (*)(gzFile)> in(gzopen(path.c_str(), "rb"), gzclose_r);
-  require(in != nullptr, "cannot read ", path, ": ", errno != 0 ? std::strerror(errno) : "out of memory");
+  require_file(path, in != nullptr, "cannot read ", path, ": ",
+               errno != 0 ? std::strerror(errno) : "out of memory");
   gzbuffer(in.get(), 1 << 18);
   // Bytes read; fewer than `count` only at the end of the file.
   const auto read = [&](unsigned char* into, int64_t count) {

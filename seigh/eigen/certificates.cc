@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <vector>
 
 #include "seigh/core/context.h"
@@ -26,7 +27,7 @@ namespace {
 
 // Of all entries, summed in float64.
 double squared_norm(const at::Tensor& x) {
-  const double norm = at::linalg_vector_norm(x, 2, c10::nullopt, false, wide(x.scalar_type())).item<double>();
+  const double norm = at::linalg_vector_norm(x, 2, std::nullopt, false, wide(x.scalar_type())).item<double>();
   return norm * norm;
 }
 

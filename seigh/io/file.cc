@@ -18,7 +18,11 @@ namespace {
   const char* advice = error == ENOSPC || error == EDQUOT
                            ? "; free some space or choose another folder with --out"
                            : "; choose another folder with --out";
-  fail("cannot write ", path.string(), ": ", std::strerror(error), advice);
+  fail_file(path, "cannot write ", path.string(), ": ", std::strerror(error), advice);
+}
+
+[[noreturn]] void fail_reading(const fs::path& path, const std::string& why) {
+  fail_file(path, "cannot read ", path.string(), ": ", why);
 }
 
 fs::path folder_of(const fs::path& path) {
@@ -44,14 +48,15 @@ class Descriptor {
 }  // namespace
 
 AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)), temporary_(path_) {
-  require(path_.has_filename(), "cannot write '", path_.string(), "': it names no file; give a file name");
+  require_file(path_, path_.has_filename(), "cannot write '", path_.string(),
+               "': it names no file; give a file name");
   temporary_ += ".tmp-" + std::to_string(::getpid());
   std::error_code error;
   // Refused now rather than by rename() after hours of work; and a rename over /dev/null would replace the
   // device.
   const fs::file_status status = fs::status(path_, error);
-  require(!fs::exists(status) || fs::is_regular_file(status), "cannot write ", path_.string(),
-          ": a folder or special file of this name exists; choose another name");
+  require_file(path_, !fs::exists(status) || fs::is_regular_file(status), "cannot write ", path_.string(),
+               ": a folder or special file of this name exists; choose another name");
   fs::create_directories(folder_of(path_), error);
   if (error) fail_writing(path_, error.value());
   const Descriptor file(temporary_, O_WRONLY | O_CREAT | O_TRUNC);
@@ -64,7 +69,7 @@ AtomicFile::~AtomicFile() {
 }
 
 void AtomicFile::commit() {
-  require(!committed_, "cannot write ", path_.string(), ": it was committed already");
+  require_file(path_, !committed_, "cannot write ", path_.string(), ": it was committed already");
   {
     // Data before name: otherwise a power cut could leave the new name on an empty file.
     const Descriptor file(temporary_, O_RDONLY);
@@ -95,7 +100,7 @@ void write_file(const fs::path& path, std::string_view bytes) {
 
 std::string read_file(const fs::path& path) {
   const Descriptor in(path, O_RDONLY);
-  require(in.ok(), "cannot read ", path.string(), ": ", std::strerror(errno));
+  if (!in.ok()) fail_reading(path, std::strerror(errno));
   std::string bytes;
   std::error_code no_size;  // pipes and /proc have none; the loop below serves them too
   const auto size = fs::file_size(path, no_size);
@@ -105,7 +110,7 @@ std::string read_file(const fs::path& path) {
     if (used == bytes.size()) bytes.resize(2 * bytes.size());
     const ssize_t count = ::read(in.get(), bytes.data() + used, bytes.size() - used);
     if (count < 0 && errno == EINTR) continue;
-    require(count >= 0, "cannot read ", path.string(), ": ", std::strerror(errno));
+    if (count < 0) fail_reading(path, std::strerror(errno));
     if (count == 0) break;
     used += static_cast<size_t>(count);
   }

@@ -187,8 +187,8 @@ void send_writes_to_memory(hid_t file) {
 
 [[noreturn]] void fail_writing(const fs::path& path, const std::string& what, const std::string& why) {
   const bool full = why == std::strerror(ENOSPC) || why == std::strerror(EDQUOT);
-  fail("cannot write ", path.string(), what.empty() ? "" : ": ", what, ": ", why,
-       full ? "; free some space or choose another folder with --out" : "");
+  fail_file(path, "cannot write ", path.string(), what.empty() ? "" : ": ", what, ": ", why,
+            full ? "; free some space or choose another folder with --out" : "");
 }
 
 void require_space(hid_t file, int64_t bytes, const fs::path& path, const std::string& what) {
@@ -232,7 +232,8 @@ Hdf5Writer::~Hdf5Writer() {
 }
 
 void Hdf5Writer::write(const std::string& name, const at::Tensor& tensor) {
-  require(tensor.defined(), "cannot write ", file_.path().string(), ": data set '", name, "' is undefined");
+  require_file(file_.path(), tensor.defined(), "cannot write ", file_.path().string(), ": data set '", name,
+               "' is undefined");
   create(name, tensor.scalar_type(), tensor.sizes());
   if (tensor.dim() == 0) return put(name, {}, tensor);
   if (tensor.numel() == 0) return;
@@ -247,12 +248,13 @@ void Hdf5Writer::write(const std::string& name, const at::Tensor& tensor) {
 
 void Hdf5Writer::create(const std::string& name, at::ScalarType dtype, at::IntArrayRef shape) {
   const Quiet quiet;
-  require(handle_ >= 0, "cannot write ", file_.path().string(), ": it was committed already");
+  require_file(file_.path(), handle_ >= 0, "cannot write ", file_.path().string(),
+               ": it was committed already");
   const std::string what = "data set '" + name + "'";
   const hid_t type = native_type(dtype);
-  require(type >= 0, "cannot write ", file_.path().string(), ": ", what, " is of dtype ",
-          c10::toString(dtype),
-          "; convert it to float32, float64, complex64, complex128, int32, int64 or uint8");
+  require_file(file_.path(), type >= 0, "cannot write ", file_.path().string(), ": ", what, " is of dtype ",
+               c10::toString(dtype),
+               "; convert it to float32, float64, complex64, complex128, int32, int64 or uint8");
   int64_t bytes = static_cast<int64_t>(c10::elementSize(dtype));
   for (const int64_t size : shape) bytes *= size;
   require_space(handle_, bytes, file_.path(), what);
@@ -264,7 +266,8 @@ void Hdf5Writer::create(const std::string& name, at::ScalarType dtype, at::IntAr
 
 void Hdf5Writer::put(const std::string& name, at::IntArrayRef start, const at::Tensor& piece) {
   const Quiet quiet;
-  require(handle_ >= 0, "cannot write ", file_.path().string(), ": it was committed already");
+  require_file(file_.path(), handle_ >= 0, "cannot write ", file_.path().string(),
+               ": it was committed already");
   if (piece.numel() == 0) return;
   const std::string what = "data set '" + name + "'";
   const at::Tensor numbers = piece.cpu().resolve_conj().contiguous();
@@ -282,7 +285,8 @@ void Hdf5Writer::put(const std::string& name, at::IntArrayRef start, const at::T
 
 void Hdf5Writer::attribute(const std::string& name, const Hdf5Attribute& value) {
   const Quiet quiet;
-  require(handle_ >= 0, "cannot write ", file_.path().string(), ": it was committed already");
+  require_file(file_.path(), handle_ >= 0, "cannot write ", file_.path().string(),
+               ": it was committed already");
   const std::string what = "attribute '" + name + "'";
   const auto* words = std::get_if<std::string>(&value);
   require_space(handle_, words != nullptr ? static_cast<int64_t>(words->size()) : 0, file_.path(), what);
@@ -298,8 +302,8 @@ void Hdf5Writer::attribute(const std::string& name, const Hdf5Attribute& value) 
     put(H5T_NATIVE_DOUBLE, real);
   } else {
     // Variable length and marked UTF-8: what h5py gives back as str.
-    require(words->find('\0') == std::string::npos, "cannot write ", file_.path().string(), ": ", what,
-            " contains a zero byte");
+    require_file(file_.path(), words->find('\0') == std::string::npos, "cannot write ", file_.path().string(),
+                 ": ", what, " contains a zero byte");
     const Handle type(H5Tcopy(H5T_C_S1), H5Tclose);
     H5Tset_size(type, H5T_VARIABLE);
     H5Tset_cset(type, H5T_CSET_UTF8);
@@ -310,7 +314,8 @@ void Hdf5Writer::attribute(const std::string& name, const Hdf5Attribute& value) 
 
 void Hdf5Writer::commit() {
   const Quiet quiet;
-  require(handle_ >= 0, "cannot write ", file_.path().string(), ": it was committed already");
+  require_file(file_.path(), handle_ >= 0, "cannot write ", file_.path().string(),
+               ": it was committed already");
   // Flushed first: of a failed flush libhdf5 gives the reason.
   require_written(H5Fflush(handle_, H5F_SCOPE_GLOBAL) >= 0, handle_, file_.path(), "end of file");
   const herr_t closed = H5Fclose(handle_);
@@ -420,14 +425,14 @@ Hdf5Reader::Hdf5Reader(const fs::path& path) : path_(path), handle_(-1) {
   const Quiet quiet;
   std::error_code error;
   const auto status = fs::status(path, error);
-  require(fs::exists(status), "cannot read ", path.string(), ": no such file");
-  require(!fs::is_directory(status), "cannot read ", path.string(), ": it is a folder");
+  require_file(path, fs::exists(status), "cannot read ", path.string(), ": no such file");
+  require_file(path, !fs::is_directory(status), "cannot read ", path.string(), ": it is a folder");
   const Handle access = access_properties();
   handle_ = H5Fopen(path.c_str(), H5F_ACC_RDONLY, access);
   if (handle_ >= 0) return;
   const std::string why = reason();
-  fail("cannot read ", path.string(), ": ",
-       why.find("signature") != std::string::npos ? "not an HDF5 file" : why);
+  fail_file(path, "cannot read ", path.string(), ": ",
+            why.find("signature") != std::string::npos ? "not an HDF5 file" : why);
 }
 
 Hdf5Reader::~Hdf5Reader() {

@@ -132,10 +132,10 @@ at::Tensor read_npy(const fs::path& file) {
   const std::string path = file.string();
   std::error_code error;
   const auto status = fs::status(file, error);
-  require(!fs::is_directory(status), "cannot read ", path, ": it is a folder");
+  require_file(path, !fs::is_directory(status), "cannot read ", path, ": it is a folder");
   errno = 0;
   std::ifstream in(file, std::ios::binary);
-  require(in.is_open(), "cannot read ", path, ": ", std::strerror(errno));
+  require_file(path, in.is_open(), "cannot read ", path, ": ", std::strerror(errno));
   in.seekg(0, std::ios::end);
   const int64_t file_size = in.tellg();
   in.seekg(0);
@@ -144,7 +144,7 @@ at::Tensor read_npy(const fs::path& file) {
     require(count <= file_size - position, path, ": truncated in its ", what, " (", file_size,
             " bytes); copy it again");
     in.read(static_cast<char*>(into), count);
-    require(in.good() || count == 0, "cannot read ", path, ": input error");
+    require_file(path, in.good() || count == 0, "cannot read ", path, ": input error");
     position += count;
   };
 

@@ -302,10 +302,12 @@ fs::path RunFolder::overlap(int64_t step, const std::string& split, const std::s
   return path_ / "overlap" / eigen(step, split, method).filename();
 }
 
-void RunFolder::log(const std::string& event, const nlohmann::ordered_json& fields) {
+void RunFolder::log(const std::string& event, std::initializer_list<LogField> fields) {
   if (!context_.ranks().root()) return;
   nlohmann::ordered_json line = {{"time", now()}, {"event", event}};
-  line.update(fields);
+  for (const LogField& field : fields) {
+    std::visit([&](const auto& value) { line[field.name] = value; }, field.value);
+  }
   errno = 0;
   log_ << line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)
        << '\n';  // paths may be no UTF-8

@@ -3,15 +3,22 @@
 
 #include <cstdint>
 #include <fstream>
-#include <nlohmann/json_fwd.hpp>
+#include <initializer_list>
 #include <string>
 #include <utility>
+#include <variant>
 
 #include "seigh/core/filesystem.h"
 #include "seigh/recipe/recipe.h"
 #include "seigh/results/inventory.h"
 
 namespace seigh {
+
+/// A field of a line of the log.
+struct LogField {
+  const char* name;
+  std::variant<int64_t, double, std::string> value;
+};
 
 /// One process at a time works in a run folder, or several that measure; they hold a lock for the life of
 /// this object. Of the ranks of one run, the root holds it and writes the log.
@@ -54,8 +61,8 @@ class RunFolder {
   fs::path partial(int64_t step, const std::string& split, const std::string& method) const;
   fs::path report() const { return path_ / "report.html"; }
 
-  /// Appends one line to log.jsonl: the fields of the object `fields` after "time" (UTC) and "event".
-  void log(const std::string& event, const nlohmann::ordered_json& fields);
+  /// Appends one line to log.jsonl: an object of `fields` after "time" (UTC) and "event".
+  void log(const std::string& event, std::initializer_list<LogField> fields);
 
  private:
   struct View {};

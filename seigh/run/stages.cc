@@ -364,7 +364,7 @@ void Run::measure(int64_t part, int64_t parts) {
     folder_.log("measure", {{"folder", store.folder().filename().string()},
                             {"part", part + 1},
                             {"parts", parts},
-                            {"shards", store.finished().size()},
+                            {"shards", static_cast<int64_t>(store.finished().size())},
                             {"of", store.plan().shards()}});
   });
 }
@@ -451,18 +451,20 @@ EigenFile Run::stored(const Decomposition& d) const {
   return file;
 }
 
-void Run::eigh() {
+void Run::eigh(const std::function<void(int64_t)>& after_step) {
   for (const int64_t step : folder_.recipe().curvature.steps) {
     const Checkpoint c = checkpoint(step);
     for (const std::string& split_name : folder_.recipe().curvature.splits) decompose(step, split_name, c);
+    if (after_step) after_step(step);
   }
 }
 
-void Run::overlap() {
+void Run::overlap(std::optional<int64_t> step) {
   if (!context_.ranks().root())
     return context_.ranks().wait();  // eigenvectors from a file are not shared out
   for (const Decomposition& d : plan_.decompositions) {
     std::error_code none;
+    if (step && d.step != *step) continue;
     if (fs::exists(folder_.overlap(d.step, d.split, to_string(d.method)), none)) continue;
     const auto path = folder_.eigen(d.step, d.split, to_string(d.method));
     require(fs::exists(path, none), path.string(), " is missing; make it with: seigh eigh ",

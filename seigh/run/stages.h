@@ -2,6 +2,7 @@
 // can be repeated, and a run that was stopped anywhere continues where it was.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -34,8 +35,9 @@ class Run {
   static void check(const Recipe& recipe);
   /// Checkpoints.
   void train();
-  /// Decompositions of every checkpoint, split and method. Throws Error when checkpoints are missing.
-  void eigh();
+  /// Decompositions of every checkpoint, split and method; `after_step` is called when those of a step are
+  /// there. Throws Error when checkpoints are missing.
+  void eigh(const std::function<void(int64_t step)>& after_step = {});
   /// Products alone, of the shards whose number leaves the remainder `part` when divided by `parts`; several
   /// processes may do so in one folder. Throws Error unless the method is seigh.
   void measure(int64_t part = 0, int64_t parts = 1);
@@ -44,9 +46,9 @@ class Run {
   /// Reads all measurements through, and measures so many columns of each matrix anew, at random: one line
   /// for everything that is damaged. With `repair`, damaged shards are removed, to be measured again.
   std::vector<std::string> verify(int64_t columns, bool repair);
-  /// Overlap curves of every decomposition. Throws Error when decompositions or their eigenvectors are
-  /// missing.
-  void overlap();
+  /// Overlap curves of every decomposition, or of those of one step. Throws Error when decompositions or
+  /// their eigenvectors are missing.
+  void overlap(std::optional<int64_t> step = {});
   /// report.html from what is there.
   void report();
   /// The result in words: a heading and one line per step.

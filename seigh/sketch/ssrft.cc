@@ -18,6 +18,7 @@
 
 #include <cmath>
 #include <numbers>
+#include <optional>
 
 #include "seigh/core/error.h"
 
@@ -33,10 +34,10 @@ at::Tensor twiddles(int64_t n, double scale, at::ScalarType dtype) {
 
 // F and its inverse, along rows.
 at::Tensor transform(const at::Tensor& x) {
-  return x.is_complex() ? at::fft_fft(x, c10::nullopt, 1, "ortho") : dct(x);
+  return x.is_complex() ? at::fft_fft(x, std::nullopt, 1, "ortho") : dct(x);
 }
 at::Tensor inverse_transform(const at::Tensor& x) {
-  return x.is_complex() ? at::fft_ifft(x, c10::nullopt, 1, "ortho") : inverse_dct(x);
+  return x.is_complex() ? at::fft_ifft(x, std::nullopt, 1, "ortho") : inverse_dct(x);
 }
 
 // Gathering with the inverse permutation scatters.
@@ -64,7 +65,7 @@ at::Tensor dct(const at::Tensor& x) {
   const int64_t n = x.size(1);
   const at::Tensor v = at::cat({x.slice(1, 0, n, 2), x.slice(1, 1, n, 2).flip(1)}, 1);
   // Orthonormal scaling: 2 / sqrt(2n) for all but X_0, which takes another 1/sqrt(2).
-  const at::Tensor z = at::fft_rfft(v, c10::nullopt, 1) *
+  const at::Tensor z = at::fft_rfft(v, std::nullopt, 1) *
                        twiddles(n, std::sqrt(2.0 / static_cast<double>(n)), x.scalar_type());
   at::Tensor result = at::empty_like(v);
   result.slice(1, 0, n / 2 + 1).copy_(at::real(z));

@@ -27,7 +27,7 @@ constexpr int64_t kPieceBytes = int64_t{4} << 20;
 
 struct StoredMatrix::File {
   explicit File(fs::path p) : path(std::move(p)), descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
-    require(descriptor >= 0, "cannot read ", path.string(), ": ", std::strerror(errno));
+    require_file(path, descriptor >= 0, "cannot read ", path.string(), ": ", std::strerror(errno));
   }
   ~File() { ::close(descriptor); }
   File(const File&) = delete;
@@ -37,8 +37,8 @@ struct StoredMatrix::File {
     while (bytes > 0) {
       const ssize_t count = ::pread(descriptor, to, static_cast<size_t>(bytes), offset);
       if (count < 0 && errno == EINTR) continue;
-      require(count > 0, "cannot read ", path.string(), ": ",
-              count < 0 ? std::strerror(errno) : "the file is truncated");
+      require_file(path, count > 0, "cannot read ", path.string(), ": ",
+                   count < 0 ? std::strerror(errno) : "the file is truncated");
       to += count;
       bytes -= count;
       offset += count;
