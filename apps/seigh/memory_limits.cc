@@ -39,8 +39,8 @@ bool openblas() {
   return loaded;
 }
 
-// Measured with PyTorch 2.13 and MKL: 66 MiB and 16 for each thread, half of it its stack; MKL ends in a crash where it
-// is refused memory, so three times that.
+// Measured with PyTorch 2.13 and MKL: 66 MiB and 16 for each thread, half of it its stack; MKL ends in a
+// crash where it is refused memory, so three times that.
 int64_t taken_by_libraries(int threads) {
   return 64 * kMiB + threads * (openblas() ? 2 * 128 + 16 : 48) * kMiB;
 }
@@ -128,9 +128,11 @@ void before_libraries(int, char**, char**) {
 
 int64_t memory_within_limits(int threads, int processes) {
   if (threads < 1 || threads > 4096) return 0;  // the Context refuses it
-  // Threads' own arenas would take 64 MiB of address space each, which MKL, that does not look, is then short of.
+  // Threads' own arenas would take 64 MiB of address space each, which MKL, that does not look, is then short
+  // of.
   rlimit addresses = {};
-  if (::getrlimit(RLIMIT_AS, &addresses) == 0 && addresses.rlim_cur != RLIM_INFINITY) ::mallopt(M_ARENA_MAX, 1);
+  if (::getrlimit(RLIMIT_AS, &addresses) == 0 && addresses.rlim_cur != RLIM_INFINITY)
+    ::mallopt(M_ARENA_MAX, 1);
   const int64_t libraries = taken_by_libraries(threads);
   const std::string remedy =
       "; raise the limit on this process (ulimit -v, ulimit -d), or take fewer with --threads";
