@@ -16,9 +16,9 @@
 
 #include "bench/support.h"
 #include "bench/svg.h"
+#include "seigh/core/context.h"
 #include "seigh/core/error.h"
 #include "seigh/core/filesystem.h"
-#include "seigh/core/context.h"
 #include "seigh/curvature/make.h"
 #include "seigh/eigen/dense.h"
 #include "seigh/eigen/eigh.h"

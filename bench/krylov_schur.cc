@@ -11,8 +11,8 @@
 #include <cstdio>
 
 #include "bench/support.h"
-#include "seigh/core/error.h"
 #include "seigh/core/context.h"
+#include "seigh/core/error.h"
 #include "seigh/curvature/make.h"
 #include "seigh/data/cifar.h"
 #include "seigh/eigen/krylov.h"

@@ -66,10 +66,10 @@ void Context::check_cancelled() const {
 // this thread's alone.
 namespace {
 
-// libtorch sets a new thread's number of threads when that thread first asks for it, and knows by a thread-local
-// variable of an inline function whether it has; the library and each program that inlines it have one of their own.
-// All must have had their turn: a number set anew within a worker would make oneDNN wait there, for ever, for threads
-// that a nested region does not get.
+// libtorch sets a new thread's number of threads when that thread first asks for it, and knows by a
+// thread-local variable of an inline function whether it has; the library and each program that inlines it
+// have one of their own. All must have had their turn: a number set anew within a worker would make oneDNN
+// wait there, for ever, for threads that a nested region does not get.
 int initialised_threads() {
   at::internal::lazy_init_num_threads();
   return at::get_num_threads();

@@ -8,8 +8,8 @@ namespace seigh {
 std::unique_ptr<CurvatureOperator> make_curvature_operator(const Model& model, const at::Tensor& parameters,
                                                            const std::vector<at::Tensor>& buffers,
                                                            const Dataset& data,
-                                                           const CurvatureOptions& options, const std::string& name,
-                                                           const Context& context) {
+                                                           const CurvatureOptions& options,
+                                                           const std::string& name, const Context& context) {
   options.validate();
   const auto source = [&] {
     const Context::Scope scope(context);

@@ -138,7 +138,7 @@ fs::path find_folder(const CifarOptions& options) {
     require(files.found == 0, "the data set ", kName, " in ", folder.string(), " lacks ", files.missing,
             kAdvice);
   }
-  const std::vector<fs::path> places = file_places(options.data_folder, kName);
+  const std::vector<fs::path> places = data_places(options.data_folder, kName);
   for (const fs::path& place : places) {
     if (is_file(place / kArchive)) return unpacked(place / kArchive);
   }

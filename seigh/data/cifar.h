@@ -21,11 +21,10 @@ struct CifarOptions {
 /// validation excluded (divisor N of the variance).
 ///
 /// Looks in the places of load_mnist() (name "cifar-10") and in their subfolders cifar-10-batches-bin. When
-/// none has a file of the six, the archive cifar-10-binary.tar.xz is looked for in the same places, in
-/// ./shared/data and in ../shared/data (only in data_folder when that is given) and unpacked by `tar` into
-/// the cache folder, once: a complete copy there is taken before any archive is unpacked. Throws Error naming
-/// the missing file, the places looked at and what to do; naming the file, the expected and the actual number
-/// of bytes when a file was cut short; and on labels beyond 9.
+/// none has a file of the six, the archive cifar-10-binary.tar.xz is looked for in the same places and
+/// unpacked by `tar` into the cache folder, once: a complete copy there is taken before any archive is
+/// unpacked. Throws Error naming the missing file, the places looked at and what to do; naming the file, the
+/// expected and the actual number of bytes when a file was cut short; and on labels beyond 9.
 DataSplits load_cifar10(const CifarOptions& options);
 
 }  // namespace seigh

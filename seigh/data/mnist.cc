@@ -32,9 +32,9 @@ fs::path find(const fs::path& folder, const std::string& file) {
 // data sets are never mixed.
 fs::path find_folder(const MnistOptions& options) {
   const std::vector<fs::path> folders = data_places(options.data_folder, options.name);
-  const std::string advice = "; get it with scripts/fetch-data" +
-                             std::string(options.name == "mnist" ? "" : " " + options.name) +
-                             " or pass --data FOLDER";
+  const std::string advice =
+      options.name == "mnist" ? "; put its four files there or pass --data FOLDER"
+                              : "; get it with scripts/fetch-data " + options.name + " or pass --data FOLDER";
   for (const fs::path& folder : folders) {
     std::string missing;
     int found = 0;

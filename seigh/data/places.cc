@@ -37,15 +37,6 @@ std::vector<fs::path> data_places(const fs::path& data_folder, const std::string
   return places;
 }
 
-std::vector<fs::path> file_places(const fs::path& data_folder, const std::string& name) {
-  std::vector<fs::path> places = data_places(data_folder, name);
-  if (data_folder.empty()) {
-    places.push_back("shared/data");
-    places.push_back("../shared/data");
-  }
-  return places;
-}
-
 std::string listed(const std::vector<fs::path>& places) {
   std::string text;
   for (const fs::path& place : places) text += (text.empty() ? "" : ", ") + place.string();

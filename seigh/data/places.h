@@ -12,9 +12,6 @@ namespace seigh {
 /// cache folder, in each first its subfolder `name`, then itself; and last, unless data_folder is given,
 /// /usr/share/datasets/`name`, where Debian's packages put theirs.
 std::vector<fs::path> data_places(const fs::path& data_folder, const std::string& name);
-/// data_places() and, unless data_folder is given, ./shared/data and ../shared/data: places of files whose
-/// name says what they are.
-std::vector<fs::path> file_places(const fs::path& data_folder, const std::string& name);
 /// $XDG_CACHE_HOME/seigh or ~/.cache/seigh; empty when neither variable is set.
 fs::path cache_folder();
 /// "a, b, c", for error messages.

@@ -18,7 +18,7 @@ namespace {
 fs::path find_text(const TextOptions& options) {
   require(!options.name.empty() && options.name.find('/') == std::string::npos,
           "a text is named without its folder, not \"", options.name, "\"; pass --data FOLDER");
-  const std::vector<fs::path> places = file_places(options.data_folder, options.name);
+  const std::vector<fs::path> places = data_places(options.data_folder, options.name);
   for (const fs::path& place : places) {
     std::error_code ignored;
     if (fs::is_regular_file(place / (options.name + ".txt"), ignored)) return place / (options.name + ".txt");

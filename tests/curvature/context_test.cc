@@ -1,6 +1,5 @@
 // Operators work in whatever state their caller is in, and leave no trace in it.
 #include "seigh/core/context.h"
-#include "seigh/core/error.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -12,6 +11,7 @@
 #include <functional>
 #include <thread>
 
+#include "seigh/core/error.h"
 #include "seigh/curvature/autograd_curvature.h"
 #include "seigh/curvature/mlp_curvature.h"
 #include "seigh/curvature/replaced_kernels.h"

@@ -51,7 +51,8 @@ TEST(MlpCurvature, HessianEqualsAutograd) {
     for (const int64_t tile : {0, 1, 4}) {
       for (const int64_t chunk : {0, 1, 3}) {
         MlpCurvatureOperator op(model, parameters, data,
-                                {.loss = c.loss, .dtype = at::kDouble, .batch_size = tile}, "", Context(), chunk);
+                                {.loss = c.loss, .dtype = at::kDouble, .batch_size = tile}, "", Context(),
+                                chunk);
         EXPECT_LT(relative_difference(op.apply(v), expected), 1e-12)
             << model.description() << " " << to_string(c.loss);
       }

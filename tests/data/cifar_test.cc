@@ -16,7 +16,6 @@ namespace {
 
 using test::Environment;
 using test::TempFolder;
-using test::WorkingFolder;
 
 constexpr int kPerFile = 4;
 
@@ -103,19 +102,17 @@ TEST(Cifar, SearchesFoldersAndThenArchives) {
   const Environment environment({{"SEIGH_DATA", (folder / "data").string()},
                                  {"XDG_CACHE_HOME", (folder / "cache").string()},
                                  {"HOME", (folder / "home").string()}});
-  fs::create_directories(folder / "work/inner");
-  const WorkingFolder working(folder / "work/inner");
   const auto source = [&] { return load_cifar10(options_for({})).source; };
   const fs::path unpacked = folder / "cache/seigh/cifar-10/cifar-10-batches-bin";
 
   EXPECT_SEIGH_ERROR(source(), "data_batch_1.bin", "cifar-10-binary.tar.xz", (folder / "data").string(),
-                     (folder / "cache/seigh/cifar-10").string(), "../shared/data", "--data");
-  write_archive(folder / "work/shared/data");  // ../shared/data
+                     (folder / "cache/seigh/cifar-10").string(), "/usr/share/datasets/cifar-10", "--data");
+  write_archive(folder / "data");
   EXPECT_EQ(source(), unpacked.string());
   EXPECT_TRUE(at::equal(load_cifar10(options_for({})).test.y, at::tensor(std::vector<int64_t>{5, 6, 7, 8})));
   // Nothing but the result is left in the cache, and it serves without the archive.
   EXPECT_EQ(std::distance(fs::directory_iterator(folder / "cache/seigh"), fs::directory_iterator()), 1);
-  fs::remove_all(folder / "work/shared");
+  fs::remove_all(folder / "data");
   EXPECT_EQ(source(), unpacked.string());
   write_data(folder / "data/cifar-10-batches-bin");
   EXPECT_EQ(source(), (folder / "data/cifar-10-batches-bin").string());

@@ -126,7 +126,7 @@ TEST(Mnist, SearchesTheUsualPlacesInOrder) {
                                  {"HOME", (folder / "home").string()}});
   EXPECT_SEIGH_ERROR(source(), "train-images-idx3-ubyte", (folder / "data").string(),
                      (folder / "data/mnist").string(), (folder / "cache/seigh/mnist").string(),
-                     "/usr/share/datasets/mnist", "scripts/fetch-data", "--data FOLDER");
+                     "/usr/share/datasets/mnist", "put its four files there", "--data FOLDER");
   write_data(folder / "cache/seigh/mnist");
   EXPECT_EQ(source(), (folder / "cache/seigh/mnist").string());
   write_data(folder / "data");

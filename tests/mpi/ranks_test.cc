@@ -181,7 +181,8 @@ TEST(Ranks, DecomposeHermitianMatrices) {
 TEST(Ranks, AdaptiveKrylovStopsTogether) {
   const auto m = spectral_matrix("exponential", kRows);
   MatrixOperator op(m.matrix.to(at::kFloat));
-  const EigenResult r = eigh(op, {.method = Method::krylov, .k = 60, .error = 0.1, .seed = 3, .probes = 10}, *everybody);
+  const EigenResult r =
+      eigh(op, {.method = Method::krylov, .k = 60, .error = 0.1, .seed = 3, .probes = 10}, *everybody);
   EXPECT_EQ(world().agree(r.rank), r.rank);
   EXPECT_LT(r.rank, 40);
   EXPECT_LT(exact_error(m.matrix, r.eigenvalues, r.eigenvectors), 0.2 * m.matrix.norm().item<double>());
@@ -239,8 +240,8 @@ TEST(Ranks, OtherMethodsToo) {
   for (const Method method : {Method::hmt, Method::nystrom, Method::dense}) {
     const auto matrix = method == Method::nystrom ? at::matmul(m.matrix, m.matrix) : m.matrix;
     MatrixOperator op(matrix);
-    const EigenResult r =
-        eigh(op, {.method = method, .k = 5, .products = method == Method::dense ? 0 : 60, .seed = 3}, *everybody);
+    const EigenResult r = eigh(
+        op, {.method = method, .k = 5, .products = method == Method::dense ? 0 : 60, .seed = 3}, *everybody);
     expect_same(r.eigenvalues,
                 (method == Method::nystrom ? m.eigenvalues.square() : m.eigenvalues).slice(0, 0, 5),
                 method == Method::dense ? 1e-12 : 1e-2);  // a sketch's own error: 0.9^60

@@ -6,8 +6,8 @@
 #include <fstream>
 #include <thread>
 
-#include "seigh/nn/mlp.h"
 #include "seigh/curvature/probe.h"
+#include "seigh/nn/mlp.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/second_derivative.h"
 #include "tests/support/temp_folder.h"

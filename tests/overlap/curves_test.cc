@@ -16,8 +16,8 @@
 #include <string>
 #include <vector>
 
-#include "seigh/core/error.h"
 #include "seigh/core/context.h"
+#include "seigh/core/error.h"
 #include "seigh/overlap/best_overlap.h"
 #include "seigh/overlap/chance.h"
 #include "seigh/overlap/masks.h"

@@ -32,16 +32,4 @@ class Environment {
   std::map<std::string, std::string> old_;
 };
 
-/// Changes the working folder and goes back.
-class WorkingFolder {
- public:
-  explicit WorkingFolder(const fs::path& folder) : old_(fs::current_path()) { fs::current_path(folder); }
-  ~WorkingFolder() { fs::current_path(old_); }
-  WorkingFolder(const WorkingFolder&) = delete;
-  WorkingFolder& operator=(const WorkingFolder&) = delete;
-
- private:
-  fs::path old_;
-};
-
 }  // namespace seigh::test

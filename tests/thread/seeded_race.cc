@@ -1,4 +1,5 @@
-// A race put there on purpose: the thread sanitizer must find it, else its silence about the rest says nothing.
+// A race put there on purpose: the thread sanitizer must find it, else its silence about the rest says
+// nothing.
 #include <thread>
 
 int main() {

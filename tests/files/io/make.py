@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/env python3
 """Makes the files of this folder: what NumPy and h5py themselves write."""
 import os
 

@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/env python3
 """Makes the files of this folder: images, and what Pillow's resize(BILINEAR) makes of them.
 
 <name>.npy holds uint8 images [N, H, W]; <name>_<height>x<width>.npy the same images resized. Digits are drawn, not taken
