@@ -1,4 +1,4 @@
-// Environment variables and the working folder, for one test.
+// Environment variables for one test.
 #pragma once
 
 #include <cstdlib>
