@@ -140,7 +140,7 @@ TEST(Mnist, IncompleteOrMismatchedFilesAreNamed) {
   const auto file = [&](const char* name) { return folder / name; };
 
   fs::remove(file("t10k-labels-idx1-ubyte"));
-  EXPECT_SEIGH_ERROR(load_mnist(options), "t10k-labels-idx1-ubyte", folder.path().string(), "fetch-data",
+  EXPECT_SEIGH_ERROR(load_mnist(options), "t10k-labels-idx1-ubyte", folder.path().string(), "its four files",
                      "--data");
   write_file(file("t10k-labels-idx1-ubyte"), label_file(6));
   EXPECT_SEIGH_ERROR(load_mnist(options), "t10k-labels-idx1-ubyte", "5 images", "6 labels");
