@@ -36,6 +36,10 @@ class LinearOperator {
   double seconds() const { return seconds_; }
   /// Vectors worth applying at once: large enough for speed, small enough for memory.
   virtual int64_t preferred_block() const { return 64; }
+  /// What was measured of the length of a product's error, of unit vectors: rounding, or that of differences
+  /// where products are taken by them; a root mean square over a few vectors, in the units of A. 0: nothing
+  /// was measured; then rounding in dtype() is what is to be expected.
+  virtual double product_error() const { return 0; }
   /// Whether all ranks must call apply() together (tall/divided.h).
   virtual bool collective() const { return false; }
 
