@@ -83,7 +83,9 @@ void OverlapCurves::spread_magnitude(const Eigenspace& space, const at::Tensor& 
   const at::Tensor all = at::stack(curves);
   const double share = static_cast<double>(groups - 1) / static_cast<double>(groups);
   magnitude_deviation = at::full({k}, std::numeric_limits<double>::quiet_NaN(), at::kDouble);
-  magnitude_deviation.slice(0, 0, n).copy_((all - all.mean(0)).square().sum(0).mul(share).sqrt());
+  // About the whole sketch's curve, not about their mean: what smaller sketches shift it by counts, too.
+  magnitude_deviation.slice(0, 0, n).copy_(
+      (all - magnitude.slice(0, 0, n)).square().sum(0).mul(share).sqrt());
 }
 
 void OverlapOptions::validate() const {

@@ -1,5 +1,5 @@
-// What the solvers promise, held against exact answers: many small matrices whose spectra are known, every method,
-// selection and precision; counted are the promises made and those broken.
+// What the solvers promise, held against exact answers: many small matrices whose spectra are known, every
+// method, selection and precision; counted are the promises made and those broken.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -31,11 +31,13 @@ struct Count {
 };
 
 struct Audit {
-  std::map<std::string, Count> counts;                           ///< by "promise, method"
-  std::map<std::string, std::pair<int64_t, int64_t>> certified;  ///< by method: pairs certified, pairs asked for
+  std::map<std::string, Count> counts;  ///< by "promise, method"
+  std::map<std::string, std::pair<int64_t, int64_t>>
+      certified;  ///< by method: pairs certified, pairs asked for
   int64_t solves = 0;
 
-  void tell(const std::string& promise, const std::string& method, double probability, double truth, double bound) {
+  void tell(const std::string& promise, const std::string& method, double probability, double truth,
+            double bound) {
     Count& c = counts[promise + ", " + method];
     c.probability = probability;
     ++c.made;
@@ -58,8 +60,9 @@ struct Audit {
 /// Names of spectra; every one stands for a way in which eigenvalues are easily missed or mistaken.
 inline const std::vector<std::string>& audited_spectra() {
   static const std::vector<std::string> all = {
-      "line",     "exponential", "polynomial", "indefinite", "plus_minus", "almost_plus_minus", "copies", "clustered",
-      "low_rank", "bulk",        "network",    "negative",   "two_scales", "identity",          "zero"};
+      "line",       "exponential", "polynomial", "indefinite", "plus_minus", "almost_plus_minus",
+      "copies",     "clustered",   "low_rank",   "bulk",       "network",    "negative",
+      "two_scales", "identity",    "zero"};
   return all;
 }
 
@@ -74,10 +77,13 @@ inline at::Tensor audited_spectrum(const std::string& name, int64_t n, uint64_t 
   if (name == "plus_minus") return at::pow(0.85, (i / 2).floor()) * alternate;
   if (name == "almost_plus_minus") return at::pow(0.85, (i / 2).floor()) * alternate * (1 + 1e-6 * u);
   if (name == "copies") return at::where(i < 50, 5 - (i / 10).floor(), 0.5 * at::ones_like(i)) * (i < n);
-  if (name == "clustered") return at::where(i < 5, 3 + 1e-4 * u, at::where(i < 12, 1 + 1e-7 * u, 1e-3 / (1 + i)));
+  if (name == "clustered")
+    return at::where(i < 5, 3 + 1e-4 * u, at::where(i < 12, 1 + 1e-7 * u, 1e-3 / (1 + i)));
   if (name == "low_rank") return at::where(i < 7, 7 - i, at::zeros_like(i));
   if (name == "bulk") return at::where(i < 3, 2 - 0.3 * i, 2 * u - 1);
-  if (name == "network") return at::where(i < 10, 10 * at::pow(0.6, i), 0.05 * at::pow(u, 3) * at::where(u * 37 - (u * 37).floor() < 0.4, -1.0, 1.0));
+  if (name == "network")
+    return at::where(i < 10, 10 * at::pow(0.6, i),
+                     0.05 * at::pow(u, 3) * at::where(u * 37 - (u * 37).floor() < 0.4, -1.0, 1.0));
   if (name == "negative") return -at::pow(0.8, i);
   if (name == "two_scales") return at::where(i < 4, 1e6 * at::pow(0.5, i), at::pow(0.9, i));
   if (name == "identity") return at::ones_like(i);
@@ -101,8 +107,8 @@ class AuditedOperator final : public LinearOperator {
     const int64_t d = size();
     at::Tensor v = random_gaussian(11, Stream::test, d, 500, 4, at::kDouble);
     v = v / v.norm(2, 0);
-    const at::Tensor error =
-        const_cast<AuditedOperator*>(this)->apply_impl(v.to(dtype())).to(at::kDouble) - at::matmul(matrix_, v);
+    const at::Tensor error = const_cast<AuditedOperator*>(this)->apply_impl(v.to(dtype())).to(at::kDouble) -
+                             at::matmul(matrix_, v);
     return std::sqrt(error.square().sum(0).mean().item<double>());
   }
 
@@ -125,7 +131,9 @@ struct Truth {
   at::Tensor matrix, values, vectors;  // rising
 };
 
-inline double value_of(const at::Tensor& x, int64_t i) { return x.data_ptr<double>()[i]; }
+inline double value_of(const at::Tensor& x, int64_t i) {
+  return x.data_ptr<double>()[i];
+}
 
 /// Adds to `audit` what one solve promises, against the truth.
 inline void check_solve(Audit& audit, const Truth& truth, const EigenResult& r, const SolverOptions& o,
@@ -191,7 +199,8 @@ inline void check_solve(Audit& audit, const Truth& truth, const EigenResult& r, 
       mine.push_back(at);
     }
     for (int64_t j = 0; j < d; ++j)
-      if (std::abs(value_of(rising, j) - v) <= 1e-4 * std::abs(v) && trust == static_cast<int64_t>(Trust::cluster))
+      if (std::abs(value_of(rising, j) - v) <= 1e-4 * std::abs(v) &&
+          trust == static_cast<int64_t>(Trust::cluster))
         mine.push_back(j);
     std::sort(mine.begin(), mine.end());
     mine.erase(std::unique(mine.begin(), mine.end()), mine.end());
@@ -204,6 +213,9 @@ inline void check_solve(Audit& audit, const Truth& truth, const EigenResult& r, 
                static_cast<double>(trust == static_cast<int64_t>(Trust::pair) ? last : first),
                static_cast<double>(o.k));
   }
+  audit.tell("orthonormality", method, 0,
+             (at::matmul(u.t(), u) - at::eye(k, at::kDouble)).abs().max().item<double>(),
+             r.eigenvectors.dtype() == at::kFloat ? 1e-5 : 1e-9);
   // Leading subspaces, for every j that is no matter of rounding.
   for (int64_t j = 1; j <= k; ++j) {
     at::Tensor leading;
@@ -224,21 +236,23 @@ inline void check_solve(Audit& audit, const Truth& truth, const EigenResult& r, 
     if (bound < 1) audit.tell("subspace", method, 3 * kProbeFailure, error - 1e-7, bound);
   }
   if (r.error) {
-    const double error =
-        (truth.matrix - at::matmul(u * theta, u.t())).norm().item<double>();
+    const double error = (truth.matrix - at::matmul(u * theta, u.t())).norm().item<double>();
     // Off by a factor of two: (e^(3/4) / 4)^(q / 2).
-    audit.tell("error within a factor of 2", method, probability_underestimate(r.error->probes, 0.75), error - tiny,
-               2 * r.error->error() + 4 * r.rounding * std::sqrt(static_cast<double>(d)));
+    audit.tell("error within a factor of 2", method, probability_underestimate(r.error->probes, 0.75),
+               error - tiny, 2 * r.error->error() + 4 * r.rounding * std::sqrt(static_cast<double>(d)));
     if (o.error > 0 && r.error->relative_error() <= o.error && r.products < 20 * o.k)
-      audit.tell("error that was asked for", method, 1e-3, error, o.error * truth.matrix.norm().item<double>());
+      audit.tell("error that was asked for", method, 1e-3, error,
+                 o.error * truth.matrix.norm().item<double>());
   }
   if (o.tolerance > 0 && method == "krylov" && r.converged == o.k && k == o.k &&
       o.selection == Selection::magnitude) {
     double missed = 0;
     for (int64_t i = 0; i < k; ++i)
-      missed = std::max(missed, std::abs(value_of(truth.values.abs().index_select(0, by_size), i)) - std::abs(value_of(theta, i)));
+      missed = std::max(missed, std::abs(value_of(truth.values.abs().index_select(0, by_size), i)) -
+                                    std::abs(value_of(theta, i)));
     if (r.certificates.certified() == k)
-      audit.tell("tolerance of what was missed", method, kProbeFailure, missed - tiny, 2 * o.tolerance * norm + r.rounding);
+      audit.tell("tolerance of what was missed", method, kProbeFailure, missed - tiny,
+                 2 * o.tolerance * norm + r.rounding);
   }
 }
 
@@ -267,13 +281,15 @@ inline Audit run_audit(const std::vector<int64_t>& sizes, int64_t rounds, uint64
             o.seed = seed;
             if (o.error == 0) o.selection = selection;
             o.products = std::min(o.products, d);
-            check_solve(audit, truth, eigh(op, o), o, o.method == Method::krylov || o.method == Method::dense || o.method == Method::hmt);
+            check_solve(audit, truth, eigh(op, o), o,
+                        o.method == Method::krylov || o.method == Method::dense || o.method == Method::hmt);
           };
           solve({.method = Method::dense});
           solve({.method = Method::krylov});
           solve({.method = Method::krylov, .products = 2 * k, .block = 2});
           solve({.method = Method::krylov, .tolerance = dtype == at::kDouble ? 1e-8 : 1e-4, .block = 3});
-          if (d >= 40) solve({.method = Method::krylov, .products = d, .tolerance = 1e-6, .block = 2, .basis = k + 20});
+          if (d >= 40)
+            solve({.method = Method::krylov, .products = d, .tolerance = 1e-6, .block = 2, .basis = k + 20});
           if (d >= 40) solve({.method = Method::krylov, .error = 0.3});
           if (4 * k <= d) {
             solve({.method = Method::seigh, .products = 4 * k});
