@@ -57,6 +57,8 @@ void SolverOptions::validate(int64_t dimension) const {
   require(error == 0 || probes >= 1, "an error to be reached needs probes that estimate it");
   require(0 <= probes && probes <= kMostProbes, "probes must lie between 0 and ", kMostProbes, ", not ",
           probes);
+  require(0 <= checks && checks <= kMostProbes, "checks must lie between 0 and ", kMostProbes, ", not ",
+          checks);
   constexpr int64_t kMostBlock = 1'000'000;
   require(0 <= block && block <= kMostBlock, "block must lie between 0 and ", kMostBlock, ", not ", block);
   require(basis >= 0, "basis must not be negative: ", basis);
