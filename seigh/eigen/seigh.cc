@@ -122,6 +122,7 @@ EigenResult seigh(LinearOperator& op, const SolverOptions& options, const Contex
     sketch = measure(op, plan, context);
   } else {
     SketchStore store = SketchStore::together(options.state, plan, context);
+    store.tie_to(options.fingerprint);
     measure(op, store, ranks.rank(), ranks.size(), context);
     ranks.wait();
     require(static_cast<int64_t>(store.finished().size()) == store.plan().shards(),

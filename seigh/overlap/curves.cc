@@ -89,8 +89,9 @@ void OverlapCurves::spread_magnitude(const Eigenspace& space, const at::Tensor& 
 }
 
 void OverlapOptions::validate() const {
-  require(random_masks >= 2, "overlap: random_masks is ", random_masks,
-          "; a standard deviation needs at least 2");
+  constexpr int64_t kMost = 1'000'000;
+  require(2 <= random_masks && random_masks <= kMost, "overlap: random_masks is ", random_masks,
+          "; a standard deviation needs at least 2, and none more than ", kMost);
   require(piece_bytes > 0, "overlap: piece_bytes must be positive, not ", piece_bytes);
 }
 

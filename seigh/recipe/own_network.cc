@@ -70,6 +70,7 @@ Checkpoint brought_checkpoint(const Recipe& r, const Model& model, const Loss& l
   } else {
     const fs::path file = weights_file(r, step);
     const NamedTensors content = read_safetensors(file);
+    const auto tensors = content.by_name();
     const auto fit = [&](const ParameterSpec& spec, const at::Tensor& tensor) {
       require(tensor.sizes() == at::IntArrayRef(spec.shape), file.string(), ": ", spec.name, " has shape ",
               tensor.sizes(), ", in ", r.model.module, " it has ", at::IntArrayRef(spec.shape));
@@ -77,15 +78,15 @@ Checkpoint brought_checkpoint(const Recipe& r, const Model& model, const Loss& l
     };
     std::vector<at::Tensor> pieces;
     for (const ParameterSpec& spec : model.parameters()) {
-      const at::Tensor* tensor = content.find(spec.name);
-      require(tensor != nullptr, file.string(), " does not hold parameter ", spec.name, " of ",
+      const auto tensor = tensors.find(spec.name);
+      require(tensor != tensors.end(), file.string(), " does not hold parameter ", spec.name, " of ",
               r.model.module);
-      pieces.push_back(fit(spec, *tensor));
+      pieces.push_back(fit(spec, *tensor->second));
     }
     c.parameters = flatten(pieces);
     for (size_t i = 0; i < c.buffers.size(); ++i) {
-      if (const at::Tensor* tensor = content.find(model.buffers()[i].name))
-        c.buffers[i] = fit(model.buffers()[i], *tensor);
+      if (const auto tensor = tensors.find(model.buffers()[i].name); tensor != tensors.end())
+        c.buffers[i] = fit(model.buffers()[i], *tensor->second);
     }
   }
   const std::string source = (r.model.weights.empty() ? r.model.module : weights_file(r, step).string());

@@ -114,12 +114,13 @@ void write_eigen_file(const fs::path& path, const EigenFileInfo& info, const Eig
     file.attribute("asymmetry", result.asymmetry);
   }
   if (info.sketch_error) file.attribute("sketch_error", *info.sketch_error);
+  if (!info.fingerprint.empty()) file.attribute("fingerprint", info.fingerprint);
   if (!info.recipe.empty()) file.attribute("recipe", info.recipe);
   file.commit();
 }
 
 EigenFile read_eigen_file(const fs::path& path, Vectors vectors, const Context& context) {
-  const Hdf5Reader file(path);
+  const Hdf5Reader file(path, Maker::seigh);
   const Attributes attributes(path, file);
   EigenFile content;
   EigenFileInfo& info = content.info;
@@ -135,6 +136,7 @@ EigenFile read_eigen_file(const fs::path& path, Vectors vectors, const Context& 
   info.s = attributes.get<int64_t>("s");
   info.dtype = attributes.get<std::string>("dtype");
   if (attributes.has("sketch_error")) info.sketch_error = attributes.get<double>("sketch_error");
+  if (attributes.has("fingerprint")) info.fingerprint = attributes.get<std::string>("fingerprint");
   if (attributes.has("recipe")) info.recipe = attributes.get<std::string>("recipe");
   if (file.has("sample_indices")) info.sample_indices = file.read("sample_indices");
   result.eigenvalues = file.read("eigenvalues").to(at::kDouble);

@@ -37,7 +37,7 @@ void write_overlap_file(const fs::path& path, const OverlapCurves& curves, const
 }
 
 OverlapCurves read_overlap_file(const fs::path& path) {
-  const Hdf5Reader file(path);
+  const Hdf5Reader file(path, Maker::seigh);
   OverlapCurves curves;
   for (const auto& [name, member] : kDataSets) curves.*member = file.read(name);
   if (file.has("magnitude_low")) {
