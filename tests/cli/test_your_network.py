@@ -335,7 +335,10 @@ class Refused(Own):
         self.refuse(["outputs do not depend on its parameters", "gradients on"], Detached())
 
     def test_no_second_derivative(self):
-        self.refuse(["no second derivative", "hardsigmoid"], mlp(nn.Hardsigmoid()))
+        net = mlp(nn.Hardsigmoid())
+        self.refuse(["no second derivative", "hardsigmoid", 'curvature.products = "difference"'], net, set_=["curvature.products=autograd"])
+        done = self.ok(*self.arguments(net, out="by-itself"))
+        self.assertRegex(done.stderr, "note: no second derivative: .*hardsigmoid.*; products are differences of the gradient")
 
     def test_half_precision(self):
         self.refuse(["parameter 0.weight is Half", r"net.float\(\)"], mlp().half())
