@@ -82,7 +82,7 @@ double row(const Exact& exact, const std::string& method, const SolverOptions& o
               static_cast<long long>(r.products), error,
               exact.overlap(r.eigenvectors, std::min<int64_t>(100, k)),
               exact.overlap(r.eigenvectors, std::min(k, r.rank)), tail,
-              r.residuals.defined() ? static_cast<long long>(r.certified().sum().item<int64_t>()) : -1LL);
+              r.residuals.defined() ? static_cast<long long>(r.certificates.certified()) : -1LL);
   return error;
 }
 

@@ -18,6 +18,7 @@ set(SEIGH_PUBLIC_HEADERS
     seigh/eigen/dense.h
     seigh/eigen/eigh.h
     seigh/eigen/options.h
+    seigh/eigen/probes.h
     seigh/eigen/result.h
     seigh/eigen/selection.h
     # overlap

@@ -53,15 +53,16 @@
   const fullName = (d) => `${place(d)} · ${methodName(d.method)}`;
 
   // How far pair i (from 0) can be trusted; results that say nothing of it are drawn as if they were certified.
-  const NOISE = 0, VALUE = 1, PAIR = 2;
+  const NOISE = 0, VALUE = 1, CLUSTER = 2, PAIR = 3;
   const saysTrust = (d) => Array.isArray(d.trust);
   const trustOf = (d, i) => (saysTrust(d) ? d.trust[i] : PAIR);
   const countOf = (d, level) => list(d.eigenvalues).filter((_, i) => trustOf(d, i) === level).length;
+  const certifiedOf = (d) => countOf(d, PAIR) + countOf(d, CLUSTER);
   /** Eigenvalues whose sign is certain. */
   const certainValues = (d) => list(d.eigenvalues).filter((v, i) => isNumber(v) && trustOf(d, i) >= VALUE);
   /** The first k for which pair k may be noise, or infinity. */
   const firstNoise = (d) => list(d.eigenvalues).findIndex((_, i) => trustOf(d, i) === NOISE) + 1 || Infinity;
-  const TRUST_WORDS = { [NOISE]: 'may be noise', [VALUE]: 'value only: one of a cluster', [PAIR]: '' };
+  const TRUST_WORDS = { [NOISE]: 'may be noise', [VALUE]: 'value only', [CLUSTER]: 'in a cluster', [PAIR]: '' };
   const remark = (d, i) => (TRUST_WORDS[trustOf(d, i)] ? ` (${TRUST_WORDS[trustOf(d, i)]})` : '');
 
   // ---------------------------------------------------------------------------------------------- charts
@@ -136,13 +137,14 @@
       showLine: false, ...options,
     };
   }
-  /** What dots of a trust level look like: filled, pale within a full outline, hollow with a faint one. */
+  /** What dots of a trust level look like: filled, less so in a cluster, pale within a full outline, hollow with a faint one. */
   function trustMark(level, colour) {
     if (level === PAIR) return { borderColor: colour, backgroundColor: colour };
+    if (level === CLUSTER) return { borderColor: colour, backgroundColor: colour + 'aa', borderWidth: 1.5 };
     return level === VALUE ? { borderColor: colour, backgroundColor: colour + '55', borderWidth: 1 }
       : { borderColor: colour + '70', backgroundColor: 'transparent', borderWidth: 1 };
   }
-  const LEVELS = [[PAIR, ''], [VALUE, ', value only'], [NOISE, ', may be noise']];
+  const LEVELS = [[PAIR, ''], [CLUSTER, ', in a cluster'], [VALUE, ', value only'], [NOISE, ', may be noise']];
 
   /** A shaded band from `lower` to `upper`, as two data sets without outline. */
   function band(label, colour, lower, upper, opacity) {
@@ -306,14 +308,14 @@
     if (bounds.some((p) => p.y > limits.min)) datasets.push(line('residual bound', GREY, bounds, { borderWidth: 1, pointRadius: 0, quiet: true }));
     const drawn = datasets.filter((set) => set.data.length);
     const known = certainValues(d), negative = known.filter((v) => v < 0).length;
-    const mixed = countOf(d, VALUE), noise = countOf(d, NOISE);
+    const mixed = countOf(d, VALUE), noise = countOf(d, NOISE), clustered = countOf(d, CLUSTER);
     const sentences = [];
     if (!saysTrust(d)) {
       sentences.push(d.method === 'dense' ? 'Computed exactly.' : 'Without residuals it is not known which of them can be trusted.');
     } else {
       if (d.method === 'dense') sentences.push('Computed exactly, up to rounding.');
-      sentences.push(`A true eigenvalue lies within ± the residual of each. ${number(countOf(d, PAIR))} of ${plural(values.length, 'pair')} are certified${mixed || noise ? ' (filled)' : ''}.`);
-      if (mixed) sentences.push(`Of ${number(mixed)} (pale) the value is certain, but the residual reaches the gap to the next eigenvalue, so the eigenvector may mix those of several.`);
+      sentences.push(`A true eigenvalue lies within ± the residual of each. ${number(certifiedOf(d))} of ${plural(values.length, 'pair')} are certified${mixed || noise ? ' (filled)' : ''}${clustered ? `, ${number(clustered)} of them together with others that they cannot be told from` : ''}.`);
+      if (mixed) sentences.push(`Of ${number(mixed)} (pale) an eigenvalue lies there, but the eigenvector may mix those of several, or a larger one may have been missed.`);
       if (noise) sentences.push(`${number(noise)} (hollow) do not exceed their residual and may be noise.`);
     }
     const note = sentences.join(' ');
@@ -484,7 +486,7 @@
         });
         figure(pair, {
           title: 'Eigenvalues',
-          caption: 'Size of the eigenvalues by rank. Filled marks are certified pairs; of pale ones the value is certain but not the vector; hollow ones may be noise.',
+          caption: 'Size of the eigenvalues by rank. Filled marks are certified pairs; of pale ones an eigenvalue lies there, but the vector is not certain; hollow ones may be noise.',
           datasets,
           x: axis('index of the eigenvalue', { min: 0, max: K + 1, lastTick: K }),
           y: axis('|λ| (loss per squared unit)', { log: true, ...logLimits([].concat(...datasets.map((s) => s.data.map((p) => p.y)))) }),
@@ -567,7 +569,7 @@
       ['Decomposition', (d) => fullName(d), ''],
       ['λ₁', (d) => number(list(d.eigenvalues)[0]), 'number'],
       ['Negative share', share, 'number'],
-      ['Certified pairs', (d) => (saysTrust(d) ? `${number(countOf(d, PAIR))} of ${number(d.trust.length)}` : '–'), 'number'],
+      ['Certified pairs', (d) => (saysTrust(d) ? `${number(certifiedOf(d))} of ${number(d.k || d.trust.length)}` : '–'), 'number'],
       ['Value only', (d) => (saysTrust(d) ? number(countOf(d, VALUE)) : '–'), 'number'],
       ['May be noise', (d) => (saysTrust(d) ? number(countOf(d, NOISE)) : '–'), 'number'],
       ['Error (Frobenius)', (d) => (d.method === 'dense' ? 'exact' : number(d.certificate && d.certificate.error_estimate)), 'number'],
@@ -581,7 +583,7 @@
       ...columns.map(([title, cell, kind]) => element('td', { class: kind, 'data-label': title }, element('span', {}, cell(d))))));
     for (const text of [
       'Error is the Frobenius norm of what the decomposition misses of the operator; relative error divides it by the operator’s own norm.',
-      'Every pair has a bound on its residual ‖Hu − λu‖, and a true eigenvalue lies within that of λ. The bound is certain up to rounding for krylov, hmt and dense, and holds for each pair with probability 99.9 % for seigh and nystrom. A pair is certified when the bound is below |λ| and below the gap to the neighbouring eigenvalue. Of a pair whose bound is below |λ| but reaches that gap only the value is certain, with its sign: its vector may mix those of several close eigenvalues. Where the bound reaches |λ|, the pair may be noise.',
+      'Every pair has a bound on its residual ‖Hu − λu‖, and a true eigenvalue lies within that of λ. The bound is certain up to rounding for krylov, hmt and dense, and holds for each pair with probability 99.9 % for seigh and nystrom. A pair is certified when twice the bound is below the gap to every other eigenvalue, found or not: what was not found is bounded by the norm of what the computation left of the matrix. Several that cannot be told from each other, but from all others, are certified together, as a cluster. Of any other pair an eigenvalue lies within the bound, but its vector may mix those of several eigenvalues. Where the bound reaches |λ| and nothing else excludes zero, the pair may be noise.',
       'The negative share is of the pairs whose sign is certain. The selected decomposition is highlighted.',
     ]) absent(content, text);
     content.append(element('div', { class: 'scroll' }, element('table', {}, element('thead', {}, head), element('tbody', {}, ...rows))));

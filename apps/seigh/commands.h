@@ -2,11 +2,21 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <cstdint>
 #include <functional>
+#include <string>
 
 #include "seigh/core/context.h"
 
 namespace seigh::app {
+
+/// Thrown at the end of a command with --strict: everything is done and kept, but not everything is
+/// certified.
+struct NotCertified {
+  std::string message;
+};
+/// Prints "m of k certified" and, on stderr, what to do where m < k; throws NotCertified then if `strict`.
+void print_certified(int64_t certified, int64_t of, bool strict, const std::string& details = "");
 
 /// Adds the command to `app`; when the user calls it, `action` is set to what it does with what it may use.
 using Action = std::function<void(const Context&)>;

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "apps/seigh/commands.h"
+#include "apps/seigh/stage_command.h"
 #include "seigh/core/context.h"
 #include "seigh/core/dtype.h"
 #include "seigh/core/error.h"
@@ -16,6 +17,7 @@
 #include "seigh/io/npy.h"
 #include "seigh/linop/matrix_operator.h"
 #include "seigh/results/eigen_file.h"
+#include "seigh/results/eigen_json.h"
 #include "seigh/run/stages.h"
 
 namespace seigh::app {
@@ -25,7 +27,7 @@ struct Options {
   std::string run, data, matrix, dataset, method = "auto", select = "magnitude", start, out;
   int64_t seed = 12345;
   SolverOptions solver = {};
-  bool vectors = false;
+  bool vectors = false, json = false, strict = false;
 };
 
 at::Tensor read_matrix(const Options& o) {
@@ -63,18 +65,31 @@ SolverOptions solver_options(const Options& o, const Context& context) {
   return options;
 }
 
-// A pair's true eigenvalue lies within +- the residual bound.
+// What is known of each pair.
 void print_pairs(const EigenResult& result) {
-  const at::Tensor trusted = result.trust();
-  std::printf("%-6s %-16s %s\n", "#", "eigenvalue", trusted.defined() ? "+-" : "");
+  const bool known = result.residuals.defined();
+  const Certificates& c = result.certificates;
+  if (known) {
+    std::printf("%-6s %-16s %-8s %-8s %-24s %s\n", "#", "eigenvalue", "+-", "angle", "between", "certified");
+  } else {
+    std::printf("%-6s %s\n", "#", "eigenvalue");
+  }
   for (int64_t i = 0; i < result.rank; ++i) {
     std::printf("%-6lld % -16.10g", static_cast<long long>(i + 1), result.eigenvalues[i].item<double>());
-    if (trusted.defined()) {
-      const Trust trust = static_cast<Trust>(trusted[i].item<int64_t>());
-      std::printf(" %-8.2g%s", result.residuals[i].item<double>(),
-                  trust == Trust::noise   ? "uncertified (may be noise)"
-                  : trust == Trust::value ? "uncertified (one of a cluster)"
-                                          : "");
+    if (known) {
+      const Trust trust = static_cast<Trust>(c.trust[i].item<int64_t>());
+      char angle[16] = "-", between[48], places[64] = "";
+      if (trust >= Trust::cluster) std::snprintf(angle, sizeof(angle), "%.2g", c.angle[i].item<double>());
+      std::snprintf(between, sizeof(between), "%.7g, %.7g", c.low[i].item<double>(),
+                    c.high[i].item<double>());
+      const long long first = c.first[i].item<int64_t>(), last = c.last[i].item<int64_t>();
+      if (first < last) std::snprintf(places, sizeof(places), ", one of places %lld to %lld", first, last);
+      std::printf(" %-8.2g %-8s %-24s %s%s", result.residuals[i].item<double>(), angle, between,
+                  trust == Trust::pair      ? "pair"
+                  : trust == Trust::cluster ? "cluster"
+                  : trust == Trust::value   ? "no: an eigenvalue, but the vector may be a mixture"
+                                            : "no: may be noise",
+                  trust == Trust::cluster ? places : "");
     }
     std::printf("\n");
   }
@@ -98,26 +113,37 @@ void decompose_matrix(const Options& o, const Context& context) {
   std::error_code none;
   require(!fs::equivalent(out, o.matrix, none), out.string(),
           " is the matrix itself; choose another file with --out");
-  std::printf("%s\n", plan.text().c_str());
+  if (!o.json) std::printf("%s\n", plan.text().c_str());
   std::fflush(stdout);
   options.method = plan.method;
   EigenFileInfo info;
   info.matrix = "matrix";
   info.parameters = op.size();
   info.k = options.k;
-  info.s = plan.method == Method::dense ? op.size() : plan.products - options.probes;
   info.dtype = dtype_name(op.dtype());
   const EigenResult result = eigh(op, options, context);
+  info.s = result.products - result.checks - (result.error ? result.error->probes : 0);
   write_eigen_file(out, info, result, o.vectors, context);
 
+  if (o.json) {
+    std::printf("%s\n", eigen_json(info, result).c_str());
+    const int64_t missing = result.wanted(options.k) - result.certificates.certified();
+    if (o.strict && missing > 0) throw NotCertified{std::to_string(missing) + " pairs are not certified"};
+    return;
+  }
   print_pairs(result);
   if (result.rank < options.k && options.error == 0) {
-    if (result.selection == Selection::magnitude || result.method == "krylov") {
-      std::printf("the matrix has numerical rank %lld, so there are no more eigenpairs\n",
-                  static_cast<long long>(result.rank));
+    const bool exact = result.method == "krylov" || result.method == "dense";
+    if (result.selection == Selection::magnitude) {
+      std::printf("%s\n", ("numerical rank " + std::to_string(result.rank) +
+                           ": no other eigenvalue was found that differs from 0 by more than rounding")
+                              .c_str());
     } else {
-      std::printf("%s finds pairs by magnitude; no more of them are %s\n", result.method.c_str(),
-                  to_string(result.selection).c_str());
+      std::printf("no more than %lld of the eigenvalues found are %s%s\n",
+                  static_cast<long long>(result.rank),
+                  result.selection == Selection::both ? "of the sign of their end"
+                                                      : to_string(result.selection).c_str(),
+                  exact ? "" : "; sketches find them by magnitude");
     }
   }
   if (options.tolerance > 0) {
@@ -135,6 +161,15 @@ void decompose_matrix(const Options& o, const Context& context) {
   }
   std::printf("%lld products, %.2f s, written to %s\n", static_cast<long long>(result.products),
               result.seconds, out.c_str());
+  if (!result.residuals.defined()) {
+    std::printf("nothing is certified without probes\n");
+    if (o.strict) throw NotCertified{"nothing is certified without probes; raise --probes"};
+    return;
+  }
+  const int64_t in_clusters =
+      result.certificates.trust.eq(static_cast<int64_t>(Trust::cluster)).sum().item<int64_t>();
+  print_certified(result.certificates.certified(), result.wanted(options.k), o.strict,
+                  in_clusters > 0 ? ", " + std::to_string(in_clusters) + " of them in clusters" : "");
 }
 
 }  // namespace
@@ -155,9 +190,10 @@ void add_eigh(CLI::App& app, Action& action) {
   for_matrix(
       command->add_option("--dataset", o->dataset, "Data set in the .h5 file; needed when it holds several"));
   for_matrix(command->add_option("--k", o->solver.k, "Eigenpairs wanted, largest magnitude first"));
-  for_matrix(
-      command->add_option("--products", o->solver.products,
-                          "Matrix-vector products to spend; 0: 2 k, with --tol or --error at most 20 k"));
+  for_matrix(command->add_option(
+      "--products", o->solver.products,
+      "Matrix-vector products to spend; 0: 2 k, krylov's until all is found or it has spent 2 k or 20 "
+      "blocks, with --tol or --error 20 k"));
   std::vector<std::string> names;
   for (const Method m : methods()) names.push_back(to_string(m));
   for_matrix(command
@@ -171,12 +207,15 @@ void add_eigh(CLI::App& app, Action& action) {
                  ->add_option("--select", o->select,
                               "Which pairs: of largest magnitude, most positive, most negative, or both ends")
                  ->check(CLI::IsMember(names)));
-  for_matrix(command->add_option(
-      "--tol", o->solver.tolerance,
-      "krylov: stop when the residuals are below this times the largest eigenvalue; 0: the products decide"));
+  for_matrix(command->add_option("--tol", o->solver.tolerance,
+                                 "krylov: stop when residuals, and what may have been missed, are below this "
+                                 "times the largest eigenvalue; 0: "
+                                 "the products decide"));
   for_matrix(command->add_option(
       "--error", o->solver.error,
       "krylov: as few pairs as bring the error below this times |A|_F; --k is the most; 0: k pairs"));
+  for_matrix(command->add_option("--checks", o->solver.checks,
+                                 "krylov: further products that bound what was not found; 0: none"));
   for_matrix(command->add_option("--block", o->solver.block, "Vectors per product; 0: chosen"));
   command->add_option("--start", o->start, "krylov: begin from the eigenvectors in this result file")
       ->needs(matrix);
@@ -186,6 +225,9 @@ void add_eigh(CLI::App& app, Action& action) {
   for_matrix(
       command->add_option("--out", o->out, "File for the result; default: <name of the matrix>_<method>.h5"));
   command->add_flag("--vectors", o->vectors, "Keep the eigenvectors in the result file")->needs(matrix);
+  command->add_flag("--json", o->json, "Print the result as JSON instead: every pair with its certificate")
+      ->needs(matrix);
+  command->add_flag("--strict", o->strict, "Exit with 3 unless all pairs asked for are certified");
   command->footer(
       "Examples:\n  seigh eigh runs/mnist-mini\n  seigh eigh --matrix A.npy --k 20 --products 40\n"
       "  seigh eigh --matrix A.npy --k 20 --tol 1e-6\n  seigh eigh --matrix A.h5 --dataset hessian --k 20 "
@@ -198,6 +240,7 @@ void add_eigh(CLI::App& app, Action& action) {
       Run run(RunFolder::open(o->run, false, context), o->data, context);
       run.eigh();
       std::printf("decompositions: %s\n", (run.folder().path() / "eigen").c_str());
+      print_certified(run, o->strict);
     };
   });
 }

@@ -173,6 +173,9 @@ int run(int argc, char** argv, const std::shared_ptr<seigh::Ranks>& ranks) {
     if (limited && message.find("--memory") != std::string::npos)
       message += "; as high as the limit on this process lets it be (ulimit -v, ulimit -d)";
     return complain(*ranks, message, 2);
+  } catch (const seigh::app::NotCertified& result) {
+    std::fflush(stdout);
+    return complain(*ranks, result.message, 3);
   } catch (const seigh::Cancelled&) {
     return complain(*ranks, "interrupted; finished files are kept, and seigh run --resume continues a run",
                     130);

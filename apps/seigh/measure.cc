@@ -4,6 +4,7 @@
 #include <string>
 
 #include "apps/seigh/commands.h"
+#include "apps/seigh/stage_command.h"
 #include "seigh/core/error.h"
 #include "seigh/run/stages.h"
 
@@ -13,7 +14,7 @@ namespace {
 struct Options {
   std::string folder, data, shard;
   int64_t columns = 2;
-  bool repair = false;
+  bool repair = false, strict = false;
 };
 
 // "3/16": the third of sixteen, as 2 and 16.
@@ -64,6 +65,7 @@ void add_recover(CLI::App& app, Action& action) {
   const auto o = std::make_shared<Options>();
   CLI::App* command =
       add(app, o, "recover", "Eigenpairs from the products measured so far, be they fewer than planned");
+  command->add_flag("--strict", o->strict, "Exit with 3 unless all pairs asked for are certified");
   command->footer("Example:\n  seigh recover runs/mnist-mini");
   command->callback([o, &action] {
     action = [o](const Context& context) {
@@ -71,6 +73,7 @@ void add_recover(CLI::App& app, Action& action) {
       const std::vector<std::string> lines = run.recover();
       for (const std::string& line : lines) std::printf("%s\n", line.c_str());
       if (lines.empty()) std::printf("nothing to recover: no measurements without a decomposition\n");
+      print_certified(run, o->strict);
     };
   });
 }

@@ -10,6 +10,7 @@
 #include "seigh/core/error.h"
 #include "seigh/core/filesystem.h"
 #include "seigh/core/timer.h"
+#include "seigh/report/headline.h"
 #include "seigh/run/forecast.h"
 #include "seigh/run/stages.h"
 
@@ -30,6 +31,28 @@ void print_result(const Run& run, size_t printed = 0) {
 }
 
 }  // namespace
+
+void print_certified(int64_t certified, int64_t of, bool strict, const std::string& details) {
+  std::printf("%lld of %lld certified%s\n", static_cast<long long>(certified), static_cast<long long>(of),
+              details.c_str());
+  if (certified >= of) return;
+  const std::string message =
+      std::to_string(of - certified) + " of " + std::to_string(of) +
+      " pairs are not certified: spend more products, ask for fewer pairs, or take krylov "
+      "where a sketch was taken";
+  if (strict) throw NotCertified{message};
+  std::fflush(stdout);
+  std::fprintf(stderr, "seigh: warning: %s\n", message.c_str());
+}
+
+void print_certified(const Run& run, bool strict) {
+  const CertifiedPairs all = certified_pairs(run.folder(), run.plan().method);
+  if (all.decompositions == 0) return;
+  print_certified(all.certified, all.wanted, strict,
+                  all.decompositions == 1 ? ""
+                                          : " in " + std::to_string(all.decompositions) +
+                                                " decompositions, least in the one with " + all.least);
+}
 
 void add_stage(CLI::App& app, Action& action, const std::string& name, const std::string& description,
                const std::function<void(Run&)>& stage) {
@@ -53,7 +76,7 @@ void add_stage(CLI::App& app, Action& action, const std::string& name, const std
 void add_run(CLI::App& app, Action& action) {
   struct Options {
     std::string recipe, keys, out, data;
-    bool resume = false, dry_run = false;
+    bool resume = false, dry_run = false, strict = false;
     std::vector<std::string> overrides;
   };
   const auto options = std::make_shared<Options>();
@@ -72,6 +95,7 @@ void add_run(CLI::App& app, Action& action) {
                     "Only say what is to be done, how, and what it takes: products, memory, disk and, if the "
                     "data are there, time; "
                     "writes nothing");
+  command->add_flag("--strict", options->strict, "Exit with 3 unless all pairs asked for are certified");
   const CLI::Option* keys = command
                                 ->add_option("--keys", options->keys,
                                              "List the keys a recipe may have, and exit; with a word those "
@@ -114,6 +138,7 @@ void add_run(CLI::App& app, Action& action) {
       if (!context.ranks().root()) return;
       std::fprintf(stderr, "done in %.0f s, peak memory %.2f GB\n", timer.seconds(),
                    static_cast<double>(peak_memory_bytes()) / 1e9);
+      print_certified(run, options->strict);
     };
   });
 }

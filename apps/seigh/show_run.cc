@@ -32,8 +32,8 @@ std::string decomposition_in_words(const fs::path& path) {
   const EigenFile file = read_eigen_file(path);
   const EigenResult& result = file.result;
   std::string text = std::to_string(result.rank) + (result.rank == 1 ? " pair" : " pairs");
-  const at::Tensor certified = result.certified();
-  if (certified.defined()) text += ", " + std::to_string(certified.sum().item<int64_t>()) + " certified";
+  if (result.residuals.defined())
+    text += ", " + std::to_string(result.certificates.certified()) + " certified";
   text += ", " + std::to_string(result.products) + " products";
   return text + (file.has_vectors ? "" : ", without eigenvectors");
 }

@@ -12,4 +12,7 @@ namespace seigh::app {
 void add_stage(CLI::App& app, Action& action, const std::string& name, const std::string& description,
                const std::function<void(Run&)>& stage);
 
+/// print_certified() over all decompositions of the run that are there.
+void print_certified(const Run& run, bool strict);
+
 }  // namespace seigh::app

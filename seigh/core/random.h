@@ -22,6 +22,7 @@ enum class Stream : uint32_t {
   random_mask = 6,
   random_mask_by_layer = 7,
   krylov = 8,
+  complement = 9,
   sampled_targets = 20,
   check = 21,
   test = 100,

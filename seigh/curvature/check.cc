@@ -23,8 +23,8 @@ namespace seigh {
 namespace {
 
 // Of a product's length: what float32 and float64 may leave of it by rounding before anything else is looked
-// for, and what rounding alone may take of it, be it lost by cancellation. Dropout and batch statistics change
-// leading digits.
+// for, and what rounding alone may take of it, be it lost by cancellation. Dropout and batch statistics
+// change leading digits.
 constexpr double kSuspiciousFloat = 1e-4, kSuspiciousDouble = 1e-6, kTooMuch = 0.5;
 // Differences of the gradient agree with a right product so far, but for its own rounding.
 constexpr double kSameDerivative = 1e-5;
@@ -72,9 +72,10 @@ class Check {
     require(op_.product_error() <= kTooMuch * size_, op_.name(), ": products in ",
             single_ ? "float32" : "float64", " are wrong by ", percent(error_ / size_),
             " of their length: nearly equal numbers cancel",
-            single_ ? "; use eigh.dtype = \"float64\""
-                    : ", as where a network fits its targets perfectly; take an earlier checkpoint, or a loss "
-                      "written without the difference");
+            single_
+                ? "; use eigh.dtype = \"float64\""
+                : ", as where a network fits its targets perfectly; take an earlier checkpoint, or a loss "
+                  "written without the difference");
   }
 
  private:
@@ -109,9 +110,7 @@ class Check {
       return nullptr;
     }
   }
-  at::Tensor permutation() const {
-    return random_permutation(0, Stream::check, source_->samples());
-  }
+  at::Tensor permutation() const { return random_permutation(0, Stream::check, source_->samples()); }
   // Mini-batches that are not the operator's.
   int64_t other_cut() const {
     const int64_t batch = std::min(op_.batch_size(), source_->samples());
@@ -154,8 +153,9 @@ class Check {
     const int64_t most = source_->batches().empty() ? other_cut() : 0;
     anew_ = another(order, at::kDouble, same_products(), most);
     if (anew_ == nullptr) {
-      op_.add_note(text_of("products could not be compared with float64's: it does not run there, or there is "
-                           "too little memory"));
+      op_.add_note(
+          text_of("products could not be compared with float64's: it does not run there, or there is "
+                  "too little memory"));
       anew_ = another(order, source_->dtype(), same_products(), most);
     }
     if (anew_ == nullptr) return;
@@ -177,9 +177,10 @@ class Check {
   }
 
   std::string not_the_same(double change) const {
-    return text_of(op_.name(), ": products or gradients differ by ", percent(change),
-                   " when they are computed twice; usual causes are dropout left on and random numbers in the "
-                   "network: put it into evaluation mode");
+    return text_of(
+        op_.name(), ": products or gradients differ by ", percent(change),
+        " when they are computed twice; usual causes are dropout left on and random numbers in the "
+        "network: put it into evaluation mode");
   }
 
   // Does the change come from the mini-batches, or is it rounding's?
@@ -215,17 +216,17 @@ class Check {
       const int64_t together = std::min<int64_t>(op_.batch_size(), source_->samples());
       const at::Tensor all = source_->outputs(leaves, 0, together);
       for (int64_t i = 0; i < std::min<int64_t>(together, 16); ++i) {
-        if (distance(all.slice(0, i, i + 1).reshape({-1}),
-                     source_->outputs(leaves, i, i + 1).reshape({-1})) > 1e-3 * length(all.reshape({-1})) /
-                                                              std::sqrt(static_cast<double>(together)))
+        if (distance(all.slice(0, i, i + 1).reshape({-1}), source_->outputs(leaves, i, i + 1).reshape({-1})) >
+            1e-3 * length(all.reshape({-1})) / std::sqrt(static_cast<double>(together)))
           return true;
       }
       return false;
     }();
-    return network ? "outputs of a sample depend on the others of its batch, as with batch norm in training "
-                     "mode or a maximum over the batch; the network must treat each sample by itself"
-                   : "the loss of a batch is neither a mean over its samples nor a share of that of all; divide "
-                     "by the number of samples, or take them all at once (curvature.batch_size)";
+    return network
+               ? "outputs of a sample depend on the others of its batch, as with batch norm in training "
+                 "mode or a maximum over the batch; the network must treat each sample by itself"
+               : "the loss of a batch is neither a mean over its samples nor a share of that of all; divide "
+                 "by the number of samples, or take them all at once (curvature.batch_size)";
   }
 
   // |A w - A32 w| of an operator in float64; that of A w where there is no float32.
@@ -247,9 +248,8 @@ class Check {
     // In float32 of the same samples in the same order as A' v.
     const at::Tensor expected = (single_ ? v_anew_ : av_).to(at::kDouble);
     const bool permuted = single_ && source_->batches().empty();
-    const Operator differences =
-        another(permuted ? permutation() : at::Tensor(), at::kDouble, Products::difference,
-                permuted ? other_cut() : op_.batch_size());
+    const Operator differences = another(permuted ? permutation() : at::Tensor(), at::kDouble,
+                                         Products::difference, permuted ? other_cut() : op_.batch_size());
     if (differences == nullptr) return;
     double own = kSameDerivative * length(expected);
     if (single_) own = std::max(own, 1000 * kHalves * distance(v_anew_, av_));
@@ -279,13 +279,14 @@ class Check {
 
   void look_at_symmetry() {
     const double there = dot_of(u_, av_), back = dot_of(v_, au_);
-    const double asymmetry = std::abs(there - back) * std::sqrt(static_cast<double>(op_.size()) / 2) /
-                             (length(u_) * length(v_));
+    const double asymmetry =
+        std::abs(there - back) * std::sqrt(static_cast<double>(op_.size()) / 2) / (length(u_) * length(v_));
     const double explained = std::max(1000 * error_, kSuspiciousFloat * size_);
-    require(asymmetry <= explained, op_.name(), ": the matrix is not symmetric: <u, A v> = ", there,
-            ", <v, A u> = ", back,
-            "; an operation of the network or the loss hides something from its derivative (detach, no_grad, a "
-            "rounding to few digits)");
+    require(
+        asymmetry <= explained, op_.name(), ": the matrix is not symmetric: <u, A v> = ", there,
+        ", <v, A u> = ", back,
+        "; an operation of the network or the loss hides something from its derivative (detach, no_grad, a "
+        "rounding to few digits)");
     error_ = std::max(error_, asymmetry);
   }
 
@@ -299,8 +300,8 @@ class Check {
 
   CurvatureOperator& op_;
   const std::shared_ptr<const GraphSource> source_;
-  const bool single_;  // products are in float32
-  Operator anew_;      // A'
+  const bool single_;   // products are in float32
+  Operator anew_;       // A'
   bool exact_ = false;  // it is in float64
   at::Tensor u_, v_, w_, au_, av_, aw_, v_anew_, w_anew_;
   double size_ = 0;    // of products with unit vectors

@@ -5,11 +5,14 @@
 //
 //   not finite          A [u, v, w]; the sample and the operation are named
 //   not the same twice  A w again, where the next one differs
-//   mini-batches        A' w, the same matrix computed anew: samples permuted, mini-batches cut otherwise and,
+//   mini-batches        A' w, the same matrix computed anew: samples permuted, mini-batches cut otherwise
+//   and,
 //                       of an operator in float32, in float64 by automatic differentiation
-//   second derivatives  A v against (grad L(theta + h v) - grad L(theta - h v)) / 2h in float64. Which h is small
-//                       enough is not known (a ReLU may switch within it) or too small (rounding): a derivative
-//                       is wrong when differences at two steps agree with each other and not with A v.
+//   second derivatives  A v against (grad L(theta + h v) - grad L(theta - h v)) / 2h in float64. Which h is
+//   small
+//                       enough is not known (a ReLU may switch within it) or too small (rounding): a
+//                       derivative is wrong when differences at two steps agree with each other and not with
+//                       A v.
 //   symmetry            <u, A v> - <v, A u>
 //
 // What is left is the error e of products, the root-mean-square length for unit vectors, the largest of

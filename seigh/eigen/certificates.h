@@ -1,81 +1,101 @@
-// A-posteriori certificates: how far a computed eigendecomposition is from the operator, by fresh random
-// probes [TYUC19, Sec. 6].
+// How far a computed eigendecomposition can be trusted: what is known of every eigenvalue by its index, found
+// or not, and what follows for each pair.
 //
-// For independent standard normal g_1..g_q,  est^2 = mean_i ||(A - A^) g_i||^2  is an unbiased estimate of
-// ||A - A^||_F^2, with
-//   P(est^2 <= (1 - eps) true^2) <= (e^eps  (1 - eps))^(beta q / 2)
-//   P(est^2 >= (1 + eps) true^2) <= (e^-eps (1 + eps))^(beta q / 2),   beta = 1 for real probes, 2 for
-//   complex ones.
-// The same probes give every pair's residual at no further product: with E = A - A^ symmetric and u_i a unit
-// vector, u_i^T E g ~ N(0, ||E u_i||^2) (complex normal for complex g) and E u_i = A u_i - lambda_i u_i, so
-// mean_j (u_i^T E g_j)^2 estimates the squared residual, and the two bounds hold for it too (it is exactly
-// chi-square distributed). Every |lambda_i| is within ||A u_i - lambda_i u_i|| of a true eigenvalue. TYUC19:
-// Tropp, Yurtsever, Udell, Cevher, "Streaming low-rank matrix approximation", arXiv 1902.08651.
+// Enclosures. Let V1 hold the vectors that were multiplied, H V1 = V1 T + V2 S, and B = P H P for the
+// projector P on the complement of V1, with eigenvalues at most eta. Then, by Cauchy's interlacing from below
+// and Weyl's monotonicity from above (H is at most the matrix with B replaced by eta I; a Lehmann-type bound,
+// Parlett, "The Symmetric Eigenvalue Problem", ch. 10-11), for the i-th largest eigenvalue
+//   theta_i <= lambda_i(H) <= max(lambda_i [[T, S^T], [S, eta I]], eta);
+// the same of -H for the other end. Of a decomposition H^ with |H - H^|_2 <= eta, lambda_i(H) lies within eta
+// of lambda_i(H^) (Weyl).
+//
+// Pairs. When no other eigenvalue than lambda_i is within `gap` of theta, the angle of u and the eigenvector
+// has a sine of at most r / gap (Davis, Kahan 1970), r the residual. Other eigenvalues are, by index, those
+// before i, none of which is below the lower bound of lambda_(i-1), and those behind it, none of which is
+// above the upper bound of lambda_(i+1): so an eigenvalue that was not found counts as well.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <limits>
+#include <vector>
 
-#include "seigh/core/context.h"
 #include "seigh/eigen/selection.h"
-#include "seigh/linop/linear_operator.h"
 
 namespace seigh {
 
-class Eigenvectors;
-
-/// Bound on the probability that the squared error estimate of q probes is at most (1 - eps) times the truth,
-/// 0 < eps < 1.
-double probability_underestimate(int64_t q, double eps, int beta = 1);
-/// The eps for which probability_underestimate is `probability`: with all but that probability true^2 <=
-/// est^2 / (1 - eps).
-double underestimate_margin(int64_t q, double probability, int beta = 1);
-/// Bound on the probability that it is at least (1 + eps) times the truth, eps > 0.
-double probability_overestimate(int64_t q, double eps, int beta = 1);
-
-/// Probability with which one residual bound may fail.
-inline constexpr double kResidualFailure = 1e-3;
-
-/// An estimate of ||H - U Lambda U^T||_F and, from the same probes, of ||H||_F.
-struct ErrorEstimate {
-  int64_t probes = 0;
-  int beta = 1;                  ///< 2 where they are complex
-  double squared_error = 0;      ///< mean ||(H - H^) g||^2
-  double squared_frobenius = 0;  ///< mean ||H g||^2
-
-  double error() const;
-  double frobenius() const;
-  /// error() / frobenius(), 0 for the zero operator.
-  double relative_error() const;
+/// Enclosures of a matrix' eigenvalues by index from its high end: lower[i] <= lambda_(i+1) <= upper[i], both
+/// falling; no eigenvalue behind those is above `rest`.
+struct EndBounds {
+  std::vector<double> lower, upper;
+  double rest = std::numeric_limits<double>::infinity();
 };
 
-/// Fresh Gaussian vectors and their products, kept so that several answers can be held against them.
-class Probes {
- public:
-  /// Spends `count` products.
-  Probes(LinearOperator& op, int64_t count, uint64_t seed, const Context& context = Context());
-  int64_t count() const { return products_.size(1); }
-  /// The error of eigenpairs; where `residual_bounds` is given, upper bounds on their residuals, each true
-  /// with all but kResidualFailure probability: float64 [k].
-  ErrorEstimate error(const at::Tensor& eigenvalues, const Eigenvectors& eigenvectors,
-                      at::Tensor* residual_bounds = nullptr) const;
-  /// mean ||(H - H^_k) g||^2 for H^_k of the first k pairs, k = 0..K: float64 [K + 1]. Resolves no less than
-  /// the square root of the basis' precision.
-  at::Tensor squared_errors(const at::Tensor& eigenvalues, const Eigenvectors& eigenvectors) const;
-
- private:
-  ErrorEstimate error_in_one_pass(const at::Tensor& eigenvalues, const Eigenvectors& eigenvectors,
-                                  at::Tensor& residual_bounds) const;
-  at::Tensor with_products(int64_t begin, int64_t end) const;
-  int64_t width_for(const Eigenvectors& eigenvectors) const;
-  at::Tensor vectors(int64_t begin, int64_t end) const;
-  int beta() const { return products_.is_complex() ? 2 : 1; }
-  Context context_;
-  uint64_t seed_;
-  int64_t width_;        // vectors made at a time
-  at::Tensor products_;  // H g, block [D, count]
+/// From both ends: `high` of H, `low` of -H.
+struct SpectrumBounds {
+  EndBounds high, low;
 };
+
+/// For a projection T = V1^T H V1 [p, p] with H V1 = V1 T + V2 S, S [w, p], of an operator of `dimension`
+/// rows: eigenvalues of B are at most eta_high, those of -B at most eta_low (infinity: not known).
+/// `rounding`: what T and S may be off by in the spectral norm. Two decompositions of p + w rows in float64.
+/// The ends have p entries each.
+SpectrumBounds interlacing_bounds(const at::Tensor& t, const at::Tensor& s, double eta_high, double eta_low,
+                                  int64_t dimension, double rounding);
+
+/// For pairs with orthonormal vectors, `values` and upper bounds `residuals` on their residuals (float64 [n],
+/// any order), and |H - H^|_2 <= eta for H^ made of these pairs. Where an eigenvalue of H^ is further than
+/// eta from all behind it, and the intervals value +- residual down to it are disjoint, each of them holds
+/// exactly one eigenvalue, and is what is known. The high end has an entry for every positive value, the low
+/// for every negative one.
+SpectrumBounds perturbation_bounds(const at::Tensor& values, const at::Tensor& residuals, double eta,
+                                   int64_t dimension);
+
+/// For all eigenvalues, `values` float64 [D], each within `rounding`.
+SpectrumBounds rounding_bounds(const at::Tensor& values, double rounding);
+
+/// How far a pair can be trusted.
+enum class Trust : uint8_t {
+  noise = 0,  ///< the residual reaches |lambda|, and no enclosure excludes 0: not even its sign is certain
+  value = 1,  ///< an eigenvalue lies within the residual and one, by index, in the enclosure; the vector may
+              ///< mix those of several, or another may have been missed
+  cluster = 2,  ///< certified together with others it cannot be separated from: index range, enclosure and
+                ///< the span of all of them
+  pair = 3,  ///< certified: eigenvalue, eigenvector and place
+};
+
+/// Of the pairs that were selected, all [k].
+struct Certificates {
+  at::Tensor trust;  ///< uint8, values of Trust
+  at::Tensor
+      angle;  ///< float64, radians: upper bound on the angle between u_i and the true eigenvector; for a
+              ///< cluster on the largest angle between its span and the true one; pi/2 where there is none
+  at::Tensor low, high;    ///< float64: the enclosure of the eigenvalue, by index
+  at::Tensor first, last;  ///< int64: between which places, counted from 1, the eigenvalue is in the
+                           ///< selection's order (of `both`: of its end's); of a cluster's, the cluster's
+  /// float64: upper bounds on the distance of span(u_1..u_j) from the span of the true leading j
+  /// eigenvectors,
+  /// ||sin Theta||_F / sqrt(j) (projection metric, between 0 and 1). As P_out (H - lambda_i) u_i = P_out r_i
+  /// for the projector P_out on the eigenvectors left out, ||P_out u_i|| <= ||r_i|| / delta_i with delta_i
+  /// the distance of lambda_i from the eigenvalues left out, found or not; sum_i ||P_out u_i||^2 =
+  /// ||sin Theta||_F^2. By magnitude, those left out of the leading j are at most as large as the (j + 1)-th
+  /// largest upper bound, whichever of +lambda and -lambda comes first.
+  at::Tensor subspace;
+
+  int64_t certified() const;  ///< how many are pairs or in clusters
+};
+
+/// Certified pairs have 2 r < gap and are among the `wanted` first of the selection; a cluster spreads over
+/// no more than 1/20 of its value. Eigenvalues are equal when they differ by less than 1e-4 of their value: a
+/// vector among those of equal ones is certified, as a cluster, also where not all of them were found, and
+/// its angle is the one with the span of them all.
+///
+/// spectrum, residuals: float64 [n], all pairs that were found, the k <= n selected ones first, in the
+/// selection's order; bounds: as made of these pairs; dimension: D.
+Certificates certify_pairs(const at::Tensor& spectrum, const at::Tensor& residuals, int64_t k,
+                           Selection selection, int64_t wanted, const SpectrumBounds& bounds,
+                           int64_t dimension);
 
 /// Bounds on the share of ||H||_F^2 outside the k leading pairs, for every k [TYUC19, Sec. 6.5]: float64 [K]
 /// each,
@@ -85,25 +105,5 @@ struct Scree {
   at::Tensor lower, upper;
 };
 Scree scree(const at::Tensor& eigenvalues, double error);
-
-/// How far a pair can be trusted.
-enum class Trust : uint8_t {
-  noise = 0,  ///< the residual reaches |lambda|: not even its sign is certain
-  value = 1,  ///< an eigenvalue lies there, of that sign and no more than twice the size; the residual
-              ///< reaches the gap to the next eigenvalue, so that the vector may mix those of several
-  pair = 2,   ///< certified: eigenvalue and eigenvector
-};
-/// Of pairs with `residuals` (upper bounds), among the known eigenvalues `spectrum` whose first ones they
-/// are: uint8 [k], values of Trust.
-at::Tensor trust(const at::Tensor& residuals, const at::Tensor& spectrum);
-
-/// Upper bounds on the distance of span(u_1..u_j) from the span of the true leading j eigenvectors,
-/// ||sin Theta||_F / sqrt(j) (projection metric, between 0 and 1), for j = 1..k: float64 [k].
-///
-/// As P_out (H - lambda_i) u_i = P_out r_i for the projector P_out on the eigenvectors left out,
-/// ||P_out u_i|| <= ||r_i|| / delta_i with delta_i the distance of lambda_i from the eigenvalues left out;
-/// sum_i ||P_out u_i||^2 = ||sin Theta||_F^2. The eigenvalues left out are, within their residuals, the pairs
-/// behind j and what unselected() says of the rest: the bound supposes that no pair has been missed.
-at::Tensor subspace_errors(const at::Tensor& residuals, const at::Tensor& spectrum, Selection selection);
 
 }  // namespace seigh

@@ -29,7 +29,7 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const SolverOptions&
   const SolverOptions o = options.resolved(dimension);
   const double d = static_cast<double>(dimension), k = static_cast<double>(o.k);
   const int64_t element = static_cast<int64_t>(c10::elementSize(dtype)), small = wide_bytes(dtype);
-  const KrylovSizes krylov = krylov_sizes(o, dimension, dtype);
+  const KrylovSizes krylov = krylov_sizes(options, dimension, dtype);
   const int64_t rows = ranks.share(dimension, 0).count;  // of the largest rank
   const int64_t whole = 3 * small * dimension * dimension;
   EighPlan plan;
@@ -61,7 +61,7 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const SolverOptions&
       plan.on_disk = o.on_disk || (!o.state.empty() && least > (memory - working) / vector);
       plan.basis = plan.on_disk ? ideal : std::clamp((memory - working) / vector, least, ideal);
       const double p = static_cast<double>(krylov.products), m = static_cast<double>(plan.basis);
-      plan.products = krylov.products + o.probes;
+      plan.products = krylov.products + o.probes + o.checks;
       plan.flops = 4 * d * p * std::min(p, m) + 2 * d * m * k;
       // And T, its decomposition and what is selected of it.
       plan.memory = working + (plan.on_disk ? 4 * StoredMatrix::panel_bytes(memory) : plan.basis * vector) +

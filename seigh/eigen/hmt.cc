@@ -2,10 +2,13 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/linalg_eigh.h>
+#include <ATen/ops/linalg_eigvalsh.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/real.h>
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <memory>
 
 #include "seigh/core/dtype.h"
@@ -42,23 +45,51 @@ EigenResult hmt(LinearOperator& op, const SolverOptions& wanted, const Context& 
     context.progress().advance(end - begin);
   });
   context.progress().end();
-  const at::Tensor projected = transposed_product(q, hq);
-  auto [values, e] = at::linalg_eigh(symmetric_part(projected));
+  const at::Tensor projected = symmetric_part(transposed_product(q, hq));
+  auto [values, e] = at::linalg_eigh(projected);
   EigenResult result = make_result("hmt", values, std::make_shared<MemoryTallMatrix>(q, context), e);
   result.seed = options.seed;
   result.products = half + q.size(1);
-  if (result.rank > 0) {
-    // ||H Q e - theta Q e||^2 = e^H (H Q)^H (H Q) e - theta^2, as Q is orthonormal and theta = e^H Q^H H Q e.
-    const at::Tensor order = selection_order(values, values.numel(), Selection::magnitude);
-    const at::Tensor f = e.index_select(1, order);
-    const at::Tensor squares =
-        at::real((f.conj() * at::matmul(transposed_product(hq, hq), f)).sum(0)) - result.eigenvalues.square();
-    const double norm = values.abs().max().item<double>();
-    // The difference cancels: below eps ||H||^2 it is rounding.
-    result.residuals = squares.clamp_min(0).add(4 * epsilon(op.dtype()) * norm * norm).sqrt();
+  // H Q = Q T + R, R^T R = S^T S.
+  subtract_product(hq, q, projected);
+  const at::Tensor squares = symmetric_part(transposed_product(hq, hq));
+  const double norm = result.rank > 0 ? values.abs().max().item<double>() : 0;
+  const double measured = op.product_error();
+  result.rounding = measured > 0 ? std::max(kRoundingSafety * measured, 4 * epsilon(op.dtype()) * norm)
+                                 : 20 * epsilon(op.dtype()) * norm;
+  const at::Tensor order = selection_order(values, values.numel(), Selection::magnitude);
+  const at::Tensor f = e.index_select(1, order);
+  at::Tensor residuals =
+      at::real((f.conj() * at::matmul(squares, f)).sum(0)).clamp_min(0).sqrt() + result.rounding;
+  double eta = std::numeric_limits<double>::infinity();
+  if (options.probes > 0) {
+    // With B = (I - Q Q^T) H (I - Q Q^T): B G = (I - Q Q^T) H G - R Q^T G.
+    const Probes probes(op, options.probes, options.seed, context);
+    const at::Tensor left = empty_block(op.size(), probes.count(), op.dtype());
+    left.copy_(probes.products(0, probes.count()));
+    subtract_product(left, q, transposed_product(q, left));
+    subtract_product(left, hq, transposed_product(q, probes.vectors(0, probes.count())));
+    const at::Tensor gram = symmetric_part(transposed_product(left, left));
+    eta = std::sqrt(std::max(at::linalg_eigvalsh(gram)[-1].item<double>(), 0.0)) / probes.norm_factor();
+    result.products += probes.count();
+    keep_selected(result, options.k, options.selection, residuals);
+    ErrorEstimate error;
+    error.probes = probes.count();
+    error.beta = at::isComplexType(op.dtype()) ? 2 : 1;
+    error.squared_error = result.spectrum.slice(0, result.rank).square().sum().item<double>() +
+                          2 * at::real(squares.diagonal()).sum().item<double>() +
+                          at::real(gram.diagonal()).mean().item<double>();
+    error.squared_frobenius = error.squared_error + result.eigenvalues.square().sum().item<double>();
+    result.error = error;
+  } else {
+    keep_selected(result, options.k, options.selection, residuals);
   }
-  keep_selected(result, options.k, options.selection);
-  certify(op, result, options.probes, context);
+  const auto [sizes, x] = at::linalg_eigh(squares);
+  const at::Tensor coupling = sizes.clamp_min(0).sqrt().unsqueeze(1) * x.mH();
+  result.certificates =
+      certify_pairs(result.spectrum, residuals, result.rank, options.selection, options.k,
+                    interlacing_bounds(projected, coupling, eta, eta, op.size(), result.rounding), op.size());
+  result.peak_bytes = peak_memory_bytes();
   result.seconds = timer.seconds();
   return result;
 }

@@ -26,6 +26,7 @@
 #include "seigh/core/random.h"
 #include "seigh/core/timer.h"
 #include "seigh/eigen/basis.h"
+#include "seigh/eigen/complement.h"
 #include "seigh/eigen/krylov_state.h"
 #include "seigh/eigen/range.h"
 #include "seigh/tall/panels.h"
@@ -33,6 +34,9 @@
 
 namespace seigh {
 namespace {
+
+constexpr int64_t kRoundingProducts = 2;  // of the checks, those that measure rounding
+constexpr double kNoise = 4;              // standard deviations of an estimate that is looked at many times
 
 struct RitzPairs {
   at::Tensor values;     // float64 [p], the selected ones first
@@ -62,6 +66,17 @@ class BlockKrylov {
   void make_room(int64_t count);
   RitzPairs ritz() const;
   bool finished(const RitzPairs& pairs);
+  bool complete(const RitzPairs& pairs);
+  void look_for_missed(const ComplementBounds& left);
+  void make_probes();
+  struct Rest {
+    double squared = 0, deviation = 0;  // |B|_F^2 estimated, and the standard deviation of the estimate
+    double norm = 0;                    // |B|_2 is below it
+  };
+  Rest rest_of_probes() const;
+  ComplementBounds left_over();
+  double measured_rounding(const RitzPairs& pairs);
+  void certify(const RitzPairs& pairs, EigenResult& result);
   void save(bool always);
   std::string fingerprint() const;
 
@@ -81,8 +96,11 @@ class BlockKrylov {
   }
   at::Tensor my_rows(const at::Tensor& block) const { return block.slice(0, rows_.begin, rows_.end()); }
   double eps() const { return epsilon(op_.dtype()); }
-  // Of residuals, which allow 20 eps for rounding, relative to the largest eigenvalue.
-  double tolerance() const { return o_.tolerance > 0 ? std::max(o_.tolerance, 40 * eps()) : 22 * eps(); }
+  // Of residuals, which allow 20 eps for rounding, and of enclosures, relative to the largest eigenvalue.
+  double tolerance() const {
+    const double asked = o_.tolerance > 0 ? o_.tolerance : sizes_.until_found ? kKrylovTolerance : 0;
+    return asked > 0 ? std::max(asked, 40 * eps()) : 22 * eps();
+  }
   // Below it, a vector that ought to have the size of ||H|| is rounding.
   double floor() const { return 10 * eps() * now_.norm; }
 
@@ -99,6 +117,7 @@ class BlockKrylov {
   double saved_at_ = 0;
   std::optional<Probes> probes_;
   int64_t wanted_ = 0;  // k, or what the error asked for calls for
+  int64_t checks_ = 0;  // products spent on what the basis leaves
 };
 
 // The root's, so that no two ranks ever differ by rounding and part ways.
@@ -171,6 +190,7 @@ std::string BlockKrylov::fingerprint() const {
   std::ostringstream text;
   text << op_.name() << "; D " << op_.size() << "; " << op_.dtype() << "; k " << o_.k << "; "
        << to_string(o_.selection) << "; seed " << o_.seed << "; block " << sizes_.block;
+  if (o_.checks == 0) text << "; no checks";
   if (!ranks_.alone()) text << "; ranks " << ranks_.size();
   return text.str();
 }
@@ -200,14 +220,15 @@ void BlockKrylov::begin() {
   inject(first);
 }
 
-// Makes the part of `z` outside the basis waiting columns of their own, without coupling.
+// Makes the part of `z` outside the basis waiting columns, without coupling, behind those that wait.
 void BlockKrylov::inject(const at::Tensor& z) {
   const double norm = now_.norm;
   // The size that rounding is measured by.
   now_.norm = std::sqrt(squared_lengths(z).sum().item<double>());
   append(z);
   now_.norm = norm;
-  now_.coupling = zeros(now_.waiting, now_.processed);
+  const int64_t added = now_.waiting - now_.coupling.size(0);
+  now_.coupling = at::cat({now_.coupling, zeros(added, now_.processed)});
 }
 
 // Z = V C + Q S for the basis V with the new orthonormal columns Q, which become waiting: returns [C; S].
@@ -314,17 +335,30 @@ void BlockKrylov::make_room(int64_t count) {
   if (basis_->on_disk()) save(true);
 }
 
+// What the residuals say.
 bool BlockKrylov::finished(const RitzPairs& pairs) {
   wanted_ = std::min(o_.k, pairs.values.numel());
+  // Of one sign, there may be fewer.
+  if (o_.selection == Selection::positive || o_.selection == Selection::negative) {
+    const double sign = o_.selection == Selection::positive ? 1 : -1;
+    wanted_ = (sign * pairs.values.slice(0, 0, wanted_) > floor()).sum().item<int64_t>();
+    if (wanted_ < o_.k && pairs.values.numel() < o_.k) return false;
+  }
   if (o_.error > 0) {
+    // |H - H^|^2 for the first 0, 1, ... Ritz pairs: the others', twice the coupling's, and the rest's, which
+    // alone is estimated. It is looked at again and again, so that its noise is allowed for.
+    const Rest rest = rest_of_probes();
+    const double known = 2 * squared_abs(now_.coupling).sum().item<double>();
+    const at::Tensor squares = pairs.values.square();
     const at::Tensor left =
-        probes_->squared_errors(pairs.values.slice(0, 0, wanted_),
-                                vectors(now_.processed, pairs.vectors.slice(1, 0, wanted_).contiguous()));
-    const at::Tensor good = left <= o_.error * o_.error * left[0];
+        at::cat({squares.flip(0).cumsum(0).flip(0), at::zeros({1}, at::kDouble)}).slice(0, 0, wanted_ + 1) +
+        known;
+    const double noise = kNoise * rest.deviation, all = left[0].item<double>() + rest.squared;
+    const at::Tensor good = left + rest.squared + noise <= o_.error * o_.error * std::max(all - noise, 0.0);
     if (!good.any().item<bool>()) return false;
     wanted_ = std::max<int64_t>(1, good.to(at::kByte).argmax().item<int64_t>());
     if (o_.tolerance == 0) return true;
-  } else if (wanted_ < o_.k) {
+  } else if (wanted_ < o_.k && o_.selection != Selection::positive && o_.selection != Selection::negative) {
     return false;
   }
   const double scale = pairs.values.abs().max().item<double>();
@@ -344,33 +378,30 @@ EigenResult BlockKrylov::run() {
   }
   allocate();
   if (state_) state_->load(now_, *basis_);
-  if (o_.error > 0) probes_.emplace(op_, o_.probes, o_.seed, context_);
+  if (o_.error > 0) make_probes();
   if (now_.processed + now_.waiting == 0) begin();
   context_.progress().begin("eigenpairs of " + op_.name(),
                             std::max<int64_t>(sizes_.products - now_.products, 0), "products");
   now_.done = now_.done && finished(ritz());
   while (!now_.done && now_.products < sizes_.products) {
-    const bool broken = now_.at_breakdown.defined();
     // A look costs a decomposition of T: not after every block when T is large.
-    if (!broken && now_.waiting > 0 && (o_.error > 0 || now_.processed >= o_.k) &&
+    if (now_.waiting > 0 && (o_.error > 0 || now_.processed >= o_.k) &&
         now_.products - now_.looked_at >= std::max(sizes_.block, now_.processed / 20)) {
       now_.looked_at = now_.products;
-      now_.done = finished(ritz());
+      const RitzPairs pairs = ritz();
+      now_.done = finished(pairs) && complete(pairs);
       if (now_.done) break;
     }
     if (now_.waiting == 0) {
       if (now_.processed == op_.size() || now_.exhausted) break;
+      // Invariant, but blind to what the random start had no part in.
       const RitzPairs pairs = ritz();
-      const bool enough = finished(pairs);
-      const at::Tensor wanted = pairs.values.slice(0, 0, wanted_).clone();
-      // Invariant, but blind to what the random start had no part in: only fresh directions that change
-      // nothing end the search.
-      now_.done = enough && broken && now_.at_breakdown.sizes() == wanted.sizes() &&
-                  (now_.at_breakdown - wanted).abs().max().item<double>() <= floor();
+      now_.done = finished(pairs) && complete(pairs);
       if (now_.done) break;
-      make_room(sizes_.block);  // which may save: not as one that has looked for fresh directions
-      now_.at_breakdown = wanted;
-      inject(random_columns());
+      if (now_.waiting == 0) {
+        make_room(sizes_.block);
+        inject(random_columns());
+      }
       if (now_.waiting == 0) break;
     }
     const int64_t count = std::min({now_.waiting, sizes_.block, sizes_.products - now_.products});
@@ -389,15 +420,13 @@ EigenResult BlockKrylov::run() {
   result.seed = o_.seed;
   result.products = now_.products;
   result.spectrum = pairs.values;
-  // Zero eigenvalues are no pairs when the operator is exhausted: any vector would do.
+  // Zero eigenvalues are no pairs when nothing else is left of the operator: any vector would do.
   result.rank = wanted_;
-  if (now_.exhausted || now_.processed == op_.size()) {
+  if (now_.exhausted || now_.done || now_.processed == op_.size()) {
     const at::Tensor zero = pairs.values.slice(0, 0, wanted_).abs() <= floor();
     if (zero.any().item<bool>() && o_.selection == Selection::magnitude)
       result.rank = zero.to(at::kByte).argmax().item<int64_t>();
   }
-  result.eigenvalues = pairs.values.slice(0, 0, result.rank).clone();
-  result.residuals = pairs.residuals.slice(0, 0, result.rank).clone();
   const at::Tensor y = pairs.vectors.slice(1, 0, result.rank).contiguous();
   if (now_.processed > 0) {
     const std::shared_ptr<const TallMatrix> v = basis_->leading(now_.processed);
@@ -405,20 +434,173 @@ EigenResult BlockKrylov::run() {
     result.orthogonality_loss = std::sqrt(
         squared_abs(over_ranks(transposed_product(*v, times_small(*v, x))) - x).sum().item<double>() / 8);
   }
+  result.eigenvalues = pairs.values.slice(0, 0, result.rank).clone();
+  certify(pairs, result);
   const double scale = result.rank > 0 ? pairs.values.abs().max().item<double>() : 0;
   result.converged =
       (result.residuals > tolerance() * scale).to(at::kLong).cumsum(0).eq(0).sum().item<int64_t>();
   basis_->truncate(now_.processed);
   basis_->restart(now_.processed, y);
   result.eigenvectors = vectors(result.rank, {});
-  if (o_.probes > 0) {
-    if (!probes_) probes_.emplace(op_, o_.probes, o_.seed, context_);
-    result.error = probes_->error(result.eigenvalues, result.eigenvectors);
-  }
-  if (probes_) result.products += probes_->count();
+  result.checks = checks_;
+  result.products += checks_ + (probes_ ? probes_->count() : 0);
   result.peak_bytes = peak_memory_bytes();
   result.seconds = timer_.seconds();
   return result;
+}
+
+void BlockKrylov::make_probes() {
+  if (!probes_ && o_.probes > 0) probes_.emplace(op_, o_.probes, o_.seed, context_);
+}
+
+// B G = (I - V1 V1^T) H G - V2 S V1^T G, the probes' G.
+BlockKrylov::Rest BlockKrylov::rest_of_probes() const {
+  const int64_t q = probes_->count(), p = now_.processed;
+  const at::Tensor left = empty_block(rows_.count, q, op_.dtype());
+  left.copy_(my_rows(probes_->products(0, q)));
+  at::Tensor c = over_ranks(basis_->projections(left));
+  const at::Tensor g = over_ranks(basis_->projections(as_block(my_rows(probes_->vectors(0, q)))));
+  c.slice(0, p).copy_(at::matmul(now_.coupling, g.slice(0, 0, p)));
+  basis_->subtract(left, c);
+  const at::Tensor gram = over_ranks(transposed_product(left, left));
+  const at::Tensor squares = at::real(gram.diagonal());
+  Rest rest;
+  rest.squared = squares.mean().item<double>();
+  if (q > 1)
+    rest.deviation = std::sqrt(squares.var(0, /*unbiased=*/true).item<double>() / static_cast<double>(q));
+  const auto [values, unused] = eigh_of(symmetric_part(gram));
+  rest.norm = std::sqrt(std::max(values[q - 1].item<double>(), 0.0)) / probes_->norm_factor();
+  return rest;
+}
+
+ComplementBounds BlockKrylov::left_over() {
+  const int64_t p = now_.processed;
+  const auto project = [&](const at::Tensor& x) {
+    at::Tensor z = empty_block(rows_.count, x.size(1), op_.dtype());
+    z.copy_(my_rows(x));
+    for (int pass = 0; pass < 2; ++pass) {
+      const at::Tensor c = over_ranks(basis_->projections(z));
+      c.slice(0, p).zero_();
+      basis_->subtract(z, c);
+    }
+    return gather_rows(op_.size(), z, ranks_);
+  };
+  const int64_t before = op_.products();
+  ComplementBounds left = complement_bounds(op_, project, op_.size() - p, o_.checks - kRoundingProducts,
+                                            o_.seed, now_.draws++, context_);
+  checks_ += op_.products() - before;
+  return left;
+}
+
+// Products and recurrence held against each other: the root mean square length, over the wanted pairs, of
+// what H V1 y differs from V1 T y + V2 S y. Restarts, rounding, asymmetry, all that has come together.
+double BlockKrylov::measured_rounding(const RitzPairs& pairs) {
+  const int64_t n = std::min<int64_t>(std::max<int64_t>(wanted_, 1), pairs.values.numel());
+  if (o_.checks < kRoundingProducts || now_.processed == 0) return 0;
+  at::Tensor mix = random_gaussian(o_.seed, Stream::check, n, 0, kRoundingProducts, wide(op_.dtype()));
+  const at::Tensor y = at::matmul(pairs.vectors.slice(1, 0, n), mix / std::sqrt(static_cast<double>(n)));
+  const at::Tensor x =
+      basis_->leading(now_.processed) ? times_small(*basis_->leading(now_.processed), y) : at::Tensor();
+  at::Tensor z = empty_block(rows_.count, kRoundingProducts, op_.dtype());
+  z.copy_(my_rows(op_.apply(gather_rows(op_.size(), x, ranks_))));
+  checks_ += kRoundingProducts;
+  basis_->subtract(z, at::cat({at::matmul(now_.t, y), at::matmul(now_.coupling, y)}));
+  return std::sqrt(squared_lengths(z).mean().item<double>());
+}
+
+// What the enclosures say: can an eigenvalue of those wanted be larger than the one found by more than the
+// tolerance? Else goes after what has been missed.
+bool BlockKrylov::complete(const RitzPairs& pairs) {
+  if (o_.error > 0 || o_.checks <= kRoundingProducts || now_.processed == op_.size()) return true;
+  // Not again before there is something new.
+  if (now_.waiting > 0 && now_.checked_at > 0 && now_.products - now_.checked_at < o_.checks) return false;
+  now_.checked_at = now_.products;
+  const ComplementBounds left = left_over();
+  const SpectrumBounds bounds = interlacing_bounds(now_.t, now_.coupling, left.high, left.low, op_.size(), 0);
+  const double slack = tolerance() * pairs.values.abs().max().item<double>();
+  const auto [rising, order] = pairs.values.sort();
+  std::vector<double> high, low;
+  for (int64_t i = rising.numel(); i-- > 0;) high.push_back(rising[i].item<double>());
+  for (int64_t i = 0; i < rising.numel(); ++i) low.push_back(-rising[i].item<double>());
+  const auto end_complete = [&](const EndBounds& end, const std::vector<double>& found, int64_t n,
+                                bool signed_only) {
+    for (int64_t i = 0; i < n; ++i) {
+      const size_t at = static_cast<size_t>(i);
+      const double value = at < found.size() ? found[at] : 0,
+                   upper = at < end.upper.size() ? end.upper[at] : end.rest;
+      if (upper > (signed_only ? std::max(value, 0.0) : value) + slack) return false;
+    }
+    return true;
+  };
+  bool all = false;
+  switch (o_.selection) {
+    case Selection::positive:
+      all = end_complete(bounds.high, high, o_.k, true);
+      break;
+    case Selection::negative:
+      all = end_complete(bounds.low, low, o_.k, true);
+      break;
+    case Selection::both:
+      all = end_complete(bounds.high, high, (o_.k + 1) / 2, false) &&
+            end_complete(bounds.low, low, o_.k / 2, false);
+      break;
+    case Selection::magnitude: {
+      std::vector<double> upper;
+      for (const EndBounds* end : {&bounds.high, &bounds.low})
+        for (int64_t i = 0; i < o_.k; ++i)
+          upper.push_back(static_cast<size_t>(i) < end->upper.size() ? end->upper[static_cast<size_t>(i)]
+                                                                     : end->rest);
+      std::sort(upper.begin(), upper.end(), std::greater<>());
+      const at::Tensor found = pairs.values.abs().contiguous();
+      all = true;
+      for (int64_t i = 0; i < o_.k; ++i) {
+        const double value = i < found.numel() ? found[i].item<double>() : 0;
+        all = all && upper[static_cast<size_t>(i)] <= value + slack;
+      }
+      break;
+    }
+  }
+  if (!all) look_for_missed(left);
+  return all;
+}
+
+// Fresh directions: the leading ones of what is left, and random ones.
+void BlockKrylov::look_for_missed(const ComplementBounds& left) {
+  if (now_.waiting > sizes_.block || !left.vectors.defined()) return;
+  make_room(sizes_.block);
+  inject(as_block(my_rows(left.vectors)).clone());
+  if (sizes_.block > 2) inject(random_columns().slice(1, 0, std::max<int64_t>(sizes_.block - 2, 1)).clone());
+}
+
+void BlockKrylov::certify(const RitzPairs& pairs, EigenResult& result) {
+  const double norm = pairs.values.numel() > 0 ? pairs.values.abs().max().item<double>() : 0;
+  const double measured = std::max(measured_rounding(pairs), op_.product_error());
+  result.rounding = measured > 0 ? std::max(kRoundingSafety * measured, 4 * eps() * norm) : 20 * eps() * norm;
+  const at::Tensor residuals = pairs.residuals - (20 * eps() * norm - result.rounding);
+  double eta_high = std::numeric_limits<double>::infinity(), eta_low = eta_high;
+  if (o_.probes > 0) {
+    make_probes();
+    const Rest rest = rest_of_probes();
+    eta_high = eta_low = rest.norm;
+    ErrorEstimate error;
+    error.probes = probes_->count();
+    error.beta = at::isComplexType(op_.dtype()) ? 2 : 1;
+    const double coupling = 2 * squared_abs(now_.coupling).sum().item<double>();
+    error.squared_error =
+        pairs.values.slice(0, result.rank).square().sum().item<double>() + coupling + rest.squared;
+    error.squared_frobenius = error.squared_error + result.eigenvalues.square().sum().item<double>();
+    result.error = error;
+  }
+  if (o_.checks > kRoundingProducts) {
+    const ComplementBounds left = left_over();
+    eta_high = std::min(eta_high, left.high);
+    eta_low = std::min(eta_low, left.low);
+  }
+  const SpectrumBounds bounds =
+      interlacing_bounds(now_.t, now_.coupling, eta_high, eta_low, op_.size(), result.rounding);
+  result.residuals = residuals.slice(0, 0, result.rank).clone();
+  result.certificates =
+      certify_pairs(pairs.values, residuals, result.rank, o_.selection, o_.k, bounds, op_.size());
 }
 
 }  // namespace
@@ -427,11 +609,14 @@ KrylovSizes krylov_sizes(const SolverOptions& options, int64_t dimension, at::Sc
   const SolverOptions o = options.resolved(dimension);
   const int64_t element = static_cast<int64_t>(c10::elementSize(dtype));
   KrylovSizes sizes = {};
-  sizes.products = o.products;
   // Small blocks converge in fewer products; but each takes three passes over the basis, which are dear when
   // it is long.
   sizes.block = o.block > 0 ? o.block : std::clamp<int64_t>(o.k / 20, dimension < 100'000 ? 8 : 16, 32);
   sizes.block = std::min(sizes.block, dimension);
+  // Until what is wanted is found, where nobody says how many.
+  sizes.until_found = options.products == 0 && o.tolerance == 0 && o.error == 0;
+  sizes.products =
+      options.products > 0 ? o.products : std::min(std::max(o.products, 20 * sizes.block), dimension);
   sizes.full_basis = std::min(dimension, sizes.products + sizes.block);
   sizes.smallest_basis = std::min(sizes.full_basis, o.k + 4 * sizes.block);
   sizes.ideal_basis = o.basis > 0 ? std::min(sizes.full_basis, o.basis) : sizes.full_basis;
@@ -439,19 +624,19 @@ KrylovSizes krylov_sizes(const SolverOptions& options, int64_t dimension, at::Sc
   // products of the probes, with a few vectors of the work on them, follow after all that, unless they say
   // when to stop.
   const int64_t blocks = 4 * sizes.block * dimension * element,
-                certificate = 2 * o.probes * dimension * element,
+                certificate = (2 * o.probes + o.checks + 2) * dimension * element,
                 panel = std::min(8 * std::max(sizes.block, o.probes) * dimension, int64_t{32} << 20);
   sizes.working_memory = (o.error > 0 ? blocks + certificate : std::max(blocks, certificate)) + 3 * panel;
   return sizes;
 }
 
 EigenResult krylov(LinearOperator& op, const SolverOptions& options, const Context& context) {
-  const SolverOptions checked = options.of(Method::krylov, op.size());
+  options.of(Method::krylov, op.size());
   require(
       options.start.count() == 0 || at::isComplexType(options.start.dtype()) == at::isComplexType(op.dtype()),
       "the vectors to start from and ", op.name(), " must both be real or both complex");
   const Context::Scope scope(context);
-  return BlockKrylov(op, checked, context).run();
+  return BlockKrylov(op, options, context).run();
 }
 
 }  // namespace seigh

@@ -11,8 +11,10 @@
 // V1 <- V1 Y_l keeps the l leading Ritz vectors (wanted ones, converged or not, and some more), T <-
 // Theta_l, S <- S Y_l: the relation above holds on. A converged pair thereby stays locked in the basis.
 //
-// Small blocks reach a higher degree for the same products, and so a smaller error; eigenvalues of higher
-// multiplicity than the block are found only as rounding or exhaustion brings in new directions.
+// Small blocks reach a higher degree for the same products, and so a smaller error. What a Krylov space has
+// no part in, as copies of an eigenvalue of higher multiplicity than the block, no residual tells: before the
+// iteration ends, what the basis leaves of H is bounded (complement.h), and where that admits a wanted
+// eigenvalue, its leading directions and fresh random ones join the basis.
 //
 // Cost: `products` products; 4 D p^2 flops for a basis of p columns, at the operator's precision with sums of
 // panels in float64; O(p^3) in float64 for each Rayleigh-Ritz; D (p + 4 b) numbers of memory, or, with the
@@ -33,9 +35,13 @@
 
 namespace seigh {
 
+/// Where nothing is asked for, what residuals and enclosures are to meet, in terms of |lambda_1|.
+inline constexpr double kKrylovTolerance = 1e-3;
+
 /// Sizes of a block Krylov iteration, in columns and bytes.
 struct KrylovSizes {
-  int64_t products;        ///< at most, those of probes not counted
+  int64_t products;        ///< at most, those of probes and checks not counted
+  bool until_found;        ///< no number of products, tolerance or error was asked for: to kKrylovTolerance
   int64_t block;           ///< vectors per product: k / 20 between 8 (from D = 10^5 on, 16) and 32
   int64_t full_basis;      ///< columns where there are no restarts: what the products call for
   int64_t smallest_basis;  ///< that there must be room for at least: what k pairs and restarts take

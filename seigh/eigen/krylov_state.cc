@@ -11,7 +11,6 @@
 #include "seigh/io/hdf5.h"
 
 namespace seigh {
-namespace {}  // namespace
 
 KrylovState::KrylovState(fs::path folder, std::string fingerprint, Context context)
     : context_(std::move(context)),
@@ -40,12 +39,12 @@ std::optional<KrylovSnapshot> KrylovState::read() {
   s.products = number("products");
   s.draws = number("draws");
   s.looked_at = number("looked_at");
+  s.checked_at = number("checked_at");
   s.exhausted = number("exhausted") != 0;
   s.done = number("done") != 0;
   s.norm = file.read("norm").item<double>();
   s.t = file.read("t");
   s.coupling = file.read("coupling");
-  if (file.has("at_breakdown")) s.at_breakdown = file.read("at_breakdown");
   require(0 <= s.processed && 0 <= s.waiting && s.t.sizes() == at::IntArrayRef({s.processed, s.processed}) &&
               s.coupling.sizes() == at::IntArrayRef({s.waiting, s.processed}),
           path.string(), " is damaged", remedy_);
@@ -76,9 +75,9 @@ void KrylovState::save(const KrylovSnapshot& s, Basis& basis) {
   file.attribute("draws", s.draws);
   file.attribute("generation", generation_);
   file.attribute("looked_at", s.looked_at);
+  file.attribute("checked_at", s.checked_at);
   file.attribute("exhausted", int64_t{s.exhausted});
   file.attribute("done", int64_t{s.done});
-  if (s.at_breakdown.defined()) file.write("at_breakdown", s.at_breakdown);
   file.commit();
   if (renewed) basis.forget_earlier();
 }

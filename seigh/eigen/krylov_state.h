@@ -19,11 +19,11 @@ struct KrylovSnapshot {
   int64_t processed = 0, waiting = 0;  ///< columns of the basis: multiplied already, and not yet
   int64_t products = 0, draws = 0;     ///< spent; random columns drawn
   int64_t looked_at = 0;               ///< products at the last look at the Ritz pairs
+  int64_t checked_at = 0;              ///< and at the last at what the basis leaves
   bool exhausted = false;              ///< nothing of the operator is left outside the basis
   bool done = false;                   ///< the last look found all that was asked for
   double norm = 0;                     ///< estimate of ||H||_2
   at::Tensor t, coupling;              ///< float64 [processed, processed] and [waiting, processed]
-  at::Tensor at_breakdown;  ///< the wanted Ritz values when the basis last was invariant, if it ever was
 };
 
 class KrylovState {

@@ -51,8 +51,7 @@ EigenResult nystrom(LinearOperator& op, const SolverOptions& wanted, const Conte
                                    at::matmul(at::matmul(x, t), e));
   result.seed = options.seed;
   result.products = s;
-  keep_selected(result, options.k, options.selection);
-  certify(op, result, options.probes, context);
+  finish_sketch(op, result, options, context);
   result.seconds = timer.seconds();
   return result;
 }

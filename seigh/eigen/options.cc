@@ -56,6 +56,7 @@ void SolverOptions::validate(int64_t dimension) const {
           to_string(selection), "\"");
   require(error == 0 || probes >= 1, "an error to be reached needs probes that estimate it");
   require(probes >= 0, "probes must not be negative: ", probes);
+  require(checks >= 0, "checks must not be negative: ", checks);
   require(block >= 0, "block must not be negative: ", block);
   require(basis >= 0, "basis must not be negative: ", basis);
   require(start.count() == 0 || start.dimension() == dimension, "the vectors to start from must have ",

@@ -22,16 +22,22 @@ Method parse_method(const std::string& name);
 struct SolverOptions {
   Method method = Method::automatic;  ///< for eigh(); whoever calls a solver by its name has chosen
   int64_t k = 0;                      ///< eigenpairs wanted; with `error` the most that may be needed
-  /// Products to spend, those of the probes not counted, D at most; 0: 2 k, krylov's with a tolerance or an
-  /// error at most 20 k.
+  /// Products to spend, those of probes and checks not counted, D at most; 0: 2 k. krylov's then go on until
+  /// all residuals and enclosures are within kKrylovTolerance |lambda_1|, at most 2 k or 20 blocks; with a
+  /// tolerance or an error at most 20 k.
   int64_t products = 0;
-  /// krylov: stop when all residuals are below tolerance |lambda_1|; 0: when they are rounding.
+  /// krylov: stop when all residuals are below tolerance |lambda_1| and no wanted eigenvalue can be larger
+  /// than the one found by more than that; 0: when they are rounding.
   double tolerance = 0;
   /// krylov: as few pairs as bring the estimated ||H - H^||_F below error ||H||_F; 0: k pairs.
   double error = 0;
   Selection selection = Selection::magnitude;
   uint64_t seed = 0;
-  int64_t probes = 30;       ///< products for the a-posteriori error; 0: no certificate of it
+  int64_t probes = 30;  ///< products for the a-posteriori error; 0: no certificate of it
+  /// krylov: products for a sharp bound on what was not found, and (two of them) for its rounding, whenever
+  /// it might end; 0: none, so that pairs are certified by the probes alone, and missed ones are not looked
+  /// for.
+  int64_t checks = 35;
   int64_t block = 0;         ///< vectors per product; 0: the method's choice
   bool independent = false;  ///< products must not depend on each other's results
   /// krylov: to begin from, [D, c], such as those of a similar operator; need not be orthonormal.

@@ -1,6 +1,8 @@
 #include "seigh/eigen/range.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/argsort.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linalg_cholesky.h>
 #include <ATen/ops/linalg_eigh.h>
@@ -69,28 +71,62 @@ EigenResult make_result(const std::string& method, const at::Tensor& values,
   return result;
 }
 
-void keep_selected(EigenResult& result, int64_t k, Selection selection) {
+void keep_selected(EigenResult& result, int64_t k, Selection selection, at::Tensor& residuals) {
   result.selection = selection;
-  const int64_t found = result.eigenvalues.numel();
-  at::Tensor order = selection_order(result.eigenvalues, std::min(k, found), selection);
-  const int64_t fitting = selection == Selection::positive   ? (result.eigenvalues > 0).sum().item<int64_t>()
-                          : selection == Selection::negative ? (result.eigenvalues < 0).sum().item<int64_t>()
-                                                             : found;
-  result.rank = std::min(k, fitting);
-  if (result.rank == found && selection == Selection::magnitude) return;
-  result.spectrum = result.eigenvalues.index_select(0, order);
+  const at::Tensor& values = result.eigenvalues;
+  const int64_t found = values.numel();
+  const int64_t positive = (values > 0).sum().item<int64_t>(), negative = (values < 0).sum().item<int64_t>();
+  at::Tensor order;
+  switch (selection) {
+    case Selection::magnitude:
+      order = selection_order(values, std::min(k, found), selection);
+      result.rank = std::min(k, found);
+      break;
+    case Selection::positive:
+    case Selection::negative:
+      order = selection_order(values, std::min(k, found), selection);
+      result.rank = std::min(k, selection == Selection::positive ? positive : negative);
+      break;
+    case Selection::both: {
+      // The selected ones are what `both` selects when so many are asked of each end.
+      const int64_t highs = std::min((k + 1) / 2, positive), lows = std::min(k / 2, negative);
+      const at::Tensor falling = values.argsort(0, /*descending=*/true);
+      const auto by_magnitude = [&](const at::Tensor& index) {
+        return index.index_select(0, values.index_select(0, index).abs().argsort(0, /*descending=*/true));
+      };
+      order = at::cat({by_magnitude(at::cat({falling.slice(0, 0, highs), falling.slice(0, found - lows)})),
+                       by_magnitude(falling.slice(0, highs, found - lows))});
+      result.rank = highs + lows;
+      break;
+    }
+  }
+  result.spectrum = values.index_select(0, order);
+  if (residuals.defined()) residuals = residuals.index_select(0, order);
   order = order.slice(0, 0, result.rank);
-  result.eigenvalues = result.eigenvalues.index_select(0, order);
-  result.eigenvectors = result.eigenvectors.select(order);
-  if (result.residuals.defined()) result.residuals = result.residuals.index_select(0, order);
+  if (result.rank < found || selection != Selection::magnitude) {
+    result.eigenvectors = result.eigenvectors.select(order);
+  }
+  result.eigenvalues = result.spectrum.slice(0, 0, result.rank).clone();
+  if (residuals.defined()) result.residuals = residuals.slice(0, 0, result.rank).clone();
 }
 
-void certify(LinearOperator& op, EigenResult& result, int64_t probes, const Context& context) {
-  if (probes > 0) {
-    result.error = Probes(op, probes, result.seed, context)
-                       .error(result.eigenvalues, result.eigenvectors,
-                              result.residuals.defined() ? nullptr : &result.residuals);
-    result.products += probes;
+void finish_sketch(LinearOperator& op, EigenResult& result, const SolverOptions& options,
+                   const Context& context) {
+  result.rounding = kRoundingSafety * op.product_error();
+  at::Tensor residuals;
+  if (options.probes == 0) {
+    keep_selected(result, options.k, options.selection, residuals);
+  } else {
+    const Probes probes(op, options.probes, result.seed, context);
+    result.products += probes.count();
+    auto [bounds, norm] = probes.bounds(result.eigenvalues, result.eigenvectors);
+    residuals = bounds + result.rounding;
+    const SpectrumBounds spectrum =
+        perturbation_bounds(result.eigenvalues, residuals, norm + result.rounding, op.size());
+    keep_selected(result, options.k, options.selection, residuals);
+    result.error = probes.error(result.eigenvalues, result.eigenvectors);
+    result.certificates = certify_pairs(result.spectrum, residuals, result.rank, options.selection, options.k,
+                                        spectrum, op.size());
   }
   result.peak_bytes = peak_memory_bytes();
 }

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "seigh/core/context.h"
+#include "seigh/eigen/options.h"
 #include "seigh/eigen/result.h"
 #include "seigh/linop/linear_operator.h"
 #include "seigh/tall/tall_matrix.h"
@@ -42,12 +43,14 @@ void for_blocks(const LinearOperator& op, int64_t block, int64_t count, const Co
 EigenResult make_result(const std::string& method, const at::Tensor& values,
                         std::shared_ptr<const TallMatrix> basis, const at::Tensor& coefficients);
 
-/// Keeps the first `k` pairs in the order of `selection`; of sketches, which find pairs by magnitude, only
-/// those of the sign that `positive` and `negative` ask for.
-void keep_selected(EigenResult& result, int64_t k, Selection selection);
+/// Keeps the first k pairs in the order of the selection, and of those found by magnitude only values that
+/// can be among the leading ones of an end: of its sign. `residuals`, of all pairs (or undefined), follow the
+/// order that the spectrum is then in.
+void keep_selected(EigenResult& result, int64_t k, Selection selection, at::Tensor& residuals);
 
-/// Spends `probes` products on the a-posteriori error and, where residuals are not known, on theirs; notes
-/// the peak memory.
-void certify(LinearOperator& op, EigenResult& result, int64_t probes, const Context& context);
+/// The end of a sketch that knows nothing of its residuals: spends options.probes products on them and on the
+/// norm of the error, keeps the selected pairs and certifies them; notes the peak memory.
+void finish_sketch(LinearOperator& op, EigenResult& result, const SolverOptions& options,
+                   const Context& context);
 
 }  // namespace seigh

@@ -91,16 +91,4 @@ at::Tensor Eigenvectors::times(const at::Tensor& x) const {
   return times_small(*basis_, coefficients_.defined() ? at::matmul(coefficients_, x) : x);
 }
 
-at::Tensor EigenResult::trust() const {
-  return residuals.defined() ? seigh::trust(residuals, spectrum) : at::Tensor();
-}
-
-at::Tensor EigenResult::certified() const {
-  return residuals.defined() ? trust().eq(static_cast<int64_t>(Trust::pair)) : at::Tensor();
-}
-
-at::Tensor EigenResult::subspace_errors() const {
-  return residuals.defined() ? seigh::subspace_errors(residuals, spectrum, selection) : at::Tensor();
-}
-
 }  // namespace seigh

@@ -3,12 +3,14 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
 
 #include "seigh/eigen/certificates.h"
+#include "seigh/eigen/probes.h"
 #include "seigh/tall/tall_matrix.h"
 
 namespace seigh {
@@ -67,28 +69,33 @@ struct EigenResult {
   Eigenvectors eigenvectors;  ///< orthonormal to about 1e-6 (float32) or better
   int64_t rank = 0;           ///< eigenpairs found; below the k asked for when the operator has lower rank
   uint64_t seed = 0;
-  int64_t products = 0;  ///< matrix-vector products spent, those of the certificate included
+  int64_t products = 0;  ///< matrix-vector products spent, those of probes and checks included
+  int64_t checks = 0;    ///< krylov: of these, those that bound what was not found
   double seconds = 0;    ///< wall clock, all stages
   int64_t peak_bytes = 0;
-  /// Upper bounds on ||H u_i - lambda_i u_i||, float64 [rank]: of dense and krylov certain up to rounding, of
-  /// sketches each true with all but kResidualFailure probability; undefined without probes.
+  /// Upper bounds on ||H u_i - lambda_i u_i||, float64 [rank], `rounding` included: of dense, krylov and hmt
+  /// from their own products, of sketches each true with all but kProbeFailure probability; undefined without
+  /// probes.
   at::Tensor residuals;
   /// All that is known of the spectrum, `eigenvalues` first, float64: all D of dense, the Ritz values of
   /// krylov and hmt; of other sketches the eigenvalues alone.
   at::Tensor spectrum;
   std::optional<ErrorEstimate> error;  ///< a-posteriori certificate by probes; none for dense
-  int64_t converged = 0;               ///< krylov: leading pairs whose residual is within the tolerance asked
-  double orthogonality_loss = 0;       ///< krylov: estimate of ||V^T V - I||_F of its basis
-  double frobenius = 0;                ///< dense only: exact ||H||_F
-  double asymmetry = 0;                ///< dense only: max |H - H^T| / max |H| before symmetrising
-
-  /// How far each pair can be trusted, uint8 [rank] of Trust; undefined without residuals.
-  at::Tensor trust() const;
-  /// Pairs of Trust::pair: boolean [rank]; undefined without residuals.
-  at::Tensor certified() const;
-  /// Distance of the leading j eigenvectors' span from the truth for every j, see subspace_errors():
-  /// float64 [rank]; undefined without residuals.
-  at::Tensor subspace_errors() const;
+  /// What residuals and enclosures allow for errors of the products: kRoundingSafety times what was measured.
+  double rounding = 0;
+  Certificates certificates;  ///< of every pair; nothing is defined without residuals
+  /// How many pairs there are to certify where k were asked for: fewer where krylov found that there are no
+  /// more.
+  int64_t wanted(int64_t k) const {
+    return method == "krylov" && selection == Selection::magnitude ? std::min(k, rank) : k;
+  }
+  int64_t converged = 0;          ///< krylov: leading pairs whose residual is within the tolerance asked
+  double orthogonality_loss = 0;  ///< krylov: estimate of ||V^T V - I||_F of its basis
+  double frobenius = 0;           ///< dense only: exact ||H||_F
+  double asymmetry = 0;           ///< dense only: max |H - H^T| / max |H| before symmetrising
 };
+
+/// A measured root mean square stands for a bound by this factor.
+inline constexpr double kRoundingSafety = 4;
 
 }  // namespace seigh

@@ -77,9 +77,8 @@ EigenResult seigh(LinearOperator& op, const SolverOptions& options, const Contex
     sketch = sketch_of(store);
   }
   EigenResult result = recover(sketch);
-  keep_selected(result, options.k, options.selection);
   DividedColumns divided(op, context);
-  certify(!ranks.alone() && !op.collective() ? divided : op, result, options.probes, context);
+  finish_sketch(!ranks.alone() && !op.collective() ? divided : op, result, options, context);
   result.seconds = timer.seconds();
   return result;
 }

@@ -191,11 +191,15 @@ void for_each_key(R& r, Visitor&& visit) {
         "\"hmt\", \"dense\" (exact), or \"auto\": dense where the matrix is small, else krylov.");
   visit("eigh.k", r.eigh.k, {Stage::eigh}, "Eigenpairs wanted; with eigh.error the most that may be needed.");
   visit("eigh.products", r.eigh.products, {Stage::eigh, !exact},
-        "Matrix-vector products to spend, at least k (hmt: 2 k); 0: 2 k, with a tolerance or error at most "
-        "20 k.");
-  visit("eigh.tolerance", r.eigh.tolerance, {Stage::eigh, method({Method::krylov}) || r.eigh.tolerance > 0},
-        "krylov stops when the residuals |Hu - lambda u| are below this times |lambda_1|; 0: the products "
-        "decide.");
+        "Matrix-vector products to spend, at least k (hmt: 2 k); 0: 2 k, krylov's until residuals, and what "
+        "may "
+        "have been missed, are below 1e-3 |lambda_1| or 2 k or 20 blocks are spent; with a tolerance or "
+        "error at "
+        "most 20 k.");
+  visit(
+      "eigh.tolerance", r.eigh.tolerance, {Stage::eigh, method({Method::krylov}) || r.eigh.tolerance > 0},
+      "krylov stops when the residuals |Hu - lambda u|, and what may have been missed, are below this times "
+      "|lambda_1|; 0: the products decide.");
   visit("eigh.error", r.eigh.error, {Stage::eigh, method({Method::krylov}) || r.eigh.error > 0},
         "krylov takes as few pairs as bring the estimated error below this times the norm of the matrix "
         "(Frobenius); 0: k pairs.");
@@ -204,6 +208,10 @@ void for_each_key(R& r, Visitor&& visit) {
       "Which pairs: \"magnitude\", \"positive\" (the largest), \"negative\" (the lowest) or \"both\" ends.");
   visit("eigh.probes", r.eigh.probes, {Stage::eigh, !exact},
         "Further products that estimate the error; 0: none, no certificate.");
+  visit("eigh.checks", r.eigh.checks, {Stage::eigh, method({Method::krylov})},
+        "krylov: further products that bound what was not found, whenever it might end; 0: none, and hardly "
+        "any pair "
+        "is certified.");
   visit("eigh.dtype", r.eigh.dtype, {Stage::eigh, !exact}, "\"float32\" or \"float64\".");
   visit("eigh.block", r.eigh.block, {method({Method::krylov}) ? Stage::eigh : Stage::none, !exact},
         "Vectors per product; 0: chosen.");
@@ -617,10 +625,10 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals, b
         "eigh.tolerance must be at least 0 and below 1, not ", r.eigh.tolerance);
   check(std::isfinite(r.eigh.error) && 0 <= r.eigh.error && r.eigh.error < 1,
         "eigh.error must be at least 0 and below 1, not ", r.eigh.error);
-  if (r.eigh.products == 0 && r.eigh.tolerance == 0 && r.eigh.error == 0) r.eigh.products = 2 * r.eigh.k;
   check(r.eigh.products == 0 || r.eigh.products >= r.eigh.k,
         "eigh.products must be at least eigh.k: products = ", r.eigh.products, ", k = ", r.eigh.k);
   check(r.eigh.probes >= 0, "eigh.probes must not be negative: ", r.eigh.probes);
+  check(r.eigh.checks >= 0, "eigh.checks must not be negative: ", r.eigh.checks);
   check(r.eigh.dtype == "float32" || r.eigh.dtype == "float64",
         "eigh.dtype must be \"float32\" or \"float64\", not \"", r.eigh.dtype, "\"");
   check(r.eigh.block >= 0, "eigh.block must not be negative: ", r.eigh.block);

@@ -167,7 +167,13 @@ std::string report_data(const RunFolder& folder, const Model& model, int64_t par
                       {"dtype", file.info.dtype}};
         if (result.residuals.defined()) {
           entry["residuals"] = numbers(result.residuals);
-          entry["trust"] = numbers(result.trust());
+          const Certificates& c = result.certificates;
+          entry["trust"] = numbers(c.trust);
+          entry["angle"] = numbers(c.angle);
+          entry["low"] = numbers(c.low);
+          entry["high"] = numbers(c.high);
+          entry["first"] = numbers(c.first);
+          entry["last"] = numbers(c.last);
         }
         if (result.error) {
           entry["certificate"] = certificate(*result.error);

@@ -1,6 +1,7 @@
 #include "seigh/results/eigen_file.h"
 
 #include <ATen/ops/arange.h>
+#include <ATen/ops/stack.h>
 
 #include <algorithm>
 #include <memory>
@@ -68,7 +69,17 @@ void write_eigen_file(const fs::path& path, const EigenFileInfo& info, const Eig
       file.put("eigenvectors", {0, begin}, rows.t().to(u.dtype()));
     });
   }
-  if (result.residuals.defined()) file.write("residuals", result.residuals);
+  if (result.residuals.defined()) {
+    const Certificates& c = result.certificates;
+    file.write("residuals", result.residuals);
+    file.write("trust", c.trust);
+    file.write("angle", c.angle);
+    file.write("enclosure", at::stack({c.low, c.high}, 1));
+    file.write("place", at::stack({c.first, c.last}, 1));
+    file.write("subspace_error", c.subspace);
+    file.attribute("certified", c.certified());
+    file.attribute("rounding", result.rounding);
+  }
   file.write("spectrum", result.spectrum);
   if (info.sample_indices.defined()) file.write("sample_indices", info.sample_indices);
   file.attribute("method", result.method);
@@ -88,6 +99,7 @@ void write_eigen_file(const fs::path& path, const EigenFileInfo& info, const Eig
   file.attribute("dtype", info.dtype);
   if (result.method == "krylov") {
     file.attribute("converged", result.converged);
+    file.attribute("checks", result.checks);
     file.attribute("orthogonality_loss", result.orthogonality_loss);
   }
   if (result.error) {
@@ -126,7 +138,24 @@ EigenFile read_eigen_file(const fs::path& path, Vectors vectors, const Context& 
   if (file.has("sample_indices")) info.sample_indices = file.read("sample_indices");
   result.eigenvalues = file.read("eigenvalues").to(at::kDouble);
   result.spectrum = file.read("spectrum");
-  if (file.has("residuals")) result.residuals = file.read("residuals");
+  if (file.has("residuals")) {
+    Certificates& c = result.certificates;
+    result.residuals = file.read("residuals");
+    c.trust = file.read("trust");
+    c.angle = file.read("angle");
+    c.subspace = file.read("subspace_error");
+    const at::Tensor enclosure = file.read("enclosure"), place = file.read("place");
+    const int64_t rank = result.residuals.numel();
+    require(c.trust.numel() == rank && c.angle.numel() == rank && c.subspace.numel() == rank &&
+                enclosure.sizes() == at::IntArrayRef({rank, 2}) &&
+                place.sizes() == at::IntArrayRef({rank, 2}),
+            path.string(), ": certificates are not of as many pairs as the residuals; the file is damaged");
+    c.low = enclosure.select(1, 0).clone();
+    c.high = enclosure.select(1, 1).clone();
+    c.first = place.select(1, 0).clone();
+    c.last = place.select(1, 1).clone();
+    result.rounding = attributes.get<double>("rounding");
+  }
   result.rank = attributes.get<int64_t>("rank");
   result.seed = static_cast<uint64_t>(attributes.get<int64_t>("seed"));
   result.products = attributes.get<int64_t>("products");
@@ -145,6 +174,7 @@ EigenFile read_eigen_file(const fs::path& path, Vectors vectors, const Context& 
   }
   if (result.method == "krylov") {
     result.converged = attributes.get<int64_t>("converged");
+    result.checks = attributes.get<int64_t>("checks");
     result.orthogonality_loss = attributes.get<double>("orthogonality_loss");
   }
   content.has_vectors = file.has("eigenvectors");

@@ -37,8 +37,8 @@ Checkpoint finished_checkpoint(const RunFolder& folder, const Model& model, int6
 EigenFile finished_eigen(const fs::path& path, int64_t parameters, Vectors vectors, const Context& context) {
   return mendable(path, [&] {
     EigenFile file = read_eigen_file(path, vectors, context);
-    require(file.info.parameters == parameters, path.string(), ": is of ", file.info.parameters,
-            " parameters, this run of ", parameters);
+    require(parameters == 0 || file.info.parameters == parameters, path.string(), ": is of ",
+            file.info.parameters, " parameters, this run of ", parameters);
     const at::Tensor& values = file.result.eigenvalues;
     require(values.dim() == 1 && values.numel() == file.result.rank, path.string(),
             ": eigenvalues have shape ", values.sizes(), ", not [", file.result.rank, "]");

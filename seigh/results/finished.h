@@ -16,7 +16,7 @@ namespace seigh {
 /// The checkpoint of `step`. Throws Error when it is damaged, of another step or model, or not finite.
 Checkpoint finished_checkpoint(const RunFolder& folder, const Model& model, int64_t step);
 /// A decomposition of this run. Throws Error when it is damaged or not of `parameters` parameters.
-EigenFile finished_eigen(const fs::path& path, int64_t parameters, Vectors vectors = Vectors::none,
+EigenFile finished_eigen(const fs::path& path, int64_t parameters = 0, Vectors vectors = Vectors::none,
                          const Context& context = Context());
 /// Overlap curves, all float64 [K] with K >= 1. Throws Error when they are damaged.
 OverlapCurves finished_overlap(const fs::path& path);

@@ -147,7 +147,7 @@ void Run::write_overlap(const Decomposition& d, const EigenResult& result, const
   OverlapCurves curves = overlap_curves(ResultEigenspace(result.eigenvectors),
                                         subset_.gather(model_->parameters(), checkpoint.parameters),
                                         layer_sizes, options, context_);
-  if (result.residuals.defined()) curves.bound_magnitude(result.subspace_errors());
+  if (result.residuals.defined()) curves.bound_magnitude(result.certificates.subspace);
   if (context_.ranks().root())
     write_overlap_file(folder_.overlap(d.step, d.split, to_string(d.method)), curves, options,
                        recipe_of(Stage::overlap));
@@ -307,7 +307,7 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
   if (need_sketch) {
     sketch = solve(sketched, checkpoint);
     EigenFileInfo info = file_info(sketched);
-    info.s = sketch.products - r.eigh.probes;
+    info.s = sketch.products - sketch.checks - r.eigh.probes;
     if (!is_there(sketch_path, context_)) finish(sketched, info, sketch, checkpoint);
     forget_partial(sketched);
   } else if (!dense_only) {
@@ -396,9 +396,8 @@ std::vector<std::string> Run::recover() {
     EigenResult result = seigh::recover(sketch);
     const Recipe& r = folder_.recipe();
     const Checkpoint c = checkpoint(d.step);
-    keep_selected(result, r.eigh.k, r.eigh.selection);
     const auto h = matrix(d, c, store.plan().dtype, int64_t{1} << 30);
-    certify(*shared_out(*h), result, r.eigh.probes, context_);
+    finish_sketch(*shared_out(*h), result, solver_options(r), context_);
     result.seconds = timer.seconds();
     EigenFileInfo info = file_info(d);
     info.s = sketch.products;

@@ -12,7 +12,7 @@ from support import *
 KRYLOV = RECIPE.replace('method = "seigh"', 'method = "krylov"').replace("products = 30", "products = 80")
 NAME = "step_000020_{}_hessian_{}.h5"
 SPLITS = ("train", "test")
-NOISE, VALUE, PAIR = range(3)
+NOISE, VALUE, CLUSTER, PAIR = range(4)
 
 # Two to three seconds in each of two decompositions.
 LONG = KRYLOV.replace("image_size = 4", "image_size = 8").replace("hidden = [6]", "hidden = [160]").replace("steps = [20]", "steps = []")
@@ -79,7 +79,7 @@ class Krylov(Case):
             data, attributes = read(self.krylov_run() / "eigen" / NAME.format(split, "krylov"))
             self.check_certificates(data, self.matrices()[split])
             self.assertEqual((attributes["method"], attributes["selection"]), ("krylov", "magnitude"))
-            self.assertEqual((attributes["s"], attributes["products"]), (80, 85))
+            self.assertEqual((attributes["s"], attributes["products"]), (80, 85 + 35))
             self.assertLess(attributes["orthogonality_loss"], 1e-5)  # of 80 columns in float32, sqrt(80) eps is 1e-6
             self.assertLessEqual(len(data["spectrum"]), 80)
             # The optimum, ||H|| without its ten leading eigenvalues, by what the probes could not know.
@@ -99,27 +99,36 @@ class Krylov(Case):
                     self.assertEqual("converged" in attributes, method == "krylov")
 
     def test_trust(self):
-        """The page's trust levels follow from residuals and spectrum, and keep what they promise."""
+        """Levels, angles, enclosures and places of the files and of the page keep what they promise."""
         run = self.run_krylov("few", "eigh.products=24", "eigh.k=16", "dense.steps=[20]")
         seen = set()
         for folder in (run, self.krylov_run()):
             for entry in report_json(folder)["decompositions"]:
-                data, _ = read(folder / "eigen" / (entry["id"] + ".h5"))
-                values, bounds, spectrum = data["eigenvalues"], data["residuals"], data["spectrum"]
-                self.assertEqual(entry["residuals"], bounds.tolist())
-                gaps = [np.abs(np.delete(spectrum, i) - value).min() for i, value in enumerate(values)]
-                expected = np.where(bounds >= np.abs(values), NOISE, np.where(bounds >= gaps, VALUE, PAIR))
-                np.testing.assert_array_equal(entry["trust"], expected)
-                seen.update(entry["trust"])
-                if entry["step"] != 20 or entry["method"] == "dense":
+                data, attributes = read(folder / "eigen" / (entry["id"] + ".h5"))
+                for name, array in (("residuals", data["residuals"]), ("trust", data["trust"]), ("angle", data["angle"]),
+                                    ("low", data["enclosure"][:, 0]), ("last", data["place"][:, 1])):
+                    self.assertEqual(entry[name], array.tolist())
+                self.assertEqual(attributes["certified"], (data["trust"] >= CLUSTER).sum())
+                seen.update(data["trust"].tolist())
+                if entry["step"] != 20:
                     continue
-                exact = np.linalg.eigvalsh(self.matrices()[entry["split"]])
-                for value, bound, trust in zip(values, bounds, entry["trust"]):
-                    near = exact[np.abs(exact - value) <= bound]
-                    self.assertGreater(len(near), 0)
-                    if trust != NOISE:
-                        self.assertTrue(np.all(np.sign(near) == np.sign(value)))
-                        self.assertTrue(np.all(np.abs(near) < 2 * abs(value)))
+                exact, vectors = np.linalg.eigh(self.matrices()[entry["split"]])
+                order = np.argsort(-abs(exact))
+                exact, vectors = exact[order], vectors[:, order]
+                for i, value in enumerate(data["eigenvalues"]):
+                    self.assertLessEqual(abs(exact - value).min(), data["residuals"][i])
+                    if data["trust"][i] < CLUSTER:
+                        continue
+                    first, last = data["place"][i]
+                    low, high = data["enclosure"][i]
+                    mine = slice(first - 1, last)
+                    self.assertTrue(np.any((low <= exact[mine]) & (exact[mine] <= high)))
+                    u = data["eigenvectors"][i].astype(float) if "eigenvectors" in data else None
+                    if u is not None:
+                        outside = np.linalg.norm(u - vectors[:, mine] @ (vectors[:, mine].T @ u))
+                        self.assertLessEqual(outside, np.sin(data["angle"][i]) + 1e-6)
+                    if data["trust"][i] == PAIR:
+                        self.assertLessEqual(last, len(data["trust"]))
         self.assertLessEqual({VALUE, PAIR}, seen)
 
     def test_band_holds_the_exact_overlap(self):

@@ -113,8 +113,10 @@ class RunFiles(Case):
         after = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in run.rglob("*") if p.is_file() and p.name != ".lock"}
         self.assertEqual(before, after)
         lines = (self.shared() / "stdout").read_text().splitlines()
-        self.assertEqual(done.stdout.splitlines()[:-1], lines[:-1])
-        self.assertEqual(done.stdout.splitlines()[-1], f"report: {run}/report.html")
+        self.assertEqual(done.stdout.splitlines()[:-2], lines[:-2])
+        self.assertEqual(done.stdout.splitlines()[-2], f"report: {run}/report.html")
+        self.assertEqual(done.stdout.splitlines()[-1], lines[-1])
+        self.assertRegex(lines[-1], r"^\d+ of \d+ certified")
 
     def test_stages_one_by_one(self):
         run = self.run_copy()

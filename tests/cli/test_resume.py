@@ -59,7 +59,7 @@ class Superseded(Resume):
         self.same_numbers(run, self.afresh("fresh", "eigh.k=6"))
         # What was superseded is still a run.
         self.assertEqual((run / "old/1/recipe.toml").read_bytes(), (self.shared() / "run/recipe.toml").read_bytes())
-        headline = (self.shared() / "stdout").read_text().splitlines()[:-1]
+        headline = (self.shared() / "stdout").read_text().splitlines()[:-2]
         self.assertEqual(self.ok("report", run / "old/1").stdout.splitlines()[:-1], headline)
         log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
         self.assertEqual(sum(e["event"] == "superseded" for e in log), 13)  # the report, too

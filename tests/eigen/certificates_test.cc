@@ -31,55 +31,84 @@ TEST(Certificates, ScreeByHand) {
   EXPECT_NEAR(upper[1].item<double>(), 1.6 * 1.6 / 9, 1e-15);
 }
 
-TEST(Certificates, MarginInvertsTheBound) {
-  for (const int64_t q : {1, 10, 30, 300}) {
-    EXPECT_NEAR(probability_underestimate(q, underestimate_margin(q, 1e-3)), 1e-3, 1e-9) << q;
+TEST(Certificates, QuantilesOfChiSquare) {
+  // Two degrees of freedom: 1 - exp(-x / 2). Others from tables (Abramowitz and Stegun, 26.8).
+  EXPECT_NEAR(chi_square_quantile(2, 1e-3), -2 * std::log(1 - 1e-3), 1e-12);
+  EXPECT_NEAR(chi_square_quantile(30, 0.001), 11.588, 1e-3);
+  EXPECT_NEAR(chi_square_quantile(10, 0.99), 23.2093, 1e-4);
+  EXPECT_SEIGH_ERROR(chi_square_quantile(0, 0.5), "degrees of freedom");
+}
+
+// diag(5, 4.9, -3, 1): what is said of pairs follows from intervals alone.
+TEST(Certificates, PairsByHand) {
+  const at::Tensor values = at::tensor({5.0, 4.9, -3.0, 1.0}, at::kDouble);
+  const auto of = [&](double residual, int64_t k, Selection selection = Selection::magnitude) {
+    return certify_pairs(values, at::full({4}, residual, at::kDouble), k, selection, k,
+                         rounding_bounds(values, 0.001), 4);
+  };
+  EXPECT_TRUE(at::equal(of(0.01, 4).trust, at::tensor({3, 3, 3, 3}, at::kByte)));
+  EXPECT_NEAR(of(0.01, 4).angle[0].item<double>(), std::asin(0.01 / 0.099), 1e-12);
+  // r above half the gap: 5 and 4.9 only together.
+  const Certificates together = of(0.06, 4);
+  EXPECT_TRUE(at::equal(together.trust, at::tensor({2, 2, 3, 3}, at::kByte)));
+  EXPECT_TRUE(at::equal(together.first, at::tensor({1, 1, 3, 4}, at::kLong)));
+  EXPECT_TRUE(at::equal(together.last, at::tensor({2, 2, 3, 4}, at::kLong)));
+  EXPECT_EQ(together.certified(), 4);
+  EXPECT_NEAR(together.high[1].item<double>(), 4.901, 1e-12);
+  // The second of them does not belong to the first k = 1 for sure.
+  EXPECT_EQ(of(0.06, 1).trust[0].item<int64_t>(), 2);
+  // A residual larger than the value, but no other eigenvalue within twice as much.
+  EXPECT_EQ(of(1.5, 4).trust[3].item<int64_t>(), 3);
+  EXPECT_NEAR(of(1.5, 4).angle[3].item<double>(), std::asin(1.5 / 3.899), 1e-12);
+  EXPECT_EQ(of(2.5, 4).trust[3].item<int64_t>(), 1);
+}
+
+TEST(Certificates, WhatWasNotFoundCounts) {
+  // One value found of many: exact in itself, but another may be anywhere up to the norm of the rest.
+  const at::Tensor value = at::tensor({1.0}, at::kDouble), residual = at::tensor({1e-9}, at::kDouble);
+  const auto trust = [&](double eta) {
+    return certify_pairs(value, residual, 1, Selection::magnitude, 1,
+                         perturbation_bounds(value, residual, eta, 1000), 1000)
+        .trust[0]
+        .item<int64_t>();
+  };
+  EXPECT_EQ(trust(1.1), 1);
+  EXPECT_EQ(trust(0.99), 3);
+  const at::Tensor t = at::tensor({1.0}, at::kDouble).reshape({1, 1}), s = at::zeros({1, 1}, at::kDouble);
+  for (const double eta : {0.99, 1.1}) {
+    const Certificates c = certify_pairs(value, residual, 1, Selection::positive, 1,
+                                         interlacing_bounds(t, s, eta, 2, 1000, 0), 1000);
+    EXPECT_EQ(c.trust[0].item<int64_t>(), eta < 1 ? 3 : 1);
+    EXPECT_NEAR(c.high[0].item<double>(), std::max(1.0, eta), 2e-9);
   }
-  EXPECT_LT(underestimate_margin(300, 1e-3), underestimate_margin(30, 1e-3));  // more probes, tighter
 }
 
-TEST(Certificates, ResidualsAreHeldAgainstValuesAndGaps) {
-  EigenResult r;
-  r.method = "seigh";
-  r.eigenvalues = at::tensor({5.0, -3.0, 1.0, 0.9, 0.5}, at::kDouble);
-  r.spectrum = r.eigenvalues;
-  EXPECT_FALSE(r.certified().defined());
-  r.residuals = at::tensor({0.1, 3.1, 0.2, 0.05, 0.41}, at::kDouble);
-  EXPECT_TRUE(at::equal(r.trust(), at::tensor({2, 0, 1, 2, 1}, at::kByte)));
-  EXPECT_TRUE(at::equal(r.certified(), at::tensor({1, 0, 0, 1, 0}, at::kByte).to(at::kBool)));
-  // A sixth eigenvalue, known though not asked for, is a neighbour too.
-  r.spectrum = at::tensor({5.0, -3.0, 1.0, 0.9, 0.5, 4.95}, at::kDouble);
-  EXPECT_EQ(r.trust()[0].item<int64_t>(), static_cast<int64_t>(Trust::value));
-}
-
-TEST(Certificates, SubspaceErrorsByHand) {
-  const at::Tensor spectrum = at::tensor({4.0, -3.0, 2.0, 1.0}, at::kDouble);
-  const at::Tensor residuals = at::tensor({0.3, 0.4, 0.1}, at::kDouble);
-  const at::Tensor errors = subspace_errors(residuals, spectrum, Selection::magnitude);
-  // j = 3: the rest lies in [-1, 1]; distances 3, 2, 1.
-  EXPECT_NEAR(errors[2].item<double>(), std::sqrt((0.01 + 0.04 + 0.01) / 3), 1e-14);
-  // j = 2: also 2 +- 0.1; distances 1.9 and 2 (to -1).
-  EXPECT_NEAR(errors[1].item<double>(), std::sqrt((0.09 / 3.61 + 0.04) / 2), 1e-14);
-  // j = 1: also -3 +- 0.4, at 6.6.
-  EXPECT_NEAR(errors[0].item<double>(), 0.3 / 1.9, 1e-14);
-  // The algebraically largest two: below 2.
-  const at::Tensor largest = subspace_errors(at::tensor({0.2, 1.5}, at::kDouble),
-                                             at::tensor({4.0, 3.0, 2.0}, at::kDouble), Selection::positive);
-  EXPECT_NEAR(largest[1].item<double>(), std::sqrt((0.01 + 1) / 2), 1e-14);
+// +-lambda that may swap rank: neither is certainly the first, and the bound on their spans says so.
+TEST(Certificates, OppositeSignsMaySwapRank) {
+  const at::Tensor values = at::tensor({2.0, -1.9999, 1.0}, at::kDouble);
+  const at::Tensor residuals = at::full({3}, 1e-3, at::kDouble);
+  const Certificates c =
+      certify_pairs(values, residuals, 2, Selection::magnitude, 2, rounding_bounds(values, 1e-3), 3);
+  EXPECT_TRUE(at::equal(c.first, at::tensor({1, 1}, at::kLong)));
+  EXPECT_TRUE(at::equal(c.last, at::tensor({2, 2}, at::kLong)));
+  EXPECT_EQ(c.subspace[0].item<double>(), 1);
+  EXPECT_LT(c.subspace[1].item<double>(), 2e-3);
+  const Certificates first =
+      certify_pairs(values, residuals, 1, Selection::magnitude, 1, rounding_bounds(values, 1e-3), 3);
+  EXPECT_EQ(first.trust[0].item<int64_t>(), 2);  // a true pair, of the first two
 }
 
 TEST(Certificates, SubspaceErrorsBoundTheTruth) {
   const auto m = test::spectral_matrix("indefinite", 200);
   MatrixOperator op(m.matrix);
   const EigenResult r = seigh(op, {.k = 40, .products = 80, .seed = 7, .probes = 60});
-  const at::Tensor u = r.eigenvectors.all(), bounds = r.subspace_errors();
+  const at::Tensor u = r.eigenvectors.all(), bounds = r.certificates.subspace;
   for (int64_t j = 1; j <= 40; ++j) {
     const at::Tensor leading = u.slice(1, 0, j), truth = m.eigenvectors.slice(1, 0, j);
     const double sine = (leading - at::matmul(truth, at::matmul(truth.t(), leading))).norm().item<double>() /
                         std::sqrt(static_cast<double>(j));
     EXPECT_LE(sine, bounds[j - 1].item<double>()) << j;
   }
-  EXPECT_LT(bounds[0].item<double>(), 0.5);  // not vacuous where the pairs are good
 }
 
 TEST(Certificates, ErrorsOfEveryLeadingPart) {
@@ -105,7 +134,7 @@ TEST(Certificates, ResidualsOfAllPairsFromTheSameProbes) {
   const at::Tensor u = r.eigenvectors.all();
   const at::Tensor truth = (at::matmul(m.matrix, u) - u * r.eigenvalues).norm(2, 0);
   // The bounds are the estimates over a margin.
-  const at::Tensor ratio = (r.residuals / truth).square() * (1 - underestimate_margin(20, kResidualFailure));
+  const at::Tensor ratio = (r.residuals / truth).square() * chi_square_quantile(20, kProbeFailure) / 20;
   EXPECT_GT(ratio.min().item<double>(), 0.1);
   EXPECT_LT(ratio.max().item<double>(), 4);
   EXPECT_NEAR(ratio.mean().item<double>(), 1, 0.5);
@@ -113,8 +142,8 @@ TEST(Certificates, ResidualsOfAllPairsFromTheSameProbes) {
   // The claim behind "certified": a true eigenvalue within the residual bound.
   const at::Tensor distance = std::get<0>((r.eigenvalues.unsqueeze(1) - m.eigenvalues).abs().min(1));
   EXPECT_TRUE((distance <= r.residuals).all().item<bool>());
-  EXPECT_TRUE(r.certified()[0].item<bool>());
-  EXPECT_FALSE(r.certified()[39].item<bool>());  // the tail of a sketch this small is noise
+  EXPECT_EQ(r.certificates.trust[0].item<int64_t>(), 3);
+  EXPECT_LT(r.certificates.trust[39].item<int64_t>(), 2);  // the tail of a sketch this small is noise
 }
 
 // Float32 only where it does no harm.

@@ -18,7 +18,7 @@ Recipe parse(const std::string& text, const std::vector<std::string>& overrides 
 TEST(Recipe, DefaultsAndTheNameOfTheFile) {
   const Recipe r = parse("");
   EXPECT_EQ(r.name, "thing");
-  EXPECT_EQ(r.eigh.products, 2 * r.eigh.k);
+  EXPECT_EQ(r.eigh.products, 0);
   EXPECT_EQ(r.train.checkpoints, (std::vector<int64_t>{0, 1000}));
   EXPECT_EQ(r.curvature.steps, r.train.checkpoints);
 }

@@ -65,7 +65,9 @@ TEST(EigenFile, RoundTripOfADenseResultWithoutVectors) {
   EXPECT_FALSE(back.has_vectors);
   EXPECT_EQ(back.info.sketch_error, 0.25);
   EXPECT_TRUE(at::equal(back.result.spectrum, result.spectrum));
-  EXPECT_TRUE(back.result.certified().all().item<bool>());
+  EXPECT_EQ(back.result.certificates.certified(), 4);
+  EXPECT_TRUE(at::equal(back.result.certificates.low, result.certificates.low));
+  EXPECT_TRUE(at::equal(back.result.certificates.last, result.certificates.last));
 }
 
 TEST(EigenFile, RoundTripOfComplexEigenvectors) {
