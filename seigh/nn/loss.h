@@ -55,6 +55,11 @@ int64_t target_count(const at::Tensor& targets);
 /// custom: its mean times target_count().
 at::Tensor loss_sum(const Loss& loss, const at::Tensor& outputs, const at::Tensor& targets);
 
+/// The same to rounding, but its derivatives keep their leading digits where the network fits its targets,
+/// p[target] being 1 - tiny: cross_entropy without smoothing as log(1 + sum_{c != t} exp(f_c - f_t)), t the
+/// target, whose derivatives hold no difference p - 1. What curvature is taken of.
+at::Tensor accurate_loss_sum(const Loss& loss, const at::Tensor& outputs, const at::Tensor& targets);
+
 /// dl/df, the gradient of loss_sum with respect to the outputs: the shape of outputs; row n is that of target
 /// n's own loss.
 at::Tensor output_gradient(const Loss& loss, const at::Tensor& outputs, const at::Tensor& targets);
@@ -69,9 +74,9 @@ at::Tensor output_hessian_product(const Loss& loss, const at::Tensor& outputs, c
 /// One target per row of outputs drawn from the network's own distribution softmax(outputs), for Monte-Carlo
 /// estimates of the Fisher matrix: int64 [N] or [N, T]. Row r (counted through the sequences: n T + t) uses
 /// the uniform number at counter (row_begin + r, draw), so mini-batches draw what the whole data set would.
-/// Computed in float64. Throws Error for a custom loss, and for mean squared error: its distribution is a
-/// Gaussian of variance C/2 about the outputs, not one over classes, and its Fisher matrix is the generalised
-/// Gauss-Newton matrix, which needs no sampling.
+/// Computed in float64. Throws Error for a custom loss, which has no such distribution, and for mean squared
+/// error: its distribution is a Gaussian of variance C/2 about the outputs, not one over classes, and its
+/// Fisher matrix is the generalised Gauss-Newton matrix, which needs no sampling.
 at::Tensor sampled_targets(const Loss& loss, const at::Tensor& outputs, uint64_t seed, int64_t draw = 0,
                            int64_t row_begin = 0);
 
