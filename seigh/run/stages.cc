@@ -411,7 +411,7 @@ void Run::measure(int64_t part, int64_t parts) {
     const EighPlan plan = plan_eigh(subset_.count, store.plan().dtype, solver, context_.memory().available());
     const Checkpoint c = checkpoint(d.step);
     const auto h = matrix(d, c, store.plan().dtype, plan.memory);
-      store.tie_to(fingerprint(d, c, *h));
+    store.tie_to(fingerprint(d, c, *h));
     seigh::measure(*h, store, part * context_.ranks().size() + context_.ranks().rank(),
                    parts * context_.ranks().size(), context_);
     context_.ranks().wait();
