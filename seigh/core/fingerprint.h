@@ -22,8 +22,8 @@ class Fingerprint {
 /// has is not compared: an empty one belongs to everything.
 std::string first_difference(const std::string& a, const std::string& b);
 
-/// Throws Error, naming `file` and what differs, unless the fingerprint `written` there is `now`'s; `begin_anew`
-/// is the file or folder to delete for that.
+/// Throws Error, naming `file` and what differs, unless the fingerprint `written` there is `now`'s;
+/// `begin_anew` is the file or folder to delete for that.
 void require_same_matrix(const std::string& file, const std::string& written, const std::string& now,
                          const std::string& begin_anew);
 

@@ -42,8 +42,8 @@ std::string printable(std::string_view text, bool keep_lines) {
     const Character c = first_of(text);
     const size_t bytes = c.bytes > 0 ? c.bytes : 1;
     const bool line = c.code == '\n' || c.code == '\t';
-    if (c.bytes > 0 && ((line && keep_lines) || (c.code >= 0x20 && (c.code < 0x7f || c.code >= 0xa0) &&
-                                                 !turns_direction(c.code)))) {
+    if (c.bytes > 0 && ((line && keep_lines) ||
+                        (c.code >= 0x20 && (c.code < 0x7f || c.code >= 0xa0) && !turns_direction(c.code)))) {
       result += text.substr(0, bytes);
     } else if (c.bytes > 0 && line) {
       result += c.code == '\n' ? "\\n" : "\\t";

@@ -40,7 +40,7 @@ int64_t ModelSource::targets(int64_t begin, int64_t end) const {
 }
 
 bool ModelSource::supports(CurvatureKind kind) const {
-  return kind != CurvatureKind::mc_fisher || loss_.kind == LossKind::cross_entropy;
+  return kind != CurvatureKind::mc_fisher || loss_.kind != LossKind::custom;
 }
 
 at::Tensor ModelSource::outputs(const std::vector<at::Tensor>& leaves, int64_t begin, int64_t end) const {
@@ -57,8 +57,7 @@ at::Tensor ModelSource::output_gradient(const at::Tensor& outputs, int64_t begin
 
 at::Tensor ModelSource::sampled_output_gradient(const at::Tensor& outputs, int64_t begin, int64_t,
                                                 uint64_t seed, int64_t draw) const {
-  const at::Tensor drawn = sampled_targets(loss_, outputs, seed, draw, begin * targets(0, 1));
-  return seigh::output_gradient(loss_, outputs, drawn);
+  return seigh::sampled_output_gradient(loss_, outputs, seed, draw, begin * targets(0, 1));
 }
 
 at::Tensor ModelSource::output_hessian_product(const at::Tensor& outputs, int64_t begin, int64_t end,

@@ -55,8 +55,10 @@ EndBounds interlacing(const at::Tensor& values, const at::Tensor& t, const at::T
     bordered.slice(0, p).slice(1, p).diagonal().fill_(eta);
     for (const double u : to_vector(at::linalg_eigvalsh(bordered).flip(0)))
       end.upper.push_back(std::max(u, eta) + rounding);
-    if (w > 0) end.rest = end.upper[static_cast<size_t>(p)];
-    else end.rest = eta + rounding;
+    if (w > 0)
+      end.rest = end.upper[static_cast<size_t>(p)];
+    else
+      end.rest = eta + rounding;
     end.upper.resize(static_cast<size_t>(p));
   }
   order(end);
@@ -90,10 +92,10 @@ struct End {
   std::vector<double> value, residual;  // falling
   std::vector<double> lower, upper;
   double rest;
-  std::vector<int64_t> place;            // of every pair of the spectrum, -1: not at this end
-  std::vector<double> gap;               // of the window of each; 0: not separated
-  std::vector<int64_t> begin, end_;      // its window, inclusive
-  std::vector<double> sine;              // of the window's span
+  std::vector<int64_t> place;        // of every pair of the spectrum, -1: not at this end
+  std::vector<double> gap;           // of the window of each; 0: not separated
+  std::vector<int64_t> begin, end_;  // its window, inclusive
+  std::vector<double> sine;          // of the window's span
 
   int64_t count() const { return static_cast<int64_t>(value.size()); }
   double v(int64_t i) const { return value[static_cast<size_t>(i)]; }
@@ -164,8 +166,9 @@ void separate_all(End& end, int64_t upto) {
 
 // Of falling numbers, how many are above x; with `reached`, or equal to it.
 int64_t above(const std::vector<double>& falling, double x, bool reached) {
-  const auto end = reached ? std::partition_point(falling.begin(), falling.end(), [&](double y) { return y >= x; })
-                           : std::partition_point(falling.begin(), falling.end(), [&](double y) { return y > x; });
+  const auto end =
+      reached ? std::partition_point(falling.begin(), falling.end(), [&](double y) { return y >= x; })
+              : std::partition_point(falling.begin(), falling.end(), [&](double y) { return y > x; });
   return end - falling.begin();
 }
 
@@ -180,7 +183,9 @@ std::vector<double> largest_magnitudes(const SpectrumBounds& bounds, int64_t k, 
   std::vector<double> result;
   for (int64_t j = 0; j <= k; ++j) {
     const bool any = j < dimension;
-    result.push_back(!any ? -kInf : j < static_cast<int64_t>(all.size()) ? all[static_cast<size_t>(j)] : rest);
+    result.push_back(!any                                   ? -kInf
+                     : j < static_cast<int64_t>(all.size()) ? all[static_cast<size_t>(j)]
+                                                            : rest);
   }
   return result;
 }
@@ -201,7 +206,8 @@ std::vector<bool> ends(const std::vector<double>& values, int64_t k, Selection s
   for (int64_t i = 0; i < k; ++i) {
     const size_t at = static_cast<size_t>(i);
     bool up = values[at] >= 0;
-    if (selection == Selection::positive || selection == Selection::negative) up = selection == Selection::positive;
+    if (selection == Selection::positive || selection == Selection::negative)
+      up = selection == Selection::positive;
     if (selection == Selection::both) {
       up = highs > taken && values[at] >= selected[static_cast<size_t>(highs - 1)] &&
            (high.place[at] >= 0 || low.place[at] < 0);
@@ -214,8 +220,8 @@ std::vector<bool> ends(const std::vector<double>& values, int64_t k, Selection s
 
 // Of the first pairs, as many as `at_high` has entries.
 at::Tensor subspace_errors(const std::vector<double>& lambda, const std::vector<double>& r,
-                           const std::vector<bool>& at_high, Selection selection, const SpectrumBounds& bounds,
-                           int64_t dimension) {
+                           const std::vector<bool>& at_high, Selection selection,
+                           const SpectrumBounds& bounds, int64_t dimension) {
   const int64_t k = static_cast<int64_t>(at_high.size());
   at::Tensor result = at::empty({k}, at::kDouble);
   if (k == 0) return result;
@@ -237,7 +243,8 @@ at::Tensor subspace_errors(const std::vector<double>& lambda, const std::vector<
       const int64_t place = up ? i : i - highs;
       const double upper = behind(up ? bounds.high : bounds.low, place);
       const EndBounds& end = up ? bounds.high : bounds.low;
-      const double lower = place < static_cast<int64_t>(end.lower.size()) ? end.lower[static_cast<size_t>(place)] : -kInf;
+      const double lower =
+          place < static_cast<int64_t>(end.lower.size()) ? end.lower[static_cast<size_t>(place)] : -kInf;
       magnitudes.push_back(std::max(std::abs(upper), std::abs(lower)));
     }
     std::sort(magnitudes.begin(), magnitudes.end(), std::greater<>());
@@ -317,8 +324,9 @@ int64_t Certificates::certified() const {
   return trust.defined() ? trust.ge(static_cast<int64_t>(Trust::cluster)).sum().item<int64_t>() : 0;
 }
 
-Certificates certify_pairs(const at::Tensor& spectrum, const at::Tensor& residuals, int64_t k, Selection selection,
-                           int64_t wanted, const SpectrumBounds& bounds, int64_t dimension) {
+Certificates certify_pairs(const at::Tensor& spectrum, const at::Tensor& residuals, int64_t k,
+                           Selection selection, int64_t wanted, const SpectrumBounds& bounds,
+                           int64_t dimension) {
   const std::vector<double> values = to_vector(spectrum), r = to_vector(residuals);
   require(values.size() == r.size() && k <= static_cast<int64_t>(values.size()), "certify_pairs: there are ",
           values.size(), " values, ", r.size(), " residuals, and ", k, " pairs");
@@ -335,8 +343,10 @@ Certificates certify_pairs(const at::Tensor& spectrum, const at::Tensor& residua
   int64_t deepest_high = 0, deepest_low = 0;
   for (int64_t i = 0; i < k; ++i) {
     const size_t at = static_cast<size_t>(i);
-    if (at_high[at]) deepest_high = std::max(deepest_high, high.place[at] + 1);
-    else deepest_low = std::max(deepest_low, low.place[at] + 1);
+    if (at_high[at])
+      deepest_high = std::max(deepest_high, high.place[at] + 1);
+    else
+      deepest_low = std::max(deepest_low, low.place[at] + 1);
   }
   separate_all(high, deepest_high);
   separate_all(low, deepest_low);
@@ -397,8 +407,7 @@ Certificates certify_pairs(const at::Tensor& spectrum, const at::Tensor& residua
     if (trust == Trust::value && !sign_known) trust = Trust::noise;
     const bool certain = trust == Trust::pair || trust == Trust::cluster;
     c.trust.data_ptr<uint8_t>()[i] = static_cast<uint8_t>(trust);
-    c.angle.data_ptr<double>()[i] =
-        certain ? std::asin(sine) : std::numbers::pi / 2;
+    c.angle.data_ptr<double>()[i] = certain ? std::asin(sine) : std::numbers::pi / 2;
     c.low.data_ptr<double>()[i] = at_high[at] ? below : -over;
     c.high.data_ptr<double>()[i] = at_high[at] ? over : -below;
     c.first.data_ptr<int64_t>()[i] = first;

@@ -17,15 +17,17 @@
 
 namespace seigh {
 
-ComplementBounds complement_bounds(LinearOperator& op, const std::function<at::Tensor(const at::Tensor&)>& project,
-                                   int64_t range, int64_t steps, uint64_t seed, int64_t draw,
-                                   const Context& context) {
+ComplementBounds complement_bounds(LinearOperator& op,
+                                   const std::function<at::Tensor(const at::Tensor&)>& project, int64_t range,
+                                   int64_t steps, uint64_t seed, int64_t draw, const Context& context) {
   constexpr double kInf = std::numeric_limits<double>::infinity();
   ComplementBounds bounds;
   if (range <= 0) return {-kInf, -kInf, -kInf, -kInf, {}};
   const int64_t most = std::min(steps, range);
   if (most < 1) return {kInf, kInf, -kInf, -kInf, {}};
-  const auto length = [](const at::Tensor& v) { return std::sqrt(transposed_product(v, v).abs().item<double>()); };
+  const auto length = [](const at::Tensor& v) {
+    return std::sqrt(transposed_product(v, v).abs().item<double>());
+  };
   at::Tensor w = empty_block(op.size(), most, op.dtype());
   at::Tensor v = project(random_gaussian(seed, Stream::complement, op.size(), draw, 1, op.dtype()));
   double size = length(v);

@@ -22,8 +22,8 @@ int64_t room() {
 void require_room(const std::string& what, int64_t bytes) {
   const int64_t left = room();
   if (bytes > left)
-    throw MemoryError(text_of(what, " is too large for this computer's memory: it takes ", format_bytes(bytes),
-                              ", ", format_bytes(left), " are left"));
+    throw MemoryError(text_of(what, " is too large for this computer's memory: it takes ",
+                              format_bytes(bytes), ", ", format_bytes(left), " are left"));
 }
 
 at::Tensor empty_for(const std::string& what, at::IntArrayRef shape, at::ScalarType dtype) {

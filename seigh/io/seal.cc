@@ -39,8 +39,7 @@ class File {
   size_t read(char* to, size_t count, int64_t offset) const {
     size_t used = 0;
     while (used < count) {
-      const ssize_t got =
-          ::pread(descriptor_, to + used, count - used, offset + static_cast<int64_t>(used));
+      const ssize_t got = ::pread(descriptor_, to + used, count - used, offset + static_cast<int64_t>(used));
       if (got < 0 && errno == EINTR) continue;
       if (got < 0) fail_with(std::strerror(errno));
       if (got == 0) break;
@@ -169,7 +168,8 @@ std::optional<Seal> checked_seal(const fs::path& path) {
   const std::optional<Written> written = got == text.size() ? parse(text) : std::nullopt;
   if (!written) fail_damaged(path, "its seal is not what was written");
   if (file.size() != written->bytes)
-    fail_damaged(path, file.size() < written->bytes ? "it is truncated" : "it is longer than what was written");
+    fail_damaged(path,
+                 file.size() < written->bytes ? "it is truncated" : "it is longer than what was written");
   if (file.rest(written->seal, written->bytes) != written->rest)
     fail_damaged(path, "the checksum does not match what was written");
   return written->seal;

@@ -43,9 +43,9 @@ std::string eigen_json(const EigenFileInfo& info, const EigenResult& result) {
                {"certified", result.certificates.certified()},
                {"rounding", number(result.rounding)}};
   data["error"] = result.error ? number(result.error->error()) : json();
-  data["frobenius"] = result.error                  ? number(result.error->frobenius())
-                      : result.method == "dense"    ? number(result.frobenius)
-                                                    : json();
+  data["frobenius"] = result.error               ? number(result.error->frobenius())
+                      : result.method == "dense" ? number(result.frobenius)
+                                                 : json();
   const Certificates& c = result.certificates;
   json pairs = json::array();
   for (int64_t i = 0; i < result.rank; ++i) {

@@ -45,8 +45,8 @@ TEST(Fingerprint, NumbersSurviveAsTheyAre) {
 
 TEST(Fingerprint, AnothersIsRefusedByName) {
   EXPECT_NO_THROW(require_same_matrix("f.h5", text(3, 1), text(3, 1), "folder"));
-  EXPECT_SEIGH_ERROR(require_same_matrix("f.h5", text(3, 1), text(9, 1), "folder"), "f.h5", "samples were others",
-                     "delete folder");
+  EXPECT_SEIGH_ERROR(require_same_matrix("f.h5", text(3, 1), text(9, 1), "folder"), "f.h5",
+                     "samples were others", "delete folder");
 }
 
 }  // namespace

@@ -56,10 +56,11 @@ TEST(Limits, ACeilingIsTheLimit) {
 
 TEST(Limits, PlainToml) {
   for (const char* good :
-       {"a.b = 0.5", "x = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8]",
+       {"a.b = 0.5",
+        "x = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8]",
         "x = \"a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.q.r.s.t\"", "# a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.q.r.s.t",
-        "x = '''\na.b.c.d.e.f.g.h.i.j.k\n.l.m.n.o.p.q.r.s.t'''\n", "x = \"\\\"a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.q.r.s\"",
-        "x = '", "x = \"\"\"", "", "#"})
+        "x = '''\na.b.c.d.e.f.g.h.i.j.k\n.l.m.n.o.p.q.r.s.t'''\n",
+        "x = \"\\\"a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.q.r.s\"", "x = '", "x = \"\"\"", "", "#"})
     EXPECT_NO_THROW(require_plain_toml(good, "r.toml")) << good;
   const std::string deep = "a" + repeated(".a", 100'000);
   EXPECT_SEIGH_ERROR(require_plain_toml("x = 1\n" + deep + " = 1", "r.toml"), "r.toml:2", "parts");
@@ -92,15 +93,16 @@ TEST(Limits, SafetensorsHeaders) {
   }
   for (const std::string key : {"dtype", "shape", "data_offsets", "other"})
     refused("{\"w\":{\"" + key + "\":" + repeated("[", 300'000), "");
-  refused("{\"w\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]},"
-          "\"w\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}",
-          "twice");
+  refused(
+      "{\"w\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]},"
+      "\"w\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}",
+      "twice");
   refused("{\"" + std::string(1 << 20, 'x') + "\":3}", "...");
   const auto seconds = [&](int64_t keys) {
     std::string header = "{";
     for (int64_t i = 0; i < keys; ++i)
-      header += (i > 0 ? ",\"" : "\"") + std::to_string(i) +
-                R"(":{"dtype":"U8","shape":[0],"data_offsets":[0,0]})";
+      header +=
+          (i > 0 ? ",\"" : "\"") + std::to_string(i) + R"(":{"dtype":"U8","shape":[0],"data_offsets":[0,0]})";
     write_file(path, safetensors(header + "}"));
     const Timer timer;
     EXPECT_EQ(read_safetensors(path).tensors.size(), static_cast<size_t>(keys));

@@ -116,7 +116,8 @@ TEST(Seal, EveryBitOfAnHdf5FileIsWatched) {
 
 TEST(Seal, LargeDataSetsAreCheckedWhenTheyAreRead) {
   const TempFolder folder;
-  const at::Tensor large = at::arange(400'000, at::kFloat).reshape({4, 100'000}), small = at::arange(9, at::kLong);
+  const at::Tensor large = at::arange(400'000, at::kFloat).reshape({4, 100'000}),
+                   small = at::arange(9, at::kLong);
   {
     Hdf5Writer writer(folder / "a.h5");
     writer.create("large", at::kFloat, large.sizes());
@@ -145,8 +146,9 @@ TEST(Seal, LargeDataSetsAreCheckedWhenTheyAreRead) {
 
 TEST(Seal, EveryBitOfASafetensorsFileIsWatched) {
   const TempFolder folder;
-  const NamedTensors content{{{"w", at::arange(12, at::kFloat).reshape({3, 4})}, {"b", at::arange(3, at::kLong)}},
-                             {{"step", "100"}, {"recipe", "eigh.k = 100\n"}}};
+  const NamedTensors content{
+      {{"w", at::arange(12, at::kFloat).reshape({3, 4})}, {"b", at::arange(3, at::kLong)}},
+      {{"step", "100"}, {"recipe", "eigh.k = 100\n"}}};
   write_safetensors(folder / "a", content);
   const fs::path damaged = folder / "b";
   const auto whole = [&] {
