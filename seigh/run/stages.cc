@@ -148,10 +148,14 @@ void Run::write_overlap(const Decomposition& d, const EigenResult& result, const
       // Rows of all masks at once, where memory allows: each call is a pass over the
       // vectors. Work with a piece takes some five times as much.
       .piece_bytes = result.eigenvectors.divided() ? context_.ranks().agree(piece) : piece};
-  OverlapCurves curves = overlap_curves(ResultEigenspace(result.eigenvectors),
-                                        subset_.gather(model_->parameters(), checkpoint.parameters),
+  const ResultEigenspace space(result.eigenvectors);
+  OverlapCurves curves = overlap_curves(space, subset_.gather(model_->parameters(), checkpoint.parameters),
                                         layer_sizes, options, context_);
-  if (result.residuals.defined()) curves.bound_magnitude(result.certificates.subspace);
+  // A sketch's bound says next to nothing.
+  if (result.replicates.defined())
+    curves.spread_magnitude(space, result.replicates);
+  else if (result.residuals.defined())
+    curves.bound_magnitude(result.certificates.subspace);
   if (context_.ranks().root())
     write_overlap_file(folder_.overlap(d.step, d.split, to_string(d.method)), curves, options,
                        recipe_of(Stage::overlap));
