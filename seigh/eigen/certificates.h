@@ -62,7 +62,7 @@ enum class Trust : uint8_t {
               ///< mix those of several, or another may have been missed
   cluster = 2,  ///< certified together with others it cannot be separated from: index range, enclosure and
                 ///< the span of all of them
-  pair = 3,  ///< certified: eigenvalue, eigenvector and place
+  pair = 3,     ///< certified: eigenvalue, eigenvector and place
 };
 
 /// Of the pairs that were selected, all [k].

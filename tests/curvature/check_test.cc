@@ -23,11 +23,11 @@ using test::relative_difference;
 // (A + E) v for a symmetric A and an E that is not; |E v| is `error` on average for unit vectors.
 struct Inexact final : CurvatureOperator {
   at::Tensor a;
-  Inexact(int64_t d, double error)
-      : CurvatureOperator({{"p", {d}}}, at::kDouble, {}, "inexact", Context()) {
+  Inexact(int64_t d, double error) : CurvatureOperator({{"p", {d}}}, at::kDouble, {}, "inexact", Context()) {
     const at::Tensor g = random_gaussian(1, Stream::test, d, 0, d, at::kDouble),
                      e = random_gaussian(2, Stream::test, d, 0, d, at::kDouble);
-    a = (g + g.t()) / std::sqrt(2.0 * static_cast<double>(d)) + e * (error / std::sqrt(static_cast<double>(d)));
+    a = (g + g.t()) / std::sqrt(2.0 * static_cast<double>(d)) +
+        e * (error / std::sqrt(static_cast<double>(d)));
   }
   double loss() override { return 1; }
   at::Tensor gradient() override { return at::ones({size()}, at::kDouble); }
@@ -63,8 +63,9 @@ TEST(ProductError, IsThatOfTheProducts) {
     };
     const auto right = make_checked_operator(source(at::kDouble), exact, "exact");
     const auto rounded = make_checked_operator(source(at::kFloat), single, "rounded");
-    const double off = (rounded->apply(v.to(at::kFloat)).to(at::kDouble) - right->apply(v)).norm().item<double>() /
-                       v.norm().item<double>();
+    const double off =
+        (rounded->apply(v.to(at::kFloat)).to(at::kDouble) - right->apply(v)).norm().item<double>() /
+        v.norm().item<double>();
     EXPECT_LT(off, 5 * rounded->product_error()) << to_string(kind);
     EXPECT_LT(rounded->product_error(), 1e-5) << to_string(kind);
     EXPECT_LT(right->product_error(), 1e-13) << to_string(kind);
@@ -84,10 +85,10 @@ TEST(ProductError, DrawsBelongToSamplesInAnyOrder) {
   const ModelSource source(model, model.initial_parameters(1), {}, data, Loss(), at::kDouble, "mlp");
   const auto again = source.again(random_permutation(1, Stream::test, 30), at::kDouble);
   const CurvatureOptions options{.kind = CurvatureKind::mc_fisher, .dtype = at::kDouble, .batch_size = 7};
-  AutogradCurvatureOperator one(std::make_shared<ModelSource>(model, model.initial_parameters(1),
-                                                              std::vector<at::Tensor>(), data, Loss(), at::kDouble,
-                                                              "mlp"),
-                                options),
+  AutogradCurvatureOperator one(
+      std::make_shared<ModelSource>(model, model.initial_parameters(1), std::vector<at::Tensor>(), data,
+                                    Loss(), at::kDouble, "mlp"),
+      options),
       other(again, options);
   const at::Tensor v = test::random_direction(model.parameter_count(), 3).unsqueeze(1);
   EXPECT_LT(relative_difference(other.apply(v), one.apply(v)), 1e-12);
@@ -112,13 +113,17 @@ class OwnLosses : public ::testing::Test {
  protected:
   AutogradCurvatureOperator make(const Loss& loss, int64_t batch_size,
                                  CurvatureKind kind = CurvatureKind::hessian) const {
-    return {model_, parameters_, {}, data_,
+    return {model_,
+            parameters_,
+            {},
+            data_,
             {.kind = kind, .loss = loss, .dtype = at::kDouble, .batch_size = batch_size}};
   }
   // Every class's samples together, so that mini-batches differ in theirs.
   const Mlp model_{{5, 6, 3}, Activation::tanh};
   const at::Tensor parameters_ = model_.initial_parameters(1).to(at::kDouble);
-  const Dataset data_{random_gaussian(1, Stream::test, 24, 0, 5, at::kDouble), at::arange(24).div(8, "floor"), 3};
+  const Dataset data_{random_gaussian(1, Stream::test, 24, 0, 5, at::kDouble), at::arange(24).div(8, "floor"),
+                      3};
   const at::Tensor v_ = test::random_direction(model_.parameter_count(), 3).unsqueeze(1);
 };
 
@@ -152,7 +157,8 @@ TEST_F(OwnLosses, ThatCannotBeCutAreTakenWhole) {
   EXPECT_EQ(op.batch_size(), 24);
   ASSERT_EQ(op.notes().size(), 1U);
   EXPECT_NE(op.notes()[0].find("own.pt"), std::string::npos);
-  EXPECT_SEIGH_ERROR(make(ratio, 0, CurvatureKind::empirical_fisher), "is no matrix of this network and loss");
+  EXPECT_SEIGH_ERROR(make(ratio, 0, CurvatureKind::empirical_fisher),
+                     "is no matrix of this network and loss");
   const Loss sum = own([](const at::Tensor& f, const at::Tensor& y) {
     return at::cross_entropy_loss(f, y, {}, at::Reduction::Sum);
   });
@@ -173,8 +179,8 @@ TEST_F(OwnLosses, SayWhichSampleAndOperationIsNotFinite) {
       return at::sqrt(at::linear(x, p[0]).square());
     }
   } model;
-  AutogradCurvatureOperator op(model, random_gaussian(4, Stream::test, 15, 0, 1, at::kDouble).select(1, 0), {},
-                               data, {.dtype = at::kDouble, .batch_size = 5});
+  AutogradCurvatureOperator op(model, random_gaussian(4, Stream::test, 15, 0, 1, at::kDouble).select(1, 0),
+                               {}, data, {.dtype = at::kDouble, .batch_size = 5});
   EXPECT_SEIGH_ERROR(check_products(op), "gradient of the loss of sample 117 is not finite", "operation Pow");
 }
 
