@@ -306,13 +306,13 @@ double AutogradCurvatureOperator::choose_step(const at::Tensor& vector) {
   const double length = vector.norm().item<double>();
   at::Tensor before;
   double least = 0, best = 0;
-  for (const double step : {1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8}) {
+  for (const double step : {1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10}) {
     step_ = step;
     at::Tensor now;
     try {
       now = apply(vector.unsqueeze(1));
     } catch (const Error&) {  // so far away the network may not be defined
-      if (step > 1e-8) continue;
+      if (step > 1e-10) continue;
       throw;
     }
     if (before.defined()) {

@@ -13,8 +13,8 @@
 // Products by differences (Products::difference) take first derivatives alone, in float64: with h a small
 // multiple of |theta|, v a unit vector,
 //
-//     H v = (grad L(theta + h v) - grad L(theta - h v)) / 2h + O(h^2),    J v = (f(theta + h v) - f(theta - h
-//     v)) / 2h
+//     H v = (grad L(theta + h v) - grad L(theta - h v)) / 2h + O(h^2)
+//     J v = (f(theta + h v) - f(theta - h v)) / 2h + O(h^2)
 //
 // and B_n u likewise from the gradient of the loss in the outputs.
 //
@@ -68,7 +68,7 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
   double step() const { return step_; }
   /// Takes the step at which products with `vector` [D] change least when it is made larger or smaller, and
   /// returns how much they change there, relative to the length of the vector: what is known of their error.
-  /// Cost: six products.
+  /// Cost: eight products.
   double choose_step(const at::Tensor& vector);
 
   /// Gradients of the loss of single samples (of a sequence: the mean over its tokens), without the L2 term:

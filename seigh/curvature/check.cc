@@ -255,7 +255,8 @@ class Check {
     if (single_) own = std::max(own, 1000 * kHalves * distance(v_anew_, av_));
     std::vector<at::Tensor> all;
     std::vector<double> off;
-    for (const double step : {1e-5, 1e-3, 1e-7, 1e-9}) {
+    // The smallest first: of the ReLUs of a network of 10^6 parameters hundreds switch within 1e-5.
+    for (const double step : {1e-9, 1e-7, 1e-5, 1e-3}) {
       differences->set_step(step);
       try {
         all.push_back(product(*differences, v_));
