@@ -47,6 +47,7 @@ set(SEIGH_PUBLIC_HEADERS
     seigh/train/train.h
     # their curvature
     seigh/curvature/autograd_curvature.h
+    seigh/curvature/check.h
     seigh/curvature/curvature.h
     seigh/curvature/graph_source.h
     seigh/curvature/make.h

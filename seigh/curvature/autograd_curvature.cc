@@ -2,11 +2,14 @@
 
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
+#include <c10/util/Exception.h>
 #include <torch/autograd.h>
+#include <torch/csrc/autograd/anomaly_mode.h>
 #include <torch/types.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <utility>
 
 #include "seigh/core/context.h"
@@ -26,9 +29,41 @@ std::vector<at::Tensor> derivative(const std::vector<at::Tensor>& outputs,
                                /*allow_unused=*/true);
 }
 
-// Undefined derivatives are zero.
+// Undefined derivatives are zero; those of sparse embeddings are sparse.
+void add_to(const at::Tensor& to, const at::Tensor& from) {
+  if (from.defined()) to.add_(from.is_sparse() ? from.to_dense() : from);
+}
 void assign(const at::Tensor& to, const at::Tensor& from) {
-  from.defined() ? to.copy_(from) : to.zero_();
+  if (from.defined() && !from.is_sparse()) {
+    to.copy_(from);
+  } else {
+    add_to(to.zero_(), from);
+  }
+}
+
+bool all_finite(const std::vector<at::Tensor>& tensors) {
+  return std::all_of(tensors.begin(), tensors.end(), [](const at::Tensor& t) {
+    return !t.defined() || (t.is_sparse() ? t.to_dense() : t).isfinite().all().item<bool>();
+  });
+}
+
+// Which operation's derivative is the first that is NaN, where `differentiate` meets one: " (operation)".
+template <typename F>
+std::string culprit(const F& differentiate) {
+  struct Quiet final : c10::WarningHandler {
+    void process(const c10::Warning&) override {}
+  } quiet;
+  const c10::WarningUtils::WarningHandlerGuard no_warnings(&quiet);
+  try {
+    const torch::autograd::DetectAnomalyGuard detect(/*check_nan=*/true);
+    differentiate();
+  } catch (const std::exception& error) {
+    const std::string text = error.what();  // Function 'SqrtBackward0' returned nan values ...
+    const size_t begin = text.find('\''), end = text.find("Backward", begin);
+    if (begin != std::string::npos && end != std::string::npos)
+      return ", first in that of the operation " + text.substr(begin + 1, end - begin - 1);
+  }
+  return "";
 }
 
 // Lets several workers add to the same columns, each column in the order of the mini-batches.
@@ -76,11 +111,18 @@ struct AutogradCurvatureOperator::Graph {
 AutogradCurvatureOperator::AutogradCurvatureOperator(std::shared_ptr<const GraphSource> source,
                                                      const CurvatureOptions& options, std::string name,
                                                      const Context& context)
-    : CurvatureOperator(source->parameters(), source->dtype(), options, std::move(name), context),
+    : CurvatureOperator(source->parameters(),
+                        options.products == Products::difference ? options.dtype : source->dtype(), options,
+                        std::move(name), context),
       source_(std::move(source)) {
   require(source_->supports(options_.kind), this->name(), ": ", to_string(options_.kind),
           " is no matrix of this network and loss");
   const Context::Scope scope(context_);
+  if (by_differences()) {
+    require(source_->dtype() == at::kDouble, this->name(),
+            ": products by differences need a network in float64");
+    scale_ = std::max(theta().norm().item<double>(), std::sqrt(static_cast<double>(size())) / 100);
+  }
   const long attentions = ReplacedKernels::attention_count();
   choose_sizes();
   fused_attention_ = ReplacedKernels::attention_count() > attentions;
@@ -102,7 +144,8 @@ AutogradCurvatureOperator::AutogradCurvatureOperator(const Model& model, const a
 AutogradCurvatureOperator::~AutogradCurvatureOperator() = default;
 
 std::vector<std::string> AutogradCurvatureOperator::notes() const {
-  std::vector<std::string> all;
+  std::vector<std::string> all = CurvatureOperator::notes();
+  for (std::string& note : source_->notes()) all.push_back(std::move(note));
   if (const std::string why = context_.memory().obstacle(); !why.empty()) {
     all.push_back(text_of("no memory pool (", why,
                           "): products may be several times slower, and a memory ceiling is not kept"));
@@ -159,13 +202,16 @@ std::unique_ptr<AutogradCurvatureOperator::Graph> AutogradCurvatureOperator::bui
   graph->end = end;
   graph->leaves = chosen(all);
   std::vector<at::Tensor> gradients;
+  if (!gauss_newton() && by_differences()) return graph;
   if (!gauss_newton()) {
     gradients =
         derivative({mean_loss(all, begin, end, target_count())}, graph->leaves, {}, /*create_graph=*/true);
   } else {
     graph->outputs = source_->outputs(all, begin, end);
-    graph->u = at::zeros_like(graph->outputs).requires_grad_(true);
-    gradients = derivative({graph->outputs}, graph->leaves, {graph->u}, /*create_graph=*/true);
+    if (!by_differences()) {
+      graph->u = at::zeros_like(graph->outputs).requires_grad_(true);
+      gradients = derivative({graph->outputs}, graph->leaves, {graph->u}, /*create_graph=*/true);
+    }
     const at::Tensor outputs = graph->outputs.detach();
     if (options_.kind == CurvatureKind::empirical_fisher)
       graph->residuals = {source_->output_gradient(outputs, begin, end)};
@@ -185,6 +231,16 @@ std::unique_ptr<AutogradCurvatureOperator::Graph> AutogradCurvatureOperator::bui
 
 // B J v, divided by the number of targets.
 at::Tensor AutogradCurvatureOperator::between(const Graph& graph, const at::Tensor& jv) const {
+  if (graph.residuals.empty() && by_differences()) {
+    const at::Tensor f = graph.outputs.detach();
+    const double length = jv.norm().item<double>();
+    if (length == 0) return at::zeros_like(jv);
+    const double h =
+        step_ * std::max(f.norm().item<double>(), std::sqrt(static_cast<double>(f.numel()))) / length;
+    return (source_->output_gradient(f + h * jv, graph.begin, graph.end) -
+            source_->output_gradient(f - h * jv, graph.begin, graph.end)) /
+           (2 * h * target_count());
+  }
   if (graph.residuals.empty()) {
     return source_->output_hessian_product(graph.outputs.detach(), graph.begin, graph.end, jv) /
            target_count();
@@ -196,6 +252,7 @@ at::Tensor AutogradCurvatureOperator::between(const Graph& graph, const at::Tens
 
 std::vector<at::Tensor> AutogradCurvatureOperator::product(const Graph& graph,
                                                            const std::vector<at::Tensor>& v) const {
+  if (by_differences()) return difference(graph, v);
   if (graph.gradients.empty()) return std::vector<at::Tensor>(v.size());
   std::vector<at::Tensor> weights;
   for (const size_t i : graph.rows) weights.push_back(v[i]);
@@ -203,6 +260,106 @@ std::vector<at::Tensor> AutogradCurvatureOperator::product(const Graph& graph,
   const at::Tensor jv = derivative(graph.gradients, {graph.u}, weights)[0];
   if (!jv.defined()) return std::vector<at::Tensor>(v.size());
   return derivative({graph.outputs}, graph.leaves, {between(graph, jv)});
+}
+
+std::vector<at::Tensor> AutogradCurvatureOperator::difference(const Graph& graph,
+                                                              const std::vector<at::Tensor>& v) const {
+  double square = 0;
+  for (const at::Tensor& piece : v) square += piece.square().sum().item<double>();
+  if (square == 0) return std::vector<at::Tensor>(v.size());
+  const double h = step_ * scale_ / std::sqrt(square);  // by which v is multiplied
+  const auto shifted = [&](double by) {
+    const at::NoGradGuard no_grad;
+    std::vector<at::Tensor> all = source_->leaves();
+    for (size_t i = 0; i < v.size(); ++i)
+      all[subset_.tensors[i]] = (all[subset_.tensors[i]] + by * v[i]).detach();
+    return all;
+  };
+  if (gauss_newton()) {
+    at::Tensor jv;
+    {
+      const at::NoGradGuard no_grad;
+      jv = (source_->outputs(shifted(h), graph.begin, graph.end) -
+            source_->outputs(shifted(-h), graph.begin, graph.end)) /
+           (2 * h);
+    }
+    return derivative({graph.outputs}, graph.leaves, {between(graph, jv)});
+  }
+  const auto gradient = [&](double by) {
+    std::vector<at::Tensor> all = shifted(by);
+    for (const size_t i : subset_.tensors) all[i].requires_grad_(true);
+    return derivative({mean_loss(all, graph.begin, graph.end, target_count())}, chosen(all), {});
+  };
+  const std::vector<at::Tensor> above = gradient(h), below = gradient(-h);
+  std::vector<at::Tensor> result;
+  for (size_t i = 0; i < v.size(); ++i) {
+    const at::Tensor sum = at::zeros_like(v[i]);
+    add_to(sum, above[i]);
+    sum.neg_();
+    add_to(sum, below[i]);
+    result.push_back(sum.div_(-2 * h));
+  }
+  return result;
+}
+
+double AutogradCurvatureOperator::choose_step(const at::Tensor& vector) {
+  const double length = vector.norm().item<double>();
+  at::Tensor before;
+  double least = 0, best = 0;
+  for (const double step : {1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10}) {
+    step_ = step;
+    at::Tensor now;
+    try {
+      now = apply(vector.unsqueeze(1));
+    } catch (const Error&) {  // so far away the network may not be defined
+      if (step > 1e-10) continue;
+      throw;
+    }
+    if (before.defined()) {
+      const double change = (now - before).norm().item<double>() / length;
+      if (best == 0 || change < least) {
+        least = change;
+        best = step * std::sqrt(10);  // between the two
+      }
+    }
+    before = now;
+  }
+  step_ = best > 0 ? best : step_;
+  return least;
+}
+
+// A product with `vector` is not finite: says of which sample, and of what.
+void AutogradCurvatureOperator::blame(const at::Tensor& vector) const {
+  const ReplacedKernels replaced;
+  const std::vector<at::Tensor> v = unflatten(subset_.specs, vector);
+  const auto multiply = [&](int64_t begin, int64_t end) { return product(*build_graph(begin, end), v); };
+  for (int64_t batch = 0; batch < mini_batches(); ++batch) {
+    int64_t begin = begin_of(batch), end = end_of(batch);
+    if (all_finite(multiply(begin, end))) continue;
+    while (end - begin > 1 && source_->batches().empty()) {
+      context_.check_cancelled();
+      const int64_t middle = begin + (end - begin) / 2;
+      if (all_finite(multiply(begin, middle))) {
+        begin = middle;
+      } else {
+        end = middle;
+      }
+    }
+    const std::vector<at::Tensor> all = leaves();
+    const at::Tensor value = mean_loss(all, begin, end, 1);
+    const auto differentiate = [&] { return derivative({value}, chosen(all), {}); };
+    const std::string which = end - begin > 1 ? text_of("samples ", source_->sample_number(begin), " to ",
+                                                        source_->sample_number(end - 1))
+                                              : text_of("sample ", source_->sample_number(begin));
+    require(value.isfinite().item<bool>(), name(), ": the loss of ", which, " is ", value.item<double>(),
+            "; look at this sample's outputs and targets");
+    const char* const how = "; write the operation so that it is smooth there, or leave the sample out";
+    require(all_finite(differentiate()), name(), ": the gradient of the loss of ", which, " is not finite",
+            culprit(differentiate), how);
+    fail(name(), ": the second derivative of the loss of ", which, " is not finite",
+         culprit([&] { multiply(begin, end); }), how);
+  }
+  fail(name(), ": a product is too large for ", dtype(), "; use eigh.dtype = \"float64\"");
 }
 
 // Bytes that a worker takes for one product with the first so many samples.
@@ -240,6 +397,7 @@ void AutogradCurvatureOperator::choose_sizes() {
   } else if (!memory.obstacle().empty()) {  // no pool: nothing is known of memory
     workers_ = static_cast<int>(std::min(most, samples));
     options_.batch_size = std::min<int64_t>((samples + workers_ - 1) / workers_, 64);
+    if (options_.most_samples > 0) options_.batch_size = std::min(options_.batch_size, options_.most_samples);
     cut(options_.batch_size);
   } else {
     // A worker takes fixed + per_sample * batch_size bytes.
@@ -262,7 +420,8 @@ void AutogradCurvatureOperator::choose_sizes() {
     }
     constexpr int64_t kEnough = int64_t{512} << 20;  // larger mini-batches were measured no faster
     const int64_t useful = std::max<int64_t>(kEnough / per_sample, 8);
-    const int64_t most_samples = std::min({fitting(workers_), useful, (samples + workers_ - 1) / workers_});
+    int64_t most_samples = std::min({fitting(workers_), useful, (samples + workers_ - 1) / workers_});
+    if (options_.most_samples > 0) most_samples = std::min(most_samples, options_.most_samples);
     // Equal shares, and as many for each worker.
     const int64_t rounds = (samples + most_samples * workers_ - 1) / (most_samples * workers_);
     options_.batch_size = (samples + rounds * workers_ - 1) / (rounds * workers_);
@@ -292,11 +451,9 @@ at::Tensor AutogradCurvatureOperator::gradient() {
     const std::vector<at::Tensor> all = leaves();
     const std::vector<at::Tensor> g =
         derivative({mean_loss(all, begin_of(batch), end_of(batch), target_count())}, chosen(all), {});
-    for (size_t i = 0; i < g.size(); ++i) {
-      if (g[i].defined()) parts[i].add_(g[i]);
-    }
+    for (size_t i = 0; i < g.size(); ++i) add_to(parts[i], g[i]);
   }
-  return sum;
+  return sum.to(dtype());
 }
 
 at::Tensor AutogradCurvatureOperator::per_sample_gradients(int64_t begin, int64_t count) {
@@ -327,9 +484,9 @@ at::Tensor AutogradCurvatureOperator::per_sample_gradients(int64_t begin, int64_
 
 at::Tensor AutogradCurvatureOperator::apply_impl(const at::Tensor& block) {
   const Context::Scope scope(context_);
-  const at::Tensor vectors = as_block(block);
+  const at::Tensor vectors = as_block(block.to(source_->dtype()));
   const int64_t columns = block.size(1), batches = mini_batches();
-  at::Tensor result = empty_block(size(), columns, dtype());
+  at::Tensor result = empty_block(size(), columns, source_->dtype());
   Turns turns(columns);
   std::atomic<int64_t> next = 0;
   context_.run_workers(workers_, [&](int) {
@@ -347,11 +504,7 @@ at::Tensor AutogradCurvatureOperator::apply_impl(const at::Tensor& block) {
           if (!turns.await(j, batch)) return;
           const std::vector<at::Tensor> sum = unflatten(subset_.specs, result.select(1, j));
           for (size_t i = 0; i < p.size(); ++i) {
-            if (batch == 0) {
-              assign(sum[i], p[i]);
-            } else if (p[i].defined()) {
-              sum[i].add_(p[i]);
-            }
+            batch == 0 ? assign(sum[i], p[i]) : add_to(sum[i], p[i]);
           }
           turns.pass(j, batch);
         }
@@ -361,8 +514,10 @@ at::Tensor AutogradCurvatureOperator::apply_impl(const at::Tensor& block) {
       throw;
     }
   });
+  for (int64_t j = 0; j < columns; ++j)
+    if (!result.select(1, j).sum(at::kDouble).isfinite().item<bool>()) blame(vectors.select(1, j));
   if (options_.l2 > 0) result.add_(vectors, options_.l2);
-  return result;
+  return result.to(dtype());
 }
 
 }  // namespace seigh

@@ -10,6 +10,14 @@
 // the loss in the outputs, at the targets (empirical_fisher) or at sampled ones (mc_fisher): J_n^T r_n is the
 // gradient of one target's loss.
 //
+// Products by differences (Products::difference) take first derivatives alone, in float64: with h a small
+// multiple of |theta|, v a unit vector,
+//
+//     H v = (grad L(theta + h v) - grad L(theta - h v)) / 2h + O(h^2)
+//     J v = (f(theta + h v) - f(theta - h v)) / 2h + O(h^2)
+//
+// and B_n u likewise from the gradient of the loss in the outputs.
+//
 // Threads work on mini-batches of their own, each with one thread of libtorch; they add to the result in the
 // order of the mini-batches, so a product does not depend on who was faster.
 //
@@ -32,7 +40,8 @@ namespace seigh {
 class AutogradCurvatureOperator final : public CurvatureOperator {
  public:
   /// Of a source, at its parameters, over the subset that options.parameters choose (options.loss and
-  /// options.dtype are the source's own). Measures what a sample's activations take and chooses batch_size so
+  /// options.dtype are the source's own; but products by differences, of options.dtype, want a source in
+  /// float64). Measures what a sample's activations take and chooses batch_size so
   /// that the context's memory ceiling holds. Throws Error on a matrix the source cannot serve, and when the
   /// ceiling is too low for one sample.
   AutogradCurvatureOperator(std::shared_ptr<const GraphSource> source, const CurvatureOptions& options,
@@ -51,9 +60,16 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
   std::vector<std::string> notes() const override;
   int64_t preferred_block() const override { return preferred_block_; }
 
-  /// Samples per mini-batch (of batches that cannot be cut, the most), and mini-batches at work at once.
-  int64_t batch_size() const { return options_.batch_size; }
+  /// Mini-batches at work at once.
   int workers() const { return workers_; }
+
+  /// Of products by differences: h over |theta|, or over sqrt(D)/100 if that is larger.
+  void set_step(double step) { step_ = step; }
+  double step() const { return step_; }
+  /// Takes the step at which products with `vector` [D] change least when it is made larger or smaller, and
+  /// returns how much they change there, relative to the length of the vector: what is known of their error.
+  /// Cost: eight products.
+  double choose_step(const at::Tensor& vector);
 
   /// Gradients of the loss of single samples (of a sequence: the mean over its tokens), without the L2 term:
   /// column i of the block [D, count] belongs to sample begin + i. Cost: 3F/N flops a sample.
@@ -66,6 +82,8 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
   struct Graph;  // what is differentiated again, for one mini-batch
   std::unique_ptr<Graph> build_graph(int64_t begin, int64_t end) const;
   std::vector<at::Tensor> product(const Graph& graph, const std::vector<at::Tensor>& v) const;
+  std::vector<at::Tensor> difference(const Graph& graph, const std::vector<at::Tensor>& v) const;
+  [[noreturn]] void blame(const at::Tensor& vector) const;
   at::Tensor between(const Graph& graph, const at::Tensor& jv) const;
   at::Tensor mean_loss(const std::vector<at::Tensor>& leaves, int64_t begin, int64_t end,
                        double targets) const;
@@ -80,12 +98,15 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
   int64_t measure_peak(int64_t samples) const;
   void choose_sizes();
   bool gauss_newton() const { return options_.kind != CurvatureKind::hessian; }
+  bool by_differences() const { return options_.products == Products::difference; }
 
   std::shared_ptr<const GraphSource> source_;
   std::vector<int64_t> begins_;  // of mini-batches
   int workers_ = 1;
   bool keep_graphs_ = false, fused_attention_ = false;
   int64_t preferred_block_ = 32;
+  double step_ = 1e-5;
+  double scale_ = 1;                            // what steps are relative to
   std::vector<std::unique_ptr<Graph>> graphs_;  // one per mini-batch, when kept
 };
 

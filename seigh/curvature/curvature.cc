@@ -1,14 +1,9 @@
 #include "seigh/curvature/curvature.h"
 
-#include <ATen/TensorOperators.h>
-#include <ATen/ops/dot.h>
-
 #include <cmath>
-#include <limits>
 #include <utility>
 
 #include "seigh/core/error.h"
-#include "seigh/core/random.h"
 
 namespace seigh {
 
@@ -41,9 +36,18 @@ CurvatureKind parse_curvature(const std::string& name) {
   fail("unknown curvature matrix \"", name, "\"; choose one of ", known);
 }
 
+Products parse_products(const std::string& name) {
+  if (name == "auto") return Products::automatic;
+  if (name == "autograd") return Products::autograd;
+  require(name == "difference", "unknown products \"", name,
+          "\"; choose \"auto\", \"autograd\" or \"difference\"");
+  return Products::difference;
+}
+
 void CurvatureOptions::validate() const {
   loss.validate();
   require(batch_size >= 0, "batch_size must not be negative: ", batch_size);
+  require(most_samples >= 0, "most_samples must not be negative: ", most_samples);
   require(std::isfinite(l2) && l2 >= 0, "l2 must not be negative: ", l2);
   require(draws >= 1, "draws must be at least 1, not ", draws);
   require(dtype == at::kFloat || dtype == at::kDouble, "products are in float32 or float64, not in ", dtype);
@@ -67,35 +71,5 @@ CurvatureOperator::CurvatureOperator(const std::vector<ParameterSpec>& parameter
                                      const Context& context)
     : CurvatureOperator(select_parameters(parameters, options.parameters), dtype, options, std::move(name),
                         context) {}
-
-void check_reproducible(CurvatureOperator& op) {
-  // Sums may be ordered differently by threads; what dropout or batch statistics change is far larger.
-  const double eps = op.dtype() == at::kFloat ? std::numeric_limits<float>::epsilon()
-                                              : std::numeric_limits<double>::epsilon();
-  const double tolerance = 100 * eps * std::sqrt(static_cast<double>(op.size()));
-  const char* const cause =
-      "; usual causes are dropout left on and batch norm in training mode: put the network into evaluation "
-      "mode";
-  const double first = op.loss(), second = op.loss();
-  require(std::isfinite(first), op.name(), ": the loss is ", first, "; check the parameters and the data");
-  require(std::abs(first - second) <= tolerance * std::abs(first), op.name(),
-          ": the loss differs between two evaluations (", first, ", ", second, ")", cause);
-  const at::Tensor gradient = op.gradient(), again = op.gradient();
-  const auto differs = [&](const at::Tensor& a, const at::Tensor& b) {
-    return (a - b).norm().item<double>() > tolerance * a.norm().item<double>();
-  };
-  require(!differs(gradient, again), op.name(), ": the gradient differs between two evaluations", cause);
-  const at::Tensor block = random_gaussian(0, Stream::check, op.size(), 0, 2, op.dtype());
-  const at::Tensor products = op.apply(block);
-  require(!differs(products, op.apply(block)), op.name(), ": a product differs between two evaluations",
-          cause);
-  const auto product = [&](int64_t i, int64_t j) {
-    return at::dot(block.select(1, i).to(at::kDouble), products.select(1, j).to(at::kDouble)).item<double>();
-  };
-  const double scale = (block.select(1, 0).norm() * products.select(1, 1).norm()).item<double>();
-  require(std::abs(product(0, 1) - product(1, 0)) <= tolerance * scale, op.name(),
-          ": the matrix is not symmetric: <u, A v> = ", product(0, 1), ", <v, A u> = ", product(1, 0),
-          "; an operation of the network has a wrong second derivative");
-}
 
 }  // namespace seigh

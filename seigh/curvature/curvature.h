@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "seigh/core/context.h"
@@ -30,12 +31,23 @@ std::string to_string(CurvatureKind kind);
 /// All of them, in that order.
 const std::vector<CurvatureKind>& curvature_kinds();
 
+/// Where products come from: second derivatives (`autograd`), or central differences of the gradient in
+/// float64 (`difference`; of the outputs for Gauss-Newton and Fisher matrices), which take first derivatives
+/// alone: two gradients a product, and an error of some 1e-9 of it. `automatic`: second derivatives, unless
+/// they are missing or found wrong (check.h).
+enum class Products { automatic, autograd, difference };
+
+/// "auto", "autograd", "difference"; throws Error on another name.
+Products parse_products(const std::string& name);
+
 struct CurvatureOptions {
   CurvatureKind kind = CurvatureKind::hessian;
   Loss loss = {};
   at::ScalarType dtype = at::kFloat;  ///< of vectors and products: float32 or float64
   /// Samples whose activations are in memory at once; 0: chosen from the memory ceiling and the threads.
   int64_t batch_size = 0;
+  int64_t most_samples = 0;  ///< at most so many, where batch_size is chosen; 0: no such limit
+  Products products = Products::automatic;
   /// Parameters the matrix is over; the others stay fixed. Patterns as in select_parameters(); empty: all.
   std::vector<std::string> parameters = {};
   double l2 = 0;        ///< adds l2/2 |theta|^2 to the loss: l2 to the diagonal
@@ -59,7 +71,16 @@ class CurvatureOperator : public LinearOperator {
   virtual at::Tensor gradient() = 0;
   /// What the user should know of how the products are computed, a line each: what had to be done more
   /// slowly.
-  virtual std::vector<std::string> notes() const { return {}; }
+  virtual std::vector<std::string> notes() const { return notes_; }
+  void add_note(std::string note) { notes_.push_back(std::move(note)); }
+  /// What check_products() (check.h) measured.
+  double product_error() const override { return product_error_; }
+  void set_product_error(double length) { product_error_ = length; }
+
+  const CurvatureOptions& options() const { return options_; }
+  const Context& context() const { return context_; }
+  /// Samples per mini-batch (of batches that cannot be cut, the most).
+  int64_t batch_size() const { return options_.batch_size; }
 
  protected:
   CurvatureOptions options_;
@@ -69,11 +90,8 @@ class CurvatureOperator : public LinearOperator {
  private:
   CurvatureOperator(ParameterSubset subset, at::ScalarType dtype, const CurvatureOptions& options,
                     std::string name, const Context& context);
+  std::vector<std::string> notes_;
+  double product_error_ = 0;
 };
-
-/// Are the loss, the gradient and a product the same when computed twice, and is <u, A v> = <v, A u>? To be
-/// called before a long job: throws Error saying what is not so and what usually causes it (dropout left on,
-/// batch norm in training mode). Cost: two losses and gradients and four products.
-void check_reproducible(CurvatureOperator& op);
 
 }  // namespace seigh

@@ -25,6 +25,10 @@ at::Tensor GraphSource::output_hessian_product(const at::Tensor&, int64_t, int64
   no_outputs();
 }
 
+std::shared_ptr<const GraphSource> GraphSource::again(const at::Tensor&, at::ScalarType) const {
+  return nullptr;
+}
+
 std::unique_ptr<CurvatureOperator> GraphSource::faster_operator(const CurvatureOptions&, const std::string&,
                                                                 const Context&) const {
   return nullptr;

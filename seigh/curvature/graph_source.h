@@ -40,6 +40,14 @@ class GraphSource {
   /// Which matrices it can serve. Gauss-Newton and the Fisher matrices take outputs apart from the loss.
   virtual bool supports(CurvatureKind kind) const = 0;
 
+  /// The same loss of the same samples, computed anew: in `dtype`, and in the order `order` (int64 [samples],
+  /// a permutation; undefined: as they are). What products are checked against; null where there is none.
+  virtual std::shared_ptr<const GraphSource> again(const at::Tensor& order, at::ScalarType dtype) const;
+  /// The number of sample i in the user's data, for messages.
+  virtual int64_t sample_number(int64_t i) const { return i; }
+  /// What the user should know of it, a line each.
+  virtual std::vector<std::string> notes() const { return {}; }
+
   /// The loss of samples [begin, end): a scalar, differentiable twice in `leaves`, which may be those of
   /// leaves() or others of their shapes.
   virtual at::Tensor loss(const std::vector<at::Tensor>& leaves, int64_t begin, int64_t end) const = 0;

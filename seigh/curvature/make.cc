@@ -1,5 +1,8 @@
 #include "seigh/curvature/make.h"
 
+#include <utility>
+
+#include "seigh/core/error.h"
 #include "seigh/curvature/autograd_curvature.h"
 #include "seigh/curvature/model_source.h"
 
@@ -21,6 +24,12 @@ std::unique_ptr<CurvatureOperator> make_curvature_operator(const Model& model, c
 std::unique_ptr<CurvatureOperator> make_curvature_operator(const std::shared_ptr<const GraphSource>& source,
                                                            const CurvatureOptions& options,
                                                            const std::string& name, const Context& context) {
+  if (options.products == Products::difference) {
+    const Context::Scope scope(context);
+    auto exact = source->dtype() == at::kDouble ? source : source->again({}, at::kDouble);
+    require(exact != nullptr, name, ": products by differences need a network in float64");
+    return std::make_unique<AutogradCurvatureOperator>(std::move(exact), options, name, context);
+  }
   if (auto faster = source->faster_operator(options, name, context)) return faster;
   return std::make_unique<AutogradCurvatureOperator>(source, options, name, context);
 }

@@ -11,8 +11,9 @@
 
 namespace seigh {
 
-/// The source's own products where it has faster ones, else automatic differentiation (autograd_curvature.h).
-/// Throws Error as their constructors do.
+/// The source's own products where it has faster ones, else automatic differentiation (autograd_curvature.h);
+/// by differences where options.products say so, in float64 within. Not checked: check.h does that. Throws
+/// Error as their constructors do, and on differences of a source that has no float64.
 std::unique_ptr<CurvatureOperator> make_curvature_operator(const std::shared_ptr<const GraphSource>& source,
                                                            const CurvatureOptions& options,
                                                            const std::string& name,

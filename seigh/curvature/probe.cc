@@ -3,7 +3,6 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/equal.h>
-#include <ATen/ops/ones_like.h>
 #include <torch/autograd.h>
 
 #include <algorithm>
@@ -52,8 +51,15 @@ void check_shapes(const Loss& loss, const at::Tensor& outputs, const at::Tensor&
             name, ": targets y run from ", y.min().item<double>(), " to ", y.max().item<double>(),
             "; for binary_cross_entropy they lie between 0 and 1");
   } else {
+    const bool other_way = outputs.dim() == 3 && y.dim() == 2 && y.size(1) == outputs.size(2);
+    require(targets == rows || !other_way, name, ": outputs of ", y.size(0), " samples have shape ",
+            outputs.sizes(), ", their classes y ", targets,
+            ": [N, C, T], with the classes second; return outputs.transpose(1, 2)");
     require(targets == rows, name, ": outputs of ", y.size(0), " samples have shape ", outputs.sizes(),
             ", so classes y must have shape ", rows, ", not ", targets);
+    require(!other_way, name, ": outputs of ", y.size(0), " samples have shape ", outputs.sizes(),
+            ", which is [N, T, C] or [N, C, T], as T = C; write the loss as a module of your own, which says "
+            "which (train.loss = \"loss.pt\"), or take another T");
   }
 }
 
@@ -101,35 +107,23 @@ int64_t probe(const Model& model, const Loss& loss, const Dataset& data, const a
           " has no derivative: its outputs do not depend on its parameters; trace it with gradients on, "
           "outside torch.no_grad(), or use torch.jit.script");
 
-  if (loss.kind == LossKind::cross_entropy) {
+  if (loss.kind != LossKind::custom && !data.y.is_floating_point()) {
     const int64_t lowest = data.y.min().item<int64_t>(), highest = data.y.max().item<int64_t>();
-    require(lowest >= 0 && highest < outputs.size(-1), name, " has ", outputs.size(-1),
-            " outputs, for classes 0..", outputs.size(-1) - 1, ", but y holds class ",
-            lowest < 0 ? lowest : highest);
+    require(
+        lowest >= 0 && highest < outputs.size(-1), name, " has ", outputs.size(-1),
+        " outputs, for classes 0..", outputs.size(-1) - 1, ", but y holds class ",
+        lowest < 0 ? lowest : highest,
+        loss.kind == LossKind::mean_squared_error
+            ? "; integers are classes, which are compared with 0 and 1; for numbers save y as float32, in "
+              "the shape of the outputs"
+            : "");
   }
-  const auto mean = [&](const at::Tensor& of, const at::Tensor& targets) {
-    return loss_sum(loss, of, targets) / target_count(targets);
-  };
-  const at::Tensor value = mean(outputs, y);
-  if (loss.kind == LossKind::custom) {
-    const std::string& file = loss.custom->name();
-    require(loss.custom->mean(outputs, y).requires_grad(), file,
-            " has no derivative in the outputs; write it with differentiable "
-            "operations and export it outside torch.no_grad()");
-    if (half > 0) {
-      const at::NoGradGuard no_grad;
-      const double share = static_cast<double>(half) / static_cast<double>(n);
-      const at::Tensor parts = share * mean(outputs.slice(0, 0, half), y.slice(0, 0, half)) +
-                               (1 - share) * mean(outputs.slice(0, half), y.slice(0, half));
-      require(same(parts, value), file, " is not a mean over samples: of ", n, " samples it is ",
-              value.item<double>(), ", of their two parts on average ", parts.item<double>(),
-              "; divide by the number of samples");
-    }
-  }
-
-  std::vector<at::Tensor> gradients;
+  require(loss.kind != LossKind::custom || loss.custom->mean(outputs, y).requires_grad(),
+          loss.kind == LossKind::custom ? loss.custom->name() : "",
+          " has no derivative in the outputs; write it with differentiable operations and export it outside "
+          "torch.no_grad()");
   try {
-    gradients = torch::autograd::grad({value}, leaves, {}, /*retain_graph=*/true, /*create_graph=*/true);
+    torch::autograd::grad({loss_sum(loss, outputs, y)}, leaves);
   } catch (const std::exception& error) {
     const std::string why = first_line(error);
     fail(name, " has no derivative: ", why,
@@ -137,14 +131,6 @@ int64_t probe(const Model& model, const Loss& loss, const Dataset& data, const a
              ? "; it was traced through the fused fast path: trace it with gradients on, outside "
                "torch.no_grad(), and check_trace=False, or use torch.jit.script"
              : "; trace it with gradients on, outside torch.no_grad(), or use other operations");
-  }
-  std::vector<at::Tensor> ones;
-  for (const at::Tensor& g : gradients) ones.push_back(at::ones_like(g));
-  try {
-    torch::autograd::grad(gradients, leaves, ones, /*retain_graph=*/true);
-  } catch (const std::exception& error) {
-    fail(name, " has no second derivative: ", first_line(error),
-         "; replace this operation of the network or the loss by differentiable ones");
   }
   return outputs.size(-1);
 }

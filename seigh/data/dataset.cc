@@ -9,7 +9,8 @@
 namespace seigh {
 
 Dataset Dataset::select(const at::Tensor& index) const {
-  return {x.index_select(0, index), y.index_select(0, index), classes};
+  return {x.index_select(0, index), y.index_select(0, index), classes,
+          numbers.defined() ? numbers.index_select(0, index) : index};
 }
 
 at::Tensor balanced_subset(const at::Tensor& labels, int64_t classes, int64_t count) {

@@ -17,6 +17,7 @@ struct Dataset {
   at::Tensor y;  ///< int64 [N] (text: [N, T]), classes 0..classes-1; floating targets [N, ...] where the loss
                  ///< takes them (loss.h)
   int64_t classes = 0;
+  at::Tensor numbers = {};  ///< int64 [N]: which samples of a larger set these are; undefined: its own
 
   int64_t size() const { return x.defined() ? x.size(0) : 0; }
   /// The samples at `index` (int64 [n]), copied.

@@ -38,7 +38,7 @@ at::Tensor LinearOperator::apply(const at::Tensor& block) {
   // One sum decides: NaN and infinity survive every sum, while finite terms only overflow it together with
   // the norm.
   require(result.sum(wide(dtype_)).isfinite().item<bool>(), name_,
-          ": the product holds NaN or infinity; check the parameters and the data for such values");
+          ": a product holds NaN or infinity; the operator must give finite numbers");
   products_ += block.size(1);
   seconds_ += timer.seconds();
   return result;

@@ -130,12 +130,26 @@ at::Tensor loss_sum(const Loss& loss, const at::Tensor& outputs, const at::Tenso
   fail("loss out of range");
 }
 
+at::Tensor accurate_loss_sum(const Loss& loss, const at::Tensor& outputs, const at::Tensor& targets) {
+  if (loss.kind != LossKind::cross_entropy || loss.label_smoothing > 0)
+    return loss_sum(loss, outputs, targets);
+  check(loss, outputs, targets);
+  const at::Tensor target = targets.unsqueeze(-1);
+  // The target's own entry is the constant 0.
+  return (outputs - outputs.gather(-1, target)).scatter(-1, target, 0.0).logsumexp(-1).sum();
+}
+
 at::Tensor output_gradient(const Loss& loss, const at::Tensor& outputs, const at::Tensor& targets) {
   check(loss, outputs, targets);
   if (loss.kind == LossKind::cross_entropy) {
     const double s = loss.label_smoothing, classes = static_cast<double>(outputs.size(-1));
+    const at::Tensor target = targets.unsqueeze(-1), p = at::softmax(outputs, -1);
+    if (s == 0) {  // -sum_{c != t} p[c], not p[t] - 1, which loses its digits to rounding
+      const at::Tensor others = p.scatter(-1, target, 0.0);
+      return others.scatter(-1, target, -others.sum(-1, /*keepdim=*/true));
+    }
     const at::Tensor one_hot = at::one_hot(targets, outputs.size(-1)).to(outputs.scalar_type());
-    return at::softmax(outputs, -1) - (one_hot * (1 - s) + s / classes);
+    return p - (one_hot * (1 - s) + s / classes);
   }
   if (loss.kind == LossKind::binary_cross_entropy)
     return (at::sigmoid(outputs) - values_of(targets, outputs)) / static_cast<double>(outputs.size(-1));
@@ -153,8 +167,13 @@ at::Tensor output_hessian_product(const Loss& loss, const at::Tensor& outputs, c
           outputs.sizes());
   switch (loss.kind) {
     case LossKind::cross_entropy: {
-      const at::Tensor p = at::softmax(outputs, -1);
-      const at::Tensor pu = p * u;
+      // A constant more in every entry of u changes nothing, and where one p is nearly 1 it saves the digits
+      // of its row.
+      const at::Tensor likeliest = outputs.argmax(-1, /*keepdim=*/true);
+      std::vector<int64_t> rows = u.sizes().vec();
+      rows.back() = 1;
+      const at::Tensor p = at::softmax(outputs, -1), shifted = u - u.gather(-1, likeliest.expand(rows));
+      const at::Tensor pu = p * shifted;
       return pu - p * pu.sum(-1, /*keepdim=*/true);
     }
     case LossKind::mean_squared_error:

@@ -57,6 +57,11 @@ int64_t target_count(const at::Tensor& targets);
 /// custom: its mean times target_count().
 at::Tensor loss_sum(const Loss& loss, const at::Tensor& outputs, const at::Tensor& targets);
 
+/// The same to rounding, but its derivatives keep their leading digits where the network fits its targets,
+/// p[target] being 1 - tiny: cross_entropy without smoothing as log(1 + sum_{c != t} exp(f_c - f_t)), t the
+/// target, whose derivatives hold no difference p - 1. What curvature is taken of.
+at::Tensor accurate_loss_sum(const Loss& loss, const at::Tensor& outputs, const at::Tensor& targets);
+
 /// dl/df, the gradient of loss_sum with respect to the outputs: the shape of outputs; row n is that of target
 /// n's own loss.
 at::Tensor output_gradient(const Loss& loss, const at::Tensor& outputs, const at::Tensor& targets);

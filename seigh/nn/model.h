@@ -14,6 +14,7 @@ namespace seigh {
 struct ParameterSpec {
   std::string name;  ///< as in state dictionaries: "layers.0.weight"
   std::vector<int64_t> shape;
+  std::vector<std::string> aliases = {};  ///< further names of the same tensor (tied weights)
   int64_t numel() const;
 };
 
@@ -29,13 +30,16 @@ class Model {
   const std::vector<ParameterSpec>& parameters() const { return parameters_; }
   /// D, the length of the flat vector.
   int64_t parameter_count() const;
-  /// Flat initial parameters, float32 [D], a function of the seed alone.
+  /// Flat initial parameters, float32 [D] (float64 of a network from elsewhere that holds such), a function
+  /// of the seed alone.
   virtual at::Tensor initial_parameters(uint64_t seed) const = 0;
   /// Tensors that are no parameters but change in training (running statistics of batch norm), in
   /// registration order.
   const std::vector<ParameterSpec>& buffers() const { return buffers_; }
-  /// Their values before training, float32; none for most models.
+  /// Their values before training, float32 or float64; none for most models.
   virtual std::vector<at::Tensor> initial_buffers() const { return {}; }
+  /// What the user should know of it, a line each.
+  virtual std::vector<std::string> notes() const { return {}; }
   /// Outputs [N, classes] for x [N, ...] ([N, T, classes] for sequences x [N, T]), differentiable at least
   /// twice in every tensor of `parameters` (the shapes of parameters()). Floating inputs, parameters and
   /// buffers share one dtype. `training` selects training mode (batch statistics; `buffers` are updated in

@@ -99,6 +99,7 @@ struct Slot {
 struct Entry {
   std::string name;
   std::vector<Slot> places;
+  std::vector<std::string> aliases = {};  // other names it is registered under
 };
 
 bool same_tensor(const at::Tensor& a, const at::Tensor& b) {
@@ -106,9 +107,10 @@ bool same_tensor(const at::Tensor& a, const at::Tensor& b) {
                           a.strides() == b.strides() && a.scalar_type() == b.scalar_type());
 }
 
-// The tensors of a module, in registration order.
+// The tensors of a module, in registration order. Frozen parameters are among the buffers.
 struct Tensors {
   std::vector<Entry> parameters, buffers, attributes;
+  std::vector<std::string> frozen;  // their names
 
   Tensors() = default;
   explicit Tensors(const ObjectPtr& root) {
@@ -130,20 +132,28 @@ struct Tensors {
   }
 
  private:
-  static bool add_place(std::vector<Entry>& entries, const Slot& slot) {
+  static Entry* add_place(std::vector<Entry>& entries, const Slot& slot) {
     for (Entry& entry : entries) {
       if (!same_tensor(entry.places.front().get(), slot.get())) continue;
       entry.places.push_back(slot);
-      return true;
+      return &entry;
     }
-    return false;
+    return nullptr;
   }
-  static void add(std::vector<Entry>& entries, const std::string& name, const Slot& slot) {
-    if (!add_place(entries, slot)) entries.push_back({name, {slot}});
+  // Was it new?
+  static bool add(std::vector<Entry>& entries, const std::string& name, const Slot& slot) {
+    Entry* const known = add_place(entries, slot);
+    if (known == nullptr) {
+      entries.push_back({name, {slot}});
+    } else {
+      known->aliases.push_back(name);
+    }
+    return known == nullptr;
   }
   // What is not registered may be a registered tensor once more.
   void add_attribute(const std::string& name, const Slot& slot) {
-    if (!add_place(parameters, slot) && !add_place(buffers, slot)) add(attributes, name, slot);
+    if (add_place(parameters, slot) == nullptr && add_place(buffers, slot) == nullptr)
+      add(attributes, name, slot);
   }
   // Parameters and buffers, or else the tensors that are neither.
   void collect(const ObjectPtr& object, const std::string& prefix, const std::vector<size_t>& path,
@@ -158,7 +168,9 @@ struct Tensors {
       const Slot slot{object, i, -1, path};
       if (value.isTensor() && value.toTensor().defined()) {
         const bool is_parameter = type->is_parameter(i), is_buffer = type->is_buffer(i);
-        if (registered && is_parameter) add(parameters, name, slot);
+        const bool is_frozen = is_parameter && floating(value) && !value.toTensor().requires_grad();
+        if (registered && is_parameter && !is_frozen) add(parameters, name, slot);
+        if (registered && is_frozen && add(buffers, name, slot)) frozen.push_back(name);
         if (registered && !is_parameter && is_buffer && floating(value)) add(buffers, name, slot);
         if (!registered && !is_parameter && !is_buffer && floating(value)) add_attribute(name, slot);
       } else if (value.isList() && !registered) {
@@ -182,12 +194,31 @@ class ScriptPool {
       : path_(path), original_(load(path)), tensors_(original_._ivalue()) {
     require(original_.find_method("forward").has_value(), path.string(),
             " has no method forward; export the network, not only a part of it");
-    for (const Entry& p : tensors_.parameters) {
-      const at::ScalarType dtype = p.places.front().get().scalar_type();
-      require(dtype == at::kFloat || dtype == at::kDouble, path.string(), ": parameter ", p.name, " is ",
-              dtype, "; export in float32: net.float()");
+    for (const std::vector<Entry>* entries : {&tensors_.parameters, &tensors_.buffers}) {
+      for (const Entry& p : *entries) {
+        const at::ScalarType dtype = p.places.front().get().scalar_type();
+        const bool parameter = entries == &tensors_.parameters;
+        require(!parameter || dtype == at::kFloat || dtype == at::kDouble, path.string(), ": parameter ",
+                p.name, " is ", dtype, "; export in float32: net.float()");
+        if (parameter) (dtype == at::kFloat ? single_ : double_) = p.name;
+      }
     }
   }
+
+  // Throws unless forward can be called with so many inputs.
+  void require_inputs(size_t wanted, const char* what) const {
+    const auto& arguments = original_.get_method("forward").function().getSchema().arguments();
+    size_t needed = 0;
+    std::string names;
+    for (size_t i = 1; i < arguments.size(); ++i) {  // after self
+      names += (i > 1 ? ", " : "") + arguments[i].name();
+      if (!arguments[i].default_value()) ++needed;
+    }
+    require(needed <= wanted && wanted < arguments.size(), path_.string(), ": forward(", names,
+            ") takes other inputs than ", what, "; wrap it in a module whose forward takes ", what);
+  }
+  // float64 where a parameter is.
+  at::ScalarType dtype() const { return double_.empty() ? at::kFloat : at::kDouble; }
 
   const fs::path& path() const { return path_; }
   const Tensors& tensors() const { return tensors_; }
@@ -197,8 +228,10 @@ class ScriptPool {
   c10::IValue run(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& buffers,
                   std::vector<c10::IValue> inputs, at::ScalarType dtype, bool training) {
     Copy copy = take();
+    std::vector<at::Tensor> converted;
+    for (const at::Tensor& buffer : buffers) converted.push_back(buffer.to(dtype));
     set(copy.tensors.parameters, parameters);
-    set(copy.tensors.buffers, buffers);
+    set(copy.tensors.buffers, converted);
     for (size_t i = 0; i < copy.tensors.attributes.size(); ++i) {
       const at::Tensor own = tensors_.attributes[i].places.front().get().to(dtype);
       for (const Slot& slot : copy.tensors.attributes[i].places) slot.set(own);
@@ -211,7 +244,7 @@ class ScriptPool {
     } catch (const std::exception& error) {
       explain(error, dtype);
     }
-    keep_buffers(copy.tensors.buffers, buffers, training);
+    keep_buffers(copy.tensors.buffers, converted, buffers, training);
     clear(copy.tensors.parameters);  // an idle copy keeps no graph alive
     clear(copy.tensors.buffers);
     const std::lock_guard lock(mutex_);
@@ -245,12 +278,12 @@ class ScriptPool {
     for (const Entry& entry : entries)
       for (const Slot& slot : entry.places) slot.set(at::Tensor());
   }
-  void keep_buffers(const std::vector<Entry>& entries, const std::vector<at::Tensor>& buffers,
-                    bool training) const {
+  void keep_buffers(const std::vector<Entry>& entries, const std::vector<at::Tensor>& converted,
+                    const std::vector<at::Tensor>& buffers, bool training) const {
     const at::NoGradGuard no_grad;
     for (size_t i = 0; i < entries.size(); ++i) {
       const at::Tensor now = entries[i].places.front().get();
-      if (now.is_same(buffers[i])) continue;
+      if (now.is_same(buffers[i]) || (now.is_same(converted[i]) && !training)) continue;
       require(training, path_.string(), " changes its buffer ", entries[i].name,
               " in evaluation mode; curvature needs a network that does not change while it is used");
       at::Tensor(buffers[i]).copy_(now);
@@ -258,8 +291,14 @@ class ScriptPool {
   }
   [[noreturn]] void explain(const std::exception& error, at::ScalarType dtype) const {
     const std::string message = essence(error);
-    require(dtype != at::kDouble || !contains(message, {"dtype", "scalar type", "Double"}), path_.string(),
-            " does not run in float64: ", message,
+    const bool types = contains(message, {"dtype", "scalar type", "Double", "Float"});
+    require(!types || single_.empty() || double_.empty(), path_.string(), " holds parameters of float32 (",
+            single_, ") and of float64 (", double_,
+            "), between which it converts, but it runs in one precision: ", message,
+            "; export it in one, without conversions inside: net.double() or net.float()");
+    require(dtype != at::kFloat || !types || double_.empty(), path_.string(),
+            " does not run in float32: ", message, "; use eigh.dtype = \"float64\", or export net.float()");
+    require(dtype != at::kDouble || !types, path_.string(), " does not run in float64: ", message,
             "; make tensors inside it like its inputs (dtype=x.dtype) or register them as buffers, or use "
             "eigh.dtype = \"float32\" and no dense.steps");
     require(!contains(message, {"CUDA", "cuda"}), path_.string(), ": ", message,
@@ -269,7 +308,8 @@ class ScriptPool {
 
   fs::path path_;
   torch::jit::Module original_;
-  Tensors tensors_;  // of original_
+  Tensors tensors_;              // of original_
+  std::string single_, double_;  // the last parameter in float32, and in float64
   std::mutex mutex_;
   std::vector<Copy> idle_;
 };
@@ -283,9 +323,21 @@ std::vector<at::Tensor> values(const std::vector<Entry>& entries, at::ScalarType
   return result;
 }
 
+// The same, float64 where they are, else float32.
+std::vector<at::Tensor> own_values(const std::vector<Entry>& entries) {
+  std::vector<at::Tensor> result;
+  for (const Entry& entry : entries) {
+    const at::Tensor own = entry.places.front().get().detach();
+    result.push_back(own.to(own.scalar_type() == at::kDouble ? at::kDouble : at::kFloat,
+                            /*non_blocking=*/false, /*copy=*/true));
+  }
+  return result;
+}
+
 std::vector<ParameterSpec> specs(const std::vector<Entry>& entries) {
   std::vector<ParameterSpec> result;
-  for (const Entry& entry : entries) result.push_back({entry.name, entry.places.front().get().sizes().vec()});
+  for (const Entry& entry : entries)
+    result.push_back({entry.name, entry.places.front().get().sizes().vec(), entry.aliases});
   return result;
 }
 
@@ -310,7 +362,7 @@ at::Tensor depending_on_all(at::Tensor outputs, const std::vector<at::Tensor>& p
 
 class ScriptLoss final : public CustomLoss {
  public:
-  explicit ScriptLoss(const fs::path& path) : pool_(path) {}
+  explicit ScriptLoss(const fs::path& path) : pool_(path) { pool_.require_inputs(2, "outputs and targets"); }
 
   std::string name() const override { return pool_.path().filename().string(); }
   at::Tensor mean(const at::Tensor& outputs, const at::Tensor& targets) const override {
@@ -332,6 +384,10 @@ class ScriptLoss final : public CustomLoss {
 
 ScriptModel::ScriptModel(const fs::path& path) : pool_(std::make_unique<ScriptPool>(path)) {
   const Tensors& tensors = pool_->tensors();
+  pool_->require_inputs(1, "one tensor x");
+  require(!tensors.parameters.empty() || tensors.frozen.empty(), path.string(),
+          ": all parameters are frozen (requires_grad=False), so none is left; call net.requires_grad_(True) "
+          "before exporting");
   require(!tensors.parameters.empty(), path.string(),
           " has no parameters left: freezing turns them into constants; export the network before "
           "torch.jit.freeze and torch.jit.optimize_for_inference");
@@ -345,12 +401,22 @@ std::string ScriptModel::description() const {
   return "TorchScript module " + pool_->path().filename().string();
 }
 
+std::vector<std::string> ScriptModel::notes() const {
+  const std::vector<std::string>& frozen = pool_->tensors().frozen;
+  if (frozen.empty()) return {};
+  std::string names;
+  for (size_t i = 0; i < std::min<size_t>(frozen.size(), 5); ++i) names += (i > 0 ? ", " : "") + frozen[i];
+  if (frozen.size() > 5) names += ", ...";
+  return {text_of(frozen.size(), " parameter tensors of ", pool_->path().filename().string(),
+                  " are frozen (requires_grad=False) and left out of the matrix: ", names)};
+}
+
 at::Tensor ScriptModel::initial_parameters(uint64_t /*seed*/) const {
-  return flatten(values(pool_->tensors().parameters, at::kFloat));
+  return flatten(values(pool_->tensors().parameters, pool_->dtype()));
 }
 
 std::vector<at::Tensor> ScriptModel::initial_buffers() const {
-  return values(pool_->tensors().buffers, at::kFloat);
+  return own_values(pool_->tensors().buffers);
 }
 
 at::Tensor ScriptModel::forward(const std::vector<at::Tensor>& parameters,

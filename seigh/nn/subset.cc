@@ -3,17 +3,25 @@
 #include <ATen/ops/cat.h>
 #include <fnmatch.h>
 
+#include <algorithm>
+
 #include "seigh/core/error.h"
 
 namespace seigh {
 namespace {
 
-bool matches(const std::string& pattern, const std::string& name) {
+bool matches_name(const std::string& pattern, const std::string& name) {
   if (fnmatch(pattern.c_str(), name.c_str(), 0) == 0) return true;
   for (size_t dot = name.find('.'); dot != std::string::npos; dot = name.find('.', dot + 1)) {
     if (fnmatch(pattern.c_str(), name.substr(0, dot).c_str(), 0) == 0) return true;
   }
   return false;
+}
+
+bool matches(const std::string& pattern, const ParameterSpec& spec) {
+  return matches_name(pattern, spec.name) ||
+         std::any_of(spec.aliases.begin(), spec.aliases.end(),
+                     [&](const std::string& alias) { return matches_name(pattern, alias); });
 }
 
 }  // namespace
@@ -26,7 +34,7 @@ ParameterSubset select_parameters(const std::vector<ParameterSpec>& all,
   for (size_t i = 0; i < all.size(); ++i) {
     bool chosen = patterns.empty();
     for (size_t p = 0; p < patterns.size(); ++p) {
-      if (!matches(patterns[p], all[i].name)) continue;
+      if (!matches(patterns[p], all[i])) continue;
       chosen = true;
       used[p] = true;
     }

@@ -20,7 +20,8 @@ struct ParameterSubset {
 
 /// The parameters whose name a pattern matches, in registration order; all without patterns. A pattern is the
 /// name of a tensor, of a layer (what its tensors' names begin with, up to a dot), or either with the
-/// wildcards * ? [] of a shell, where * also spans dots: "conv1.weight", "layer3", "*.bias". Throws Error,
+/// wildcards * ? [] of a shell, where * also spans dots: "conv1.weight", "layer3", "*.bias". A tensor under
+/// several names is found by each. Throws Error,
 /// listing the names, when a pattern matches nothing.
 ParameterSubset select_parameters(const std::vector<ParameterSpec>& all,
                                   const std::vector<std::string>& patterns);

@@ -101,6 +101,7 @@ CurvatureOptions curvature_options(const Recipe& r, const Loss& loss) {
   return {.kind = parse_curvature(r.curvature.matrix),
           .loss = loss,
           .batch_size = r.curvature.batch_size,
+          .products = parse_products(r.curvature.products),
           .parameters = r.curvature.parameters,
           .l2 = r.curvature.l2,
           .draws = r.curvature.draws,

@@ -1,9 +1,12 @@
 #include "seigh/recipe/own_network.h"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/isfinite.h>
 
 #include <algorithm>
+#include <fstream>
 #include <regex>
 #include <utility>
 
@@ -26,15 +29,19 @@ bool has_classes(const Dataset& part) {
 double mean_loss(const Model& model, const Loss& loss, const Checkpoint& c, const Dataset& data) {
   const at::NoGradGuard no_grad;
   const std::vector<at::Tensor> pieces = unflatten(model.parameters(), c.parameters);
-  double sum = 0;
+  std::vector<at::Tensor> outputs;
   constexpr int64_t kChunk = 250;  // bounds the activations in memory
-  for (int64_t begin = 0; begin < data.size(); begin += kChunk) {
-    const int64_t end = std::min(begin + kChunk, data.size());
-    sum += loss_sum(loss, model.forward(pieces, c.buffers, data.x.slice(0, begin, end)),
-                    data.y.slice(0, begin, end))
-               .item<double>();
-  }
-  return sum / static_cast<double>(target_count(data.y));
+  for (int64_t begin = 0; begin < data.size(); begin += kChunk)
+    outputs.push_back(
+        model.forward(pieces, c.buffers, data.x.slice(0, begin, std::min(begin + kChunk, data.size()))));
+  return loss_sum(loss, at::cat(outputs), data.y).item<double>() / static_cast<double>(target_count(data.y));
+}
+
+bool begins_like_a_zip_file(const fs::path& file) {
+  std::ifstream in(file.string(), std::ios::binary);
+  char begin[2] = {};
+  in.read(begin, 2);
+  return begin[0] == 'P' && begin[1] == 'K';
 }
 
 Dataset first(const Dataset& data, int64_t n) {
@@ -69,25 +76,39 @@ Checkpoint brought_checkpoint(const Recipe& r, const Model& model, const Loss& l
     c.parameters = model.initial_parameters(0);
   } else {
     const fs::path file = weights_file(r, step);
+    require(!begins_like_a_zip_file(file), file.string(),
+            " was written by torch.save; weights are safetensors files: safetensors.torch.save_file("
+            "net.state_dict(), \"weights.safetensors\")");
     const NamedTensors content = read_safetensors(file);
     const auto tensors = content.by_name();
-    const auto fit = [&](const ParameterSpec& spec, const at::Tensor& tensor) {
-      require(tensor.sizes() == at::IntArrayRef(spec.shape), file.string(), ": ", spec.name, " has shape ",
-              tensor.sizes(), ", in ", r.model.module, " it has ", at::IntArrayRef(spec.shape));
-      return tensor.to(at::kFloat);
+    // Under any of its names; those of one tensor must agree.
+    const auto find = [&](const ParameterSpec& spec) {
+      std::vector<std::string> names = {spec.name};
+      names.insert(names.end(), spec.aliases.begin(), spec.aliases.end());
+      at::Tensor found;
+      std::string under;
+      for (const std::string& name : names) {
+        const auto entry = tensors.find(name);
+        if (entry == tensors.end()) continue;
+        const at::Tensor* const tensor = entry->second;
+        require(tensor->sizes() == at::IntArrayRef(spec.shape), file.string(), ": ", name, " has shape ",
+                tensor->sizes(), ", in ", r.model.module, " it has ", at::IntArrayRef(spec.shape));
+        require(!found.defined() || at::equal(found, *tensor), file.string(), ": ", under, " and ", name,
+                " differ, in ", r.model.module, " they are one tensor");
+        found = *tensor;
+        under = name;
+      }
+      return found.defined() && found.scalar_type() != at::kDouble ? found.to(at::kFloat) : found;
     };
     std::vector<at::Tensor> pieces;
     for (const ParameterSpec& spec : model.parameters()) {
-      const auto tensor = tensors.find(spec.name);
-      require(tensor != tensors.end(), file.string(), " does not hold parameter ", spec.name, " of ",
+      pieces.push_back(find(spec));
+      require(pieces.back().defined(), file.string(), " does not hold parameter ", spec.name, " of ",
               r.model.module);
-      pieces.push_back(fit(spec, *tensor->second));
     }
     c.parameters = flatten(pieces);
-    for (size_t i = 0; i < c.buffers.size(); ++i) {
-      if (const auto tensor = tensors.find(model.buffers()[i].name); tensor != tensors.end())
-        c.buffers[i] = fit(model.buffers()[i], *tensor->second);
-    }
+    for (size_t i = 0; i < c.buffers.size(); ++i)
+      if (const at::Tensor tensor = find(model.buffers()[i]); tensor.defined()) c.buffers[i] = tensor;
   }
   const std::string source = (r.model.weights.empty() ? r.model.module : weights_file(r, step).string());
   require(c.parameters.isfinite().all().item<bool>(), source, " holds parameters that are NaN or infinite");
@@ -122,11 +143,12 @@ void probe(const Recipe& r, const Model& model, const Loss& loss, DataSplits& da
     return probe(model, loss, data.train, model.initial_parameters(0), model.initial_buffers(), dtype,
                  r.model.module);
   };
-  const int64_t outputs = classes(at::kFloat);
-  if (r.eigh.dtype == "float64" || !r.dense.steps.empty()) classes(at::kDouble);
+  const bool wholly_exact = r.eigh.dtype == "float64" || r.eigh.method == Method::dense;
+  const int64_t outputs = classes(wholly_exact ? at::kDouble : at::kFloat);
+  if (!wholly_exact && !r.dense.steps.empty()) classes(at::kDouble);
   if (r.data.x.empty()) return;
   data.train.classes = data.test.classes = outputs;
-  if (loss.kind == LossKind::cross_entropy && !r.data.test_x.empty()) {
+  if (loss.kind != LossKind::custom && !data.test.y.is_floating_point() && !r.data.test_x.empty()) {
     const int64_t lowest = data.test.y.min().item<int64_t>(), highest = data.test.y.max().item<int64_t>();
     require(lowest >= 0 && highest < outputs, r.data.test_y.empty() ? r.data.test_x : r.data.test_y,
             " holds class ", lowest < 0 ? lowest : highest, ", but ", r.model.module, " has ", outputs,
@@ -146,6 +168,15 @@ at::Tensor curvature_samples(const Recipe& r, const Dataset& part, const std::st
     }
   }
   return first_subset(part.size(), n);
+}
+
+std::vector<std::string> chosen_samples_note(const Recipe& r, const Dataset& part, const std::string& split) {
+  const int64_t n = r.curvature.samples;
+  if (r.data.x.empty() || n == part.size()) return {};
+  const bool first = at::equal(curvature_samples(r, part, split), first_subset(part.size(), n));
+  return {text_of("curvature is taken on ", n, " of the ", part.size(), " samples of ",
+                  split == "test" ? r.data.test_x : r.data.x,
+                  first ? ": the first ones" : ": the first ones of each class, equally many of each")};
 }
 
 }  // namespace seigh

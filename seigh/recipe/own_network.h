@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "seigh/core/filesystem.h"
 #include "seigh/data/dataset.h"
@@ -34,5 +35,9 @@ void probe(const Recipe& recipe, const Model& model, const Loss& loss, DataSplit
 /// balanced_subset(), or the first ones of data of the user's own without enough of each class. Throws Error
 /// when there are too few.
 at::Tensor curvature_samples(const Recipe& recipe, const Dataset& part, const std::string& split);
+/// What the user should know of that choice among data of their own: one line, or none where it is all of
+/// them.
+std::vector<std::string> chosen_samples_note(const Recipe& recipe, const Dataset& part,
+                                             const std::string& split);
 
 }  // namespace seigh

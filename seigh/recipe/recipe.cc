@@ -183,6 +183,11 @@ void for_each_key(R& r, Visitor&& visit) {
   visit(
       "curvature.batch_size", r.curvature.batch_size, {Stage::none},
       "Samples whose activations are in memory at once; 0: chosen from the memory ceiling and the threads.");
+  visit(
+      "curvature.products", r.curvature.products, {Stage::eigh},
+      "Products by \"autograd\" (second derivatives) or \"difference\" (central differences of the gradient "
+      "in float64, two gradients each); \"auto\": differences where second derivatives are missing or found "
+      "wrong.");
   visit("eigh.method", r.eigh.method, {Stage::eigh},
         "Eigensolver: \"krylov\" (the most accurate for its products), \"seigh\", \"nystrom\" (independent "
         "products), "
@@ -621,6 +626,7 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals, b
           "curvature.splits names \"", split, "\" twice");
   }
   check(r.curvature.samples >= 1, "curvature.samples must be at least 1, not ", r.curvature.samples);
+  parsed(r.curvature.products, origin, "curvature.products", parse_products);
   check(r.curvature.batch_size >= 0, "curvature.batch_size must not be negative: ", r.curvature.batch_size);
   check(r.eigh.test_matrix == "auto" || r.eigh.test_matrix == "ssrft" || r.eigh.test_matrix == "sparse",
         "eigh.test_matrix must be \"auto\", \"ssrft\" or \"sparse\", not \"", r.eigh.test_matrix, "\"");

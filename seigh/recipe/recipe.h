@@ -73,6 +73,7 @@ struct Recipe {
     int64_t samples = 500;
     std::vector<int64_t> steps;
     int64_t batch_size = 0;
+    std::string products = "auto";
   } curvature;
 
   struct Eigh : SolverOptions {

@@ -1,6 +1,9 @@
 #include "seigh/run/data.h"
 
+#include <ATen/ops/isfinite.h>
+
 #include "seigh/core/error.h"
+#include "seigh/curvature/model_source.h"
 #include "seigh/recipe/options.h"
 #include "seigh/recipe/own_network.h"
 
@@ -12,11 +15,16 @@ DataSplits checked_data(const Recipe& r, const Model& model, const Loss& loss, c
   if (!brings_weights(r)) train_options(r, loss).validate(data.train.size());
   for (const std::string& name : r.curvature.splits) {
     const Dataset& part = named_part(data, name);
+    at::Tensor chosen;
     try {
-      curvature_samples(r, part, name);
+      chosen = curvature_samples(r, part, name);
     } catch (const Error& error) {
       fail("curvature.samples, split \"", name, "\": ", error.what());
     }
+    // Is a loss of the user's own a mean? Known now, not after training.
+    const at::Tensor parameters = model.initial_parameters(static_cast<uint64_t>(r.seed));
+    if (loss.kind == LossKind::custom && parameters.isfinite().all().item<bool>())
+      ModelSource(model, parameters, model.initial_buffers(), part.select(chosen), loss, eigh_dtype(r), name);
   }
   return data;
 }

@@ -80,7 +80,8 @@ RunPlan plan_run(const Recipe& r, const RunFolder* folder, int64_t parameters, c
   plan.method = choose_method(r, folder, parameters, context);
   plan.decompositions = decompositions(r, plan.method);
   const Ranks& ranks = context.ranks();
-  plan.divides_samples = !ranks.alone() && plan.method != Method::seigh &&
+  // A loss of the user's own may divide by what all samples have together.
+  plan.divides_samples = !ranks.alone() && plan.method != Method::seigh && !r.train.loss.ends_with(".pt") &&
                          r.curvature.matrix != "mc_fisher" && r.curvature.samples >= kMany * ranks.size();
   return plan;
 }

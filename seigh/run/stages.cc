@@ -12,8 +12,9 @@
 #include "seigh/core/error.h"
 #include "seigh/core/fingerprint.h"
 #include "seigh/core/timer.h"
+#include "seigh/curvature/check.h"
 #include "seigh/curvature/fingerprint.h"
-#include "seigh/curvature/make.h"
+#include "seigh/curvature/model_source.h"
 #include "seigh/eigen/dense.h"
 #include "seigh/eigen/range.h"
 #include "seigh/eigen/seigh.h"
@@ -83,6 +84,7 @@ const DataSplits& Run::data() {
                          {"source", data_->source},
                          {"train", data_->train.size()},
                          {"test", data_->test.size()}});
+    tell(model_->notes());
   }
   return *data_;
 }
@@ -134,9 +136,8 @@ void Run::train() {
 
 void Run::write_overlap(const Decomposition& d, const EigenResult& result, const Checkpoint& checkpoint) {
   require(result.rank > 0, "step ", d.step, ", ", d.split,
-          ": the matrix has no such eigenvectors (is it zero?); has the training diverged? lower "
-          "train.learning_rate (now ",
-          folder_.recipe().train.learning_rate, ")");
+          ": no such eigenvectors were found, so there is nothing to compare with the largest parameters; at "
+          "these parameters and samples the matrix has no such eigenvalues, or is zero");
   std::vector<int64_t> layer_sizes;
   for (const ParameterSpec& p : subset_.specs) layer_sizes.push_back(p.numel());
   // The root may be here alone, with eigenvectors from a file.
@@ -227,8 +228,18 @@ std::unique_ptr<CurvatureOperator> Run::matrix(const Decomposition& d, const Che
     chosen = chosen.slice(0, mine.begin, mine.end());
   }
   const Dataset samples = split(d.split).select(chosen);
-  auto h = make_curvature_operator(*model_, checkpoint.parameters, checkpoint.buffers, samples, options,
-                                   label(d.step, d.split, prefix + r.curvature.matrix), context_);
+  tell(chosen_samples_note(r, split(d.split), d.split));
+  const std::string name = label(d.step, d.split, prefix + r.curvature.matrix);
+  const auto source = [&] {
+    const Context::Scope scope(context_);
+    return std::make_shared<ModelSource>(*model_, checkpoint.parameters, checkpoint.buffers, samples, loss_,
+                                         dtype, name);
+  }();
+  auto h = make_checked_operator(source, options, name, context_);
+  folder_.log("matrix",
+              {{"name", name},
+               {"products", h->options().products == Products::difference ? "difference" : "autograd"},
+               {"product_error", h->product_error()}});
   tell(h->notes());
   return h;
 }
@@ -306,7 +317,6 @@ EigenResult Run::solve(const Decomposition& d, const Checkpoint& checkpoint) {
                        {"plan", plan.text()}});
   if (d.method == Method::krylov || d.method == Method::seigh) begin_partial(d);
   const auto h = matrix(d, checkpoint, eigh_dtype(r), plan.memory);
-  check_reproducible(*h);
   solver.fingerprint = fingerprint(d, checkpoint, *h);
   if (!plan_.divides_samples) return seigh::eigh(*h, solver, context_);
   return seigh::eigh(*shared_out(*h), solver, context_);
@@ -401,7 +411,6 @@ void Run::measure(int64_t part, int64_t parts) {
     const EighPlan plan = plan_eigh(subset_.count, store.plan().dtype, solver, context_.memory().available());
     const Checkpoint c = checkpoint(d.step);
     const auto h = matrix(d, c, store.plan().dtype, plan.memory);
-    check_reproducible(*h);
     store.tie_to(fingerprint(d, c, *h));
     seigh::measure(*h, store, part * context_.ranks().size() + context_.ranks().rank(),
                    parts * context_.ranks().size(), context_);

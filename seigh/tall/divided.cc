@@ -1,5 +1,7 @@
 #include "seigh/tall/divided.h"
 
+#include <ATen/ops/full.h>
+
 #include <utility>
 
 namespace seigh {
@@ -7,7 +9,8 @@ namespace seigh {
 DividedColumns::DividedColumns(LinearOperator& whole, Context context)
     : LinearOperator(whole.size(), whole.dtype(), whole.name()),
       whole_(whole),
-      context_(std::move(context)) {}
+      context_(std::move(context)),
+      product_error_(context_.ranks().agree(whole.product_error())) {}
 
 // Ranks may have memory for blocks of different size; their vectors must agree.
 int64_t DividedColumns::preferred_block() const {
@@ -35,7 +38,11 @@ DividedSamples::DividedSamples(LinearOperator& part, double weight, Context cont
     : LinearOperator(part.size(), part.dtype(), part.name()),
       part_(part),
       weight_(weight),
-      context_(std::move(context)) {}
+      context_(std::move(context)) {
+  const at::Tensor sum = at::full({1}, weight * part.product_error(), at::kDouble);
+  context_.ranks().sum(sum);
+  product_error_ = sum.item<double>();
+}
 
 int64_t DividedSamples::preferred_block() const {
   return context_.ranks().agree(part_.preferred_block());

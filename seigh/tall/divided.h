@@ -11,9 +11,10 @@ namespace seigh {
 /// operator of its own, the same one. With one rank it is the operator itself.
 class DividedColumns final : public LinearOperator {
  public:
-  /// `whole` must outlive it.
+  /// `whole` must outlive it. Its product_error() is the root's, as it is now. All ranks must call this.
   DividedColumns(LinearOperator& whole, Context context);
   int64_t preferred_block() const override;
+  double product_error() const override { return product_error_; }
   bool collective() const override { return true; }
 
  protected:
@@ -22,15 +23,18 @@ class DividedColumns final : public LinearOperator {
  private:
   LinearOperator& whole_;
   Context context_;
+  double product_error_;
 };
 
 /// A = sum over ranks of weight * part, as a mean over samples of which each rank has its own; the products
 /// are summed, D b numbers.
 class DividedSamples final : public LinearOperator {
  public:
-  /// `part` must outlive it; its weight is its share of all samples.
+  /// `part` must outlive it; its weight is its share of all samples. product_error() is the weighted sum of
+  /// theirs, as they are now. All ranks must call this.
   DividedSamples(LinearOperator& part, double weight, Context context);
   int64_t preferred_block() const override;
+  double product_error() const override { return product_error_; }
   bool collective() const override { return true; }
 
  protected:
@@ -40,6 +44,7 @@ class DividedSamples final : public LinearOperator {
   LinearOperator& part_;
   double weight_;
   Context context_;
+  double product_error_;
 };
 
 }  // namespace seigh

@@ -43,7 +43,7 @@ void write_checkpoint(const fs::path& path, const Model& model, const Checkpoint
   NamedTensors content;
   const std::vector<at::Tensor> pieces = unflatten(model.parameters(), checkpoint.parameters);
   for (size_t i = 0; i < pieces.size(); ++i) {
-    content.tensors.emplace_back(model.parameters()[i].name, pieces[i].to(at::kFloat));
+    content.tensors.emplace_back(model.parameters()[i].name, pieces[i]);
   }
   for (size_t i = 0; i < checkpoint.buffers.size(); ++i) {
     content.tensors.emplace_back(model.buffers()[i].name, checkpoint.buffers[i]);
@@ -71,7 +71,7 @@ Checkpoint read_checkpoint(const fs::path& path, const Model& model) {
     const at::Tensor* const tensor = found->second;
     require(tensor->sizes() == at::IntArrayRef(spec.shape), path.string(), ": parameter ", name,
             " has shape ", tensor->sizes(), ", the model's has ", at::IntArrayRef(spec.shape));
-    return tensor->to(at::kFloat);
+    return tensor->scalar_type() == at::kDouble ? *tensor : tensor->to(at::kFloat);
   };
   const auto take_all = [&](const std::string& prefix) {
     std::vector<at::Tensor> pieces;

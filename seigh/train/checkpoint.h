@@ -16,8 +16,8 @@ struct Checkpoint {
   int64_t step = 0;
   double loss = 0;  ///< mean loss of the mini-batch that made this step; of the first mini-batch at step 0
   double test_accuracy = 0;         ///< share of test samples (text: tokens) classified right
-  at::Tensor parameters;            ///< flat, float32 [D]
-  std::vector<at::Tensor> buffers;  ///< float32, as Model::buffers()
+  at::Tensor parameters;            ///< flat [D], float32, or float64 of a network that is in float64
+  std::vector<at::Tensor> buffers;  ///< float32 or float64, as Model::buffers()
   OptimizerState optimizer = {};    ///< after this step
 };
 

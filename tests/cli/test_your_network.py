@@ -243,6 +243,38 @@ class Works(Own):
             with h5py.File(self.tmp / f"{n}/eigen/step_000000_train_hessian_seigh.h5") as file:
                 self.assertEqual(list(file["sample_indices"][:]), list(expected))
 
+    def test_what_is_given_is_what_is_used(self):
+        """Precision of parameters, weights and checkpoints, and all names of tied weights."""
+        net = mlp().double()
+        found = self.eigenvalues(net, out="double")
+        expected = by_magnitude(np.linalg.eigvalsh(hessian(net, F.cross_entropy, self.x, self.y)))[:len(found)]
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+        other = mlp().double()
+        header, data = {}, b""
+        for name, value in other.state_dict().items():
+            raw = value.numpy().tobytes()
+            header[name] = {"dtype": "F64", "shape": list(value.shape), "data_offsets": [len(data), len(data) + len(raw)]}
+            data += raw
+        text = json.dumps(header).encode()
+        (self.tmp / "w.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
+        found = self.eigenvalues(net, out="weights", set_=["model.weights=w.safetensors"])
+        expected = by_magnitude(np.linalg.eigvalsh(hessian(other, F.cross_entropy, self.x, self.y)))[:len(found)]
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+        torch.save(net.state_dict(), self.tmp / "w.safetensors")
+        self.refused(*self.arguments(net, "saved", ["model.weights=w.safetensors"]), cwd=self.tmp, says="written by torch.save; .*safetensors")
+        tied = Net()
+        names = {name: value for name, value in tied.state_dict().items() if name != "rest.0.0.weight"}
+        export.write_safetensors(self.tmp / "w.safetensors", {name: value for name, value in names.items() if value.is_floating_point()})
+        self.ok(*self.arguments(tied, "tied", ["model.weights=w.safetensors", 'curvature.parameters=["rest.0.1.weight"]']), cwd=self.tmp)
+        export.write_safetensors(self.tmp / "w.safetensors", {**{name: value for name, value in names.items() if value.is_floating_point()},
+                                                              "rest.0.0.weight": torch.zeros(5, 5)})
+        self.refused(*self.arguments(tied, "apart", ["model.weights=w.safetensors"]), cwd=self.tmp, says="rest.0.0.weight and rest.0.1.weight differ, .* one tensor")
+
+    def test_which_samples_is_said(self):
+        self.save_data(self.x, torch.tensor([0] * 6 + [1] * 3 + [2] * 3))
+        done = self.ok(*self.arguments(mlp(), "six", ["curvature.samples=6"]))
+        self.assertRegex(done.stderr, "note: curvature is taken on 6 of the 12 samples of .*x.npy: the first ones of each class, equally many of each")
+
     def test_test_part(self):
         """Of the user's own data: its curvature is that of its samples, and the accuracy is on it."""
         net = mlp().float()
@@ -335,7 +367,10 @@ class Refused(Own):
         self.refuse(["outputs do not depend on its parameters", "gradients on"], Detached())
 
     def test_no_second_derivative(self):
-        self.refuse(["no second derivative", "hardsigmoid"], mlp(nn.Hardsigmoid()))
+        net = mlp(nn.Hardsigmoid())
+        self.refuse(["no second derivative", "hardsigmoid", 'curvature.products = "difference"'], net, set_=["curvature.products=autograd"])
+        done = self.ok(*self.arguments(net, out="by-itself"))
+        self.assertRegex(done.stderr, "note: no second derivative: .*hardsigmoid.*; products are differences of the gradient")
 
     def test_half_precision(self):
         self.refuse(["parameter 0.weight is Half", r"net.float\(\)"], mlp().half())

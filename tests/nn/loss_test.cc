@@ -43,6 +43,33 @@ TEST(Loss, CrossEntropyAndSmoothingByHand) {
   }
 }
 
+// The derivatives of log(1 + e^-m) for two classes: -q and q (1 - q) with q = e^-m / (1 + e^-m).
+TEST(Loss, DerivativesKeepTheirDigitsWhereTheNetworkFits) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kDouble}) {
+    const double eps = dtype == at::kFloat ? 1.2e-7 : 2.2e-16;
+    for (const double m : {0.0, 3.0, 20.0, 60.0}) {
+      const double q = std::exp(-m) / (1 + std::exp(-m));
+      const at::Tensor f = at::tensor(std::vector<double>{0, m}, dtype).reshape({1, 2}).requires_grad_(true);
+      const at::Tensor y = classes({1}), u = at::tensor(std::vector<double>{0, 1}, dtype).reshape({1, 2});
+      const at::Tensor value = accurate_loss_sum(LossKind::cross_entropy, f, y);
+      EXPECT_NEAR(value.item<double>(), loss_sum(LossKind::cross_entropy, f, y).item<double>(), 4 * eps);
+      const at::Tensor g = torch::autograd::grad({value}, {f}, {}, true, true)[0];
+      const at::Tensor h = torch::autograd::grad({g}, {f}, {u})[0];
+      // m is rounded, and every factor e^-m with it.
+      const double near = (8 + m) * eps;
+      for (const at::Tensor& gradient : {g, output_gradient(LossKind::cross_entropy, f.detach(), y)}) {
+        EXPECT_NEAR(gradient[0][1].item<double>() / -q, 1, near) << m;
+        EXPECT_NEAR(gradient[0][0].item<double>() / q, 1, near) << m;
+      }
+      for (const at::Tensor& product :
+           {h, output_hessian_product(LossKind::cross_entropy, f.detach(), y, u)}) {
+        EXPECT_NEAR(product[0][1].item<double>() / (q * (1 - q)), 1, near) << m;
+        EXPECT_NEAR(product[0][0].item<double>() / (q * (1 - q)), -1, near) << m;
+      }
+    }
+  }
+}
+
 TEST(Loss, SmoothingIsTheLibrarys) {
   const at::Tensor outputs = gaussian({6, 4}, 1), targets = classes({0, 3, 2, 1, 1, 0});
   const at::Tensor expected = at::cross_entropy_loss(outputs, targets, {}, at::Reduction::Sum, -100, 0.2);

@@ -8,6 +8,7 @@
 
 #include "seigh/curvature/probe.h"
 #include "seigh/nn/mlp.h"
+#include "seigh/nn/subset.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/second_derivative.h"
 #include "tests/support/temp_folder.h"
@@ -72,6 +73,37 @@ TEST_F(ScriptModelTest, ParametersAndBuffersInRegistrationOrder) {
   ASSERT_EQ(model.buffers().size(), 1U);
   EXPECT_EQ(model.buffers()[0].name, "shift");
   EXPECT_TRUE(at::equal(model.initial_parameters(1), with_unused(flat_)));
+}
+
+TEST_F(ScriptModelTest, PrecisionFrozenParametersAndOtherNamesAreKept) {
+  Module net = network(flat_.to(at::kDouble) + 1e-12);
+  net.attr("bias").toTensor().set_requires_grad(false);
+  net.save(path());
+  const ScriptModel model(path());
+  const at::Tensor p = model.initial_parameters(0);
+  EXPECT_EQ(p.scalar_type(), at::kDouble);
+  EXPECT_TRUE(at::equal(p.slice(0, 0, 16), flat_.to(at::kDouble).slice(0, 0, 16) + 1e-12));
+  ASSERT_EQ(model.parameters().size(), 4U);
+  EXPECT_EQ(model.parameters()[3].aliases, std::vector<std::string>{"again"});
+  EXPECT_EQ(select_parameters(model.parameters(), {"again"}).specs.front().name, "weight");
+  EXPECT_EQ(model.buffers()[0].name, "bias");
+  EXPECT_EQ(model.initial_buffers()[0].scalar_type(), at::kDouble);
+  ASSERT_EQ(model.notes().size(), 1U);
+  EXPECT_NE(model.notes()[0].find("frozen (requires_grad=False) and left out of the matrix: bias"),
+            std::string::npos);
+  // It runs in either precision, with its buffers as they are.
+  const at::Tensor f = model.forward(unflatten(model.parameters(), p), model.initial_buffers(), data_.x);
+  const at::Tensor g =
+      model.forward(unflatten(model.parameters(), p.to(at::kFloat)), model.initial_buffers(), data_.x);
+  EXPECT_LT((f - g).abs().max().item<double>(), 1e-5);
+  for (const char* name : {"inner.weight", "inner.bias", "unused", "weight"}) {
+    Module at = net;
+    std::string last = name;
+    if (last.starts_with("inner.")) at = net.attr("inner").toModule(), last = last.substr(6);
+    at.attr(last).toTensor().set_requires_grad(false);
+  }
+  net.save(path());
+  EXPECT_SEIGH_ERROR(ScriptModel{path()}, "all parameters are frozen", "requires_grad_(True)");
 }
 
 TEST_F(ScriptModelTest, SecondDerivativesAreThoseOfTheSameNetworkWrittenHere) {
