@@ -191,8 +191,8 @@ at::Tensor ModelSource::sampled_output_gradient(const at::Tensor& outputs, int64
   if (!order_.defined()) return seigh::sampled_output_gradient(loss_, outputs, seed, draw, begin * each);
   std::vector<at::Tensor> drawn;  // a sample's draws belong to it, wherever it stands
   for (int64_t i = begin; i < end; ++i) {
-    drawn.push_back(seigh::sampled_output_gradient(loss_, outputs.slice(0, i - begin, i - begin + 1), seed, draw,
-                                                   order_[i].item<int64_t>() * each));
+    drawn.push_back(seigh::sampled_output_gradient(loss_, outputs.slice(0, i - begin, i - begin + 1), seed,
+                                                   draw, order_[i].item<int64_t>() * each));
   }
   return at::cat(drawn);
 }
