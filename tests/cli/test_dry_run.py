@@ -27,7 +27,7 @@ class DryRun(Case):
         self.assertRegex(lines["decompositions"], r"^4, each by seigh: at most 35 products, .* of memory, .* on disk meanwhile\n.* ms a product")
         self.assertRegex(lines["exact"], r"^2, each by dense: at most 172 products, .*\n.* ms a product")
         self.assertRegex(lines["overlap"], "^6 sets of curves")
-        self.assertRegex(lines["memory"], "^693 KiB for the decomposition, .* for a block of products; .* available$")
+        self.assertRegex(lines["memory"], "^924 KiB for the decomposition, .* for a block of products; .* available$")
         self.assertRegex(lines["disk"], "^55.8 KiB of results, 16.1 KiB more meanwhile; .* free$")
         self.assertRegex(lines["time"], " s$")
 
