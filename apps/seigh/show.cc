@@ -22,6 +22,8 @@
 #include "seigh/io/npy.h"
 #include "seigh/io/safetensors.h"
 #include "seigh/report/page.h"
+#include "seigh/results/eigen_file.h"
+#include "seigh/results/eigen_json.h"
 
 namespace seigh::app {
 namespace {
@@ -101,6 +103,13 @@ void show_report(const fs::path& path) {
   }
 }
 
+void show_json(const fs::path& path) {
+  require(path.extension() == ".h5", path.string(),
+          ": --json is for the result files of decompositions (.h5)");
+  const EigenFile file = read_eigen_file(path);
+  std::printf("%s\n", eigen_json(file.info, file.result).c_str());
+}
+
 void show(const fs::path& path, int64_t numbers) {
   require(numbers >= 0, "show: --numbers must not be negative");
   std::error_code none;
@@ -125,16 +134,21 @@ void add_show(CLI::App& app, Action& action) {
   struct Options {
     std::string file;
     int64_t numbers = 5;
+    bool json = false;
   };
   const auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("show", "Print what a run folder holds, or any file seigh wrote");
   command->add_option("PATH", options->file, "The run folder, or the file")->required();
   command->add_option("--numbers", options->numbers, "Numbers printed of each tensor")->capture_default_str();
+  command->add_flag("--json", options->json, "Of a decomposition: every pair with its certificate, as JSON");
   command->footer(
       "Examples:\n  seigh show runs/mnist-mini\n  seigh show "
       "runs/mnist-mini/eigen/step_000100_train_hessian_seigh.h5");
-  command->callback(
-      [options, &action] { action = [options](const Context&) { show(options->file, options->numbers); }; });
+  command->callback([options, &action] {
+    action = [options](const Context&) {
+      options->json ? show_json(options->file) : show(options->file, options->numbers);
+    };
+  });
 }
 
 }  // namespace seigh::app
