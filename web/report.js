@@ -154,9 +154,17 @@
       line('', colour, lower, { ...bare, unlisted: true, fill: false }),
     ];
   }
-  /** Where the overlap with the true eigenspaces lies at worst, cut off where the axis ends. Nothing if not known. */
+  /** Bounds on the overlap with the true eigenspaces or, of sketches, three deviations to both sides. */
+  function edges(overlap) {
+    const deviation = list(overlap.magnitude_deviation);
+    if (!hasNumbers(deviation)) return [list(overlap.magnitude_low), list(overlap.magnitude_high)];
+    const edge = (sign) => list(overlap.magnitude).map((v, i) => (isNumber(v) && isNumber(deviation[i]) ? v + sign * 3 * deviation[i] : null));
+    return [edge(-1), edge(1)];
+  }
+  const isSpread = (overlap) => hasNumbers(list(overlap.magnitude_deviation));
+  /** Where the overlap with the true eigenspaces lies at worst, or spreads, cut off where the axis ends. Nothing if not known. */
   function trueOverlap(label, colour, overlap, limits) {
-    const low = list(overlap.magnitude_low), high = list(overlap.magnitude_high);
+    const [low, high] = edges(overlap);
     // Of exact decompositions it is no wider than a line.
     if (!low.some((v, i) => isNumber(v) && isNumber(high[i]) && high[i] - v > 0.01 * high[i])) return [];
     const cut = (values) => points(null, values.map((v) =>
@@ -347,7 +355,9 @@
     return isNumber(data.parameters) ? list(overlap.magnitude).map((_, i) => (i + 1) / data.parameters) : [];
   }
 
-  const BAND_WORDS = 'The true eigenspace, which the computed one only approximates, overlaps with the k largest parameters somewhere within the shaded band, if no leading eigenvalue was missed. The band is a worst case from residuals and gaps, and wide where eigenvalues lie close to each other; the computed curve is usually much nearer.';
+  const BAND_WORDS = 'The true eigenspace, which the computed one only approximates, overlaps with the k largest parameters somewhere within the shaded band. The band is a worst case from residuals and from what can have been missed, and wide where eigenvalues lie close to each other; the computed curve is usually much nearer.';
+
+  const SPREAD_WORDS = 'The shaded band is a spread and no bound: three standard deviations of what the curve would vary by with other columns of the sketch, estimated by leaving a tenth of them out at a time (jackknife), as far as the smaller sketches reach. What all sketches of this size get wrong it does not show.';
 
   function drawOverlap(content, d, data) {
     const overlap = d.overlap || {};
@@ -361,8 +371,8 @@
     const std = { random: list(overlap.random_std), layer: list(overlap.random_by_layer_std) };
     const curve = (values) => points(null, values, true);
     const datasets = [line('k largest parameters (magnitude mask)', BLUE, curve(overlap.magnitude),
-      { borderWidth: 3, name: 'k largest', low: list(overlap.magnitude_low), high: list(overlap.magnitude_high) })];
-    const bounds = trueOverlap('where it lies for the true eigenspace', BLUE, overlap, limits);
+      { borderWidth: 3, name: 'k largest', low: edges(overlap)[0], high: edges(overlap)[1], spread: isSpread(overlap) })];
+    const bounds = trueOverlap(isSpread(overlap) ? 'spread of the sketch (± 3 std)' : 'where it lies for the true eigenspace', BLUE, overlap, limits);
     if (hasNumbers(overlap.best)) {
       datasets.push(line('best possible mask', GREEN, curve(overlap.best), { borderDash: [10, 4], name: 'best' }));
     }
@@ -385,7 +395,7 @@
     figure(content, {
       title: `Overlap by k: ${fullName(d)}`,
       caption: 'Share of the top-k eigenspace that lies in the span of k parameters (Σcos²θ/k over the principal angles: 0 orthogonal, 1 equal), beside the best k parameters and random ones.' +
-        (bounds.length ? ` ${BAND_WORDS}` : '') + (cut ? ' To the right of the dotted line the eigenspace holds directions that cannot be told from noise.' : ''),
+        (bounds.length ? ` ${isSpread(overlap) ? SPREAD_WORDS : BAND_WORDS}` : '') + (cut ? ' To the right of the dotted line the eigenspace holds directions that cannot be told from noise.' : ''),
       datasets,
       x: axis('k (parameters kept = eigenvectors kept)', { log: true, min: 1, max: Math.max(2, K) }),
       y: axis('overlap Σcos²θ/k (no unit)', { log: true, ...limits }),
@@ -395,7 +405,7 @@
         const times = ratio > 0 && !item.dataset.label.startsWith('chance')
           ? ` (${number(item.parsed.y / ratio)} × chance)` : '';
         const low = list(item.dataset.low)[item.dataIndex], high = list(item.dataset.high)[item.dataIndex];
-        const within = isNumber(low) && isNumber(high) ? `, of the true eigenspace ${number(low)} to ${number(high)}` : '';
+        const within = isNumber(low) && isNumber(high) ? `, ${item.dataset.spread ? 'spread' : 'of the true eigenspace'} ${number(low)} to ${number(high)}` : '';
         return `${plainTooltip(item)}${isNumber(spread) ? ` ± ${number(spread)}` : ''}${times}${within}`;
       },
       tooltipTitle: (x) => `k = ${number(x)}${remark(d, x - 1).replace('(', '(pair: ')}`,
@@ -464,9 +474,9 @@
       for (const d of sketched) {
         const c = d.exact_comparison;
         if (!c) continue;
-        const facts = [['relative error in the Frobenius norm', c.relative_frobenius_error],
-          ['relative error of the leading eigenvalue', c.leading_eigenvalue_error],
-          ['difference in overlap at the largest k', c.overlap_difference]].filter((f) => isNumber(f[1]));
+        const facts = [['error |H − Ĥ| relative to |H| (Frobenius)', c.relative_frobenius_error],
+          [`largest relative difference among the ${number(c.leading)} leading eigenvalues of either sign`, c.leading_eigenvalues_difference],
+          ['relative difference in overlap at the largest k', c.overlap_difference]].filter((f) => isNumber(f[1]));
         if (facts.length) box.append(element('p', {}, `${methodName(d.method)} against exact: ${facts.map(([what, x]) => `${what} ${number(x)}`).join('; ')}.`));
       }
       const pair = element('div', { class: 'pair' });
@@ -503,11 +513,11 @@
         if (chance.length) datasets.push(line('chance, k/D', GREY, points(null, chance, true), { borderDash: [2, 3], borderWidth: 1.5, order: 2, pointRadius: 0 }));
         const limits = logLimits([].concat(...datasets.map((s) => s.data.map((p) => p.y))), (chance[0] || 0) / 30);
         limits.max = Math.min(limits.max, 1.3);
-        const bands = [].concat(...overlapping.map((d, i) => trueOverlap(`bounds of ${d.method}`, SERIES[(i + 1) % 6], d.overlap, limits)));
+        const bands = [].concat(...overlapping.map((d, i) => trueOverlap(`${isSpread(d.overlap) ? 'spread' : 'bounds'} of ${d.method}`, SERIES[(i + 1) % 6], d.overlap, limits)));
         datasets.push(...bands);
         figure(pair, {
           title: 'Overlap of the k largest parameters',
-          caption: `Overlap with the exact and with the approximate top-k eigenspace.${bands.length ? ' The shaded band is where the exact curve could lie at worst, by residuals and gaps.' : ''}`,
+          caption: `Overlap with the exact and with the approximate top-k eigenspace.${bands.length ? ' The shaded band is where the exact curve could lie at worst, by residuals and gaps, or, of sketches, three standard deviations of their columns’ choice.' : ''}`,
           datasets,
           x: axis('k', { log: true, min: 1, max: K }),
           y: axis('overlap Σcos²θ/k (no unit)', { log: true, ...limits }),

@@ -24,12 +24,18 @@
 #include "seigh/core/context.h"
 #include "seigh/core/error.h"
 #include "seigh/core/filesystem.h"
+#include "seigh/core/printable.h"
 #include "seigh/core/version.h"
 #ifdef SEIGH_MPI
 #include "seigh/mpi/mpi.h"
 #endif
 
 namespace {
+
+// What libraries say may have many lines.
+std::string first_line(const std::string& text) {
+  return text.substr(0, text.find('\n'));
+}
 
 // Ranks tend to fail together, and the root says why; another one waits a moment, in which the root ends them
 // all.
@@ -38,7 +44,8 @@ int complain(const seigh::Ranks& ranks, const std::string& message, int code) {
     std::this_thread::sleep_for(std::chrono::seconds(2));
     std::fprintf(stderr, "rank %d: ", ranks.rank());
   }
-  std::fprintf(stderr, "seigh: %s\n", message.substr(0, message.find('\n')).c_str());
+  constexpr size_t kMost = 1000;
+  std::fprintf(stderr, "seigh: %s\n", seigh::shortened(message, kMost).c_str());
   return code;
 }
 
@@ -187,9 +194,9 @@ int run(int argc, char** argv, const std::shared_ptr<seigh::Ranks>& ranks) {
         message.find("not enough memory") != std::string::npos) {
       return not_enough_memory(*ranks);
     }
-    return complain(*ranks, "libtorch: " + message, 1);
+    return complain(*ranks, "libtorch: " + first_line(message), 1);
   } catch (const std::exception& error) {
-    return complain(*ranks, error.what(), 1);
+    return complain(*ranks, first_line(error.what()), 1);
   }
 }
 

@@ -24,8 +24,9 @@ std::pair<int64_t, int64_t> parse_shard(const std::string& text) {
   int used = 0;
   const bool read = std::sscanf(text.c_str(), "%lld/%lld%n", &part, &parts, &used) == 2 &&
                     used == static_cast<int>(text.size());
-  require(read && 1 <= part && part <= parts, "--shard must be a part and their number, as 3/16, not \"",
-          text, "\"");
+  constexpr long long kMost = 1'000'000;
+  require(read && 1 <= part && part <= parts && parts <= kMost,
+          "--shard must be a part and their number, as 3/16, not \"", text, "\"");
   return {part - 1, parts};
 }
 
@@ -93,7 +94,9 @@ void add_verify(CLI::App& app, Action& action) {
       "Examples:\n  seigh verify runs/mnist-mini\n  seigh verify runs/mnist-mini --columns 0 --repair");
   command->callback([o, &action] {
     action = [o](const Context& context) {
-      require(o->columns >= 0, "--columns must not be negative: ", o->columns);
+      constexpr int64_t kMost = 1'000'000;
+      require(0 <= o->columns && o->columns <= kMost, "--columns must lie between 0 and ", kMost, ", not ",
+              o->columns);
       Run run(RunFolder::open(o->folder, false, context), o->data, context);
       const std::vector<std::string> damaged = run.verify(o->columns, o->repair);
       for (const std::string& line : damaged) std::printf("%s\n", line.c_str());

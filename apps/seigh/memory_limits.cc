@@ -74,6 +74,7 @@ void require_threads(int threads) {
   std::vector<std::thread> team;
   std::string obstacle;
   try {
+    team.reserve(static_cast<size_t>(threads));  // nothing may be thrown between a thread and its place
     for (int i = 1; i < threads; ++i) {
       team.emplace_back([&] {
         std::unique_lock lock(mutex);
@@ -82,6 +83,8 @@ void require_threads(int threads) {
     }
   } catch (const std::system_error& error) {
     obstacle = error.code().message();
+  } catch (const std::bad_alloc&) {
+    obstacle = "not enough memory";
   }
   {
     const std::lock_guard lock(mutex);

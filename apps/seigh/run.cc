@@ -9,6 +9,7 @@
 #include "seigh/core/context.h"
 #include "seigh/core/error.h"
 #include "seigh/core/filesystem.h"
+#include "seigh/core/printable.h"
 #include "seigh/core/timer.h"
 #include "seigh/report/headline.h"
 #include "seigh/run/forecast.h"
@@ -20,14 +21,15 @@ namespace {
 // The lines from the `from`-th on; returns how many there are.
 size_t print_headline(const Run& run, size_t from) {
   const std::vector<std::string> lines = run.headline();
-  for (size_t i = from; i < lines.size(); ++i) std::printf("%s\n", lines[i].c_str());
+  for (size_t i = from; i < lines.size(); ++i) std::printf("%s\n", printable(lines[i]).c_str());
   std::fflush(stdout);
   return lines.size();
 }
 
 void print_result(const Run& run, size_t printed = 0) {
   print_headline(run, printed);
-  std::printf("report: %s\n", fs::absolute(run.folder().report()).lexically_normal().c_str());
+  std::printf("report: %s\n",
+              printable(fs::absolute(run.folder().report()).lexically_normal().string()).c_str());
 }
 
 }  // namespace
@@ -122,7 +124,7 @@ void add_run(CLI::App& app, Action& action) {
       if (options->dry_run) {
         if (!context.ranks().root()) return;
         for (const std::string& line : forecast(out, recipe, options->data, context).lines())
-          std::printf("%s\n", line.c_str());
+          std::printf("%s\n", printable(line).c_str());
         return;
       }
       Run run(RunFolder::start(out, recipe, options->resume, context), options->data, context);
@@ -146,7 +148,7 @@ void add_run(CLI::App& app, Action& action) {
 void add_train(CLI::App& app, Action& action) {
   add_stage(app, action, "train", "Train the network of a run folder and keep its checkpoints", [](Run& run) {
     run.train();
-    std::printf("checkpoints: %s\n", (run.folder().path() / "checkpoints").c_str());
+    std::printf("checkpoints: %s\n", printable((run.folder().path() / "checkpoints").string()).c_str());
   });
 }
 
@@ -154,7 +156,7 @@ void add_overlap(CLI::App& app, Action& action) {
   add_stage(app, action, "overlap",
             "Overlap of masks and eigenspaces for every decomposition of a run folder", [](Run& run) {
               run.overlap();
-              for (const std::string& line : run.headline()) std::printf("%s\n", line.c_str());
+              for (const std::string& line : run.headline()) std::printf("%s\n", printable(line).c_str());
             });
 }
 

@@ -15,8 +15,10 @@
 #include "seigh/core/dtype.h"
 #include "seigh/core/error.h"
 #include "seigh/core/filesystem.h"
+#include "seigh/core/printable.h"
 #include "seigh/io/file.h"
 #include "seigh/io/hdf5.h"
+#include "seigh/io/limits.h"
 #include "seigh/io/npy.h"
 #include "seigh/io/safetensors.h"
 #include "seigh/report/page.h"
@@ -27,7 +29,7 @@ namespace {
 // What was written down of a recipe is a line a key; a table has room for their number.
 std::string one_line(const std::string& text) {
   const auto lines = std::count(text.begin(), text.end(), '\n');
-  return lines == 0 ? text : std::to_string(lines) + " keys";
+  return lines == 0 ? shortened(text) : std::to_string(lines) + " keys";
 }
 
 // Shape, dtype and the first numbers of a tensor, one line.
@@ -37,7 +39,7 @@ void print_tensor(const std::string& name, const at::Tensor& tensor, int64_t num
   const std::string type = is_vector_dtype(tensor.scalar_type()) ? dtype_name(tensor.scalar_type())
                            : tensor.scalar_type() == at::kLong   ? "int64"
                                                                  : c10::toString(tensor.scalar_type());
-  std::printf("%-28s %-8s %-14s", name.c_str(), type.c_str(), shape.c_str());
+  std::printf("%-28s %-8s %-14s", shortened(name).c_str(), type.c_str(), shape.c_str());
   at::Tensor flat = tensor.reshape({-1}).slice(0, 0, numbers);
   const bool parts = flat.is_complex();  // real and imaginary ones in turn
   flat = (parts ? at::view_as_real(flat) : flat).reshape({-1}).to(at::kDouble).contiguous();
@@ -55,7 +57,7 @@ void print_tensor(const std::string& name, const at::Tensor& tensor, int64_t num
 void show_hdf5(const fs::path& path, int64_t numbers) {
   const Hdf5Reader file(path);
   for (const auto& [name, value] : file.attributes()) {
-    std::printf("%-28s ", name.c_str());
+    std::printf("%-28s ", shortened(name).c_str());
     if (const auto* integer = std::get_if<int64_t>(&value)) {
       std::printf("%lld\n", static_cast<long long>(*integer));
     } else if (const auto* real = std::get_if<double>(&value)) {
@@ -70,7 +72,7 @@ void show_hdf5(const fs::path& path, int64_t numbers) {
 void show_safetensors(const fs::path& path, int64_t numbers) {
   const NamedTensors content = read_safetensors(path);
   for (const auto& [key, value] : content.metadata)
-    std::printf("%-28s %s\n", key.c_str(), one_line(value).c_str());
+    std::printf("%-28s %s\n", shortened(key).c_str(), one_line(value).c_str());
   int64_t count = 0;
   for (const auto& [name, tensor] : content.tensors) {
     print_tensor(name, tensor, numbers);
@@ -80,15 +82,16 @@ void show_safetensors(const fs::path& path, int64_t numbers) {
 }
 
 void print_report(const nlohmann::json& data) {
-  std::printf("%s\n", data.at("title").get<std::string>().c_str());
-  for (const auto& row : data.at("settings")) {
-    std::printf("%-30s %s\n", row.at(0).get<std::string>().c_str(), row.at(1).get<std::string>().c_str());
-  }
-  for (const auto& line : data.at("headline")) std::printf("%s\n", line.get<std::string>().c_str());
+  const auto words = [](const nlohmann::json& text) { return printable(text.get<std::string>()); };
+  std::printf("%s\n", words(data.at("title")).c_str());
+  for (const auto& row : data.at("settings"))
+    std::printf("%-30s %s\n", words(row.at(0)).c_str(), words(row.at(1)).c_str());
+  for (const auto& line : data.at("headline")) std::printf("%s\n", words(line).c_str());
 }
 
 void show_report(const fs::path& path) {
   const std::string text = read_report_data(path);
+  require_plain_json(text, path.string());
   try {
     print_report(nlohmann::json::parse(text));
   } catch (const nlohmann::json::exception&) {
@@ -107,7 +110,7 @@ void show(const fs::path& path, int64_t numbers) {
   if (kind == ".npy") return print_tensor(path.filename(), read_npy(path), numbers);
   if (kind == ".html") return show_report(path);
   if (kind == ".toml" || kind == ".jsonl") {
-    const std::string text = read_file(path);
+    const std::string text = printable(read_file(path), /*keep_lines=*/true);
     std::fwrite(text.data(), 1, text.size(), stdout);
     return;
   }

@@ -9,6 +9,7 @@
 #include "apps/seigh/show.h"
 #include "seigh/core/error.h"
 #include "seigh/core/memory.h"
+#include "seigh/core/printable.h"
 #include "seigh/io/safetensors.h"
 #include "seigh/report/headline.h"
 #include "seigh/results/eigen_file.h"
@@ -81,8 +82,9 @@ int64_t bytes_in(const fs::path& path) {
 }
 
 void print_file(const fs::path& folder, const fs::path& file, const std::string& words) {
-  std::printf("%-50s %9s%s%s\n", file.c_str(), format_bytes(bytes_in(folder / file)).c_str(),
-              words.empty() ? "" : "  ", words.c_str());
+  std::printf("%-50s %9s%s%s\n", printable(file.string()).c_str(),
+              format_bytes(bytes_in(folder / file)).c_str(), words.empty() ? "" : "  ",
+              printable(words).c_str());
 }
 
 void print_stage(const char* name, int64_t there, int64_t of, const std::string& more = "") {
@@ -101,12 +103,12 @@ void show_run(const fs::path& path) {
     return fs::exists(folder.eigen(d.step, d.split, to_string(d.method)), none);
   });
 
-  std::printf("%s\n", r.name.c_str());
+  std::printf("%s\n", printable(r.name).c_str());
   try {
     if (method)
-      for (const std::string& line : headline(folder, *method)) std::printf("%s\n", line.c_str());
+      for (const std::string& line : headline(folder, *method)) std::printf("%s\n", printable(line).c_str());
   } catch (const Error& error) {
-    std::printf("%s\n", error.what());
+    std::printf("%s\n", printable(error.what()).c_str());
   }
 
   // Of what the recipe asks for.

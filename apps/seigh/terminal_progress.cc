@@ -4,6 +4,8 @@
 
 #include <cstdio>
 
+#include "seigh/core/printable.h"
+
 namespace seigh::app {
 namespace {
 
@@ -35,7 +37,7 @@ TerminalProgress::~TerminalProgress() {
 }
 
 void TerminalProgress::begin(std::string_view task, int64_t total, std::string_view unit) {
-  task_ = task;
+  task_ = printable(task);
   unit_ = unit;
   total_ = total;
   done_ = 0;
@@ -63,7 +65,7 @@ void TerminalProgress::note(std::string_view text) {
   if (silent_) return;
   if (drawn_) std::fputs("\r\033[2K", stderr);
   drawn_ = false;
-  std::fprintf(stderr, "note: %.*s\n", static_cast<int>(text.size()), text.data());
+  std::fprintf(stderr, "note: %s\n", printable(text).c_str());
 }
 
 void TerminalProgress::draw(bool last) {

@@ -77,4 +77,14 @@ void require_file(const std::string& path, bool condition, const Parts&... parts
   if (!condition) fail_file(path, parts...);
 }
 
+/// What body() gives; a FileError it throws ends in `remedy`.
+template <typename Body>
+auto with_remedy(const std::string& remedy, const Body& body) {
+  try {
+    return body();
+  } catch (const FileError& error) {
+    fail_file(error.path(), error.what(), remedy);
+  }
+}
+
 }  // namespace seigh

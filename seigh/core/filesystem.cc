@@ -130,6 +130,11 @@ bool is_character_file(const path& p) {
   return status(p, none).type == file_type::character;
 }
 
+bool is_symlink(const path& p) {
+  struct stat s = {};
+  return ::lstat(p.c_str(), &s) == 0 && S_ISLNK(s.st_mode);
+}
+
 bool equivalent(const path& a, const path& b, std::error_code& error) {
   struct stat x = {}, y = {};
   return done(::stat(a.c_str(), &x), error) && done(::stat(b.c_str(), &y), error) && x.st_dev == y.st_dev &&

@@ -90,6 +90,8 @@ bool is_directory(const path& p, std::error_code& error);
 bool is_directory(const path& p);
 bool is_regular_file(const path& p, std::error_code& error);
 bool is_character_file(const path& p);
+/// Of the name itself, wherever the link leads.
+bool is_symlink(const path& p);
 /// Whether both name the same file.
 bool equivalent(const path& a, const path& b, std::error_code& error);
 

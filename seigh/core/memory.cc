@@ -46,13 +46,16 @@ int64_t Memory::ceiling() const {
 int64_t Memory::available() const {
   const pool::Usage u = pool::usage(*account_);
   if (u.ceiling > 0) return std::max<int64_t>(u.ceiling - u.others - u.held, 0);
+  // What the pool keeps for later is available too.
+  return (machine_memory() + u.idle) / 4 * 3 / sharing_;
+}
+
+int64_t machine_memory() {
   int64_t available = number_in("/proc/meminfo", "MemAvailable:") * 1024;
   if (available < 0) available = int64_t{4} << 30;
   const int64_t limit = number_in("/sys/fs/cgroup/memory.max"),
                 used = number_in("/sys/fs/cgroup/memory.current");
-  if (limit > 0 && used >= 0) available = std::min(available, limit - used);
-  // What the pool keeps for later is available too.
-  return (available + u.idle) / 4 * 3 / sharing_;
+  return limit > 0 && used >= 0 ? std::min(available, limit - used) : available;
 }
 
 int64_t Memory::held() const {

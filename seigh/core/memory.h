@@ -38,6 +38,8 @@ class Memory {
   int sharing_;
 };
 
+/// What the machine, or the process's control group, has available to all its processes.
+int64_t machine_memory();
 /// "8G", "1.5GiB" (powers of 1024), "8GB" (of 1000), "2000000" (bytes). Throws Error on anything else.
 int64_t parse_bytes(const std::string& text);
 /// "1.5 GiB", for people.

@@ -271,6 +271,10 @@ void reset_peak(PoolAccount& account) {
   installed().pool->reset_peak(account);
 }
 
+std::shared_ptr<PoolAccount> current_account() {
+  return current != nullptr ? *current : nullptr;
+}
+
 void recount(PoolAccount& account) {
   installed().pool->recount(account);
 }

@@ -38,6 +38,8 @@ struct Usage {
 };
 Usage usage(const PoolAccount& account);
 void reset_peak(PoolAccount& account);
+/// That of the calling thread's scope; null outside of one.
+std::shared_ptr<PoolAccount> current_account();
 /// Sets `others` to what the process holds now, and a reserve for what libraries take later; never lower.
 void recount(PoolAccount& account);
 

@@ -109,7 +109,7 @@ fs::path unpacked(const fs::path& archive) {
   const fs::path target = cache / kName / kSubfolder;
   if (inventory(target).complete()) return target;
 
-  const TemporaryFolder temporary{cache / (std::string(kName) + ".tmp-" + std::to_string(::getpid()))};
+  const TemporaryFolder temporary{unique_name(cache / kName)};
   std::error_code error;
   fs::create_directories(temporary.path, error);
   if (!error) fs::create_directories(target.parent_path(), error);

@@ -1,20 +1,22 @@
 #include "seigh/data/idx.h"
 
-#include <ATen/ops/empty.h>
 #include <zlib.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "seigh/core/error.h"
+#include "seigh/io/limits.h"
 
 namespace seigh {
 
-at::Tensor read_idx(const fs::path& file, int64_t rank) {
+at::Tensor read_idx(const fs::path& file, int64_t rank, int64_t times) {
   const std::string path = file.string();
   require_file(path, !fs::is_directory(file), "cannot read ", path, ": it is a folder");
   errno = 0;
@@ -56,14 +58,19 @@ at::Tensor read_idx(const fs::path& file, int64_t rank) {
   }
   if (std::find(shape.begin(), shape.end(), 0) != shape.end()) size = 0;
 
-  // Memory grows with what is read, not with what a damaged header claims.
-  std::vector<unsigned char> data;
+  // Deflate makes at most 1032 bytes of one: what its sizes promise beyond that cannot be there.
+  constexpr uint64_t kMostOfAByte = 1032;
+  std::error_code unknown;
+  const uint64_t stored = fs::file_size(file, unknown);
+  require(unknown || static_cast<uint64_t>(size) / kMostOfAByte <= stored, path,
+          ": truncated: its sizes promise ", size, " bytes of data, which a file of ", stored,
+          " bytes cannot hold; get it again");
+  require_room(path, size > room() / times ? std::numeric_limits<int64_t>::max() : size * times);
+  const at::Tensor tensor = empty_for(path, shape, at::kByte);
+  auto* const data = tensor.data_ptr<unsigned char>();
   constexpr int64_t kPiece = 16 << 20;
-  int64_t used = 0;
-  while (used < size) {
-    const int64_t want = std::min(kPiece, size - used);
-    data.resize(static_cast<size_t>(used + want));
-    const int64_t got = read(data.data() + used, want);
+  for (int64_t used = 0; used < size;) {
+    const int64_t want = std::min(kPiece, size - used), got = read(data + used, want);
     used += got;
     require(got == want, path, ": truncated: its sizes promise ", size, " bytes of data but ", used,
             " are there; get it again");
@@ -76,8 +83,6 @@ at::Tensor read_idx(const fs::path& file, int64_t rank) {
   gzerror(in.get(), &error);
   require(error == Z_OK, path, ": truncated at its end; get it again");
 
-  at::Tensor tensor = at::empty(shape, at::TensorOptions().dtype(at::kByte));
-  if (size > 0) std::memcpy(tensor.data_ptr(), data.data(), static_cast<size_t>(size));
   return tensor;
 }
 

@@ -10,11 +10,14 @@
 #include "seigh/data/idx.h"
 #include "seigh/data/places.h"
 #include "seigh/data/resize.h"
+#include "seigh/io/limits.h"
 
 namespace seigh {
 namespace {
 
 constexpr int64_t kClasses = 10;
+// Bytes that are made of one of a file: itself, and 32 or 64 bits with one copy of them meanwhile.
+constexpr int64_t kOfAByte = 9;
 constexpr const char* kTrainImages = "train-images-idx3-ubyte";
 constexpr const char* kTrainLabels = "train-labels-idx1-ubyte";
 constexpr const char* kTestImages = "t10k-images-idx3-ubyte";
@@ -53,8 +56,8 @@ fs::path find_folder(const MnistOptions& options) {
 }
 
 Dataset load(const fs::path& image_file, const fs::path& label_file, int64_t image_size) {
-  const at::Tensor images = read_idx(image_file, 3);
-  const at::Tensor labels = read_idx(label_file, 1);
+  const at::Tensor images = read_idx(image_file, 3, kOfAByte);
+  const at::Tensor labels = read_idx(label_file, 1, kOfAByte);
   require(images.size(0) == labels.size(0), image_file.string(), " has ", images.size(0), " images but ",
           label_file.string(), " has ", labels.size(0), " labels; get both again");
   require(images.numel() > 0, image_file.string(), ": holds no images; get it again");
@@ -62,6 +65,7 @@ Dataset load(const fs::path& image_file, const fs::path& label_file, int64_t ima
   for (int64_t i = 0; i < labels.numel(); ++i)
     require(label[i] < kClasses, label_file.string(), ": label ", int{label[i]}, " of sample ", i,
             " is not among 0..", kClasses - 1, "; get it again");
+  require_room(image_file.string() + ", resized,", images.size(0) * image_size * image_size * kOfAByte);
   const at::Tensor resized = resize_bilinear(images, image_size, image_size);
   return {resized.unsqueeze(1).to(at::kFloat).div_(255), labels.to(at::kLong), kClasses};
 }

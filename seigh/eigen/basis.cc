@@ -114,7 +114,7 @@ void Basis::restart(int64_t p, const at::Tensor& y) {
   StoredMatrix renewed = stored_.part(0, 0);
   const StoredMatrix old = stored_.part(0, p);
   Hdf5Writer writer(file(generation_, 0));
-  writer.create("columns", old.dtype(), {r, rows_});
+  writer.create("columns", old.dtype(), {r, rows_}, Vouched::by_caller);
   RunningChecksums sums(r);
   const int64_t step = old.panel_rows();
   for (int64_t begin = 0; begin < rows_; begin += step) {
@@ -166,7 +166,7 @@ void Basis::load(int64_t generation, int64_t size, const std::string& remedy) {
     const fs::path path = file(generation, size_);
     std::error_code none;
     require(fs::exists(path, none), path.string(), " is missing", remedy);
-    const Hdf5Reader reader(path);
+    const Hdf5Reader reader = with_remedy(remedy, [&] { return Hdf5Reader(path, Maker::seigh); });
     const std::vector<int64_t> shape = reader.shape("columns");
     require(shape.size() == 2 && shape[0] >= 1 && shape[1] == rows_ && size_ + shape[0] <= size &&
                 reader.dtype("columns") == stored_.dtype() && reader.has("crc32"),
@@ -218,7 +218,7 @@ fs::path Basis::file(int64_t generation, int64_t first) const {
 void Basis::write(int64_t generation, int64_t first, const at::Tensor& columns) const {
   fs::create_directories(folder_);
   Hdf5Writer writer(file(generation, first));
-  writer.write("columns", columns.t());
+  writer.write("columns", columns.t(), Vouched::by_caller);
   writer.write("crc32", crc32_of_rows(columns.t()));
   writer.commit();
 }

@@ -373,7 +373,7 @@ void BlockKrylov::save(bool always) {
 
 EigenResult BlockKrylov::run() {
   if (!o_.state.empty()) {
-    state_.emplace(o_.state, fingerprint(), context_);
+    state_.emplace(o_.state, fingerprint(), o_.fingerprint, context_);
     if (auto kept = state_->read()) now_ = std::move(*kept);
   }
   allocate();

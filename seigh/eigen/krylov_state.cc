@@ -8,21 +8,27 @@
 
 #include "seigh/core/context.h"
 #include "seigh/core/error.h"
+#include "seigh/core/fingerprint.h"
 #include "seigh/io/hdf5.h"
 
 namespace seigh {
 
-KrylovState::KrylovState(fs::path folder, std::string fingerprint, Context context)
+KrylovState::KrylovState(fs::path folder, std::string computation, std::string fingerprint, Context context)
     : context_(std::move(context)),
       folder_(std::move(folder)),
+      computation_(std::move(computation)),
       fingerprint_(std::move(fingerprint)),
       remedy_("; delete " + folder_.string() + " to begin anew") {}
 
 std::optional<KrylovSnapshot> KrylovState::read() {
+  return with_remedy(remedy_, [&] { return read_file(); });
+}
+
+std::optional<KrylovSnapshot> KrylovState::read_file() {
   const fs::path path = folder_ / "state.h5";
   std::error_code none;
   if (!context_.ranks().agree(fs::exists(path, none))) return std::nullopt;
-  const Hdf5Reader file(path);
+  const Hdf5Reader file(path, Maker::seigh);
   const std::map<std::string, Hdf5Attribute> attributes = file.attributes();
   const auto number = [&](const std::string& name) {
     const auto found = attributes.find(name);
@@ -31,8 +37,10 @@ std::optional<KrylovSnapshot> KrylovState::read() {
     return std::get<int64_t>(found->second);
   };
   const auto owner = attributes.find("computation");
-  require(owner != attributes.end() && owner->second == Hdf5Attribute(fingerprint_), path.string(),
+  require(owner != attributes.end() && owner->second == Hdf5Attribute(computation_), path.string(),
           " belongs to another computation", remedy_);
+  if (const auto print = attributes.find("fingerprint"); print != attributes.end())
+    require_same_matrix(path, std::get<std::string>(print->second), fingerprint_, folder_);
   KrylovSnapshot s;
   s.processed = number("processed");
   s.waiting = number("waiting");
@@ -68,7 +76,8 @@ void KrylovState::save(const KrylovSnapshot& s, Basis& basis) {
   file.write("t", s.t);
   file.write("coupling", s.coupling);
   file.write("norm", at::scalar_tensor(s.norm, at::kDouble).reshape({1}));
-  file.attribute("computation", fingerprint_);
+  file.attribute("computation", computation_);
+  if (!fingerprint_.empty()) file.attribute("fingerprint", fingerprint_);
   file.attribute("processed", s.processed);
   file.attribute("waiting", s.waiting);
   file.attribute("products", s.products);

@@ -28,8 +28,8 @@ struct KrylovSnapshot {
 
 class KrylovState {
  public:
-  /// `fingerprint` tells one computation from another.
-  KrylovState(fs::path folder, std::string fingerprint, Context context);
+  /// `computation` tells one computation from another, `fingerprint` (core/fingerprint.h) the matrices.
+  KrylovState(fs::path folder, std::string computation, std::string fingerprint, Context context);
   /// The snapshot kept in the folder, without its vectors; nothing when there is none. Throws Error when it
   /// is damaged or belongs to another computation.
   std::optional<KrylovSnapshot> read();
@@ -40,9 +40,10 @@ class KrylovState {
   void save(const KrylovSnapshot& snapshot, Basis& basis);
 
  private:
+  std::optional<KrylovSnapshot> read_file();
   Context context_;
   fs::path folder_;
-  std::string fingerprint_;
+  std::string computation_, fingerprint_;
   std::string remedy_;
   int64_t generation_ = 0;  // of the basis that state.h5 speaks of
 };

@@ -1,6 +1,7 @@
 #include "seigh/eigen/nystrom.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/eye.h>
 #include <ATen/ops/linalg_eigh.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/zeros.h>
@@ -44,7 +45,15 @@ EigenResult nystrom(LinearOperator& op, const SolverOptions& wanted, const Conte
   x = x.index_select(1, sound);
   // Y X D^-1 X^H Y^H: of Z = Y X, [D, r], orthonormalised by T: Z = (Z T) G with G = T^H Z^H Z.
   const at::Tensor gram = at::matmul(x.mH(), at::matmul(transposed_product(y, y), x));
-  const at::Tensor t = orthonormalizer_of_gram(gram);
+  at::Tensor t = orthonormalizer_of_gram(gram);
+  // Small directions are orthonormal only to the rounding of Y^H Y: passes over Z T itself mend that.
+  const MemoryTallMatrix tall(y, context);
+  for (int pass = 0; pass < 3 && t.size(1) > 0; ++pass) {
+    const at::Tensor again = gram_of_product(tall, at::matmul(x, t));
+    const double loss = (again - at::eye(again.size(0), again.options())).abs().max().item<double>();
+    if (!(loss > 10 * epsilon(op.dtype()))) break;
+    t = at::matmul(t, orthonormalizer_of_gram(again));
+  }
   const at::Tensor g = at::matmul(t.mH(), gram);
   auto [values, e] = at::linalg_eigh(symmetric_part(at::matmul(g / d, g.mH())));
   EigenResult result = make_result("nystrom", values, std::make_shared<MemoryTallMatrix>(y, context),

@@ -55,9 +55,12 @@ void SolverOptions::validate(int64_t dimension) const {
           "an error to be reached needs the eigenpairs of largest magnitude, not selection \"",
           to_string(selection), "\"");
   require(error == 0 || probes >= 1, "an error to be reached needs probes that estimate it");
-  require(probes >= 0, "probes must not be negative: ", probes);
-  require(checks >= 0, "checks must not be negative: ", checks);
-  require(block >= 0, "block must not be negative: ", block);
+  require(0 <= probes && probes <= kMostProbes, "probes must lie between 0 and ", kMostProbes, ", not ",
+          probes);
+  require(0 <= checks && checks <= kMostProbes, "checks must lie between 0 and ", kMostProbes, ", not ",
+          checks);
+  constexpr int64_t kMostBlock = 1'000'000;
+  require(0 <= block && block <= kMostBlock, "block must lie between 0 and ", kMostBlock, ", not ", block);
   require(basis >= 0, "basis must not be negative: ", basis);
   require(start.count() == 0 || start.dimension() == dimension, "the vectors to start from must have ",
           dimension, " rows, not ", start.count() > 0 ? start.dimension() : 0);

@@ -19,6 +19,9 @@ std::string to_string(Method method);  ///< "auto", "krylov", ...
 /// Throws Error on anything but a name to_string gives.
 Method parse_method(const std::string& name);
 
+/// More probes than these tell nothing more.
+constexpr int64_t kMostProbes = 1'000'000;
+
 struct SolverOptions {
   Method method = Method::automatic;  ///< for eigh(); whoever calls a solver by its name has chosen
   int64_t k = 0;                      ///< eigenpairs wanted; with `error` the most that may be needed
@@ -49,6 +52,8 @@ struct SolverOptions {
   /// continues; products, tolerance and error may differ. The caller removes it when the result is safe.
   /// Empty: nowhere.
   fs::path state = {};
+  /// Of the operator (core/fingerprint.h), as far as it is known: a state of another one is refused.
+  std::string fingerprint = {};
   double save_seconds =
       5;              ///< krylov: between savings, except of a basis on disk, which is saved at restarts
   int64_t basis = 0;  ///< krylov: most vectors of its basis; 0: what products and memory call for

@@ -105,6 +105,7 @@ void keep_selected(EigenResult& result, int64_t k, Selection selection, at::Tens
   order = order.slice(0, 0, result.rank);
   if (result.rank < found || selection != Selection::magnitude) {
     result.eigenvectors = result.eigenvectors.select(order);
+    result.replicates = at::Tensor();
   }
   result.eigenvalues = result.spectrum.slice(0, 0, result.rank).clone();
   if (residuals.defined()) result.residuals = residuals.slice(0, 0, result.rank).clone();

@@ -84,6 +84,11 @@ struct EigenResult {
   /// What residuals and enclosures allow for errors of the products: kRoundingSafety times what was measured.
   double rounding = 0;
   Certificates certificates;  ///< of every pair; nothing is defined without residuals
+  /// seigh: eigenvectors from nine tenths of the sketch's columns, ten times, each in terms of
+  /// `eigenvectors`: float32 [groups, rank, n], n < rank the smallest number of vectors of any
+  /// (overlap/curves.h makes a spread of them); undefined where pairs were left out, or where they would take
+  /// more than 256 MiB.
+  at::Tensor replicates;
   /// How many pairs there are to certify where k were asked for: fewer where krylov found that there are no
   /// more.
   int64_t wanted(int64_t k) const {

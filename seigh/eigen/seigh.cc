@@ -1,12 +1,17 @@
 #include "seigh/eigen/seigh.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linalg_eigh.h>
 #include <ATen/ops/linalg_pinv.h>
 #include <ATen/ops/linalg_qr.h>
 #include <ATen/ops/linalg_solve_triangular.h>
 #include <ATen/ops/matmul.h>
+#include <ATen/ops/stack.h>
+
+#include <algorithm>
+#include <vector>
 
 #include "seigh/core/context.h"
 #include "seigh/core/error.h"
@@ -44,15 +49,62 @@ SketchPlan sketch_plan(const SolverOptions& options, const std::string& name, in
           .width = o.block};
 }
 
+namespace {
+
+struct Recovered {
+  at::Tensor values, coefficients;  // float64 [r]; of the vectors, in terms of Y
+};
+
+// From some of the columns: Y T orthonormal.
+Recovered recover_from(const at::Tensor& t, const at::Tensor& inner, const at::Tensor& inner_outer,
+                       const at::Tensor& omega_outer) {
+  const at::Tensor psi_q = at::matmul(inner_outer, t);
+  const at::Tensor omega_q = at::matmul(omega_outer, t);
+  // C = (Psi^H Q)^+ W ((Omega^H Q)^+)^H
+  const at::Tensor core = least_squares(omega_q, least_squares(psi_q, inner).mH()).mH();
+  auto [values, e] = at::linalg_eigh(symmetric_part(core));
+  return {values, at::matmul(t, e)};
+}
+
+// Without a tenth of the columns in turn (a delete-group jackknife): U^T U_g for the vectors U_g that then
+// come out.
+at::Tensor replicates(const Sketch& sketch, const at::Tensor& coefficients) {
+  constexpr int64_t kGroups = 10, kMost = int64_t{256} << 20;
+  const int64_t k = sketch.outer->columns(), n = sketch.inner.size(1), rank = coefficients.size(1);
+  if (k < 2 * kGroups || rank < k || 4 * kGroups * k * k > kMost) return {};
+  const at::Tensor whole = gram(*sketch.outer);
+  const at::Tensor left = at::matmul(coefficients.mH(), whole);
+  std::vector<at::Tensor> all;
+  int64_t smallest = k;
+  for (int64_t group = 0; group < kGroups; ++group) {
+    // Columns of every part, outer ones and others, by turns.
+    const at::Tensor columns = at::arange(n, at::kLong).remainder(kGroups).ne(group).nonzero().squeeze(1);
+    const at::Tensor outer = sketch.outer_columns.remainder(kGroups).ne(group).nonzero().squeeze(1);
+    const at::Tensor t = orthonormalizer_of_gram(whole.index_select(0, outer).index_select(1, outer));
+    const Recovered some =
+        recover_from(t, sketch.inner.index_select(1, columns),
+                     sketch.inner.index_select(1, sketch.outer_columns.index_select(0, outer)),
+                     sketch.omega_outer.index_select(0, columns).index_select(1, outer));
+    const at::Tensor order = selection_order(some.values, some.values.numel(), Selection::magnitude);
+    all.push_back(at::matmul(left.index_select(1, outer), some.coefficients.index_select(1, order)));
+    smallest = std::min(smallest, order.numel());
+  }
+  for (at::Tensor& one : all) one = one.slice(1, 0, smallest);
+  return at::stack(all).to(at::kFloat);
+}
+
+}  // namespace
+
 EigenResult recover(const Sketch& sketch) {
   const Timer timer;
   const at::Tensor t = orthonormalizer(*sketch.outer);
-  const at::Tensor psi_q = at::matmul(sketch.inner.index_select(1, sketch.outer_columns), t);
-  const at::Tensor omega_q = at::matmul(sketch.omega_outer, t);
-  // C = (Psi^H Q)^+ W ((Omega^H Q)^+)^H
-  const at::Tensor core = least_squares(omega_q, least_squares(psi_q, sketch.inner).mH()).mH();
-  auto [values, e] = at::linalg_eigh(symmetric_part(core));
-  EigenResult result = make_result("seigh", values, sketch.outer, at::matmul(t, e));
+  const auto [values, coefficients] =
+      recover_from(t, sketch.inner, sketch.inner.index_select(1, sketch.outer_columns), sketch.omega_outer);
+  EigenResult result = make_result("seigh", values, sketch.outer, coefficients);
+  if (!coefficients.is_complex()) {
+    const at::Tensor order = selection_order(values, values.numel(), Selection::magnitude);
+    result.replicates = replicates(sketch, coefficients.index_select(1, order));
+  }
   result.seed = sketch.seed;
   result.products = sketch.products;
   result.seconds = timer.seconds();
@@ -70,6 +122,7 @@ EigenResult seigh(LinearOperator& op, const SolverOptions& options, const Contex
     sketch = measure(op, plan, context);
   } else {
     SketchStore store = SketchStore::together(options.state, plan, context);
+    store.tie_to(options.fingerprint);
     measure(op, store, ranks.rank(), ranks.size(), context);
     ranks.wait();
     require(static_cast<int64_t>(store.finished().size()) == store.plan().shards(),

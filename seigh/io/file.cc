@@ -1,14 +1,18 @@
 #include "seigh/io/file.h"
 
 #include <fcntl.h>
+#include <sys/random.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <system_error>
 #include <utility>
 
 #include "seigh/core/error.h"
+#include "seigh/io/crc64.h"
+#include "seigh/io/limits.h"
 
 namespace seigh {
 
@@ -47,10 +51,17 @@ class Descriptor {
 
 }  // namespace
 
-AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)), temporary_(path_) {
+fs::path unique_name(const fs::path& path) {
+  uint64_t number = 0;
+  require(::getrandom(&number, sizeof(number), 0) == sizeof(number),
+          "the system has no random numbers: ", std::strerror(errno));
+  fs::path name = path;
+  return name += ".tmp-" + hexadecimal(number);
+}
+
+AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
   require_file(path_, path_.has_filename(), "cannot write '", path_.string(),
                "': it names no file; give a file name");
-  temporary_ += ".tmp-" + std::to_string(::getpid());
   std::error_code error;
   // Refused now rather than by rename() after hours of work; and a rename over /dev/null would replace the
   // device.
@@ -59,7 +70,8 @@ AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)), temporary_(path_
                ": a folder or special file of this name exists; choose another name");
   fs::create_directories(folder_of(path_), error);
   if (error) fail_writing(path_, error.value());
-  const Descriptor file(temporary_, O_WRONLY | O_CREAT | O_TRUNC);
+  temporary_ = unique_name(path_);
+  const Descriptor file(temporary_, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW);
   if (!file.ok()) fail_writing(path_, errno);
 }
 
@@ -98,16 +110,22 @@ void write_file(const fs::path& path, std::string_view bytes) {
   file.commit();
 }
 
-std::string read_file(const fs::path& path) {
+std::string read_file(const fs::path& path, int64_t most) {
   const Descriptor in(path, O_RDONLY);
   if (!in.ok()) fail_reading(path, std::strerror(errno));
   std::string bytes;
   std::error_code no_size;  // pipes and /proc have none; the loop below serves them too
   const auto size = fs::file_size(path, no_size);
   size_t used = 0;
-  bytes.resize((no_size ? 0 : size) + 4096);
+  const auto resize = [&](size_t count) {
+    require_room("cannot read " + path.string() + ": it", static_cast<int64_t>(count));
+    bytes.resize(count);
+  };
+  const auto limit = static_cast<uint64_t>(most);
+  resize(static_cast<size_t>(std::min(no_size ? 0 : size, limit)) + 4096);
   while (true) {
-    if (used == bytes.size()) bytes.resize(2 * bytes.size());
+    if (used > limit) fail_reading(path, "it has more than " + std::to_string(most) + " bytes");
+    if (used == bytes.size()) resize(2 * bytes.size());
     const ssize_t count = ::read(in.get(), bytes.data() + used, bytes.size() - used);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) fail_reading(path, std::strerror(errno));

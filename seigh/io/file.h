@@ -1,6 +1,8 @@
 // Whole files: read, and written completely or not at all.
 #pragma once
 
+#include <cstdint>
+#include <limits>
 #include <string>
 #include <string_view>
 
@@ -21,7 +23,7 @@ class AtomicFile {
 
   /// Where the file will be.
   const fs::path& path() const { return path_; }
-  /// Where to write: `path` + ".tmp-<pid>" in the same folder.
+  /// Where to write: unique_name(path), in the same folder.
   const fs::path& temporary() const { return temporary_; }
   /// fsync, rename, fsync of the folder; the caller has closed the temporary. Throws Error (a full disk, say)
   /// and leaves `path` as it was.
@@ -32,10 +34,14 @@ class AtomicFile {
   bool committed_ = false;
 };
 
+/// `path` + ".tmp-" and sixteen random digits: no process, on whatever machine, takes the same one.
+fs::path unique_name(const fs::path& path);
+
 /// Writes `bytes` to `path` through an AtomicFile. Throws Error when the disk is full or the folder not
 /// writable.
 void write_file(const fs::path& path, std::string_view bytes);
-/// The bytes of a file. Throws Error naming the path when it is missing or unreadable.
-std::string read_file(const fs::path& path);
+/// The bytes of a file. Throws Error naming the path when it is missing, unreadable, or larger than there is
+/// room for (limits.h) or than `most` bytes.
+std::string read_file(const fs::path& path, int64_t most = std::numeric_limits<int64_t>::max());
 
 }  // namespace seigh

@@ -15,6 +15,8 @@
 #include <utility>
 
 #include "seigh/core/error.h"
+#include "seigh/io/crc64.h"
+#include "seigh/io/limits.h"
 
 namespace seigh {
 namespace {
@@ -74,8 +76,8 @@ std::string reason() {
 // Settings of every file opened here.
 Handle access_properties() {
   Handle properties(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
-  // The oldest layout that serves: every HDF5 since 1.8 and every h5py opens it.
-  H5Pset_libver_bounds(properties, H5F_LIBVER_EARLIEST, H5F_LIBVER_V18);
+  // Every HDF5 since 1.8 and every h5py opens it; older layouts have no room for long attributes.
+  H5Pset_libver_bounds(properties, H5F_LIBVER_V18, H5F_LIBVER_V18);
   // Files appear complete by rename, so locks guard nothing, and network file systems often refuse them.
   H5Pset_file_locking(properties, /*use_file_locking=*/false, /*ignore_when_disabled=*/true);
   // Small writes go straight to the file, so a full disk shows in H5Dwrite and not in H5Dclose, which could
@@ -143,8 +145,22 @@ hid_t native_type(at::ScalarType dtype) {
   }
 }
 
+// Of data sets that are opened: links into other files are not followed.
+Handle data_set_access() {
+  Handle properties(H5Pcreate(H5P_DATASET_ACCESS), H5Pclose);
+  H5Pset_elink_cb(
+      properties,
+      [](const char*, const char*, const char*, const char*, unsigned*, hid_t, void*) -> herr_t {
+        return -1;
+      },
+      nullptr);
+  return properties;
+}
+
 // Copies of at most this many bytes are made when rows are picked or a layout changes.
 constexpr int64_t kSlabBytes = 64 << 20;
+// Data sets from this size on are checked when they are read, not when their file is opened.
+constexpr int64_t kLargeBytes = 1 << 20;
 
 }  // namespace
 
@@ -216,6 +232,7 @@ Hdf5Writer::Hdf5Writer(const fs::path& path) : file_(path), handle_(-1) {
   const Quiet quiet;
   // Named, since closing them before reason() has been asked would wipe it.
   const Handle access = access_properties(), creation = untimed(H5P_FILE_CREATE);
+  H5Pset_userblock(creation, kSealBytes);
   handle_ = H5Fcreate(file_.temporary().c_str(), H5F_ACC_TRUNC, creation, access);
   if (handle_ < 0) fail_writing(path, "", reason());
   if (const int error = reserve(handle_, 0); error != 0) {
@@ -231,10 +248,10 @@ Hdf5Writer::~Hdf5Writer() {
   H5Fclose(handle_);
 }
 
-void Hdf5Writer::write(const std::string& name, const at::Tensor& tensor) {
+void Hdf5Writer::write(const std::string& name, const at::Tensor& tensor, Vouched vouched) {
   require_file(file_.path(), tensor.defined(), "cannot write ", file_.path().string(), ": data set '", name,
                "' is undefined");
-  create(name, tensor.scalar_type(), tensor.sizes());
+  create(name, tensor.scalar_type(), tensor.sizes(), vouched);
   if (tensor.dim() == 0) return put(name, {}, tensor);
   if (tensor.numel() == 0) return;
   // By slabs of rows: a block of columns is reordered, or fetched from a GPU, without doubling its memory.
@@ -246,7 +263,8 @@ void Hdf5Writer::write(const std::string& name, const at::Tensor& tensor) {
     put(name, start, tensor.narrow(0, row, std::min(step, rows - row)));
 }
 
-void Hdf5Writer::create(const std::string& name, at::ScalarType dtype, at::IntArrayRef shape) {
+void Hdf5Writer::create(const std::string& name, at::ScalarType dtype, at::IntArrayRef shape,
+                        Vouched vouched) {
   const Quiet quiet;
   require_file(file_.path(), handle_ >= 0, "cannot write ", file_.path().string(),
                ": it was committed already");
@@ -262,6 +280,8 @@ void Hdf5Writer::create(const std::string& name, at::ScalarType dtype, at::IntAr
   const Handle data(H5Dcreate2(handle_, name.c_str(), type, space, H5P_DEFAULT, creation, H5P_DEFAULT),
                     H5Dclose);
   require_written(data.ok(), handle_, file_.path(), what);
+  if (vouched == Vouched::by_caller || (bytes >= kLargeBytes && large_.size() < Seal::kMostParts))
+    large_[name] = vouched;
 }
 
 void Hdf5Writer::put(const std::string& name, at::IntArrayRef start, const at::Tensor& piece) {
@@ -301,15 +321,30 @@ void Hdf5Writer::attribute(const std::string& name, const Hdf5Attribute& value) 
   } else if (const auto* real = std::get_if<double>(&value)) {
     put(H5T_NATIVE_DOUBLE, real);
   } else {
-    // Variable length and marked UTF-8: what h5py gives back as str.
+    // Of fixed length: strings of variable length lie in a heap whose damage libhdf5 does not survive.
     require_file(file_.path(), words->find('\0') == std::string::npos, "cannot write ", file_.path().string(),
                  ": ", what, " contains a zero byte");
     const Handle type(H5Tcopy(H5T_C_S1), H5Tclose);
-    H5Tset_size(type, H5T_VARIABLE);
+    H5Tset_size(type, std::max<size_t>(1, words->size()));
+    H5Tset_strpad(type, H5T_STR_NULLPAD);
     H5Tset_cset(type, H5T_CSET_UTF8);
-    const char* bytes = words->c_str();
-    put(type, &bytes);
+    put(type, words->c_str());
   }
+}
+
+// Where the data sets lie that have parts of the seal to themselves; none where nothing was put into one.
+Seal Hdf5Writer::parts() const {
+  Seal seal;
+  for (const auto& [name, vouched] : large_) {
+    const Handle data(H5Dopen2(handle_, name.c_str(), H5P_DEFAULT), H5Dclose);
+    const haddr_t offset = H5Dget_offset(data);
+    const auto bytes = static_cast<int64_t>(H5Dget_storage_size(data));
+    if (offset == HADDR_UNDEF || bytes == 0) continue;
+    Seal::Part part{static_cast<int64_t>(offset), bytes, {}};
+    if (vouched == Vouched::by_seal) part.sum = 0;
+    seal.parts.push_back(part);
+  }
+  return seal;
 }
 
 void Hdf5Writer::commit() {
@@ -318,6 +353,7 @@ void Hdf5Writer::commit() {
                ": it was committed already");
   // Flushed first: of a failed flush libhdf5 gives the reason.
   require_written(H5Fflush(handle_, H5F_SCOPE_GLOBAL) >= 0, handle_, file_.path(), "end of file");
+  const Seal seal = parts();
   const herr_t closed = H5Fclose(handle_);
   const std::string why = closed < 0 ? reason() : "";
   handle_ = -1;
@@ -326,6 +362,7 @@ void Hdf5Writer::commit() {
   std::error_code ignored;
   const auto size = fs::file_size(file_.temporary(), ignored);
   if (!ignored) fs::resize_file(file_.temporary(), size, ignored);
+  write_seal(file_.temporary(), seal);
   file_.commit();
 }
 
@@ -339,10 +376,13 @@ class DataSet {
  public:
   DataSet(hid_t file, const fs::path& path, const std::string& name)
       : where_(path.string() + ": data set '" + name + "'"),
-        id_(H5Dopen2(file, name.c_str(), H5P_DEFAULT), H5Dclose),
-        space_(id_.ok() ? H5Dget_space(id_) : -1, H5Sclose),
-        type_(id_.ok() ? H5Dget_type(id_) : -1, H5Tclose) {
-    require(id_.ok() && space_.ok() && type_.ok(), where_, " is missing or damaged");
+        id_(H5Dopen2(file, name.c_str(), data_set_access()), H5Dclose),
+        // Before its space is asked for, which opens the files of a virtual one.
+        here_(id_.ok() && lies_here(id_)),
+        space_(here_ ? H5Dget_space(id_) : -1, H5Sclose),
+        type_(here_ ? H5Dget_type(id_) : -1, H5Tclose) {
+    require(!id_.ok() || here_, where_, " lies in other files, which are not followed; copy it into one");
+    require(id_.ok() && space_.ok() && type_.ok(), where_, " is missing, damaged or in another file");
     require(H5Sget_simple_extent_type(space_) != H5S_NULL, where_, " is empty");
     std::vector<hsize_t> sizes(static_cast<size_t>(std::max(0, H5Sget_simple_extent_ndims(space_))));
     if (!sizes.empty()) H5Sget_simple_extent_dims(space_, sizes.data(), nullptr);
@@ -368,17 +408,7 @@ class DataSet {
     return H5Tget_size(type_) == 1 && H5Tget_sign(type_) == H5T_SGN_NONE ? at::kByte : at::kLong;
   }
 
-  at::Tensor empty(const std::vector<int64_t>& shape) const {
-    int64_t bytes = static_cast<int64_t>(c10::elementSize(dtype()));
-    bool fits = true;
-    for (const int64_t size : shape)
-      fits = fits && size >= 0 && !__builtin_mul_overflow(bytes, std::max<int64_t>(1, size), &bytes);
-    try {
-      if (fits) return at::empty(shape, at::TensorOptions().dtype(dtype()));
-    } catch (const std::exception&) {  // libtorch's allocator: its message is a page long
-    }
-    fail(where_, " is too large for this computer's memory");
-  }
+  at::Tensor empty(const std::vector<int64_t>& shape) const { return empty_for(where_, shape, dtype()); }
 
   // Everything, into a contiguous tensor of its shape.
   void read(at::Tensor& into) const {
@@ -400,6 +430,11 @@ class DataSet {
   }
 
  private:
+  static bool lies_here(hid_t id) {
+    const Handle creation(H5Dget_create_plist(id), H5Pclose);
+    return H5Pget_layout(creation) != H5D_VIRTUAL && H5Pget_external_count(creation) == 0;
+  }
+
   // A compound of the two floating-point numbers r and i.
   bool is_complex() const {
     if (H5Tget_nmembers(type_) != 2) return false;
@@ -411,22 +446,30 @@ class DataSet {
   }
 
   std::string where_;
-  Handle id_, space_, type_;
+  Handle id_;
+  bool here_;
+  Handle space_, type_;
   std::vector<int64_t> shape_;
 };
 
 bool is_data_set(hid_t file, const std::string& name) {
-  return Handle(H5Dopen2(file, name.c_str(), H5P_DEFAULT), H5Dclose).ok();
+  const Handle access = data_set_access();
+  return Handle(H5Dopen2(file, name.c_str(), access), H5Dclose).ok();
 }
 
 }  // namespace
 
-Hdf5Reader::Hdf5Reader(const fs::path& path) : path_(path), handle_(-1) {
+Hdf5Reader::Hdf5Reader(const fs::path& path, Maker maker) : path_(path), handle_(-1) {
   const Quiet quiet;
   std::error_code error;
   const auto status = fs::status(path, error);
   require_file(path, fs::exists(status), "cannot read ", path.string(), ": no such file");
   require_file(path, !fs::is_directory(status), "cannot read ", path.string(), ": it is a folder");
+  require_file(path, fs::is_regular_file(status), "cannot read ", path.string(), ": it is no file");
+  seal_ = checked_seal(path);
+  require_file(
+      path, seal_ || maker == Maker::anybody, path.string(),
+      " has no checksum of seigh's: it is damaged, changed by another program or of an earlier version");
   const Handle access = access_properties();
   handle_ = H5Fopen(path.c_str(), H5F_ACC_RDONLY, access);
   if (handle_ >= 0) return;
@@ -471,6 +514,14 @@ at::ScalarType Hdf5Reader::dtype(const std::string& name) const {
   return DataSet(handle_, path_, name).dtype();
 }
 
+// The part of the seal that begins at `offset`.
+const Seal::Part* Hdf5Reader::part_at(int64_t offset) const {
+  if (!seal_) return nullptr;
+  for (const Seal::Part& part : seal_->parts)
+    if (part.offset == offset) return &part;
+  return nullptr;
+}
+
 bool Hdf5Reader::in_one_piece(const std::string& name, at::ScalarType dtype) const {
   const Quiet quiet;
   return DataSet(handle_, path_, name).in_one_piece(dtype);
@@ -481,7 +532,9 @@ int64_t Hdf5Reader::offset(const std::string& name, at::ScalarType dtype) const 
   const DataSet data(handle_, path_, name);
   require(data.in_one_piece(dtype), data.where(), " is not stored in one piece of ", c10::toString(dtype),
           " numbers");
-  return static_cast<int64_t>(H5Dget_offset(data.id()));
+  const auto begin = static_cast<int64_t>(H5Dget_offset(data.id()));
+  if (const Seal::Part* const part = part_at(begin)) check_part(path_, *part);
+  return begin;
 }
 
 at::Tensor Hdf5Reader::read(const std::string& name) const {
@@ -489,6 +542,15 @@ at::Tensor Hdf5Reader::read(const std::string& name) const {
   const DataSet data(handle_, path_, name);
   at::Tensor tensor = data.empty(data.shape());
   data.read(tensor);
+  if (const Seal::Part* const part = part_at(static_cast<int64_t>(H5Dget_offset(data.id())))) {
+    // In one piece, what is in memory now are the bytes of the file.
+    if (!data.in_one_piece(tensor.scalar_type())) {
+      check_part(path_, *part);
+    } else if (part->sum) {
+      require_file(path_, *part->sum == crc64(tensor.data_ptr(), tensor.nbytes()), path_.string(),
+                   " is damaged: the checksum does not match what was written");
+    }
+  }
   return tensor;
 }
 
@@ -507,6 +569,8 @@ at::Tensor Hdf5Reader::read_rows(const std::string& name, const at::Tensor& rows
 
   at::Tensor result = data.empty({count, width});
   if (result.numel() == 0) return result;
+  if (const Seal::Part* const part = part_at(static_cast<int64_t>(H5Dget_offset(data.id()))))
+    check_part(path_, *part);
   // In file order, and in few reads: rows closer than 64 KiB come in one slab, since skipping costs more than
   // reading.
   std::vector<int64_t> order(static_cast<size_t>(count));
@@ -535,6 +599,7 @@ at::Tensor Hdf5Reader::read_rows(const std::string& name, const at::Tensor& rows
 }
 
 std::map<std::string, Hdf5Attribute> Hdf5Reader::attributes() const {
+  if (!seal_) return {};
   const Quiet quiet;
   std::vector<std::string> names;
   const herr_t status = H5Aiterate2(
@@ -570,17 +635,11 @@ std::map<std::string, Hdf5Attribute> Hdf5Reader::attributes() const {
         break;
       }
       case H5T_STRING: {
-        if (H5Tis_variable_str(type) > 0) {
-          char* text = nullptr;
-          get(type, &text);
-          result[name] = std::string(text != nullptr ? text : "");
-          H5Dvlen_reclaim(type, space, H5P_DEFAULT, &text);
-        } else {
-          std::string text(H5Tget_size(type), '\0');
-          get(type, text.data());
-          text.resize(std::min(text.find('\0'), text.size()));
-          result[name] = text;
-        }
+        if (H5Tis_variable_str(type) > 0) break;
+        std::string text(H5Tget_size(type), '\0');
+        get(type, text.data());
+        text.resize(std::min(text.find('\0'), text.size()));
+        result[name] = text;
         break;
       }
       default:

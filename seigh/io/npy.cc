@@ -1,7 +1,5 @@
 #include "seigh/io/npy.h"
 
-#include <ATen/ops/empty.h>
-
 #include <cctype>
 #include <cerrno>
 #include <cstdint>
@@ -13,6 +11,7 @@
 #include <vector>
 
 #include "seigh/core/error.h"
+#include "seigh/io/limits.h"
 
 namespace seigh {
 namespace {
@@ -133,6 +132,8 @@ at::Tensor read_npy(const fs::path& file) {
   std::error_code error;
   const auto status = fs::status(file, error);
   require_file(path, !fs::is_directory(status), "cannot read ", path, ": it is a folder");
+  require_file(path, !fs::exists(status) || fs::is_regular_file(status), "cannot read ", path,
+               ": it is no file");
   errno = 0;
   std::ifstream in(file, std::ios::binary);
   require_file(path, in.is_open(), "cannot read ", path, ": ", std::strerror(errno));
@@ -159,6 +160,8 @@ at::Tensor read_npy(const fs::path& file) {
   const int64_t header_size = length[0] | length[1] << 8 | length[2] << 16 | int64_t{length[3]} << 24;
   require(header_size <= file_size - position, path, ": truncated in its header (", file_size,
           " bytes); copy it again");
+  constexpr int64_t kMostHeader = 1 << 20;  // numpy's own have some 100 bytes
+  require(header_size <= kMostHeader, path, ": damaged .npy header (", header_size, " bytes)");
   std::string text(static_cast<size_t>(header_size), '\0');
   read(text.data(), header_size, "header");
   Header header = HeaderParser(text, path).parse();
@@ -178,7 +181,7 @@ at::Tensor read_npy(const fs::path& file) {
   // A Fortran-ordered array is the C-ordered array of the reversed shape, transposed.
   std::vector<int64_t> stored = header.shape;
   if (header.fortran_order) stored.assign(header.shape.rbegin(), header.shape.rend());
-  at::Tensor tensor = at::empty(stored, at::TensorOptions().dtype(dtype));
+  const at::Tensor tensor = empty_for(path, stored, dtype);
   read(tensor.data_ptr(), bytes, "data");
   if (!header.fortran_order) return tensor;
   std::vector<int64_t> reversed;

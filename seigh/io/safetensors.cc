@@ -1,23 +1,26 @@
 #include "seigh/io/safetensors.h"
 
-#include <ATen/ops/empty.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <set>
+#include <optional>
+#include <string_view>
 #include <system_error>
+#include <unordered_set>
 
 #include "seigh/core/error.h"
+#include "seigh/core/printable.h"
+#include "seigh/io/crc64.h"
 #include "seigh/io/file.h"
+#include "seigh/io/limits.h"
 
 namespace seigh {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using Json = nlohmann::json;
 
 struct DType {
   const char* name;
@@ -34,64 +37,182 @@ constexpr const char* kMetadata = "__metadata__";
 // What the header says about one tensor.
 struct Entry {
   std::string name;
-  at::ScalarType dtype;
-  std::vector<int64_t> shape;
-  uint64_t begin, end;
+  at::ScalarType dtype = at::kFloat;
+  std::vector<int64_t> shape = {};
+  uint64_t begin = 0, end = 0;
 };
-
-// Looks up one unsigned number of the header; JSON has -1, 1.5 and 1e3 as well.
-uint64_t unsigned_number(const Json& value, const std::string& where, const char* what) {
-  require(value.is_number_unsigned(), where, what, " must be non-negative integers, not ", value.dump());
-  return value.get<uint64_t>();
-}
-
-Entry parse_entry(const std::string& name, const Json& json, const std::string& path) {
-  const std::string where = path + ": tensor '" + name + "': ";
-  require(
-      json.is_object() && json.contains("dtype") && json.contains("shape") && json.contains("data_offsets"),
-      where, "the header lacks its dtype, shape or data_offsets");
-  Entry entry{name, at::kFloat, {}, 0, 0};
-  const Json& dtype = json["dtype"];
-  const auto* known = std::find_if(std::begin(kDTypes), std::end(kDTypes), [&](const DType& d) {
-    return dtype.is_string() && dtype.get_ref<const std::string&>() == d.name;
-  });
-  require(known != std::end(kDTypes), where, "dtype ", dtype.dump(),
-          " cannot be read; F64, F32, F16, BF16, I64, I32 and U8 can");
-  entry.dtype = known->type;
-
-  require(json["shape"].is_array(), where, "its shape is not a list");
-  // `bound` multiplies zero sizes as ones: strides of [0, huge] must not overflow either.
-  int64_t bytes = static_cast<int64_t>(c10::elementSize(entry.dtype)), bound = bytes;
-  for (const Json& value : json["shape"]) {
-    const uint64_t size = unsigned_number(value, where, "sizes");
-    require(!__builtin_mul_overflow(bound, size > 0 ? size : uint64_t{1}, &bound), where,
-            "its shape is too large");
-    entry.shape.push_back(static_cast<int64_t>(size));
-    bytes *= static_cast<int64_t>(size);
-  }
-  const Json& offsets = json["data_offsets"];
-  require(offsets.is_array() && offsets.size() == 2, where, "data_offsets is not a pair");
-  entry.begin = unsigned_number(offsets[0], where, "data_offsets");
-  entry.end = unsigned_number(offsets[1], where, "data_offsets");
-  require(entry.begin <= entry.end && entry.end - entry.begin == static_cast<uint64_t>(bytes), where,
-          "data_offsets ", offsets.dump(), " do not fit its shape, which needs ", bytes, " bytes");
-  return entry;
-}
 
 // What a file says before its data.
 struct Header {
-  explicit Header(const fs::path& file);
+  explicit Header(const fs::path& file, Maker maker);
   std::ifstream in;  // at the beginning of the data
   uint64_t data_size = 0;
+  std::string data_sum;  // empty: none
   std::map<std::string, std::string> metadata;
-  std::vector<std::pair<std::string, Json>> tensors;
+  std::vector<Entry> tensors;
 };
 
-Header::Header(const fs::path& file) {
+// Takes the header in as it is read, so that what is nested, or not asked for, takes neither stack nor
+// memory.
+class HeaderReader {
+ public:
+  HeaderReader(const std::string& path, Header& header) : path_(path), header_(header) {}
+
+  bool ended() const { return begun_ && depth_ == 0; }
+
+  bool null() { return other("null"); }
+  bool boolean(bool value) { return other(value ? "true" : "false"); }
+  bool number_integer(int64_t value) { return other(std::to_string(value)); }
+  bool number_unsigned(uint64_t value) {
+    if (list_ == nullptr) return other(std::to_string(value));
+    list_->push_back(value);
+    return true;
+  }
+  bool number_float(double, const std::string& text) { return other(text); }
+  bool string(std::string& value) {
+    if (depth_ == 2 && metadata_) {
+      header_.metadata[key_] = std::move(value);
+    } else if (depth_ == 2 && key_ == "dtype") {
+      set_dtype(value);
+    } else {
+      return other('"' + value + '"');
+    }
+    return true;
+  }
+  bool binary(std::vector<uint8_t>&) { return false; }
+
+  bool start_object(size_t) {
+    if (++depth_ == 1) return begun_ = true;
+    if (depth_ > 2) refuse_nested();
+    metadata_ = key_ == kMetadata;
+    if (metadata_) return true;
+    entry_ = {key_};
+    has_dtype_ = false;
+    shape_.reset();
+    offsets_.reset();
+    return true;
+  }
+  bool end_object() {
+    if (depth_-- == 2 && !metadata_) finish_entry();
+    return true;
+  }
+  bool start_array(size_t) {
+    if (depth_ == 0) return false;  // the header itself
+    ++depth_;
+    if (depth_ == 2) not_an_object();
+    if (depth_ > 3 || metadata_ || (key_ != "shape" && key_ != "data_offsets")) refuse_nested();
+    std::optional<std::vector<uint64_t>>& list = key_ == "shape" ? shape_ : offsets_;
+    list.emplace();
+    list_ = &*list;
+    return true;
+  }
+  bool end_array() {
+    --depth_;
+    list_ = nullptr;
+    return true;
+  }
+  bool key(std::string& name) {
+    if (depth_ == 1)
+      require(names_.insert(name).second, path_, ": damaged safetensors header (it names '", shortened(name),
+              "' twice)");
+    key_ = std::move(name);
+    return true;
+  }
+  bool parse_error(size_t, const std::string&, const nlohmann::detail::exception&) { return false; }
+
+ private:
+  std::string where() const { return path_ + ": tensor '" + shortened(entry_.name) + "': "; }
+
+  [[noreturn]] void refuse_nested() const {
+    if (metadata_)
+      fail(path_, ": damaged safetensors header (__metadata__ '", shortened(key_), "' is not a string)");
+    if (key_ == "dtype") refuse_dtype("of several values");
+    fail(where(), "its ", shortened(key_), " holds what is no number");
+  }
+  [[noreturn]] void not_an_object() const {
+    if (key_ == kMetadata) fail(path_, ": damaged safetensors header (__metadata__ is not an object)");
+    fail(path_, ": tensor '", shortened(key_), "': the header lacks its dtype, shape or data_offsets");
+  }
+  [[noreturn]] void refuse_dtype(const std::string& dtype) const {
+    fail(where(), "dtype ", dtype, " cannot be read; F64, F32, F16, BF16, I64, I32 and U8 can");
+  }
+
+  // A value where it does not belong, or that nobody asks for.
+  bool other(const std::string& value) {
+    if (depth_ == 0) return false;
+    if (depth_ == 1) not_an_object();
+    if (metadata_) refuse_nested();
+    if (list_ != nullptr)
+      fail(where(), key_ == "shape" ? "sizes" : "data_offsets", " must be non-negative integers, not ",
+           shortened(value));
+    if (key_ == "dtype") refuse_dtype(shortened(value));
+    require(key_ != "shape", where(), "its shape is not a list");
+    require(key_ != "data_offsets", where(), "data_offsets is not a pair");
+    return true;
+  }
+
+  void set_dtype(const std::string& name) {
+    const auto* known =
+        std::find_if(std::begin(kDTypes), std::end(kDTypes), [&](const DType& d) { return name == d.name; });
+    if (known == std::end(kDTypes)) refuse_dtype('"' + shortened(name) + '"');
+    entry_.dtype = known->type;
+    has_dtype_ = true;
+  }
+
+  void finish_entry() {
+    require(has_dtype_ && shape_ && offsets_, where(), "the header lacks its dtype, shape or data_offsets");
+    // `bound` multiplies zero sizes as ones: strides of [0, huge] must not overflow either.
+    int64_t bytes = static_cast<int64_t>(c10::elementSize(entry_.dtype)), bound = bytes;
+    for (const uint64_t size : *shape_) {
+      require(!__builtin_mul_overflow(bound, size > 0 ? size : uint64_t{1}, &bound), where(),
+              "its shape is too large");
+      entry_.shape.push_back(static_cast<int64_t>(size));
+      bytes *= static_cast<int64_t>(size);
+    }
+    require(offsets_->size() == 2, where(), "data_offsets is not a pair");
+    entry_.begin = (*offsets_)[0];
+    entry_.end = (*offsets_)[1];
+    require(entry_.begin <= entry_.end && entry_.end - entry_.begin == static_cast<uint64_t>(bytes), where(),
+            "data_offsets [", entry_.begin, ",", entry_.end, "] do not fit its shape, which needs ", bytes,
+            " bytes");
+    header_.tensors.push_back(std::move(entry_));
+  }
+
+  const std::string& path_;
+  Header& header_;
+  int64_t depth_ = 0;
+  bool begun_ = false, metadata_ = false, has_dtype_ = false;
+  std::string key_;  // of the object we are in
+  Entry entry_;
+  std::optional<std::vector<uint64_t>> shape_, offsets_;
+  std::vector<uint64_t>* list_ = nullptr;  // that we are in
+  std::unordered_set<std::string> names_;
+};
+
+// The seal of a file that seigh wrote: CRC-64 of the header, with zeros in its own place, and of the data. It
+// stands first in the header.
+constexpr std::string_view kSeal = R"({"__metadata__":{"seal":")";
+constexpr size_t kDigits = 16;
+
+bool has_seal(std::string_view header) {
+  return header.starts_with(kSeal) && header.size() >= kSeal.size() + 2 * kDigits;
+}
+
+std::string header_sum(std::string header) {
+  header.replace(kSeal.size(), kDigits, kDigits, '0');
+  return hexadecimal(crc64(header));
+}
+
+[[noreturn]] void fail_damaged(const fs::path& path) {
+  fail_file(path, path.string(), " is damaged: the checksum does not match what was written");
+}
+
+Header::Header(const fs::path& file, Maker maker) {
   const std::string path = file.string();
   std::error_code error;
   const auto status = fs::status(file, error);
   require(!fs::is_directory(status), "cannot read ", path, ": it is a folder");
+  require(!fs::exists(status) || fs::is_regular_file(status), "cannot read ", path, ": it is no file");
   errno = 0;
   in.open(file, std::ios::binary);
   require(in.is_open(), "cannot read ", path, ": ", std::strerror(errno));
@@ -106,24 +227,24 @@ Header::Header(const fs::path& file) {
   require(length <= kMaxHeader, path, ": not a safetensors file (header length ", length, ")");
   require(length <= file_size - sizeof length, path, ": truncated, or not a safetensors file (header length ",
           length, ", file of ", file_size, " bytes)");
+  // And what is made of it: an entry of 60 characters takes some 300 bytes.
+  require_room(path + ": its header", static_cast<int64_t>(length) * 6);
   data_size = file_size - sizeof length - length;
   std::string text(length, '\0');
   in.read(text.data(), static_cast<std::streamsize>(length));
   require(in.good() && text.starts_with('{'), path, ": not a safetensors file (its header is not JSON)");
-  const Json header = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  require(header.is_object(), path, ": damaged safetensors header (not a JSON object)");
-  for (const auto& [name, value] : header.items()) {
-    if (name != kMetadata) {
-      tensors.emplace_back(name, value);
-      continue;
-    }
-    require(value.is_object(), path, ": damaged safetensors header (__metadata__ is not an object)");
-    for (const auto& [key, word] : value.items()) {
-      require(word.is_string(), path, ": damaged safetensors header (__metadata__ '", key,
-              "' is not a string)");
-      metadata[key] = word.get<std::string>();
-    }
+  if (has_seal(text)) {
+    const std::string_view seal = std::string_view(text).substr(kSeal.size());
+    data_sum = seal.substr(kDigits, kDigits);
+    if (header_sum(text) != seal.substr(0, kDigits)) fail_damaged(file);
   }
+  require_file(
+      path, !data_sum.empty() || maker == Maker::anybody, path,
+      " has no checksum of seigh's: it is damaged, changed by another program or of an earlier version");
+  HeaderReader reader(path, *this);
+  const bool whole = Json::sax_parse(text, &reader);
+  require(whole && reader.ended(), path, ": damaged safetensors header (not a JSON object)");
+  metadata.erase("seal");
 }
 
 }  // namespace
@@ -134,30 +255,41 @@ const at::Tensor* NamedTensors::find(const std::string& name) const {
   return nullptr;
 }
 
+std::unordered_map<std::string, const at::Tensor*> NamedTensors::by_name() const {
+  std::unordered_map<std::string, const at::Tensor*> all;
+  for (const auto& [name, tensor] : tensors) all.emplace(name, &tensor);
+  return all;
+}
+
 void write_safetensors(const fs::path& path, const NamedTensors& content) {
-  Json header = Json::object();
-  if (!content.metadata.empty()) header[kMetadata] = content.metadata;
-  uint64_t offset = 0;
-  std::set<std::string> names{kMetadata};
-  for (const auto& [name, tensor] : content.tensors) {
-    const std::string where = "cannot write " + path.string() + ": tensor '" + name + "' ";
-    require(names.insert(name).second, where, "has a name taken already");
-    require(tensor.defined(), where, "is undefined");
-    const auto* dtype = std::find_if(std::begin(kDTypes), std::end(kDTypes),
-                                     [&, &t = tensor](const DType& d) { return d.type == t.scalar_type(); });
-    require(dtype != std::end(kDTypes), where, "is of dtype ", c10::toString(tensor.scalar_type()),
-            "; convert it to float32, float64, int32, int64 or uint8");
-    const uint64_t end = offset + static_cast<uint64_t>(tensor.numel()) * tensor.element_size();
-    header[name] =
-        Json{{"dtype", dtype->name}, {"shape", tensor.sizes().vec()}, {"data_offsets", {offset, end}}};
-    offset = end;
-  }
-  std::string text;
+  // Zeros for the checksums, until they are known.
+  std::string text(kSeal);
+  text += std::string(2 * kDigits, '0') + "\"";
+  uint64_t offset = 0, sum = 0;
+  std::unordered_set<std::string> names{kMetadata};
   try {
-    text = header.dump();
+    for (const auto& [key, value] : content.metadata)
+      if (key != "seal") text += "," + Json(key).dump() + ":" + Json(value).dump();
+    text += "}";
+    for (const auto& [name, tensor] : content.tensors) {
+      const std::string where = "cannot write " + path.string() + ": tensor '" + name + "' ";
+      require(names.insert(name).second, where, "has a name taken already");
+      require(tensor.defined(), where, "is undefined");
+      const auto* dtype =
+          std::find_if(std::begin(kDTypes), std::end(kDTypes),
+                       [&, &t = tensor](const DType& d) { return d.type == t.scalar_type(); });
+      require(dtype != std::end(kDTypes), where, "is of dtype ", c10::toString(tensor.scalar_type()),
+              "; convert it to float32, float64, int32, int64 or uint8");
+      const uint64_t end = offset + static_cast<uint64_t>(tensor.numel()) * tensor.element_size();
+      text += "," + Json(name).dump() + ":" +
+              Json{{"dtype", dtype->name}, {"shape", tensor.sizes().vec()}, {"data_offsets", {offset, end}}}
+                  .dump();
+      offset = end;
+    }
   } catch (const nlohmann::json::exception&) {
     fail("cannot write ", path.string(), ": a name or metadata value is not UTF-8");
   }
+  text += "}";
   text.append((8 - text.size() % 8) % 8,
               ' ');  // data start at a multiple of 8, so float64 can be mapped in place
   require(text.size() <= kMaxHeader, "cannot write ", path.string(), ": its header of ", text.size(),
@@ -167,13 +299,18 @@ void write_safetensors(const fs::path& path, const NamedTensors& content) {
   errno = 0;
   std::ofstream out(file.temporary(), std::ios::binary);
   const uint64_t length = text.size();
-  out.write(reinterpret_cast<const char*>(&length), sizeof length);
-  out.write(text.data(), static_cast<std::streamsize>(text.size()));
+  out.seekp(static_cast<std::streamoff>(sizeof length + length));
   for (const auto& [name, tensor] : content.tensors) {
     const at::Tensor dense = tensor.cpu().contiguous();
+    sum = crc64(dense.data_ptr(), dense.nbytes(), sum);
     out.write(static_cast<const char*>(dense.data_ptr()), static_cast<std::streamsize>(dense.nbytes()));
     if (!out) break;
   }
+  text.replace(kSeal.size() + kDigits, kDigits, hexadecimal(sum));
+  text.replace(kSeal.size(), kDigits, header_sum(text));
+  out.seekp(0);
+  out.write(reinterpret_cast<const char*>(&length), sizeof length);
+  out.write(text.data(), static_cast<std::streamsize>(text.size()));
   out.close();
   require(out.good(), "cannot write ", path.string(), ": ",
           errno != 0 ? std::strerror(errno) : "output error",
@@ -181,17 +318,16 @@ void write_safetensors(const fs::path& path, const NamedTensors& content) {
   file.commit();
 }
 
-std::map<std::string, std::string> read_safetensors_metadata(const fs::path& path) {
-  return Header(path).metadata;
+std::map<std::string, std::string> read_safetensors_metadata(const fs::path& path, Maker maker) {
+  return Header(path, maker).metadata;
 }
 
-NamedTensors read_safetensors(const fs::path& file) {
+NamedTensors read_safetensors(const fs::path& file, Maker maker) {
   const std::string path = file.string();
-  Header header(file);
+  Header header(file, maker);
   NamedTensors content;
   content.metadata = std::move(header.metadata);
-  std::vector<Entry> entries;
-  for (const auto& [name, value] : header.tensors) entries.push_back(parse_entry(name, value, path));
+  std::vector<Entry>& entries = header.tensors;
   std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
     return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
   });
@@ -200,23 +336,27 @@ NamedTensors read_safetensors(const fs::path& file) {
   const uint64_t data_size = header.data_size;
   uint64_t position = 0;
   for (const Entry& entry : entries) {
-    require(entry.begin == position, path, ": tensor '", entry.name, "' begins at ", entry.begin,
+    require(entry.begin == position, path, ": tensor '", shortened(entry.name), "' begins at ", entry.begin,
             " but the one before ends at ", position, entry.begin < position ? " (overlap)" : " (hole)");
-    require(entry.end <= data_size, path, ": truncated: tensor '", entry.name, "' ends at byte ", entry.end,
-            " of the data but only ", data_size, " are there");
+    require(entry.end <= data_size, path, ": truncated: tensor '", shortened(entry.name), "' ends at byte ",
+            entry.end, " of the data but only ", data_size, " are there");
     position = entry.end;
   }
   require(position == data_size, path, ": damaged: the tensors end at byte ", position, " of the data but ",
           data_size, " are there");
 
+  uint64_t sum = 0;
   for (const Entry& entry : entries) {
-    at::Tensor tensor = at::empty(entry.shape, at::TensorOptions().dtype(entry.dtype));
+    const at::Tensor tensor =
+        empty_for(path + ": tensor '" + shortened(entry.name) + "'", entry.shape, entry.dtype);
     if (entry.end > entry.begin)
       header.in.read(static_cast<char*>(tensor.data_ptr()),
                      static_cast<std::streamsize>(entry.end - entry.begin));
     require(header.in.good(), "cannot read ", path, ": input error");
+    sum = crc64(tensor.data_ptr(), tensor.nbytes(), sum);
     content.tensors.emplace_back(entry.name, tensor);
   }
+  if (!header.data_sum.empty() && hexadecimal(sum) != header.data_sum) fail_damaged(file);
   return content;
 }
 

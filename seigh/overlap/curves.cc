@@ -4,9 +4,13 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/cumsum.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/isfinite.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/stack.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "seigh/core/context.h"
 #include "seigh/core/error.h"
@@ -66,9 +70,28 @@ void OverlapCurves::bound_magnitude(const at::Tensor& errors) {
   magnitude_high = (magnitude.sqrt() + errors).clamp_max(1).square();
 }
 
+void OverlapCurves::spread_magnitude(const Eigenspace& space, const at::Tensor& replicates) {
+  const int64_t k = magnitude.numel(), groups = replicates.size(0), n = replicates.size(2);
+  require(replicates.size(1) == k && n <= k, "replicates of shape ", replicates.sizes(), " are not of ", k,
+          " eigenvectors");
+  const at::Tensor rows = space.rows(mask).cpu().to(at::kDouble);
+  std::vector<at::Tensor> curves;
+  for (int64_t group = 0; group < groups; ++group) {
+    const at::Tensor block = at::matmul(rows.slice(0, 0, n), replicates[group].to(at::kDouble));
+    curves.push_back(nested_overlap(block));
+  }
+  const at::Tensor all = at::stack(curves);
+  const double share = static_cast<double>(groups - 1) / static_cast<double>(groups);
+  magnitude_deviation = at::full({k}, std::numeric_limits<double>::quiet_NaN(), at::kDouble);
+  // About the whole sketch's curve, not about their mean: what smaller sketches shift it by counts, too.
+  magnitude_deviation.slice(0, 0, n).copy_(
+      (all - magnitude.slice(0, 0, n)).square().sum(0).mul(share).sqrt());
+}
+
 void OverlapOptions::validate() const {
-  require(random_masks >= 2, "overlap: random_masks is ", random_masks,
-          "; a standard deviation needs at least 2");
+  constexpr int64_t kMost = 1'000'000;
+  require(2 <= random_masks && random_masks <= kMost, "overlap: random_masks is ", random_masks,
+          "; a standard deviation needs at least 2, and none more than ", kMost);
   require(piece_bytes > 0, "overlap: piece_bytes must be positive, not ", piece_bytes);
 }
 

@@ -40,6 +40,14 @@ struct OverlapCurves {
   /// Where the magnitude mask's overlap with the true eigenspaces lies; undefined where that is not known.
   at::Tensor magnitude_low, magnitude_high;
 
+  /// The standard deviation of `magnitude` that comes of the sketch having these columns and not others,
+  /// estimated by leaving some out: a spread, no bound, since what all sketches of that size get wrong it
+  /// does not see. NaN where k is beyond what was left; undefined where there is no such estimate.
+  at::Tensor magnitude_deviation;
+
+  /// Fills in magnitude_deviation from `replicates` [groups, K, n], eigenvectors in terms of the space's, by
+  /// the delete-group jackknife (after Epperly and Tropp, arXiv 2207.06342). One gather of K rows.
+  void spread_magnitude(const Eigenspace& space, const at::Tensor& replicates);
   /// Fills in magnitude_low and _high from `errors`, float64 [K]: upper bounds on ||sin Theta||_F / sqrt(k)
   /// between computed and true eigenspaces. With U* = U cos Theta + Z sin Theta in principal bases and P the
   /// mask's projector, ||P U*||_F <= ||P U||_F + ||sin Theta||_F, and the same with the roles exchanged: so

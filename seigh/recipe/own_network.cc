@@ -80,6 +80,7 @@ Checkpoint brought_checkpoint(const Recipe& r, const Model& model, const Loss& l
             " was written by torch.save; weights are safetensors files: safetensors.torch.save_file("
             "net.state_dict(), \"weights.safetensors\")");
     const NamedTensors content = read_safetensors(file);
+    const auto tensors = content.by_name();
     // Under any of its names; those of one tensor must agree.
     const auto find = [&](const ParameterSpec& spec) {
       std::vector<std::string> names = {spec.name};
@@ -87,8 +88,9 @@ Checkpoint brought_checkpoint(const Recipe& r, const Model& model, const Loss& l
       at::Tensor found;
       std::string under;
       for (const std::string& name : names) {
-        const at::Tensor* tensor = content.find(name);
-        if (tensor == nullptr) continue;
+        const auto entry = tensors.find(name);
+        if (entry == tensors.end()) continue;
+        const at::Tensor* tensor = entry->second;
         require(tensor->sizes() == at::IntArrayRef(spec.shape), file.string(), ": ", name, " has shape ",
                 tensor->sizes(), ", in ", r.model.module, " it has ", at::IntArrayRef(spec.shape));
         require(!found.defined() || at::equal(found, *tensor), file.string(), ": ", under, " and ", name,

@@ -13,9 +13,11 @@
 #include <sstream>
 
 #include "seigh/core/error.h"
+#include "seigh/core/printable.h"
 #include "seigh/curvature/curvature.h"
 #include "seigh/eigen/eigh.h"
 #include "seigh/io/file.h"
+#include "seigh/io/limits.h"
 #include "seigh/nn/zoo.h"
 
 namespace seigh {
@@ -330,6 +332,10 @@ void read_value(const toml::node& node, const std::string& where, const std::str
 void read_value(const toml::node& node, const std::string& where, const std::string& key, int64_t& out) {
   require(node.is_integer(), where, ": ", key, " must be an integer");
   out = *node.value<int64_t>();
+  // What is asked for is multiplied by sizes of a network later.
+  constexpr int64_t kMost = 1'000'000'000;
+  require(key == "seed" || (-kMost <= out && out <= kMost), where, ": ", key, " must be at most ", kMost,
+          ", not ", out);
 }
 void read_value(const toml::node& node, const std::string& where, const std::string& key, double& out) {
   require(node.is_number(), where, ": ", key, " must be a number");
@@ -427,6 +433,7 @@ std::vector<int64_t> powers_of_two(int64_t last) {
 }
 
 toml::table parse_text(const std::string& text, const std::string& origin) {
+  require_plain_toml(text, origin);
   try {
     return toml::parse(text, origin);
   } catch (const toml::parse_error& error) {
@@ -462,6 +469,9 @@ void resolve_model(Recipe& r, const std::string& origin, bool hidden_given) {
   if (m.kind == "3c3d" && !hidden_given) m.hidden = {512, 256};
   check(m.kind != "3c3d" || m.hidden.size() == 2, "model.hidden of 3c3d must be two widths, not ",
         m.hidden.size());
+  constexpr size_t kMostLayers = 1000;
+  check(m.hidden.size() <= kMostLayers, "model.hidden has ", m.hidden.size(), " layers; at most ",
+        kMostLayers, " are possible");
   for (const int64_t width : m.hidden)
     check(1 <= width && width <= 1'000'000, "model.hidden: a width of ", width, " is not possible");
   if (m.channels.empty() && m.kind == "3c3d") m.channels = {64, 96, 128};
@@ -604,7 +614,8 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals, b
         r.curvature.matrix, "\"");
   check(std::isfinite(r.curvature.l2) && r.curvature.l2 >= 0,
         "curvature.l2 must not be negative: ", r.curvature.l2);
-  check(r.curvature.draws >= 1, "curvature.draws must be at least 1, not ", r.curvature.draws);
+  check(1 <= r.curvature.draws && r.curvature.draws <= 1'000'000,
+        "curvature.draws must lie between 1 and 1000000, not ", r.curvature.draws);
   check(!r.curvature.splits.empty(),
         "curvature.splits is empty; name at least one of \"train\", \"validation\", \"test\"");
   for (const std::string& split : r.curvature.splits) {
@@ -627,12 +638,16 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals, b
         "eigh.error must be at least 0 and below 1, not ", r.eigh.error);
   check(r.eigh.products == 0 || r.eigh.products >= r.eigh.k,
         "eigh.products must be at least eigh.k: products = ", r.eigh.products, ", k = ", r.eigh.k);
-  check(r.eigh.probes >= 0, "eigh.probes must not be negative: ", r.eigh.probes);
-  check(r.eigh.checks >= 0, "eigh.checks must not be negative: ", r.eigh.checks);
+  check(0 <= r.eigh.probes && r.eigh.probes <= kMostProbes, "eigh.probes must lie between 0 and ",
+        kMostProbes, ", not ", r.eigh.probes);
+  check(0 <= r.eigh.checks && r.eigh.checks <= kMostProbes, "eigh.checks must lie between 0 and ",
+        kMostProbes, ", not ", r.eigh.checks);
   check(r.eigh.dtype == "float32" || r.eigh.dtype == "float64",
         "eigh.dtype must be \"float32\" or \"float64\", not \"", r.eigh.dtype, "\"");
   check(r.eigh.block >= 0, "eigh.block must not be negative: ", r.eigh.block);
-  check(r.overlap.random_masks >= 2, "overlap.random_masks must be at least 2 for a deviation, not ",
+  constexpr int64_t kMostMasks = 100'000;
+  check(2 <= r.overlap.random_masks && r.overlap.random_masks <= kMostMasks,
+        "overlap.random_masks must lie between 2, for a deviation, and ", kMostMasks, ", not ",
         r.overlap.random_masks);
 
   const auto select = [&](const char* key, std::vector<int64_t>& steps,
@@ -675,12 +690,13 @@ Recipe parse_recipe(const std::string& text, const std::string& origin,
   std::vector<std::pair<std::string, toml::table>> sources;
   sources.emplace_back(origin, parse_text(text, origin));
   for (const std::string& override_text : overrides) {
-    const std::string where = "--set " + override_text;
+    const std::string where = "--set " + shortened(override_text);
     const size_t equals = override_text.find('=');
     require(equals != std::string::npos && equals > 0, where,
             ": expected KEY=VALUE, for example --set eigh.k=100");
     const std::string key = override_text.substr(0, equals), value = override_text.substr(equals + 1);
     toml::table table;
+    require_plain_toml(key + " = " + value, where);
     try {  // a bare word is taken for a string
       table = toml::parse(key + " = " + value);
     } catch (const toml::parse_error&) {
@@ -721,8 +737,9 @@ Recipe parse_recipe(const std::string& text, const std::string& origin,
     });
     if (!values.empty()) {
       const auto& [key, node] = *values.begin();
-      fail(place(source, *node), ": unknown key \"", key, "\"; the nearest known key is \"", nearest_key(key),
-           "\"");
+      const std::string name = shortened(key);
+      fail(place(source, *node), ": unknown key \"", name, "\"; the nearest known key is \"",
+           nearest_key(name), "\"");
     }
   }
   resolve_own(recipe, origin, given);
@@ -731,7 +748,7 @@ Recipe parse_recipe(const std::string& text, const std::string& origin,
 }
 
 Recipe load_recipe(const fs::path& path, const std::vector<std::string>& overrides) {
-  return parse_recipe(read_file(path), path.string(), overrides);
+  return parse_recipe(read_file(path, kMostRecipeBytes), path.string(), overrides);
 }
 
 std::string to_toml(const Recipe& recipe) {

@@ -81,6 +81,7 @@ void write_eigen_file(const fs::path& path, const EigenFileInfo& info, const Eig
     file.attribute("rounding", result.rounding);
   }
   file.write("spectrum", result.spectrum);
+  if (with_vectors && result.replicates.defined()) file.write("replicates", result.replicates);
   if (info.sample_indices.defined()) file.write("sample_indices", info.sample_indices);
   file.attribute("method", result.method);
   file.attribute("selection", to_string(result.selection));
@@ -113,12 +114,13 @@ void write_eigen_file(const fs::path& path, const EigenFileInfo& info, const Eig
     file.attribute("asymmetry", result.asymmetry);
   }
   if (info.sketch_error) file.attribute("sketch_error", *info.sketch_error);
+  if (!info.fingerprint.empty()) file.attribute("fingerprint", info.fingerprint);
   if (!info.recipe.empty()) file.attribute("recipe", info.recipe);
   file.commit();
 }
 
 EigenFile read_eigen_file(const fs::path& path, Vectors vectors, const Context& context) {
-  const Hdf5Reader file(path);
+  const Hdf5Reader file(path, Maker::seigh);
   const Attributes attributes(path, file);
   EigenFile content;
   EigenFileInfo& info = content.info;
@@ -134,6 +136,7 @@ EigenFile read_eigen_file(const fs::path& path, Vectors vectors, const Context& 
   info.s = attributes.get<int64_t>("s");
   info.dtype = attributes.get<std::string>("dtype");
   if (attributes.has("sketch_error")) info.sketch_error = attributes.get<double>("sketch_error");
+  if (attributes.has("fingerprint")) info.fingerprint = attributes.get<std::string>("fingerprint");
   if (attributes.has("recipe")) info.recipe = attributes.get<std::string>("recipe");
   if (file.has("sample_indices")) info.sample_indices = file.read("sample_indices");
   result.eigenvalues = file.read("eigenvalues").to(at::kDouble);
@@ -178,6 +181,12 @@ EigenFile read_eigen_file(const fs::path& path, Vectors vectors, const Context& 
     result.orthogonality_loss = attributes.get<double>("orthogonality_loss");
   }
   content.has_vectors = file.has("eigenvectors");
+  if (vectors != Vectors::none && file.has("replicates")) {
+    result.replicates = file.read("replicates");
+    require(result.replicates.dim() == 3 && result.replicates.size(1) == result.rank &&
+                result.replicates.size(2) <= result.rank,
+            path.string(), ": replicates have shape ", result.replicates.sizes(), "; the file is damaged");
+  }
   if (vectors != Vectors::none && content.has_vectors) {
     const std::vector<int64_t> shape = file.shape("eigenvectors");
     require(shape == std::vector<int64_t>({result.rank, info.parameters}), path.string(),

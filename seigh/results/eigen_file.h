@@ -23,7 +23,8 @@ struct EigenFileInfo {
   at::Tensor sample_indices;  ///< int64 [samples] within the split; undefined for a matrix from a file
   /// Dense beside a sketch of the same matrix only: the sketch's true error ||H - H^||_F.
   std::optional<double> sketch_error;
-  std::string recipe = {};  ///< the keys that decided it (record()); empty for a matrix from a file
+  std::string fingerprint = {};  ///< of the matrix (core/fingerprint.h); empty where it is not known
+  std::string recipe = {};       ///< the keys that decided it (record()); empty for a matrix from a file
 };
 
 struct EigenFile {

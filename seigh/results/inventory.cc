@@ -18,11 +18,11 @@ std::optional<Recipe> made_by(const fs::path& path, bool unfinished) {
   try {
     if (unfinished) return read_record(read_file(path / "recipe.toml"));
     if (path.extension() == ".safetensors") {
-      const auto metadata = read_safetensors_metadata(path);
+      const auto metadata = read_safetensors_metadata(path, Maker::seigh);
       const auto found = metadata.find("recipe");
       if (found != metadata.end()) return read_record(found->second);
     } else {
-      const auto attributes = Hdf5Reader(path).attributes();
+      const auto attributes = Hdf5Reader(path, Maker::seigh).attributes();
       const auto found = attributes.find("recipe");
       if (found != attributes.end()) return read_record(std::get<std::string>(found->second));
     }

@@ -29,6 +29,7 @@ void write_overlap_file(const fs::path& path, const OverlapCurves& curves, const
     file.write("magnitude_low", curves.magnitude_low);
     file.write("magnitude_high", curves.magnitude_high);
   }
+  if (curves.magnitude_deviation.defined()) file.write("magnitude_deviation", curves.magnitude_deviation);
   file.attribute("random_masks", options.random_masks);
   file.attribute("seed", static_cast<int64_t>(options.seed));
   if (!recipe.empty()) file.attribute("recipe", recipe);
@@ -36,13 +37,14 @@ void write_overlap_file(const fs::path& path, const OverlapCurves& curves, const
 }
 
 OverlapCurves read_overlap_file(const fs::path& path) {
-  const Hdf5Reader file(path);
+  const Hdf5Reader file(path, Maker::seigh);
   OverlapCurves curves;
   for (const auto& [name, member] : kDataSets) curves.*member = file.read(name);
   if (file.has("magnitude_low")) {
     curves.magnitude_low = file.read("magnitude_low");
     curves.magnitude_high = file.read("magnitude_high");
   }
+  if (file.has("magnitude_deviation")) curves.magnitude_deviation = file.read("magnitude_deviation");
   return curves;
 }
 

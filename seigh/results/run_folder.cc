@@ -2,9 +2,12 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <climits>
+#include <csignal>
 #include <cstring>
 #include <ctime>
 #include <nlohmann/json.hpp>
@@ -56,6 +59,44 @@ void remove_temporaries(const fs::path& folder) {
       if (is_temporary(path)) fs::remove(path, none);
     }
   }
+}
+
+// A run folder from somebody else must not lead to other places what is written into it. Links to read from,
+// as a checkpoint that is one, do no harm: what is written takes their place.
+void refuse_links(const fs::path& folder) {
+  const auto refuse = [](const fs::path& path) {
+    require(!fs::is_symlink(path), path.string(),
+            " is a symbolic link, which seigh does not write through; put what it points to in its place");
+  };
+  for (const char* name : {".lock", "log.jsonl", "checkpoints", "eigen", "overlap", "partial", "old"})
+    refuse(folder / name);
+  std::error_code none;
+  for (const char* name : {"partial", "old"}) {
+    if (!fs::is_directory(folder / name, none)) continue;
+    for (const fs::path& path : contents(folder / name)) {
+      refuse(path);
+      for (const char* inner : {"checkpoints", "eigen", "overlap", "partial", "claims"}) refuse(path / inner);
+    }
+  }
+}
+
+std::string host() {
+  char name[HOST_NAME_MAX + 1] = {};
+  return ::gethostname(name, sizeof(name) - 1) == 0 ? name : "";
+}
+
+// Whose lock it is, as far as that can be told: "" of a process that has ended, which another one that shares
+// the folder may have outlived.
+std::string holder(int lock) {
+  char text[HOST_NAME_MAX + 32] = {};
+  if (::pread(lock, text, sizeof(text) - 1, 0) <= 0) return "";
+  char* end = nullptr;
+  const long process = std::strtol(text, &end, 10);
+  if (process <= 0) return "";
+  const std::string where = *end == ' ' ? end + 1 : "";
+  if (!where.empty() && where != host()) return " (process " + std::to_string(process) + " on " + where + ")";
+  const bool alive = ::kill(static_cast<pid_t>(process), 0) == 0 || errno == EPERM;
+  return alive ? " (process " + std::to_string(process) + ")" : "";
 }
 
 // A run that was refused or stopped before it had a result: its folder may be given to another recipe. The
@@ -121,19 +162,21 @@ std::string now() {
 RunFolder::RunFolder(fs::path path, Recipe recipe, const Context& context, bool shared)
     : context_(context), path_(std::move(path)), recipe_(std::move(recipe)) {
   if (!context.ranks().root()) return;
+  refuse_links(path_);
   const fs::path lock = path_ / ".lock";
-  lock_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  lock_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
   require(lock_ >= 0, "cannot write ", lock.string(), ": ", std::strerror(errno),
           "; choose another folder with --out");
   if (::flock(lock_, (shared ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0) {
-    char pid[32] = {};
-    const bool known = ::pread(lock_, pid, sizeof(pid) - 1, 0) > 0;
-    ::close(lock_);
-    lock_ = -1;
-    fail("another seigh", known ? std::string(" (process ") + pid + ")" : "", " is working in ",
-         path_.string(), "; wait for it, or choose another folder with --out");
+    const int error = errno;
+    const std::string who = holder(lock_);
+    ::close(std::exchange(lock_, -1));
+    require(error == EWOULDBLOCK, "cannot lock ", lock.string(), ": ", std::strerror(error),
+            "; choose a folder on a file system with locks with --out");
+    fail("another seigh", who, " is working in ", path_.string(),
+         "; wait for it, or choose another folder with --out");
   }
-  const std::string pid = std::to_string(::getpid());
+  const std::string pid = std::to_string(::getpid()) + " " + host();
   if (::ftruncate(lock_, 0) != 0 || ::pwrite(lock_, pid.data(), pid.size(), 0) < 0) {
     // The process number only serves the message above; the lock itself holds without it.
   }

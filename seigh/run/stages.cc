@@ -10,13 +10,16 @@
 
 #include "seigh/core/context.h"
 #include "seigh/core/error.h"
+#include "seigh/core/fingerprint.h"
 #include "seigh/core/timer.h"
 #include "seigh/curvature/check.h"
+#include "seigh/curvature/fingerprint.h"
 #include "seigh/curvature/model_source.h"
 #include "seigh/eigen/dense.h"
 #include "seigh/eigen/range.h"
 #include "seigh/eigen/seigh.h"
 #include "seigh/io/file.h"
+#include "seigh/io/limits.h"
 #include "seigh/overlap/curves.h"
 #include "seigh/recipe/options.h"
 #include "seigh/recipe/own_network.h"
@@ -42,7 +45,9 @@ bool report_shows(const fs::path& page, const std::string& data) {
   std::error_code none;
   if (!fs::is_regular_file(page, none)) return false;
   try {
-    const auto shown = nlohmann::json::parse(read_report_data(page), nullptr, /*allow_exceptions=*/false);
+    const std::string text = read_report_data(page);
+    require_plain_json(text, page.string());
+    const auto shown = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
     return shown == nlohmann::json::parse(data);
   } catch (const Error&) {
     return false;
@@ -132,7 +137,11 @@ void Run::train() {
 void Run::write_overlap(const Decomposition& d, const EigenResult& result, const Checkpoint& checkpoint) {
   require(result.rank > 0, "step ", d.step, ", ", d.split,
           ": no such eigenvectors were found, so there is nothing to compare with the largest parameters; at "
-          "these parameters and samples the matrix has no such eigenvalues, or is zero");
+          "these parameters and samples the matrix has no such eigenvalues, or is zero",
+          brings_weights(folder_.recipe())
+              ? std::string()
+              : text_of(", as after training with too large steps: lower train.learning_rate (now ",
+                        folder_.recipe().train.learning_rate, ")"));
   std::vector<int64_t> layer_sizes;
   for (const ParameterSpec& p : subset_.specs) layer_sizes.push_back(p.numel());
   // The root may be here alone, with eigenvectors from a file.
@@ -144,10 +153,14 @@ void Run::write_overlap(const Decomposition& d, const EigenResult& result, const
       // Rows of all masks at once, where memory allows: each call is a pass over the
       // vectors. Work with a piece takes some five times as much.
       .piece_bytes = result.eigenvectors.divided() ? context_.ranks().agree(piece) : piece};
-  OverlapCurves curves = overlap_curves(ResultEigenspace(result.eigenvectors),
-                                        subset_.gather(model_->parameters(), checkpoint.parameters),
+  const ResultEigenspace space(result.eigenvectors);
+  OverlapCurves curves = overlap_curves(space, subset_.gather(model_->parameters(), checkpoint.parameters),
                                         layer_sizes, options, context_);
-  if (result.residuals.defined()) curves.bound_magnitude(result.certificates.subspace);
+  // A sketch's bound says next to nothing.
+  if (result.replicates.defined())
+    curves.spread_magnitude(space, result.replicates);
+  else if (result.residuals.defined())
+    curves.bound_magnitude(result.certificates.subspace);
   if (context_.ranks().root())
     write_overlap_file(folder_.overlap(d.step, d.split, to_string(d.method)), curves, options,
                        recipe_of(Stage::overlap));
@@ -186,6 +199,7 @@ EigenFileInfo Run::file_info(const Decomposition& d) {
   info.samples = r.curvature.samples;
   info.k = r.eigh.k;
   info.dtype = r.eigh.dtype;
+  info.fingerprint = fingerprint_;
   info.sample_indices = curvature_samples(r, split(d.split), d.split);
   // Without eigenvectors on disk, overlap cannot be taken anew.
   info.recipe = recipe_of(r.eigh.vectors ? Stage::eigh : Stage::overlap);
@@ -242,6 +256,14 @@ std::unique_ptr<LinearOperator> Run::shared_out(CurvatureOperator& h) const {
       h, static_cast<double>(context_.ranks().share(samples).count) / static_cast<double>(samples), context_);
 }
 
+// Keeps it for the files about this matrix.
+std::string Run::fingerprint(const Decomposition& d, const Checkpoint& checkpoint, CurvatureOperator& h) {
+  const Dataset& part = split(d.split);
+  const Dataset samples = part.select(curvature_samples(folder_.recipe(), part, d.split));
+  return fingerprint_ =
+             seigh::fingerprint(plan_.divides_samples ? nullptr : &h, samples, checkpoint.parameters);
+}
+
 // Without eigenvectors on disk, overlap is taken while they are at hand, before the file that marks the end.
 void Run::finish(const Decomposition& d, const EigenFileInfo& info, const EigenResult& result,
                  const Checkpoint& checkpoint) {
@@ -264,6 +286,22 @@ void Run::forget_partial(const Decomposition& d) const {
   fs::remove(path.parent_path(), none);  // where no other is left in it
 }
 
+// What a process left that was killed between a result and its tidying up. Measurements of which a result has
+// been made before all were there stay: they may be gone on with.
+void Run::forget_finished_partial(const Decomposition& d) const {
+  const auto place = folder_.partial(d.step, d.split, to_string(d.method));
+  bool over = is_there(place, context_);
+  if (over && d.method == Method::seigh && context_.ranks().root()) {
+    try {
+      const auto path = folder_.eigen(d.step, d.split, to_string(d.method));
+      over = finished_eigen(path, subset_.count).info.s >= SketchStore(place, context_).plan().s;
+    } catch (const Error&) {  // for whoever needs one of them to say
+      over = false;
+    }
+  }
+  if (context_.ranks().agree(over)) forget_partial(d);
+}
+
 // The recipe's method applied to one matrix.
 EigenResult Run::solve(const Decomposition& d, const Checkpoint& checkpoint) {
   const Recipe& r = folder_.recipe();
@@ -274,14 +312,16 @@ EigenResult Run::solve(const Decomposition& d, const Checkpoint& checkpoint) {
   const EighPlan plan = plan_.solver(solver, eigh_dtype(r), context_);
   solver.basis = plan.basis;
   solver.on_disk = plan.on_disk;
-  require(plan.memory < context_.memory().available(), "k = ", r.eigh.k, " eigenpairs of ", subset_.count,
-          " parameters take ", format_bytes(plan.memory), " of memory, ",
-          format_bytes(context_.memory().available()),
+  // The root's: ranks that differed would wait for each other for ever.
+  const int64_t left = context_.ranks().agree(context_.memory().available());
+  require(plan.memory < left, "k = ", r.eigh.k, " eigenpairs of ", subset_.count, " parameters take ",
+          format_bytes(plan.memory), " of memory, ", format_bytes(left),
           " are left; lower eigh.k or raise the ceiling (--memory)");
   folder_.log("plan", {{"file", folder_.eigen(d.step, d.split, to_string(d.method)).filename().string()},
                        {"plan", plan.text()}});
   if (d.method == Method::krylov || d.method == Method::seigh) begin_partial(d);
   const auto h = matrix(d, checkpoint, eigh_dtype(r), plan.memory);
+  solver.fingerprint = fingerprint(d, checkpoint, *h);
   if (!plan_.divides_samples) return seigh::eigh(*h, solver, context_);
   return seigh::eigh(*shared_out(*h), solver, context_);
 }
@@ -298,12 +338,14 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
   // The exact decomposition measures the sketch's error, which takes the sketch's eigenvectors.
   const bool need_sketch =
       !dense_only && (!is_there(sketch_path, context_) || (need_dense && !r.eigh.vectors));
+  if (!need_sketch && !dense_only) forget_finished_partial(sketched);
   if (!need_sketch && !need_dense) {
     previous_.erase(split_name);  // the next step's is this one, on disk
     return;
   }
 
   EigenResult sketch;
+  std::string of_sketch;  // its fingerprint, where it was there already
   if (need_sketch) {
     sketch = solve(sketched, checkpoint);
     EigenFileInfo info = file_info(sketched);
@@ -311,12 +353,17 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
     if (!is_there(sketch_path, context_)) finish(sketched, info, sketch, checkpoint);
     forget_partial(sketched);
   } else if (!dense_only) {
-    sketch = stored(sketched).result;
+    EigenFile there = stored(sketched);
+    of_sketch = there.info.fingerprint;
+    sketch = std::move(there.result);
   }
   if (r.eigh.warm_start && !dense_only && !r.eigh.vectors)
     previous_[split_name] = sketch.eigenvectors.compact();
   if (need_dense) {
     const auto h = matrix(exact, checkpoint, at::kDouble, 0, "exact ");
+    fingerprint(exact, checkpoint, *h);
+    if (!dense_only && !need_sketch)
+      require_same_matrix(sketch_path.string(), of_sketch, fingerprint_, sketch_path.string());
     const DenseResult d = dense(*shared_out(*h), r.eigh.k, r.eigh.selection, context_);
     EigenFileInfo info = file_info(exact);
     info.s = d.result.products;
@@ -366,7 +413,9 @@ void Run::measure(int64_t part, int64_t parts) {
     solver.method = Method::seigh;
     solver.state = store.folder();
     const EighPlan plan = plan_eigh(subset_.count, store.plan().dtype, solver, context_.memory().available());
-    const auto h = matrix(d, checkpoint(d.step), store.plan().dtype, plan.memory);
+    const Checkpoint c = checkpoint(d.step);
+    const auto h = matrix(d, c, store.plan().dtype, plan.memory);
+    store.tie_to(fingerprint(d, c, *h));
     seigh::measure(*h, store, part * context_.ranks().size() + context_.ranks().rank(),
                    parts * context_.ranks().size(), context_);
     context_.ranks().wait();
@@ -397,6 +446,7 @@ std::vector<std::string> Run::recover() {
     const Recipe& r = folder_.recipe();
     const Checkpoint c = checkpoint(d.step);
     const auto h = matrix(d, c, store.plan().dtype, int64_t{1} << 30);
+    store.tie_to(fingerprint(d, c, *h));
     finish_sketch(*shared_out(*h), result, solver_options(r), context_);
     result.seconds = timer.seconds();
     EigenFileInfo info = file_info(d);
@@ -425,7 +475,9 @@ std::vector<std::string> Run::verify(int64_t columns, bool repair) {
       if (repair) store.remove_damaged(shard);
     }
     if (columns == 0 || sound.empty()) return;
-    const auto h = matrix(d, checkpoint(d.step), store.plan().dtype, int64_t{1} << 30);
+    const Checkpoint c = checkpoint(d.step);
+    const auto h = matrix(d, c, store.plan().dtype, int64_t{1} << 30);
+    store.tie_to(fingerprint(d, c, *h));
     context_.progress().begin("measuring columns of " + store.folder().filename().string() + " anew", columns,
                               "products");
     // Which ones must not be known beforehand.

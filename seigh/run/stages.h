@@ -64,6 +64,7 @@ class Run {
   EigenFileInfo file_info(const Decomposition& d);
   std::string recipe_of(Stage stage) const;
   void begin_partial(const Decomposition& d) const;
+  std::string fingerprint(const Decomposition& d, const Checkpoint& checkpoint, CurvatureOperator& h);
   std::unique_ptr<CurvatureOperator> matrix(const Decomposition& d, const Checkpoint& checkpoint,
                                             at::ScalarType dtype, int64_t reserve,
                                             const std::string& prefix = "");
@@ -72,6 +73,7 @@ class Run {
   void finish(const Decomposition& d, const EigenFileInfo& info, const EigenResult& result,
               const Checkpoint& checkpoint);
   void forget_partial(const Decomposition& d) const;
+  void forget_finished_partial(const Decomposition& d) const;
   template <typename Body>
   void for_stores(bool make, const Body& body);
   const DataSplits& data();
@@ -91,6 +93,7 @@ class Run {
   RunPlan plan_;
   std::map<std::string, Eigenvectors>
       previous_;                // last computed, by split, for warm starts where no file has them
+  std::string fingerprint_;     // of the matrix made last
   std::set<std::string> told_;  // notes that the user has had
 };
 

@@ -166,9 +166,11 @@ double remeasure(LinearOperator& op, const SketchStore& store, int64_t column, c
   require(0 <= column && column < plan.s && store.finished(column / plan.width), "column ", column,
           " is not in ", store.folder().string());
   const Columns c = Measurer(op, plan, context)(column, column + 1);
-  const at::Tensor kept = Hdf5Reader(store.shard_file(column / plan.width)).read("inner");
+  const at::Tensor kept = Hdf5Reader(store.shard_file(column / plan.width), Maker::seigh).read("inner");
   const at::Tensor difference = c.inner.select(1, 0) - kept.select(0, column % plan.width);
-  return std::sqrt((squared_abs(difference).sum() / squared_abs(c.inner).sum()).item<double>());
+  const double squared = squared_abs(difference).sum().item<double>(),
+               norm = squared_abs(c.inner).sum().item<double>();
+  return squared == 0 ? 0 : std::sqrt(squared / norm);  // also of the zero matrix
 }
 
 }  // namespace seigh

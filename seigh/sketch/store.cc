@@ -22,6 +22,7 @@
 #include "seigh/core/context.h"
 #include "seigh/core/dtype.h"
 #include "seigh/core/error.h"
+#include "seigh/core/fingerprint.h"
 #include "seigh/io/checksum.h"
 #include "seigh/io/hdf5.h"
 #include "seigh/linop/linear_operator.h"
@@ -113,17 +114,7 @@ SketchStore::SketchStore(fs::path folder, SketchPlan plan, Context context)
     fs::create_directories(folder_, none);
     require(!none, "cannot write ", folder_.string(), ": ", none.message(),
             "; choose another folder with --out");
-    Hdf5Writer file(path);
-    file.attribute("operator", plan_.operator_name);
-    file.attribute("rows", plan_.rows);
-    file.attribute("k", plan_.k);
-    file.attribute("s", plan_.s);
-    file.attribute("seed", static_cast<int64_t>(plan_.seed));
-    file.attribute("test_matrix", plan_.test_matrix);
-    file.attribute("dtype", dtype_name(plan_.dtype));
-    file.attribute("storage", plan_.storage);
-    file.attribute("width", plan_.width);
-    file.commit();
+    write_plan();
   }
   int64_t needed = 0;
   for (int64_t shard = 0; shard < plan_.shards(); ++shard) {
@@ -138,6 +129,28 @@ SketchStore::SketchStore(fs::path folder, SketchPlan plan, Context context)
   open_claims();
 }
 
+void SketchStore::write_plan() const {
+  Hdf5Writer file(folder_ / "plan.h5");
+  file.attribute("operator", plan_.operator_name);
+  file.attribute("rows", plan_.rows);
+  file.attribute("k", plan_.k);
+  file.attribute("s", plan_.s);
+  file.attribute("seed", static_cast<int64_t>(plan_.seed));
+  file.attribute("test_matrix", plan_.test_matrix);
+  file.attribute("dtype", dtype_name(plan_.dtype));
+  file.attribute("storage", plan_.storage);
+  file.attribute("width", plan_.width);
+  if (!plan_.fingerprint.empty()) file.attribute("fingerprint", plan_.fingerprint);
+  file.commit();
+}
+
+void SketchStore::tie_to(const std::string& fingerprint) {
+  require_same_matrix((folder_ / "plan.h5").string(), plan_.fingerprint, fingerprint, folder_.string());
+  if (!plan_.fingerprint.empty() || fingerprint.empty()) return;
+  plan_.fingerprint = fingerprint;
+  if (context_.ranks().root()) write_plan();
+}
+
 SketchStore SketchStore::together(const fs::path& folder, SketchPlan plan, const Context& context) {
   const int64_t ranks = context.ranks().size();
   if (ranks > 1) plan.width = std::clamp<int64_t>((plan.s + ranks - 1) / ranks, 1, plan.shard_width());
@@ -150,7 +163,9 @@ SketchStore SketchStore::together(const fs::path& folder, SketchPlan plan, const
 SketchStore::SketchStore(fs::path folder, Context context)
     : folder_(std::move(folder)), context_(std::move(context)) {
   const fs::path path = folder_ / "plan.h5";
-  const std::map<std::string, Hdf5Attribute> attributes = Hdf5Reader(path).attributes();
+  const std::map<std::string, Hdf5Attribute> attributes =
+      with_remedy("; delete " + folder_.string() + " to begin anew",
+                  [&] { return Hdf5Reader(path, Maker::seigh).attributes(); });
   const auto get = [&]<typename T>(const std::string& name, T) {
     const auto found = attributes.find(name);
     require(found != attributes.end() && std::holds_alternative<T>(found->second), path.string(), " lacks ",
@@ -166,6 +181,7 @@ SketchStore::SketchStore(fs::path folder, Context context)
   plan_.dtype = parse_dtype(get("dtype", std::string()));
   plan_.width = get("width", int64_t{});
   if (attributes.contains("storage")) plan_.storage = get("storage", std::string());
+  if (attributes.contains("fingerprint")) plan_.fingerprint = get("fingerprint", std::string());
   plan_.validate();
   require(plan_.width >= 1, path.string(), " is damaged; delete ", folder_.string(), " to begin anew");
   open_claims();
@@ -183,7 +199,7 @@ SketchStore::~SketchStore() {
 
 void SketchStore::open_claims() {
   const fs::path path = folder_ / "claims";
-  claims_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  claims_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
   require(claims_ >= 0 || errno == EROFS || errno == EACCES, "cannot write ", path.string(), ": ",
           std::strerror(errno));
 }
@@ -213,14 +229,19 @@ int64_t SketchStore::finished_columns() const {
   return columns;
 }
 
-// Locks of open file descriptions: gone with the process, whatever ends it.
+// Locks of open file descriptions: gone with the process, whatever ends it. False only where another process
+// has the shard: who took every failure for that would measure nothing and call it done.
 bool SketchStore::set_lock(int64_t shard, short type) {
   struct flock lock = {};
   lock.l_type = type;
   lock.l_whence = SEEK_SET;
   lock.l_start = shard;
   lock.l_len = 1;
-  return ::fcntl(claims_, F_OFD_SETLK, &lock) == 0;
+  if (::fcntl(claims_, F_OFD_SETLK, &lock) == 0) return true;
+  require(errno == EAGAIN || errno == EACCES || type == F_UNLCK, "cannot lock ",
+          (folder_ / "claims").string(), ": ", claims_ < 0 ? "it cannot be written" : std::strerror(errno),
+          "; measure in a folder that can be written, on a file system with locks");
+  return false;
 }
 
 bool SketchStore::claim(int64_t shard) {
@@ -249,7 +270,7 @@ void SketchStore::write(int64_t shard, const at::Tensor& y, const at::Tensor& in
   if (plan_.scaled()) sums[outer + 2] = crc32(scales);
   Hdf5Writer file(shard_file(shard));
   for (const auto& [name, value] : identity_of(plan_, shard)) file.attribute(name, value);
-  file.write("outer", kept.t());
+  file.write("outer", kept.t(), Vouched::by_caller);
   if (plan_.scaled()) file.write("scale", scales);
   file.write("inner", inner.t());
   file.write("omega_outer", omega_outer.t());
@@ -260,7 +281,7 @@ void SketchStore::write(int64_t shard, const at::Tensor& y, const at::Tensor& in
 void SketchStore::verify(int64_t shard) const {
   const fs::path path = shard_file(shard);
   const SketchPlan::Columns columns = plan_.columns_of(shard);
-  const Hdf5Reader file(path);
+  const Hdf5Reader file(path, Maker::seigh);
   const auto shaped = [&](const char* name, int64_t rows) {
     at::Tensor t = file.read(name);
     require(t.dim() == 2 && t.size(0) == rows && t.size(1) == plan_.s, path.string(), ": ", name,
@@ -302,7 +323,7 @@ bool SketchStore::remove_damaged(int64_t shard) {
 SketchStore::Small SketchStore::read_small() const {
   std::vector<at::Tensor> columns, outer_columns, inner, omega_outer;
   for (const int64_t shard : finished()) {
-    const Hdf5Reader file(shard_file(shard));
+    const Hdf5Reader file(shard_file(shard), Maker::seigh);
     inner.push_back(file.read("inner").t());
     omega_outer.push_back(file.read("omega_outer").t());
     const int64_t begin = shard * plan_.width;
@@ -326,7 +347,7 @@ std::shared_ptr<TallMatrix> SketchStore::outer(int64_t panel_bytes) const {
 
 void SketchStore::add_outer(int64_t shard, StoredMatrix& matrix) const {
   const fs::path path = shard_file(shard);
-  const Hdf5Reader file(path);
+  const Hdf5Reader file(path, Maker::seigh);
   const std::vector<int64_t> shape = file.shape("outer");
   require(shape.size() == 2 && shape[1] == plan_.rows, path.string(),
           " does not fit the plan; delete it and measure it again");

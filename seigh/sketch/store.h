@@ -40,7 +40,8 @@ struct SketchPlan {
   /// "full": outer columns in dtype; "float16", "bfloat16": scaled to their largest entry and rounded to 11
   /// or 8 bits, two bytes a number. Psi^T y and Omega^T y are those of the rounded columns.
   std::string storage = "full";
-  int64_t width = 0;  ///< columns of a shard; 0: about 512 MB of them, at most 64
+  std::string fingerprint = {};  ///< of the operator (core/fingerprint.h), once it is known
+  int64_t width = 0;             ///< columns of a shard; 0: about 512 MB of them, at most 64
 
   /// `width`, or what stands for 0.
   int64_t shard_width() const;
@@ -79,6 +80,10 @@ class SketchStore {
   SketchStore(const SketchStore&) = delete;
   SketchStore& operator=(const SketchStore&) = delete;
 
+  /// Writes the operator's fingerprint (core/fingerprint.h) into a plan that has none. Throws Error when it
+  /// has another.
+  void tie_to(const std::string& fingerprint);
+
   const SketchPlan& plan() const { return plan_; }
   const fs::path& folder() const { return folder_; }
   fs::path shard_file(int64_t shard) const;
@@ -89,7 +94,7 @@ class SketchStore {
   int64_t finished_columns() const;
 
   /// Reserves a shard for this process, until it ends or releases it; false when it is finished or another
-  /// process has it.
+  /// process has it. Throws Error where the folder cannot be written or its file system has no locks.
   bool claim(int64_t shard);
   void release(int64_t shard);
   /// Writes a shard: products y, block [D, c'], its Psi^T y, float64 [s, c'], and Omega^T of its outer
@@ -113,6 +118,7 @@ class SketchStore {
 
  private:
   void open_claims();
+  void write_plan() const;
   bool set_lock(int64_t shard, short type);
   void add_outer(int64_t shard, StoredMatrix& matrix) const;
   fs::path folder_;

@@ -61,12 +61,14 @@ void write_checkpoint(const fs::path& path, const Model& model, const Checkpoint
 }
 
 Checkpoint read_checkpoint(const fs::path& path, const Model& model) {
-  const NamedTensors content = read_safetensors(path);
+  const NamedTensors content = read_safetensors(path, Maker::seigh);
+  const auto tensors = content.by_name();
   const auto take = [&](const ParameterSpec& spec, const std::string& prefix = {}) {
     const std::string name = prefix + spec.name;
-    const at::Tensor* tensor = content.find(name);
-    require(tensor != nullptr, path.string(), ": parameter ", name,
+    const auto found = tensors.find(name);
+    require(found != tensors.end(), path.string(), ": parameter ", name,
             " is missing; is this another model's file?");
+    const at::Tensor* const tensor = found->second;
     require(tensor->sizes() == at::IntArrayRef(spec.shape), path.string(), ": parameter ", name,
             " has shape ", tensor->sizes(), ", the model's has ", at::IntArrayRef(spec.shape));
     return tensor->scalar_type() == at::kDouble ? *tensor : tensor->to(at::kFloat);

@@ -87,7 +87,7 @@ class CommandLine(Refusals):
             ("unknown activation .*tanh", *set_("model.activation=sine")),
             ("model.kind", *set_("model.kind=nothing")),
             ("width of 0", *set_("model.hidden=[0]")),
-            ("width of 9000000000000000000", *set_("model.hidden=[9000000000000000000]")),
+            ("hidden must be at most 1000000000", *set_("model.hidden=[9000000000000000000]")),
             ("learning_rate must be positive", *set_("train.learning_rate=nan")),
             ("step 999 lies outside", *set_("train.checkpoints=[0,999]")),
             ("not among train.checkpoints", *set_("curvature.steps=[7]")),
@@ -300,12 +300,12 @@ class Folders(Case):
         shutil.copy(run / "checkpoints/step_000000.safetensors", run / "checkpoints/step_000010.safetensors")
         self.refused(*self.resume(run), says="holds step 0, not 10")
         run = self.run_copy("run2")
-        with h5py.File(run / eigen.relative_to(self.tmp / "run"), "r+") as file:
+        with changed(run / eigen.relative_to(self.tmp / "run")) as file:
             del file["eigenvalues"]
             file["eigenvalues"] = 3.0
         self.refused("report", run, says="eigenvalues have shape")
         run = self.run_copy("run3")
-        with h5py.File(run / overlap.relative_to(self.tmp / "run"), "r+") as file:
+        with changed(run / overlap.relative_to(self.tmp / "run")) as file:
             del file["magnitude"]
             file["magnitude"] = np.zeros(0)
         self.refused("report", run, says="a curve has shape")

@@ -3,6 +3,7 @@ is left of a decomposition that was killed."""
 
 import atexit
 import json
+import random
 import signal
 import time
 import unittest
@@ -23,7 +24,7 @@ LONG = LONG.replace("k = 10", 'k = 100\ndtype = "float64"\nwarm_start = true').r
 def read(path):
     """-> ({data set: array}, attributes)"""
     with h5py.File(path) as file:
-        return {name: data[()] for name, data in file.items()}, dict(file.attrs)
+        return {name: data[()] for name, data in file.items()}, attributes(file)
 
 
 def report_json(run):
@@ -259,6 +260,29 @@ class KilledInTheMiddle(Case):
         with h5py.File(state) as file:
             return int(file.attrs["products"])
 
+    def test_neither_wrong_bits_nor_other_data_are_gone_on_with(self):
+        """A flipped bit once put 39 of 40 pairs outside their bounds, and other data half-way between both answers."""
+        (self.tmp / "recipe.toml").write_text(LONG)
+        run = self.tmp / "run"
+        self.killed_with_a_state(run)
+        rng = random.Random(3)
+        for pattern in ("state.h5", "basis_*.h5"):
+            for i in range(8):
+                copy = Path(shutil.copytree(run, self.tmp / f"copy {pattern[:5]} {i}"))
+                file = sorted(copy.glob(f"partial/*krylov/{pattern}"))[0]
+                content = bytearray(file.read_bytes())
+                at = rng.randrange(len(content) if i else 512)
+                content[at] ^= 1 << rng.randrange(8)
+                file.write_bytes(content)
+                done = seigh(*self.arguments(copy), timeout=120)
+                self.assertEqual(done.returncode, 2, f"byte {at} of {file}: {done.stderr}")
+                self.assertRegex(done.stderr.splitlines()[-1], f"^seigh: .*{file.name}.*(damaged|checksum).*delete")
+        other = write_data(self.tmp / "other", seed=1)
+        arguments = [other if word == self.data else word for word in self.arguments(run)]
+        done = seigh(*arguments)
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertRegex(done.stderr.splitlines()[-1], "state.h5 is of another matrix: its samples were others; .*delete")
+
     def test_goes_on_from_its_last_block(self):
         (self.tmp / "recipe.toml").write_text(LONG)
         self.ok(*self.arguments(self.tmp / "undisturbed"))
@@ -268,7 +292,7 @@ class KilledInTheMiddle(Case):
         self.assertEqual([p.name for p in (run / "eigen").iterdir()], ["step_000010_train_hessian_krylov.h5"])
         other = Path(shutil.copytree(run, self.tmp / "other"))
         file = next((other / "partial").glob("*/state.h5"))
-        with h5py.File(file, "r+") as state:
+        with changed(file) as state:
             state.attrs["computation"] = "another"
         self.refused(*self.arguments(other), says=["state.h5 belongs to another computation", "delete"])
         self.ok(*self.arguments(run))

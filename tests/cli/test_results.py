@@ -43,7 +43,7 @@ class RunFiles(Case):
     def test_eigen_files(self):
         for path in (self.shared() / "run/eigen").iterdir():
             with h5py.File(path) as file:
-                a, values = file.attrs, file["eigenvalues"][()]
+                a, values = attributes(file), file["eigenvalues"][()]
                 self.assertEqual(values.dtype, np.float64)
                 self.assertEqual(values.shape, (10,))
                 self.assertTrue(np.all(np.diff(np.abs(values)) <= 0))
@@ -189,7 +189,7 @@ class Matrices(Case):
         out = self.tmp / "out.h5"
         self.ok("eigh", "--matrix", path, "--out", out, "--vectors", *arguments)
         with h5py.File(out) as file:
-            return file["eigenvalues"][()], file["eigenvectors"][()].T, dict(file.attrs)
+            return file["eigenvalues"][()], file["eigenvectors"][()].T, attributes(file)
 
     def check_low_rank(self, path, a, tolerance, *arguments):
         expected = by_magnitude(np.linalg.eigvalsh(a.astype(float)))[:6]

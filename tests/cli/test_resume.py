@@ -174,16 +174,17 @@ class Kept(Resume):
         """Results that do not say of which recipe they are count as those of recipe.toml."""
         def forget(run):
             for path in [*run.glob("eigen/*.h5"), *run.glob("overlap/*.h5")]:
-                with h5py.File(path, "r+") as file:
+                with changed(path) as file:
                     del file.attrs["recipe"]
             for path in run.glob("checkpoints/*"):
                 content = path.read_bytes()
                 (length,) = struct.unpack("<Q", content[:8])
                 header = json.loads(content[8:8 + length])
                 del header["__metadata__"]["recipe"]
-                text = json.dumps(header).encode()
+                text = json.dumps(header, separators=(",", ":")).encode()
                 text += b" " * (-len(text) % 8)
                 path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length:])
+                seal_again(path)
         run = self.run_copy()
         forget(run)
         before = files(run)

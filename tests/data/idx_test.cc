@@ -68,7 +68,7 @@ TEST(Idx, WhatIsWrongIsNamed) {
   expect(bytes, "rank 1, not 3");
   bytes = example();
   bytes[4] = '\xff';  // 4 278 190 082 images: more than there are, and not to be allocated
-  expect(bytes, "but 24 are there");
+  expect(bytes, "cannot hold");
   for (int i = 4; i < 16; ++i) bytes[i] = '\xff';
   expect(bytes, "sizes too large");
   expect("PNG is something else", "not an IDX file");

@@ -150,11 +150,9 @@ TEST(Hdf5, ReadsWhatH5pyWrites) {
   EXPECT_SEIGH_ERROR(reader.read("text"), "'text'", "neither");
   EXPECT_SEIGH_ERROR(reader.read("empty"), "'empty'", "is empty");
   EXPECT_SEIGH_ERROR(reader.read("group"), "'group'", "missing");
-  EXPECT_EQ(reader.attributes(), (std::map<std::string, Hdf5Attribute>{{"count", int64_t{3}},
-                                                                       {"small", int64_t{-2}},
-                                                                       {"ratio", 0.5},
-                                                                       {"text", std::string("größe")},
-                                                                       {"fixed", std::string("abc")}}));
+  EXPECT_FALSE(reader.sealed());
+  EXPECT_TRUE(reader.attributes().empty());  // of somebody else's file none are read
+  EXPECT_SEIGH_ERROR(Hdf5Reader(SEIGH_TEST_DATA "/io/h5py.h5", Maker::seigh), "no checksum");
 }
 
 TEST(Hdf5, H5pyReadsWhatSeighWrites) {
@@ -170,7 +168,7 @@ TEST(Hdf5, H5pyReadsWhatSeighWrites) {
       "import h5py, numpy, sys\n"
       "f = h5py.File(sys.argv[1], 'r')\n"
       "assert f['x'].dtype == '<f4' and (f['x'][...] == numpy.arange(6).reshape(3, 2).T).all()\n"
-      "assert f.attrs['text'] == 'gr\\u00f6\\u00dfe' and f.attrs['count'] == 3\n";
+      "assert f.attrs['text'].decode() == 'gr\\u00f6\\u00dfe' and f.attrs['count'] == 3\n";
   EXPECT_EQ(std::system((SEIGH_PYTHON " -c \"" + script + "\" '" + (folder / "a.h5").string() + "'").c_str()),
             0);
 }

@@ -18,11 +18,14 @@
 
 #include "seigh/core/context.h"
 #include "seigh/core/error.h"
+#include "seigh/eigen/seigh.h"
+#include "seigh/linop/matrix_operator.h"
 #include "seigh/overlap/best_overlap.h"
 #include "seigh/overlap/chance.h"
 #include "seigh/overlap/masks.h"
 #include "seigh/overlap/metrics.h"
 #include "tests/support/haar.h"
+#include "tests/support/spectra.h"
 
 namespace seigh {
 namespace {
@@ -350,6 +353,32 @@ TEST(OverlapCurves, RejectBadInput) {
   options = {};
   options.piece_bytes = 0;
   EXPECT_NE(error_of([&] { options.validate(); }).find("piece_bytes"), std::string::npos);
+}
+
+// Against many sketches: how far their curves really are from the exact one, in the root mean square.
+TEST(OverlapCurves, TheSpreadOfASketchIsOfTheSizeOfItsErrors) {
+  const auto m = test::spectral_matrix("polynomial", 200);
+  MatrixOperator op(m.matrix);
+  const at::Tensor parameters = random_gaussian(5, Stream::test, 200, 0, 1, at::kDouble).squeeze(1);
+  constexpr int64_t kLast = 36;  // of 40 vectors a tenth is left out
+  const OverlapOptions options{.random_masks = 2};
+  const at::Tensor exact =
+      overlap_curves(DenseEigenspace(m.eigenvectors.slice(1, 0, 40)), parameters, {200}, options).magnitude;
+  at::Tensor errors = at::zeros({40}, at::kDouble), estimates = at::zeros({40}, at::kDouble);
+  constexpr int kSketches = 40;
+  for (uint64_t seed = 0; seed < kSketches; ++seed) {
+    const EigenResult r = seigh(op, {.k = 40, .products = 80, .seed = seed, .probes = 0});
+    const DenseEigenspace space(r.eigenvectors.all());
+    OverlapCurves curves = overlap_curves(space, parameters, {200}, options);
+    curves.spread_magnitude(space, r.replicates);
+    EXPECT_TRUE(curves.magnitude_deviation.slice(0, 0, kLast).isfinite().all().item<bool>());
+    EXPECT_TRUE(curves.magnitude_deviation.slice(0, kLast).isnan().all().item<bool>());
+    errors += (curves.magnitude - exact).square();
+    estimates += curves.magnitude_deviation.square();
+  }
+  const at::Tensor ratio = (estimates / errors).sqrt().slice(0, 4, kLast);
+  EXPECT_GT(ratio.min().item<double>(), 0.4);
+  EXPECT_LT(ratio.max().item<double>(), 4);
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 
 #include "seigh/core/dtype.h"
 #include "seigh/core/filesystem.h"
+#include "seigh/core/fingerprint.h"
 #include "seigh/io/file.h"
 #include "seigh/io/hdf5.h"
 #include "seigh/linop/matrix_operator.h"
@@ -202,6 +203,56 @@ TEST(Store, AFlippedByteIsFound) {
   EXPECT_LT(remeasure(op, store, 13), 1e-14);
   MatrixOperator other(2 * some_matrix());
   EXPECT_NEAR(remeasure(other, store, 13), 0.5, 1e-12);
+}
+
+TEST(Store, NoBitOfAFileIsTrusted) {
+  const test::TempFolder folder;
+  MatrixOperator op(some_matrix());
+  SketchStore store(folder.path() / "s", small_plan(8, 20));
+  measure(op, store);
+  const std::string good = read_file(store.shard_file(1)), plan = read_file(store.folder() / "plan.h5");
+  for (size_t bit = 0; bit < 8 * good.size(); bit += 101) {
+    std::string bad = good;
+    bad[bit / 8] = static_cast<char>(bad[bit / 8] ^ (1 << (bit % 8)));
+    write_file(store.shard_file(1), bad);
+    EXPECT_SEIGH_ERROR(store.verify(1), "columns_000001.h5");
+  }
+  write_file(store.shard_file(1), good);
+  for (size_t bit = 0; bit < 8 * plan.size(); bit += 307) {
+    std::string bad = plan;
+    bad[bit / 8] = static_cast<char>(bad[bit / 8] ^ (1 << (bit % 8)));
+    write_file(store.folder() / "plan.h5", bad);
+    EXPECT_SEIGH_ERROR(SketchStore(store.folder()), "plan.h5");
+  }
+}
+
+// 0 / 0 is no difference: of the zero matrix every column is sound.
+TEST(Store, TheZeroMatrixIsMeasuredAsSoundlyAsAnother) {
+  const test::TempFolder folder;
+  MatrixOperator zero(0 * some_matrix()), other(some_matrix());
+  SketchStore store(folder.path() / "s", small_plan(8, 20));
+  measure(zero, store);
+  EXPECT_EQ(remeasure(zero, store, 13), 0);
+  EXPECT_NEAR(remeasure(other, store, 13), 1, 1e-12);
+  SketchStore another(folder.path() / "t", small_plan(8, 20));
+  measure(other, another);
+  EXPECT_GT(remeasure(zero, another, 13), 1e10);
+}
+
+TEST(Store, BelongsToOneMatrix) {
+  const test::TempFolder folder;
+  Fingerprint one, two;
+  one.add("samples", 1, 0.1);
+  two.add("samples", 2, 0.1);
+  SketchStore store(folder.path() / "s", small_plan(8, 20));
+  store.tie_to("");
+  EXPECT_EQ(SketchStore(store.folder()).plan().fingerprint, "");
+  store.tie_to(one.text());
+  SketchStore again(store.folder());
+  EXPECT_EQ(again.plan().fingerprint, one.text());
+  again.tie_to(one.text());
+  again.tie_to("");
+  EXPECT_SEIGH_ERROR(again.tie_to(two.text()), "plan.h5", "samples were others");
 }
 
 struct Notes final : Progress {
