@@ -26,10 +26,12 @@
 namespace seigh::app {
 namespace {
 
-// What was written down of a recipe is a line a key; a table has room for their number.
-std::string one_line(const std::string& text) {
+// What was written down of a recipe is a line a key, of a fingerprint a line a number; a table has room for
+// how many.
+std::string one_line(const std::string& name, const std::string& text) {
   const auto lines = std::count(text.begin(), text.end(), '\n');
-  return lines == 0 ? shortened(text) : std::to_string(lines) + " keys";
+  return lines == 0 ? shortened(text)
+                    : std::to_string(lines) + (name == "fingerprint" ? " numbers" : " keys");
 }
 
 // Shape, dtype and the first numbers of a tensor, one line.
@@ -63,7 +65,7 @@ void show_hdf5(const fs::path& path, int64_t numbers) {
     } else if (const auto* real = std::get_if<double>(&value)) {
       std::printf("%.6g\n", *real);
     } else {
-      std::printf("%s\n", one_line(std::get<std::string>(value)).c_str());
+      std::printf("%s\n", one_line(name, std::get<std::string>(value)).c_str());
     }
   }
   for (const std::string& name : file.names()) print_tensor("/" + name, file.read(name), numbers);
@@ -72,7 +74,7 @@ void show_hdf5(const fs::path& path, int64_t numbers) {
 void show_safetensors(const fs::path& path, int64_t numbers) {
   const NamedTensors content = read_safetensors(path);
   for (const auto& [key, value] : content.metadata)
-    std::printf("%-28s %s\n", shortened(key).c_str(), one_line(value).c_str());
+    std::printf("%-28s %s\n", shortened(key).c_str(), one_line(key, value).c_str());
   int64_t count = 0;
   for (const auto& [name, tensor] : content.tensors) {
     print_tensor(name, tensor, numbers);

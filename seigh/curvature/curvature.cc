@@ -51,14 +51,9 @@ void CurvatureOptions::validate() const {
   require(std::isfinite(l2) && l2 >= 0, "l2 must not be negative: ", l2);
   require(draws >= 1, "draws must be at least 1, not ", draws);
   require(dtype == at::kFloat || dtype == at::kDouble, "products are in float32 or float64, not in ", dtype);
-  if (kind != CurvatureKind::mc_fisher) return;
-  require(loss.kind != LossKind::mean_squared_error,
-          "mc_fisher needs cross_entropy: the Fisher matrix of mean_squared_error is its generalised "
-          "Gauss-Newton matrix; use ggn");
-  require(
-      loss.kind == LossKind::cross_entropy,
-      "mc_fisher needs cross_entropy: a loss of your own does not say which distribution targets are drawn "
-      "from; use ggn or empirical_fisher");
+  require(kind != CurvatureKind::mc_fisher || loss.kind != LossKind::custom,
+          "mc_fisher needs a loss whose distribution is known: cross_entropy, mean_squared_error or "
+          "binary_cross_entropy");
 }
 
 CurvatureOperator::CurvatureOperator(ParameterSubset subset, at::ScalarType dtype,

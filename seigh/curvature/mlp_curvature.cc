@@ -182,9 +182,13 @@ MlpCurvatureOperator::MlpCurvatureOperator(const Model& model, const at::Tensor&
   activation_ = mlp->activation();
   require(data.x.numel() == data.size() * widths_[0], this->name(), ": the first width is ", widths_[0],
           " but a sample has ", data.x.numel() / data.size(), " numbers");
-  const int64_t lowest = data.y.min().item<int64_t>(), highest = data.y.max().item<int64_t>();
-  require(lowest >= 0 && highest < widths_.back(), this->name(), ": targets run from ", lowest, " to ",
-          highest, " but the network has ", widths_.back(), " outputs");
+  if (data.y.is_floating_point()) {  // loss_sum() looks at their shape
+    require(data.y.isfinite().all().item<bool>(), this->name(), ": the targets hold NaN or infinity");
+  } else {
+    const int64_t lowest = data.y.min().item<int64_t>(), highest = data.y.max().item<int64_t>();
+    require(lowest >= 0 && highest < widths_.back(), this->name(), ": targets run from ", lowest, " to ",
+            highest, " but the network has ", widths_.back(), " outputs");
+  }
 
   const at::NoGradGuard no_grad;
   samples_ = data.size();
@@ -255,8 +259,8 @@ MlpCurvatureOperator::Tile MlpCurvatureOperator::make_tile(const std::vector<at:
   if (options_.kind == CurvatureKind::empirical_fisher) tile.residuals = {keep(delta)};
   if (options_.kind == CurvatureKind::mc_fisher) {
     for (int64_t draw = 0; draw < options_.draws; ++draw) {
-      const at::Tensor drawn = sampled_targets(options_.loss, outputs, options_.seed, draw, begin);
-      tile.residuals.push_back(keep(output_gradient(options_.loss, outputs, drawn).t()));
+      tile.residuals.push_back(
+          keep(sampled_output_gradient(options_.loss, outputs, options_.seed, draw, begin).t()));
     }
   }
   delta = delta / static_cast<double>(samples_);

@@ -162,7 +162,7 @@ double ModelSource::factor(int64_t begin, int64_t end) const {
 }
 
 bool ModelSource::supports(CurvatureKind kind) const {
-  if (kind == CurvatureKind::mc_fisher) return loss_.kind == LossKind::cross_entropy;
+  if (kind == CurvatureKind::mc_fisher) return loss_.kind != LossKind::custom;
   // Gradients of single targets: the loss must be a sum of theirs.
   return kind != CurvatureKind::empirical_fisher || cut_;
 }
@@ -188,15 +188,13 @@ at::Tensor ModelSource::output_gradient(const at::Tensor& outputs, int64_t begin
 at::Tensor ModelSource::sampled_output_gradient(const at::Tensor& outputs, int64_t begin, int64_t end,
                                                 uint64_t seed, int64_t draw) const {
   const int64_t each = targets(0, 1);
-  if (!order_.defined()) {
-    return seigh::output_gradient(loss_, outputs, sampled_targets(loss_, outputs, seed, draw, begin * each));
-  }
+  if (!order_.defined()) return seigh::sampled_output_gradient(loss_, outputs, seed, draw, begin * each);
   std::vector<at::Tensor> drawn;  // a sample's draws belong to it, wherever it stands
   for (int64_t i = begin; i < end; ++i) {
-    drawn.push_back(sampled_targets(loss_, outputs.slice(0, i - begin, i - begin + 1), seed, draw,
-                                    order_[i].item<int64_t>() * each));
+    drawn.push_back(seigh::sampled_output_gradient(loss_, outputs.slice(0, i - begin, i - begin + 1), seed, draw,
+                                                   order_[i].item<int64_t>() * each));
   }
-  return seigh::output_gradient(loss_, outputs, at::cat(drawn));
+  return at::cat(drawn);
 }
 
 at::Tensor ModelSource::output_hessian_product(const at::Tensor& outputs, int64_t begin, int64_t end,

@@ -38,13 +38,18 @@ void check_shapes(const Loss& loss, const at::Tensor& outputs, const at::Tensor&
           "; they must be floating [N, C] or [N, T, C] for N samples (T tokens) and C "
           "classes or values");
   if (loss.kind == LossKind::custom) return;
-  const bool squared = loss.kind == LossKind::mean_squared_error;
+  const bool values = loss.kind != LossKind::cross_entropy;
   const at::IntArrayRef targets = y.sizes(),
                         rows = outputs.sizes().slice(0, static_cast<size_t>(outputs.dim() - 1));
   if (y.is_floating_point()) {
-    require(squared, to_string(loss.kind), " needs classes: save y as int64, or use mean_squared_error");
+    require(values, to_string(loss.kind), " needs classes: save y as int64, or use mean_squared_error");
     require(targets == outputs.sizes(), name, ": outputs of ", y.size(0), " samples have shape ",
-            outputs.sizes(), ", their targets y ", targets, "; for mean_squared_error they must be the same");
+            outputs.sizes(), ", their targets y ", targets, "; for ", to_string(loss.kind),
+            " they must be the same");
+    require(loss.kind != LossKind::binary_cross_entropy ||
+                (y.min().item<double>() >= 0 && y.max().item<double>() <= 1),
+            name, ": targets y run from ", y.min().item<double>(), " to ", y.max().item<double>(),
+            "; for binary_cross_entropy they lie between 0 and 1");
   } else {
     const bool other_way = outputs.dim() == 3 && y.dim() == 2 && y.size(1) == outputs.size(2);
     require(targets == rows || !other_way, name, ": outputs of ", y.size(0), " samples have shape ",

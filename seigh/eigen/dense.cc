@@ -17,8 +17,15 @@
 #include "seigh/core/error.h"
 #include "seigh/core/random.h"
 #include "seigh/core/timer.h"
+#include "seigh/eigen/options.h"
 
 namespace seigh {
+
+int64_t dense_bytes(int64_t dimension, at::ScalarType dtype) {
+  constexpr int64_t kOverflowing = 100'000'000;
+  if (dimension > kOverflowing) return std::numeric_limits<int64_t>::max();
+  return 4 * wide_bytes(dtype) * dimension * dimension;
+}
 
 at::Tensor materialize(LinearOperator& op, const Context& context) {
   const Context::Scope scope(context);
@@ -58,6 +65,15 @@ double spectral_norm(const at::Tensor& a) {
 DenseResult dense(LinearOperator& op, int64_t k, Selection selection, const Context& context) {
   require(1 <= k && k <= op.size(), "dense: k must lie between 1 and the number of parameters, ", op.size(),
           ", not ", k);
+  // Before the products, which take longest.
+  require(op.size() <= kLargestDense, "dense: D = ", op.size(), " is more than LAPACK can decompose, ",
+          kLargestDense, "; use another method");
+  const int64_t needed = dense_bytes(op.size(), op.dtype()),
+                left = context.ranks().agree(context.memory().available());
+  if (needed >= left)
+    throw MemoryError(text_of("dense: the whole matrix of D = ", op.size(), " and its decomposition take ",
+                              format_bytes(needed), " of memory, ", format_bytes(left),
+                              " are left; raise the ceiling (--memory) or use another method"));
   const Context::Scope scope(context);
   const Timer timer;
   at::Tensor matrix = materialize(op, context);

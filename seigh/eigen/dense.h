@@ -7,6 +7,9 @@
 
 namespace seigh {
 
+/// What dense() takes: the matrix, its eigenvectors, and LAPACK's workspace of twice that.
+int64_t dense_bytes(int64_t dimension, at::ScalarType dtype);
+
 struct DenseResult {
   EigenResult result;
   at::Tensor matrix;  ///< the symmetrised matrix, float64 [D, D]
@@ -15,7 +18,7 @@ struct DenseResult {
 /// The whole matrix of `op` as float64 [D, D], by D products with unit vectors. D^2 x 8 bytes.
 at::Tensor materialize(LinearOperator& op, const Context& context = Context());
 
-/// All eigenvalues and the k selected eigenvectors. Cost: D products, about 9 D^3 flops, 3 D^2 x 8
+/// All eigenvalues and the k selected eigenvectors. Cost: D products, about 9 D^3 flops, 4 D^2 x 8
 /// bytes. Throws Error unless 1 <= k <= D.
 DenseResult dense(LinearOperator& op, int64_t k, Selection selection = Selection::magnitude,
                   const Context& context = Context());

@@ -31,7 +31,7 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const SolverOptions&
   const int64_t element = static_cast<int64_t>(c10::elementSize(dtype)), small = wide_bytes(dtype);
   const KrylovSizes krylov = krylov_sizes(options, dimension, dtype);
   const int64_t rows = ranks.share(dimension, 0).count;  // of the largest rank
-  const int64_t whole = 3 * small * dimension * dimension;
+  const int64_t whole = dense_bytes(dimension, dtype);
   EighPlan plan;
   plan.method = o.method;
   if (o.method == Method::automatic) {
@@ -40,7 +40,8 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const SolverOptions&
     if (o.independent) {
       plan.method = Method::seigh;
       plan.reason = "products must be independent";
-    } else if (!adaptive && whole < memory && (dimension <= kSmall || dimension <= krylov.products)) {
+    } else if (!adaptive && whole < memory && dimension <= kLargestDense &&
+               (dimension <= kSmall || dimension <= krylov.products)) {
       plan.method = Method::dense;
       plan.reason =
           dimension <= kSmall ? "the matrix is small" : "the products asked for make the whole matrix";

@@ -141,8 +141,8 @@ void BlockKrylov::allocate() {
           " take a basis of ", smallest, " vectors, but the basis may have ", o_.basis, "; lower k");
   const int64_t least = std::max(smallest, saved), ideal = std::max(sizes_.ideal_basis, saved);
   const int64_t working = sizes_.working_memory, column = std::max<int64_t>(rows_.count, 1) * element;
-  const int64_t fitting =
-      ranks_.agree(std::max<int64_t>((context_.memory().available() - working) / column, 0));
+  const int64_t left = ranks_.agree(context_.memory().available());
+  const int64_t fitting = ranks_.agree(std::max<int64_t>((left - working) / column, 0));
   if (!o_.on_disk && fitting >= least) {
     int64_t capacity = std::min(ideal, fitting);
     if (!o_.state.empty()) capacity = capacity_on_disk(least, capacity, 0);  // where it is kept
@@ -150,10 +150,10 @@ void BlockKrylov::allocate() {
     return;
   }
   require(!o_.state.empty(), "k = ", o_.k, " eigenpairs of ", op_.name(), " take a basis of ", least,
-          " vectors, ", format_bytes(least * column + working), " of memory, ",
-          format_bytes(context_.memory().available()), " are left; lower k or raise the ceiling (--memory)");
-  require(working < context_.memory().available(), "blocks of ", sizes_.block, " vectors of ", op_.name(),
-          " take ", format_bytes(working), " of memory, ", format_bytes(context_.memory().available()),
+          " vectors, ", format_bytes(least * column + working), " of memory, ", format_bytes(left),
+          " are left; lower k or raise the ceiling (--memory)");
+  require(working < left, "blocks of ", sizes_.block, " vectors of ", op_.name(), " take ",
+          format_bytes(working), " of memory, ", format_bytes(left),
           " are left; lower the block or raise the ceiling (--memory)");
   basis_.emplace(rows_.count, capacity_on_disk(least, ideal, o_.k), op_.dtype(), o_.state, true, context_);
 }

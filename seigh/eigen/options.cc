@@ -44,6 +44,8 @@ Method parse_method(const std::string& name) {
 void SolverOptions::validate(int64_t dimension) const {
   require(1 <= k && k <= dimension, "k must lie between 1 and the number of parameters, ", dimension,
           ", not ", k);
+  require(method != Method::dense || dimension <= kLargestDense, "dense: D = ", dimension,
+          " is more than LAPACK can decompose, ", kLargestDense, "; use another method");
   require(products >= 0, "products must not be negative: ", products);
   require(products == 0 || products >= std::min(k, dimension),
           "products must be at least k: products = ", products, ", k = ", k, " (the usual choice is 2 k)");

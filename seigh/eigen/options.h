@@ -22,6 +22,9 @@ Method parse_method(const std::string& name);
 /// More probes than these tell nothing more.
 constexpr int64_t kMostProbes = 1'000'000;
 
+/// LAPACK counts the numbers of its workspace, 2 D^2, in 32 bits.
+constexpr int64_t kLargestDense = 32'766;
+
 struct SolverOptions {
   Method method = Method::automatic;  ///< for eigh(); whoever calls a solver by its name has chosen
   int64_t k = 0;                      ///< eigenpairs wanted; with `error` the most that may be needed

@@ -2,12 +2,16 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/cos.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/log1p.h>
 #include <ATen/ops/log_softmax.h>
 #include <ATen/ops/one_hot.h>
+#include <ATen/ops/sigmoid.h>
 #include <ATen/ops/softmax.h>
 #include <torch/autograd.h>
 
+#include <cmath>
 #include <vector>
 
 #include "seigh/core/error.h"
@@ -25,9 +29,10 @@ void check(const Loss& loss, const at::Tensor& outputs, const at::Tensor& target
             targets.sizes(), " are not of the same samples");
     return;
   }
-  if (loss.kind == LossKind::mean_squared_error && targets.is_floating_point()) {
-    require(outputs.dim() >= 2 && targets.sizes() == outputs.sizes(), "mean_squared_error: outputs of shape ",
-            outputs.sizes(), " need floating targets of the same shape, not ", targets.sizes());
+  if (loss.kind != LossKind::cross_entropy && targets.is_floating_point()) {
+    require(outputs.dim() >= 2 && targets.sizes() == outputs.sizes(), to_string(loss.kind),
+            ": outputs of shape ", outputs.sizes(), " need floating targets of the same shape, not ",
+            targets.sizes());
     return;
   }
   require(outputs.dim() >= 2 && targets.scalar_type() == at::kLong &&
@@ -35,6 +40,12 @@ void check(const Loss& loss, const at::Tensor& outputs, const at::Tensor& target
           to_string(loss.kind), ": outputs of shape ", outputs.sizes(),
           " need int64 targets of all their dimensions but the last, not ", targets.scalar_type(),
           " of shape ", targets.sizes());
+}
+
+// Targets as numbers of the outputs' shape and dtype.
+at::Tensor values_of(const at::Tensor& targets, const at::Tensor& outputs) {
+  return (targets.is_floating_point() ? targets : at::one_hot(targets, outputs.size(-1)))
+      .to(outputs.scalar_type());
 }
 
 // The shape of outputs with one leading dimension more, of any size.
@@ -61,10 +72,11 @@ at::Tensor custom_product(const Loss& loss, const at::Tensor& outputs, const at:
 }  // namespace
 
 LossKind parse_loss(const std::string& name) {
-  for (const LossKind kind : {LossKind::cross_entropy, LossKind::mean_squared_error}) {
+  for (const LossKind kind :
+       {LossKind::cross_entropy, LossKind::mean_squared_error, LossKind::binary_cross_entropy}) {
     if (to_string(kind) == name) return kind;
   }
-  fail("unknown loss \"", name, "\"; choose cross_entropy or mean_squared_error");
+  fail("unknown loss \"", name, "\"; choose cross_entropy, mean_squared_error or binary_cross_entropy");
 }
 
 std::string to_string(LossKind kind) {
@@ -73,6 +85,8 @@ std::string to_string(LossKind kind) {
       return "cross_entropy";
     case LossKind::mean_squared_error:
       return "mean_squared_error";
+    case LossKind::binary_cross_entropy:
+      return "binary_cross_entropy";
     case LossKind::custom:
       return "custom";
   }
@@ -103,9 +117,10 @@ at::Tensor loss_sum(const Loss& loss, const at::Tensor& outputs, const at::Tenso
       return s == 0 ? sum : (1 - s) * sum - s / classes * log_p.sum();
     }
     case LossKind::mean_squared_error:
-      return (outputs - (targets.is_floating_point() ? targets.to(outputs.scalar_type())
-                                                     : at::one_hot(targets, outputs.size(-1))))
-                 .square()
+      return (outputs - values_of(targets, outputs)).square().sum() / classes;
+    case LossKind::binary_cross_entropy:
+      return (outputs.clamp_min(0) - outputs * values_of(targets, outputs) +
+              at::log1p((-outputs.abs()).exp()))
                  .sum() /
              classes;
     case LossKind::custom:
@@ -136,6 +151,8 @@ at::Tensor output_gradient(const Loss& loss, const at::Tensor& outputs, const at
     const at::Tensor one_hot = at::one_hot(targets, outputs.size(-1)).to(outputs.scalar_type());
     return p - (one_hot * (1 - s) + s / classes);
   }
+  if (loss.kind == LossKind::binary_cross_entropy)
+    return (at::sigmoid(outputs) - values_of(targets, outputs)) / static_cast<double>(outputs.size(-1));
   const at::AutoGradMode with_gradients(true);
   const at::Tensor leaf = outputs.detach().requires_grad_(true);
   return torch::autograd::grad({loss_sum(loss, leaf, targets)}, {leaf})[0];
@@ -161,27 +178,65 @@ at::Tensor output_hessian_product(const Loss& loss, const at::Tensor& outputs, c
     }
     case LossKind::mean_squared_error:
       return u * (2.0 / static_cast<double>(outputs.size(-1)));
+    case LossKind::binary_cross_entropy: {
+      const at::Tensor p = at::sigmoid(outputs);
+      return u * (p * (1 - p) / static_cast<double>(outputs.size(-1)));
+    }
     case LossKind::custom:
       return custom_product(loss, outputs, targets, u);
   }
   fail("loss out of range");
 }
 
+namespace {
+
+// Uniform numbers for every output, those of a row at counters that depend on its number alone: [rows, C].
+// `which`: independent ones of a draw, 0 or 1.
+at::Tensor uniform_of_outputs(const at::Tensor& outputs, uint64_t seed, int64_t draw, int64_t which,
+                              int64_t row_begin) {
+  const int64_t classes = outputs.size(-1), rows = outputs.numel() / classes;
+  return random_uniform(seed, Stream::sampled_targets, rows * classes, 2 * draw + which, row_begin * classes)
+      .reshape({rows, classes})
+      .to(outputs.device());
+}
+
+}  // namespace
+
 at::Tensor sampled_targets(const Loss& loss, const at::Tensor& outputs, uint64_t seed, int64_t draw,
                            int64_t row_begin) {
-  require(loss.kind == LossKind::cross_entropy, "targets cannot be sampled for ", to_string(loss.kind),
-          loss.kind == LossKind::custom
-              ? ": a loss of your own says of no distribution over classes"
-              : ": its Fisher matrix is the generalised Gauss-Newton matrix; use that");
+  require(loss.kind != LossKind::custom,
+          "targets cannot be sampled for custom: it has no distribution over targets");
   require(outputs.dim() >= 2 && outputs.size(-1) >= 1,
           "targets are sampled for outputs [samples, classes], not ", outputs.sizes());
-  const at::Tensor cdf = at::softmax(outputs.detach().to(at::kDouble), -1).flatten(0, -2).cumsum(-1);
+  const at::Tensor f = outputs.detach().to(at::kDouble).flatten(0, -2);
+  if (loss.kind == LossKind::mean_squared_error) {
+    // Box-Muller; 1 - u lies in (0, 1].
+    const at::Tensor radius = (-2 * at::log1p(-uniform_of_outputs(outputs, seed, draw, 0, row_begin))).sqrt();
+    const at::Tensor angle =
+        2 * 3.14159265358979323846 * uniform_of_outputs(outputs, seed, draw, 1, row_begin);
+    const double deviation = std::sqrt(static_cast<double>(outputs.size(-1)) / 2);
+    return (f + deviation * radius * at::cos(angle)).to(outputs.scalar_type()).reshape(outputs.sizes());
+  }
+  if (loss.kind == LossKind::binary_cross_entropy) {
+    return uniform_of_outputs(outputs, seed, draw, 0, row_begin)
+        .lt(at::sigmoid(f))
+        .to(outputs.scalar_type())
+        .reshape(outputs.sizes());
+  }
+  const at::Tensor cdf = at::softmax(f, -1).cumsum(-1);
   const at::Tensor u =
       random_uniform(seed, Stream::sampled_targets, cdf.size(0), draw, row_begin).to(cdf.device());
   // Class c when cdf[c - 1] <= u cdf[C - 1] < cdf[c]. As u < 1, at most C - 1 entries pass, but for the
   // rounding of u cdf[C - 1].
   const at::Tensor passed = cdf.le(u.unsqueeze(1) * cdf.slice(1, -1)).sum(1).clamp_max(outputs.size(-1) - 1);
   return passed.reshape(outputs.sizes().slice(0, static_cast<size_t>(outputs.dim() - 1)));
+}
+
+at::Tensor sampled_output_gradient(const Loss& loss, const at::Tensor& outputs, uint64_t seed, int64_t draw,
+                                   int64_t row_begin) {
+  const at::Tensor r = output_gradient(loss, outputs, sampled_targets(loss, outputs, seed, draw, row_begin));
+  return loss.kind == LossKind::binary_cross_entropy ? r * std::sqrt(static_cast<double>(outputs.size(-1)))
+                                                     : r;
 }
 
 }  // namespace seigh

@@ -2,8 +2,9 @@
 // target_count().
 //
 // Everywhere: outputs [N, C] with targets int64 [N], or for sequences outputs [N, T, C] with targets [N, T];
-// classes 0..C-1. Mean squared error also takes floating targets of the shape of the outputs, a custom loss
-// any of N samples. Throws Error when the shapes do not fit.
+// classes 0..C-1. Mean squared error and binary cross-entropy also take floating targets of the shape of the
+// outputs (those of binary cross-entropy in [0, 1]), a custom loss any of N samples. Throws Error when the
+// shapes do not fit.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -15,7 +16,7 @@
 
 namespace seigh {
 
-enum class LossKind { cross_entropy, mean_squared_error, custom };
+enum class LossKind { cross_entropy, mean_squared_error, binary_cross_entropy, custom };
 
 /// A loss of somebody's own.
 class CustomLoss {
@@ -28,7 +29,7 @@ class CustomLoss {
   virtual at::Tensor mean(const at::Tensor& outputs, const at::Tensor& targets) const = 0;
 };
 
-/// "cross_entropy" or "mean_squared_error"; throws Error on another name.
+/// "cross_entropy", "mean_squared_error" or "binary_cross_entropy"; throws Error on another name.
 LossKind parse_loss(const std::string& name);
 std::string to_string(LossKind kind);
 
@@ -52,6 +53,7 @@ int64_t target_count(const at::Tensor& targets);
 /// Sum over targets of the loss; scalar, differentiable twice.
 /// cross_entropy: -(1 - s) log p[target] - s/C sum_c log p[c] with p = softmax(outputs).
 /// mean_squared_error: squared distance to the one-hot target, or to floating targets, over C.
+/// binary_cross_entropy: log(1 + e^f) - y f of each output f and its target y (one-hot of classes), over C.
 /// custom: its mean times target_count().
 at::Tensor loss_sum(const Loss& loss, const at::Tensor& outputs, const at::Tensor& targets);
 
@@ -65,19 +67,25 @@ at::Tensor accurate_loss_sum(const Loss& loss, const at::Tensor& outputs, const 
 at::Tensor output_gradient(const Loss& loss, const at::Tensor& outputs, const at::Tensor& targets);
 
 /// H_L u, the Hessian of loss_sum with respect to the outputs times u; u has the shape of outputs, or leading
-/// dimensions more: [b, N, C] for b vectors at once. Both losses by name have a Hessian that depends on no
+/// dimensions more: [b, N, C] for b vectors at once. The losses by name have a Hessian that depends on no
 /// target: cross_entropy: p * u - p <p, u> in each row, whatever the smoothing. mean_squared_error: 2 u / C.
+/// binary_cross_entropy: s (1 - s) u / C with s = 1 / (1 + e^-f).
 /// custom: differentiated twice, one backward pass for each vector.
 at::Tensor output_hessian_product(const Loss& loss, const at::Tensor& outputs, const at::Tensor& targets,
                                   const at::Tensor& u);
 
-/// One target per row of outputs drawn from the network's own distribution softmax(outputs), for Monte-Carlo
-/// estimates of the Fisher matrix: int64 [N] or [N, T]. Row r (counted through the sequences: n T + t) uses
-/// the uniform number at counter (row_begin + r, draw), so mini-batches draw what the whole data set would.
-/// Computed in float64. Throws Error for a custom loss, which has no such distribution, and for mean squared
-/// error: its distribution is a Gaussian of variance C/2 about the outputs, not one over classes, and its
-/// Fisher matrix is the generalised Gauss-Newton matrix, which needs no sampling.
+/// One target per row of outputs drawn from the network's own distribution, for Monte-Carlo estimates of the
+/// Fisher matrix. cross_entropy: softmax(outputs), int64 [N] or [N, T]; mean_squared_error: the Gaussian of
+/// variance C/2 about the outputs, whose negative log-likelihood it is; binary_cross_entropy: 0 or 1 for each
+/// output, 1 with probability 1 / (1 + e^-f); both of shape and dtype of the outputs. Row r (counted through
+/// the sequences: n T + t) depends on (seed, draw, row_begin + r) alone, so mini-batches draw what the whole
+/// data set would. Computed in float64. Throws Error for a custom loss, which has no distribution.
 at::Tensor sampled_targets(const Loss& loss, const at::Tensor& outputs, uint64_t seed, int64_t draw = 0,
                            int64_t row_begin = 0);
+
+/// r with E[r r^T] in each row the Hessian of the loss there (but for label smoothing): output_gradient() at
+/// sampled_targets(), of binary_cross_entropy, which is 1/C of a negative log-likelihood, times sqrt(C).
+at::Tensor sampled_output_gradient(const Loss& loss, const at::Tensor& outputs, uint64_t seed,
+                                   int64_t draw = 0, int64_t row_begin = 0);
 
 }  // namespace seigh

@@ -90,7 +90,7 @@ Checkpoint brought_checkpoint(const Recipe& r, const Model& model, const Loss& l
       for (const std::string& name : names) {
         const auto entry = tensors.find(name);
         if (entry == tensors.end()) continue;
-        const at::Tensor* tensor = entry->second;
+        const at::Tensor* const tensor = entry->second;
         require(tensor->sizes() == at::IntArrayRef(spec.shape), file.string(), ": ", name, " has shape ",
                 tensor->sizes(), ", in ", r.model.module, " it has ", at::IntArrayRef(spec.shape));
         require(!found.defined() || at::equal(found, *tensor), file.string(), ": ", under, " and ", name,

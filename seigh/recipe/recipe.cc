@@ -71,7 +71,7 @@ void for_each_key(R& r, Visitor&& visit) {
         "(tensor x) or \"FILE:NAME\".");
   visit("data.y", r.data.y, {Stage::train, own_data},
         "Their targets, in the same way; default: tensor y of the file of data.x. Classes as integers, or "
-        "numbers for mean_squared_error and losses of your own.");
+        "numbers for mean_squared_error, binary_cross_entropy and losses of your own.");
   visit("data.test_x", r.data.test_x, {Stage::train, own_data},
         "Inputs of their test part, in the same way, for the accuracy and curvature.splits; default: there "
         "is none, and "
@@ -149,10 +149,11 @@ void for_each_key(R& r, Visitor&& visit) {
         "Of the schedule step: after which steps.");
   visit("train.decay", r.train.decay, {Stage::train, trained && by_steps},
         "Of the schedule step: the factor.");
-  visit(
-      "train.loss", r.train.loss, {Stage::train},
-      "\"cross_entropy\" or \"mean_squared_error\", mean over samples (of text: over all their tokens), or a "
-      "TorchScript file, \"loss.pt\"; also the loss whose curvature is taken.");
+  visit("train.loss", r.train.loss, {Stage::train},
+        "\"cross_entropy\", \"mean_squared_error\" or \"binary_cross_entropy\" (of each output), mean over "
+        "samples "
+        "(of text: over all their tokens), or a "
+        "TorchScript file, \"loss.pt\"; also the loss whose curvature is taken.");
   visit("train.label_smoothing", r.train.label_smoothing, {Stage::train, r.train.loss == "cross_entropy"},
         "s of cross_entropy, 0 to 1: the target is 1 - s of the label and s of all classes alike.");
   visit("train.checkpoints", r.train.checkpoints, {Stage::none},
@@ -231,7 +232,7 @@ void for_each_key(R& r, Visitor&& visit) {
   visit("eigh.keep_measurements", r.eigh.keep_measurements, {Stage::none, method({Method::seigh})},
         "Keep seigh's measurements in partial/ when the decomposition is done (4 D k bytes).");
   visit("dense.steps", r.dense.steps, {Stage::none},
-        "Steps at which the exact dense decomposition (float64, 3 D^2 numbers) is computed beside the "
+        "Steps at which the exact dense decomposition (float64, 4 D^2 numbers) is computed beside the "
         "sketch; a list, or n for every n-th.");
   visit("overlap.random_masks", r.overlap.random_masks, {Stage::overlap},
         "Random masks that the null distributions are estimated from.");

@@ -3,6 +3,8 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "seigh/core/context.h"
 #include "seigh/curvature/autograd_curvature.h"
 #include "seigh/eigen/dense.h"
@@ -57,6 +59,49 @@ TEST(MlpCurvature, HessianEqualsAutograd) {
             << model.description() << " " << to_string(c.loss);
       }
     }
+  }
+}
+
+// Of numbers as targets, which are no class numbers: outside 0..C-1, and fractions.
+TEST(MlpCurvature, FloatingTargetsOfMeanSquaredError) {
+  const Mlp model({6, 5, 3}, Activation::tanh);
+  Dataset data = test::gaussian_data(17, 6, 3);
+  data.y = random_gaussian(9, Stream::test, 17, 0, 3, at::kDouble).mul(5).contiguous().to(at::kFloat);
+  const at::Tensor parameters = model.initial_parameters(3), v = block(model.parameter_count(), 4);
+  for (const CurvatureKind kind : {CurvatureKind::hessian, CurvatureKind::ggn,
+                                   CurvatureKind::empirical_fisher, CurvatureKind::mc_fisher}) {
+    const CurvatureOptions options{
+        .kind = kind, .loss = LossKind::mean_squared_error, .dtype = at::kDouble, .draws = 3, .seed = 5};
+    AutogradCurvatureOperator autograd(model, parameters, {}, data, options);
+    CurvatureOptions tiles = options;
+    tiles.batch_size = 4;
+    MlpCurvatureOperator op(model, parameters, data, tiles);
+    EXPECT_LT(relative_difference(op.apply(v), autograd.apply(v)), 1e-12) << to_string(kind);
+    EXPECT_NEAR(op.loss(), autograd.loss(), 1e-12);
+    EXPECT_LT(relative_difference(op.gradient(), autograd.gradient()), 1e-12);
+  }
+  data.y[3][1] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_SEIGH_ERROR(MlpCurvatureOperator(model, parameters, data, {.loss = LossKind::mean_squared_error}),
+                     "targets hold NaN");
+}
+
+// With many draws the Monte-Carlo Fisher matrix is the generalised Gauss-Newton matrix; the error falls as
+// 1 / sqrt(draws N).
+TEST(MlpCurvature, MonteCarloFisherOfEveryLossByName) {
+  const Mlp model({4, 3, 2}, Activation::tanh);
+  const Dataset data = test::gaussian_data(10, 4, 2);
+  const at::Tensor parameters = model.initial_parameters(3);
+  for (const LossKind loss :
+       {LossKind::cross_entropy, LossKind::mean_squared_error, LossKind::binary_cross_entropy}) {
+    const auto matrix = [&](CurvatureKind kind) {
+      AutogradCurvatureOperator op(
+          model, parameters, {}, data,
+          {.kind = kind, .loss = loss, .dtype = at::kDouble, .draws = 4000, .seed = 1});
+      return materialize(op);
+    };
+    // 40 000 squares of numbers whose own spread is about their size: 5 / 200, and twice that.
+    EXPECT_LT(relative_difference(matrix(CurvatureKind::mc_fisher), matrix(CurvatureKind::ggn)), 0.05)
+        << to_string(loss);
   }
 }
 
