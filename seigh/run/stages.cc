@@ -137,7 +137,11 @@ void Run::train() {
 void Run::write_overlap(const Decomposition& d, const EigenResult& result, const Checkpoint& checkpoint) {
   require(result.rank > 0, "step ", d.step, ", ", d.split,
           ": no such eigenvectors were found, so there is nothing to compare with the largest parameters; at "
-          "these parameters and samples the matrix has no such eigenvalues, or is zero");
+          "these parameters and samples the matrix has no such eigenvalues, or is zero",
+          brings_weights(folder_.recipe())
+              ? std::string()
+              : text_of(", as after training with too large steps: lower train.learning_rate (now ",
+                        folder_.recipe().train.learning_rate, ")"));
   std::vector<int64_t> layer_sizes;
   for (const ParameterSpec& p : subset_.specs) layer_sizes.push_back(p.numel());
   // The root may be here alone, with eigenvectors from a file.

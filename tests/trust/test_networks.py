@@ -5,6 +5,7 @@ second derivatives that are wrong or missing) the truth is those differences, co
 
 import os
 import sys
+import threading
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +21,7 @@ from support import *
 
 torch.set_num_threads(1)
 N = 24
+EXPORTING = threading.Lock()  # torch.jit.script is for one thread
 
 
 class Case_:
@@ -431,12 +433,14 @@ class Networks(Case):
         folder = self.tmp / re.sub(r"\W+", "-", name)
         folder.mkdir()
         net = case.net.eval()
-        torch.jit.script(net).save(str(folder / "net.pt"))
+        with EXPORTING:
+            torch.jit.script(net).save(str(folder / "net.pt"))
+            if case.script_loss is not None:
+                torch.jit.script(case.script_loss).save(str(folder / "loss.pt"))
         np.save(folder / "x.npy", case.x.numpy())
         np.save(folder / "y.npy", case.y.numpy())
         loss = case.built_in or "cross_entropy"
         if case.script_loss is not None:
-            torch.jit.script(case.script_loss).save(str(folder / "loss.pt"))
             loss = "loss.pt"
         d = sum(p.numel() for p in parameters_of(net))
         (folder / "recipe.toml").write_text(
