@@ -256,6 +256,45 @@ class Matrices(Case):
             with h5py.File(self.tmp / "a.h5") as file:
                 np.testing.assert_allclose(file["eigenvalues"][:3], [10, -8, 6.4], rtol=1e-9)
 
+    def test_every_command_says_how_much_is_certified(self):
+        """What is printed, stored and in --json is the same; --strict exits with 3 where not all pairs are certified."""
+        np.save(self.tmp / "gaps.npy", np.diag(0.5 ** np.arange(40)))
+        np.save(self.tmp / "line.npy", np.diag(np.linspace(1, 0.9, 300)))
+        arguments = ("--k", 5, "--method", "krylov", "--out", self.tmp / "c.h5")
+        done = self.ok("eigh", "--matrix", self.tmp / "gaps.npy", "--strict", *arguments)
+        self.assertEqual(done.stdout.splitlines()[-1], "5 of 5 certified")
+        self.assertNotIn("warning", done.stderr)
+        data = json.loads(self.ok("eigh", "--matrix", self.tmp / "gaps.npy", "--json", *arguments).stdout)
+        self.assertEqual((data["certified"], [pair["trust"] for pair in data["pairs"]]), (5, ["pair"] * 5))
+        self.assertEqual([pair["place"] for pair in data["pairs"]], [[i, i] for i in range(1, 6)])
+        for pair, exact in zip(data["pairs"], 0.5 ** np.arange(5)):
+            self.assertTrue(pair["enclosure"][0] <= exact <= pair["enclosure"][1])
+        self.assertEqual(json.loads(self.ok("show", self.tmp / "c.h5", "--json").stdout), data)
+        with h5py.File(self.tmp / "c.h5") as file:
+            self.assertEqual(file["angle"][()].tolist(), [pair["angle"] for pair in data["pairs"]])
+            self.assertEqual(file["enclosure"][()].tolist(), [pair["enclosure"] for pair in data["pairs"]])
+        # Without enough products, some are not: said, and an error only with --strict, when all is written.
+        few = ("--matrix", self.tmp / "line.npy", "--products", 10, *arguments)
+        done = self.ok("eigh", *few)
+        self.assertRegex(done.stdout.splitlines()[-1], r"^[0-4] of 5 certified")
+        self.assertIn("warning", done.stderr)
+        (self.tmp / "c.h5").unlink()
+        self.assertEqual(seigh("eigh", *few, "--strict").returncode, 3)
+        self.assertTrue((self.tmp / "c.h5").exists())
+
+    def test_signs_are_kept(self):
+        """Where the eigenvalues of the sign asked for run out there are fewer pairs, of every method, and it is said."""
+        np.save(self.tmp / "a.npy", np.diag(np.concatenate([[3.0, 2.0], -0.9 ** np.arange(58)])))
+        for method in ("dense", "krylov", "seigh", "nystrom", "hmt"):
+            done = self.ok("eigh", "--matrix", self.tmp / "a.npy", "--k", 6, "--products", 40, "--select", "positive", "--method", method,
+                           "--out", self.tmp / "p.h5")
+            with h5py.File(self.tmp / "p.h5") as file:
+                values = file["eigenvalues"][()]
+            self.assertTrue(len(values) < 6 and np.all(values > 0), (method, values))
+            if method in ("dense", "krylov"):
+                np.testing.assert_allclose(values, [3, 2], rtol=1e-6)
+            self.assertIn("positive", done.stdout)
+
     def test_error_estimate(self):
         rng = np.random.default_rng(3)
         q, _ = np.linalg.qr(rng.standard_normal((100, 100)))
