@@ -280,12 +280,14 @@
       });
     }
     if (hasNumbers(training.test_accuracy)) {
+      // Without a test part it is of the samples that the network was given.
+      const what = training.accuracy_of === 'train' ? 'accuracy on training samples' : 'test accuracy';
       figure(pair, {
-        title: 'Test accuracy',
-        caption: 'Share of held-out samples that the network classifies correctly.',
-        datasets: [line('test accuracy', VERMILLION, points(steps, list(training.test_accuracy)
+        title: what[0].toUpperCase() + what.slice(1),
+        caption: `Share of ${training.accuracy_of === 'train' ? 'the training' : 'held-out'} samples that the network classifies correctly.`,
+        datasets: [line(what, VERMILLION, points(steps, list(training.test_accuracy)
           .map((a) => (isNumber(a) ? 100 * a : null))), { pointStyle: 'circle' })],
-        x: x(), y: axis('test accuracy (%)', { beginAtZero: true, suggestedMax: 100 }),
+        x: x(), y: axis(`${what} (%)`, { beginAtZero: true, suggestedMax: 100 }),
         tooltip: (item) => `${item.dataset.label}: ${number(item.parsed.y)} %`, tooltipTitle: at,
       });
     }

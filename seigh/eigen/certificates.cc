@@ -320,6 +320,20 @@ SpectrumBounds rounding_bounds(const at::Tensor& values, double rounding) {
   return bounds;
 }
 
+std::string to_string(Trust trust) {
+  switch (trust) {
+    case Trust::noise:
+      return "noise";
+    case Trust::value:
+      return "value";
+    case Trust::cluster:
+      return "cluster";
+    case Trust::pair:
+      return "pair";
+  }
+  return "";
+}
+
 int64_t Certificates::certified() const {
   return trust.defined() ? trust.ge(static_cast<int64_t>(Trust::cluster)).sum().item<int64_t>() : 0;
 }

@@ -19,6 +19,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <string>
 #include <vector>
 
 #include "seigh/eigen/selection.h"
@@ -64,6 +65,9 @@ enum class Trust : uint8_t {
                 ///< the span of all of them
   pair = 3,     ///< certified: eigenvalue, eigenvector and place
 };
+
+/// "noise", "value", "cluster", "pair".
+std::string to_string(Trust trust);
 
 /// Of the pairs that were selected, all [k].
 struct Certificates {

@@ -101,6 +101,6 @@ struct EigenResult {
 };
 
 /// A measured root mean square stands for a bound by this factor.
-inline constexpr double kRoundingSafety = 4;
+inline constexpr double kRoundingSafety = 8;
 
 }  // namespace seigh

@@ -151,6 +151,7 @@ std::string report_data(const RunFolder& folder, const Model& model, int64_t par
     accuracy.push_back(c.test_accuracy);
   }
   data["training"] = {{"step", step}, {"loss", loss}, {"test_accuracy", accuracy}};
+  if (!r.data.x.empty() && r.data.test_x.empty()) data["training"]["accuracy_of"] = "train";
 
   json decompositions = json::array();
   for (const int64_t s : r.curvature.steps) {

@@ -15,20 +15,6 @@ json number(double x) {
 
 }  // namespace
 
-std::string to_string(Trust trust) {
-  switch (trust) {
-    case Trust::noise:
-      return "noise";
-    case Trust::value:
-      return "value";
-    case Trust::cluster:
-      return "cluster";
-    case Trust::pair:
-      return "pair";
-  }
-  return "";
-}
-
 std::string eigen_json(const EigenFileInfo& info, const EigenResult& result) {
   json data = {{"method", result.method},
                {"selection", to_string(result.selection)},

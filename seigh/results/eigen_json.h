@@ -14,7 +14,4 @@ namespace seigh {
 /// where nothing is known), "enclosure" [low, high] and "place" [first, last]. What is not finite is null.
 std::string eigen_json(const EigenFileInfo& info, const EigenResult& result);
 
-/// "pair", "cluster", "value", "noise".
-std::string to_string(Trust trust);
-
 }  // namespace seigh

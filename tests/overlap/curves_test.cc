@@ -349,7 +349,7 @@ TEST(OverlapCurves, RejectBadInput) {
   OverlapOptions options;
   options.random_masks = 1;
   EXPECT_EQ(error_of([&] { overlap_curves(space, theta, {10}, options); }),
-            "overlap: random_masks is 1; a standard deviation needs at least 2");
+            "overlap: random_masks is 1; a standard deviation needs at least 2, and none more than 1000000");
   options = {};
   options.piece_bytes = 0;
   EXPECT_NE(error_of([&] { options.validate(); }).find("piece_bytes"), std::string::npos);

@@ -93,7 +93,8 @@ TEST(Recipe, NetworksThatCannotBeAreRefused) {
     refused(std::string(key) + "=0", std::string("model.") + key + " must lie between 1 and");
   for (const char* key : {"width", "depth", "mlp_ratio", "experts"}) {
     refused(std::string(key) + "=-1", std::string("model.") + key + " must lie between 0 and");
-    refused(std::string(key) + "=9000000000000000000", std::string("model.") + key + " must lie between");
+    refused(std::string(key) + "=9000000000000000000",
+            std::string("model.") + key + " must be at most 1000000000");
   }
   EXPECT_SEIGH_ERROR(parse("", {"data.context=0"}), "data.context must lie between");
   EXPECT_SEIGH_ERROR(parse("", {"data.vocabulary=257"}), "data.vocabulary must lie between");

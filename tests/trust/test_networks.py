@@ -3,6 +3,7 @@ error, or refused in one line that names the cause. The truth is the full Hessia
 the loss of all samples at once, itself checked by differences of the gradient; where that check fails (PyTorch has
 second derivatives that are wrong or missing) the truth is those differences, column by column."""
 
+import copy
 import os
 import sys
 import threading
@@ -405,7 +406,8 @@ def cases():
     for steps in 500, 4000:
         net, fx, fy = fitted(steps)
         add(f"fits its targets, {steps} steps", net, fx, fy, method="krylov", set_=krylov)
-        add(f"fits its targets, a loss of one's own, {steps} steps", net, fx, fy, script_loss=Plain())
+        # A copy: two threads take the two cases.
+        add(f"fits its targets, a loss of one's own, {steps} steps", copy.deepcopy(net), fx, fy, script_loss=Plain())
     add("a sum", mlp(nn.Tanh()), script_loss=Sum(), says="loss.pt is not a mean over samples")
     add("hides from its derivative", mlp(nn.Tanh()), script_loss=Frozen(), says="not symmetric.*detach")
     # What cannot be had.
