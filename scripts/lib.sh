@@ -47,13 +47,14 @@ configure() {
 }
 
 # configure_program PYTHON [-D...]: the release build without the tests; those of a build folder that has them stay. As in
-# scripts/test warnings are errors, so that the two share one build, but only of Debian 12's compiler, which has none.
+# scripts/test warnings are errors, so that the two share one build, but only of the compilers of Debian 12 and 13, which have
+# none.
 configure_program() {
   local python=$1
   shift
   if [ ! -f build/release/build.ninja ]; then
     set -- -DSEIGH_BUILD_TESTS=OFF "$@"
-    [ "$("${CXX:-g++}" -dumpversion)" != 12 ] || set -- -DSEIGH_WERROR=ON "$@"
+    case $("${CXX:-g++}" -dumpversion) in 12 | 14) set -- -DSEIGH_WERROR=ON "$@" ;; esac
   fi
   configure release "$python" "$@"
 }
