@@ -182,8 +182,11 @@ TEST(Cifar, BadOptionsAreNamed) {
   options.samples_per_file = 0;
   EXPECT_SEIGH_ERROR(load_cifar10(options), "0 samples");
   // Images that are all the same cannot be normalised.
-  for (int f = 0; f < 5; ++f)
-    write_file(folder / ("data_batch_" + std::to_string(f + 1) + ".bin"), std::string(3073 * kPerFile, '\3'));
+  for (int f = 0; f < 5; ++f) {
+    std::string name = "data_batch_";  // in one expression GCC 14 warns of what is not there
+    name.append(std::to_string(f + 1)).append(".bin");
+    write_file(folder / name, std::string(3073 * kPerFile, '\3'));
+  }
   options = options_for(folder.path());
   options.normalise = true;
   EXPECT_SEIGH_ERROR(load_cifar10(options), "channel 0", "constant");
