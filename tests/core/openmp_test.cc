@@ -29,7 +29,7 @@ TEST(OpenMp, OneRunTime) {
     if (slash == std::string::npos) continue;
     const std::string path = line.substr(slash);
     const std::string file = path.substr(path.rfind('/') + 1);
-    for (const char* name : {"libgomp", "libomp", "libiomp", "libmp"}) {
+    for (const char* name : {"libgomp", "libomp", "libiomp", "libmp."}) {
       if (file.compare(0, std::string(name).size(), name) == 0) found.insert(path);
     }
   }
