@@ -32,11 +32,6 @@
 
 namespace {
 
-// What libraries say may have many lines.
-std::string first_line(const std::string& text) {
-  return text.substr(0, text.find('\n'));
-}
-
 // Ranks tend to fail together, and the root says why; another one waits a moment, in which the root ends them
 // all.
 int complain(const seigh::Ranks& ranks, const std::string& message, int code) {
@@ -194,9 +189,9 @@ int run(int argc, char** argv, const std::shared_ptr<seigh::Ranks>& ranks) {
         message.find("not enough memory") != std::string::npos) {
       return not_enough_memory(*ranks);
     }
-    return complain(*ranks, "libtorch: " + first_line(message), 1);
+    return complain(*ranks, "libtorch: " + seigh::first_line(message), 1);
   } catch (const std::exception& error) {
-    return complain(*ranks, first_line(error.what()), 1);
+    return complain(*ranks, seigh::first_line(error.what()), 1);
   }
 }
 

@@ -64,4 +64,8 @@ std::string shortened(std::string_view text, size_t most) {
   return printable(text.substr(0, most)) + "...";
 }
 
+std::string first_line(std::string_view text) {
+  return std::string(text.substr(0, text.find('\n')));
+}
+
 }  // namespace seigh

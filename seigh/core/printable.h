@@ -13,5 +13,7 @@ namespace seigh {
 std::string printable(std::string_view text, bool keep_lines = false);
 /// The same of the beginning of a text that may have any length, at most `most` bytes and "...".
 std::string shortened(std::string_view text, size_t most = 100);
+/// Up to the first end of a line: what libraries say may have many.
+std::string first_line(std::string_view text);
 
 }  // namespace seigh

@@ -29,6 +29,12 @@ std::vector<at::Tensor> derivative(const std::vector<at::Tensor>& outputs,
                                /*allow_unused=*/true);
 }
 
+int64_t total_size(const std::vector<ParameterSpec>& specs) {
+  int64_t sum = 0;
+  for (const ParameterSpec& spec : specs) sum += spec.numel();
+  return sum;
+}
+
 // Undefined derivatives are zero; those of sparse embeddings are sparse.
 void add_to(const at::Tensor& to, const at::Tensor& from) {
   if (from.defined()) to.add_(from.is_sparse() ? from.to_dense() : from);
@@ -118,6 +124,11 @@ AutogradCurvatureOperator::AutogradCurvatureOperator(std::shared_ptr<const Graph
   require(source_->supports(options_.kind), this->name(), ": ", to_string(options_.kind),
           " is no matrix of this network and loss");
   const Context::Scope scope(context_);
+  if (const at::Tensor fixed = source_->fixed(); fixed.defined()) {
+    at::Tensor marks = at::zeros({total_size(source_->parameters())}, at::kBool);
+    marks.index_fill_(0, fixed, true);
+    fixed_ = subset_.gather(source_->parameters(), marks).nonzero().squeeze(1);
+  }
   if (by_differences()) {
     require(source_->dtype() == at::kDouble, this->name(),
             ": products by differences need a network in float64");
@@ -196,6 +207,8 @@ at::Tensor AutogradCurvatureOperator::mean_loss(const std::vector<at::Tensor>& l
 
 std::unique_ptr<AutogradCurvatureOperator::Graph> AutogradCurvatureOperator::build_graph(int64_t begin,
                                                                                          int64_t end) const {
+  std::unique_lock<std::mutex> alone;
+  if (!source_->concurrent()) alone = std::unique_lock(building_);
   auto graph = std::make_unique<Graph>();
   const std::vector<at::Tensor> all = leaves();
   graph->begin = begin;
@@ -328,10 +341,11 @@ double AutogradCurvatureOperator::choose_step(const at::Tensor& vector) {
   return least;
 }
 
-// A product with `vector` is not finite: says of which sample, and of what.
-void AutogradCurvatureOperator::blame(const at::Tensor& vector) const {
+// Says of which sample, and of what.
+void AutogradCurvatureOperator::explain_not_finite(const at::Tensor& vector) const {
+  const Context::Scope scope(context_);
   const ReplacedKernels replaced;
-  const std::vector<at::Tensor> v = unflatten(subset_.specs, vector);
+  const std::vector<at::Tensor> v = unflatten(subset_.specs, vector.to(source_->dtype()).contiguous());
   const auto multiply = [&](int64_t begin, int64_t end) { return product(*build_graph(begin, end), v); };
   for (int64_t batch = 0; batch < mini_batches(); ++batch) {
     int64_t begin = begin_of(batch), end = end_of(batch);
@@ -362,12 +376,12 @@ void AutogradCurvatureOperator::blame(const at::Tensor& vector) const {
   fail(name(), ": a product is too large for ", dtype(), "; use eigh.dtype = \"float64\"");
 }
 
-// Bytes that a worker takes for one product with the first so many samples.
-int64_t AutogradCurvatureOperator::measure_peak(int64_t samples) const {
+// Bytes that a worker takes for one product with these samples.
+int64_t AutogradCurvatureOperator::measure_peak(int64_t begin, int64_t end) const {
   Memory& memory = context_.memory();
   const int64_t before = memory.held();
   memory.reset_peak();
-  const auto graph = build_graph(0, samples);
+  const auto graph = build_graph(begin, end);
   std::vector<at::Tensor> v;
   for (const at::Tensor& leaf : graph->leaves) v.push_back(at::zeros_like(leaf));
   product(*graph, v);
@@ -378,7 +392,8 @@ void AutogradCurvatureOperator::choose_sizes() {
   const ReplacedKernels replaced;
   Memory& memory = context_.memory();
   const int64_t samples = source_->samples();
-  const bool parallel = source_->concurrent() && source_->leaves().front().is_cpu();
+  // Differences build graphs all the time.
+  const bool parallel = (source_->concurrent() || !by_differences()) && source_->leaves().front().is_cpu();
   const int64_t most = parallel ? context_.threads() : 1;
   const auto budget = [&] { return std::max<int64_t>(memory.available() - options_.reserve, 0); };
   // A block is held three times: vectors, products and what the caller makes of them.
@@ -387,9 +402,18 @@ void AutogradCurvatureOperator::choose_sizes() {
   begins_ = source_->batches();
   if (!begins_.empty()) {
     options_.batch_size = 0;
-    for (int64_t batch = 0; batch < mini_batches(); ++batch)
-      options_.batch_size = std::max(options_.batch_size, end_of(batch) - begin_of(batch));
+    int64_t largest = 0;
+    for (int64_t batch = 1; batch < mini_batches(); ++batch)
+      if (end_of(batch) - begin_of(batch) > end_of(largest) - begin_of(largest)) largest = batch;
+    options_.batch_size = end_of(largest) - begin_of(largest);
     workers_ = static_cast<int>(std::min(most, mini_batches()));
+    if (memory.obstacle().empty()) {
+      const int64_t each = measure_peak(begin_of(largest), end_of(largest));
+      memory.recount();
+      const int64_t spare = (budget() - vector_bytes * preferred_block_) / 10 * 9;
+      while (workers_ > 1 && workers_ * each > spare) --workers_;
+      keep_graphs_ = samples / options_.batch_size * each + each <= spare;
+    }
   } else if (options_.batch_size > 0) {
     options_.batch_size = std::min(options_.batch_size, samples);
     cut(options_.batch_size);
@@ -402,7 +426,7 @@ void AutogradCurvatureOperator::choose_sizes() {
   } else {
     // A worker takes fixed + per_sample * batch_size bytes.
     const int64_t few = std::min<int64_t>(samples, 2), more = std::min<int64_t>(samples, 8);
-    const int64_t small = measure_peak(few), large = measure_peak(more);
+    const int64_t small = measure_peak(0, few), large = measure_peak(0, more);
     memory.recount();  // of what libraries have taken outside the pool meanwhile
     const int64_t per_sample =
         more > few ? std::max<int64_t>((large - small) / (more - few), 1) : std::max<int64_t>(large, 1);
@@ -464,7 +488,8 @@ at::Tensor AutogradCurvatureOperator::per_sample_gradients(int64_t begin, int64_
   const Context::Scope scope(context_);
   at::Tensor block = empty_block(size(), count, dtype());
   std::atomic<int64_t> next = 0;
-  context_.run_workers(std::min<int>(workers_, static_cast<int>(std::max<int64_t>(count, 1))), [&](int) {
+  const int64_t most = source_->concurrent() ? workers_ : 1;
+  context_.run_workers(static_cast<int>(std::min(most, std::max<int64_t>(count, 1))), [&](int) {
     const ReplacedKernels replaced;
     for (int64_t i = next++; i < count; i = next++) {
       context_.check_cancelled();
@@ -484,7 +509,8 @@ at::Tensor AutogradCurvatureOperator::per_sample_gradients(int64_t begin, int64_
 
 at::Tensor AutogradCurvatureOperator::apply_impl(const at::Tensor& block) {
   const Context::Scope scope(context_);
-  const at::Tensor vectors = as_block(block.to(source_->dtype()));
+  at::Tensor vectors = as_block(block.to(source_->dtype()));
+  if (fixed_.defined()) vectors = as_block(vectors.index_fill(0, fixed_, 0));
   const int64_t columns = block.size(1), batches = mini_batches();
   at::Tensor result = empty_block(size(), columns, source_->dtype());
   Turns turns(columns);
@@ -514,9 +540,8 @@ at::Tensor AutogradCurvatureOperator::apply_impl(const at::Tensor& block) {
       throw;
     }
   });
-  for (int64_t j = 0; j < columns; ++j)
-    if (!result.select(1, j).sum(at::kDouble).isfinite().item<bool>()) blame(vectors.select(1, j));
   if (options_.l2 > 0) result.add_(vectors, options_.l2);
+  if (fixed_.defined()) result.index_fill_(0, fixed_, 0);
   return result.to(dtype());
 }
 

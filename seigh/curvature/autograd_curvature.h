@@ -19,7 +19,8 @@
 // and B_n u likewise from the gradient of the loss in the outputs.
 //
 // Threads work on mini-batches of their own, each with one thread of libtorch; they add to the result in the
-// order of the mini-batches, so a product does not depend on who was faster.
+// order of the mini-batches, so a product does not depend on who was faster. Where a source builds one graph
+// at a time, the others wait for it; what follows is done at the same time all the same.
 //
 // Cost per vector: 6F flops (Gauss-Newton kinds 4F), F being those of one forward pass over all samples, less
 // the terms that the first layer does not need; a graph adds 3F once per block, or once in all where memory
@@ -27,6 +28,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -77,13 +79,13 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
 
  protected:
   at::Tensor apply_impl(const at::Tensor& block) override;
+  void explain_not_finite(const at::Tensor& vector) const override;
 
  private:
   struct Graph;  // what is differentiated again, for one mini-batch
   std::unique_ptr<Graph> build_graph(int64_t begin, int64_t end) const;
   std::vector<at::Tensor> product(const Graph& graph, const std::vector<at::Tensor>& v) const;
   std::vector<at::Tensor> difference(const Graph& graph, const std::vector<at::Tensor>& v) const;
-  [[noreturn]] void blame(const at::Tensor& vector) const;
   at::Tensor between(const Graph& graph, const at::Tensor& jv) const;
   at::Tensor mean_loss(const std::vector<at::Tensor>& leaves, int64_t begin, int64_t end,
                        double targets) const;
@@ -95,16 +97,18 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
   int64_t mini_batches() const { return static_cast<int64_t>(begins_.size()); }
   int64_t begin_of(int64_t batch) const { return begins_[static_cast<size_t>(batch)]; }
   int64_t end_of(int64_t batch) const;
-  int64_t measure_peak(int64_t samples) const;
+  int64_t measure_peak(int64_t begin, int64_t end) const;
   void choose_sizes();
   bool gauss_newton() const { return options_.kind != CurvatureKind::hessian; }
   bool by_differences() const { return options_.products == Products::difference; }
 
   std::shared_ptr<const GraphSource> source_;
+  mutable std::mutex building_;  // of graphs, where the source builds one at a time
   std::vector<int64_t> begins_;  // of mini-batches
   int workers_ = 1;
   bool keep_graphs_ = false, fused_attention_ = false;
   int64_t preferred_block_ = 32;
+  at::Tensor fixed_;  // entries of a vector of the subset
   double step_ = 1e-5;
   double scale_ = 1;                            // what steps are relative to
   std::vector<std::unique_ptr<Graph>> graphs_;  // one per mini-batch, when kept

@@ -3,7 +3,6 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/dot.h>
-#include <ATen/ops/stack.h>
 
 #include <algorithm>
 #include <cmath>
@@ -14,6 +13,7 @@
 #include <vector>
 
 #include "seigh/core/error.h"
+#include "seigh/core/printable.h"
 #include "seigh/core/random.h"
 #include "seigh/curvature/autograd_curvature.h"
 #include "seigh/curvature/make.h"
@@ -119,27 +119,33 @@ class Check {
   Products same_products() const { return by_differences() ? Products::difference : Products::autograd; }
 
   void measure() {
-    const at::Tensor block = random_gaussian(0, Stream::check, op_.size(), 0, 2, op_.dtype());
+    // The first vectors that a solver will probe the matrix with: it need not multiply them again.
+    const at::Tensor block =
+        random_gaussian(op_.options().seed, Stream::error_probe, op_.size(), 0, 2, op_.dtype());
+    at::Tensor products = op_.apply(block);
     u_ = block.select(1, 0);
     v_ = block.select(1, 1);
-    const at::Tensor products = op_.apply(block);
-    au_ = products.select(1, 0);
-    av_ = products.select(1, 1);
-    const double norm = length(av_);
-    w_ = norm > 0 ? av_ / norm : v_ / length(v_);
+    const double norm = length(products.select(1, 1));
+    w_ = norm > 0 ? products.select(1, 1) / norm : v_ / length(v_);
     if (auto* const differences = dynamic_cast<AutogradCurvatureOperator*>(&op_);
         by_differences() && differences != nullptr) {
       error_ = differences->choose_step(w_);
       step_error_ = error_;
-      const at::Tensor again = op_.apply(block);  // at that step
-      au_ = again.select(1, 0);
-      av_ = again.select(1, 1);
+      products = op_.apply(block);  // at that step
     }
+    au_ = products.select(1, 0);
+    av_ = products.select(1, 1);
+    op_.set_known_products(products);
     aw_ = product(op_, w_);
     size_ = std::max(length(aw_), length(av_) / length(v_));
+    const double along = dot_of(w_, v_) < 0 ? -length(v_) : length(v_);
+    x_ = w_ + v_ / along;
+    const double both = length(x_);
+    x_ = x_ / both;
+    ax_ = (aw_ + av_ / along) / both;
   }
 
-  // A' of w, and in float32 of v.
+  // A' x.
   void compute_anew() {
     if (source_ == nullptr) {
       const at::Tensor again = product(op_, w_);
@@ -163,16 +169,9 @@ class Check {
         by_differences() && differences != nullptr)
       anew_->set_step(differences->step());
     exact_ = anew_->dtype() == at::kDouble;
-    if (single_ && !by_differences()) {
-      const at::Tensor products = anew_->apply(as_block(at::stack({v_, w_}, 1).to(anew_->dtype())));
-      v_anew_ = products.select(1, 0);
-      w_anew_ = products.select(1, 1);
-      change_ = std::max(distance(v_anew_, av_) / length(v_), distance(w_anew_, aw_));
-    } else {
-      w_anew_ = product(*anew_, w_);
-      change_ = distance(w_anew_, aw_);
-    }
-    size_ = std::max(size_, length(w_anew_));
+    x_anew_ = product(*anew_, x_);
+    change_ = distance(x_anew_, ax_);
+    size_ = std::max(size_, length(x_anew_));
     error_ = std::max(error_, change_);
   }
 
@@ -196,7 +195,7 @@ class Check {
       rounded = step_error_;
     } else if (single_ && exact_) {
       if (const Operator natural = another({}, at::kDouble, Products::autograd, op_.batch_size())) {
-        const double apart = distance(product(*natural, w_), w_anew_);
+        const double apart = distance(product(*natural, x_), x_anew_);
         rounded = apart <= change_ / 100 ? change_ : 0;
       }
     } else if (!single_) {
@@ -229,43 +228,42 @@ class Check {
                  "by the number of samples, or take them all at once (curvature.batch_size)";
   }
 
-  // |A w - A32 w| of an operator in float64; that of A w where there is no float32.
+  // |A x - A32 x| of an operator in float64; 0 where there is no float32.
   double change_to_single() {
     if (to_single_ >= 0) return to_single_;
     to_single_ = 0;
     try {
       if (const Operator single = another({}, at::kFloat, Products::autograd, op_.batch_size()))
-        to_single_ = distance(product(*single, w_), aw_);
+        to_single_ = distance(product(*single, x_), ax_);
     } catch (const Error&) {  // too large for float32: nothing is learnt
     } catch (const c10::Error&) {
     }
     return to_single_;
   }
 
-  // A v against differences of the gradient (of the outputs).
+  // A x against differences of the gradient (of the outputs).
   void look_at_derivatives() {
     if (by_differences() || anew_ == nullptr || !exact_) return;
-    // In float32 of the same samples in the same order as A' v.
-    const at::Tensor expected = (single_ ? v_anew_ : av_).to(at::kDouble);
+    // In float32 of the same samples in the same order as A' x.
+    const at::Tensor expected = (single_ ? x_anew_ : ax_).to(at::kDouble);
     const bool permuted = single_ && source_->batches().empty();
     const Operator differences = another(permuted ? permutation() : at::Tensor(), at::kDouble,
                                          Products::difference, permuted ? other_cut() : op_.batch_size());
     if (differences == nullptr) return;
     double own = kSameDerivative * length(expected);
-    if (single_) own = std::max(own, 1000 * kHalves * distance(v_anew_, av_));
+    if (single_) own = std::max(own, 1000 * kHalves * change_);
     std::vector<at::Tensor> all;
     std::vector<double> off;
     // The smallest first: of the ReLUs of a network of 10^6 parameters hundreds switch within 1e-5.
     for (const double step : {1e-9, 1e-7, 1e-5, 1e-3}) {
       differences->set_step(step);
       try {
-        all.push_back(product(*differences, v_));
+        all.push_back(product(*differences, x_));
       } catch (const Error&) {  // beyond what it is defined on
         continue;
       }
       off.push_back(distance(all.back(), expected));
-      const double relative = off.back() / length(v_);
-      nearest_ = nearest_ < 0 ? relative : std::min(nearest_, relative);
+      nearest_ = nearest_ < 0 ? off.back() : std::min(nearest_, off.back());
       if (off.back() <= own) return;
     }
     for (size_t i = 0; i < all.size(); ++i) {
@@ -304,20 +302,14 @@ class Check {
   const bool single_;   // products are in float32
   Operator anew_;       // A'
   bool exact_ = false;  // it is in float64
-  at::Tensor u_, v_, w_, au_, av_, aw_, v_anew_, w_anew_;
+  at::Tensor u_, v_, w_, x_, au_, av_, aw_, ax_, x_anew_;
   double size_ = 0;    // of products with unit vectors
   double change_ = 0;  // between A and A'
   double to_single_ = -1;
-  double nearest_ = -1;  // difference of the gradient to the product with v
+  double nearest_ = -1;  // difference of the gradient to the product with x
   double step_error_ = 0;
   double error_ = 0;
 };
-
-std::string first_line(const std::exception& error) {
-  std::string text = error.what();
-  text.erase(std::min(text.find('\n'), text.size()));
-  return text;
-}
 
 }  // namespace
 
@@ -347,7 +339,7 @@ std::unique_ptr<CurvatureOperator> make_checked_operator(const std::shared_ptr<c
     throw;
   } catch (const std::exception& error) {
     if (std::string(error.what()).find("memory") != std::string::npos) throw;
-    why = text_of("no second derivative: ", first_line(error));
+    why = text_of("no second derivative: ", first_line(error.what()));
   }
   require(options.products == Products::automatic, name, ": ", why,
           "; use curvature.products = \"difference\", or other operations");

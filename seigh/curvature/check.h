@@ -1,32 +1,33 @@
 // Is a curvature operator what it claims to be, and how far are its products from exact ones? Asked before
 // anything long, on all samples that are used.
 //
-// With u, v random and w = A v / |A v|, which lies among the leading eigenvectors, where rounding is largest:
+// With u, v random, w = A v / |A v|, which lies among the leading eigenvectors, where rounding is largest,
+// and the unit vector x halfway between v and w (A x comes of A v and A w):
 //
 //   not finite          A [u, v, w]; the sample and the operation are named
 //   not the same twice  A w again, where the next one differs
-//   mini-batches        A' w, the same matrix computed anew: samples permuted, mini-batches cut otherwise,
+//   mini-batches        A' x, the same matrix computed anew: samples permuted, mini-batches cut otherwise,
 //                       and, of an operator in float32, in float64 by automatic differentiation
-//   second derivatives  A v against (grad L(theta + h v) - grad L(theta - h v)) / 2h in float64. Which h
+//   second derivatives  A x against (grad L(theta + h x) - grad L(theta - h x)) / 2h in float64. Which h
 //                       is small enough (ReLUs switch within it) or too small (rounding) is not known: a
-//                       derivative is wrong when two steps agree with each other and not with A v.
+//                       derivative is wrong when two steps agree with each other and not with A x.
 //   symmetry            <u, A v> - <v, A u>
 //
 // What is left is the error e of products, the root-mean-square length for unit vectors, the largest of
 //
-//   |A w - A' w|            mini-batches, order and, in float32, precision; likewise of v
-//   2^-29 |A w - A32 w|     of an operator in float64, A32 being in float32: what cancels there cancels here
+//   |A x - A' x|            mini-batches, order and, in float32, precision
+//   2^-29 |A x - A32 x|     of an operator in float64, A32 being in float32: what cancels there cancels here
 //   sqrt(D/2) |<u, A v> - <v, A u>| / |u||v|
 //                           with A v off by an error of length e |v| and A u by one of e |u|, and u and v
 //                           uniform on the sphere and independent of each other's error, <u, error> has
 //                           variance e^2 |v|^2 |u|^2 / D, and the difference of the two twice that
 //   |A_h w - A_h' w|        of products by differences, at two steps
 //
-// Cost: products A [u, v], A w, and two further ones (A' [v, w] of an operator in float32, A' w and A32 w
-// of one in float64), beside two gradients in float64, or up to eight where a step does not decide; eight
-// products more where they are by differences. More only when something is wrong, to say what. Float64 may
-// be several times slower than float32: of 3c3d with 500 images all of it takes as long as some twenty
-// products.
+// Cost: A u and A v are left with the operator, known_products(), for the probes of a solver; two further
+// products, A w and A' x (of an operator in float64 also A32 x, in float32); two gradients in float64, or up
+// to eight where a step does not decide; eight products more where they are by differences. More only when
+// something is wrong, to say what. Float64 may be several times slower than float32: of 3c3d with 500 images
+// all of it takes as long as some thirteen products.
 #pragma once
 
 #include <memory>

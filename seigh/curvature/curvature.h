@@ -52,7 +52,7 @@ struct CurvatureOptions {
   std::vector<std::string> parameters = {};
   double l2 = 0;        ///< adds l2/2 |theta|^2 to the loss: l2 to the diagonal
   int64_t draws = 1;    ///< of mc_fisher, targets drawn for each target
-  uint64_t seed = 0;    ///< of mc_fisher's draws
+  uint64_t seed = 0;    ///< of mc_fisher's draws and of the vectors products are checked with
   int64_t reserve = 0;  ///< bytes of memory to leave to others when batch_size is chosen
 
   /// Throws Error on a value out of range.
@@ -76,6 +76,11 @@ class CurvatureOperator : public LinearOperator {
   /// What check_products() (check.h) measured.
   double product_error() const override { return product_error_; }
   void set_product_error(double length) { product_error_ = length; }
+  /// Those that check_products() took.
+  at::Tensor known_products(uint64_t seed) const override {
+    return seed == options_.seed ? known_ : at::Tensor();
+  }
+  void set_known_products(at::Tensor products) { known_ = std::move(products); }
 
   const CurvatureOptions& options() const { return options_; }
   const Context& context() const { return context_; }
@@ -92,6 +97,7 @@ class CurvatureOperator : public LinearOperator {
                     std::string name, const Context& context);
   std::vector<std::string> notes_;
   double product_error_ = 0;
+  at::Tensor known_;
 };
 
 }  // namespace seigh

@@ -24,7 +24,10 @@ class GraphSource {
 
   /// All parameter tensors, in the order of the flat vector.
   virtual const std::vector<ParameterSpec>& parameters() const = 0;
-  /// They themselves, for one graph: the operator turns gradients on for those it is over.
+  /// Entries of the flat vector that stay as they are although their tensor is a parameter (the row of an
+  /// embedding that stands for padding): int64 [any]; their rows and columns are zero.
+  virtual at::Tensor fixed() const { return {}; }
+  /// The parameters themselves, for one graph: the operator turns gradients on for those it is over.
   virtual std::vector<at::Tensor> leaves() const = 0;
   /// Of parameters, vectors and products: float32 or float64.
   virtual at::ScalarType dtype() const = 0;

@@ -10,6 +10,7 @@
 #include <exception>
 
 #include "seigh/core/error.h"
+#include "seigh/core/printable.h"
 #include "seigh/curvature/replaced_kernels.h"
 
 namespace seigh {
@@ -22,12 +23,6 @@ constexpr double kSame = 1e-3;
 bool same(const at::Tensor& a, const at::Tensor& b) {
   const double scale = b.abs().max().item<double>();
   return !((a - b).abs().max().item<double>() > kSame * scale);  // NaN is somebody else's to find
-}
-
-// The first line of what autograd says.
-std::string first_line(const std::exception& error) {
-  const std::string text = error.what();
-  return text.substr(0, text.find('\n'));
 }
 
 void check_shapes(const Loss& loss, const at::Tensor& outputs, const at::Tensor& y, const std::string& name) {
@@ -87,20 +82,26 @@ int64_t probe(const Model& model, const Loss& loss, const Dataset& data, const a
             "torch.jit.trace");
   {
     const at::NoGradGuard no_grad;
-    require(
-        same(model.forward(leaves, state, x), outputs), name,
-        " gives other outputs when called twice, as dropout does in training mode, which tracing keeps for "
-        "ever; call net.eval() before torch.jit.trace");
+    const auto same_again = [&](const at::Tensor& before_it, int64_t samples) {
+      require(same(model.forward(leaves, state, x.slice(0, 0, samples)), before_it), name,
+              " gives other outputs when called twice, as dropout does in training mode, which tracing keeps "
+              "for ever; call net.eval() before torch.jit.trace");
+    };
+    same_again(outputs, n);
     if (half > 0) {
       const at::Tensor fewer = model.forward(leaves, state, x.slice(0, 0, half));
       require(fewer.dim() == outputs.dim() && fewer.size(0) == half, name, ": outputs of ", half,
               " samples have shape ", fewer.sizes(),
               "; the size of the batch was fixed when it was traced: use x.shape[0], not a number, or "
               "torch.jit.script");
-      require(
-          same(fewer, outputs.slice(0, 0, half)), name,
-          ": outputs of a sample depend on the others of its batch, as with batch norm in training mode or "
-          "without running statistics; call net.eval() before exporting, with track_running_stats=True");
+      if (!same(fewer, outputs.slice(0, 0, half))) {
+        same_again(fewer, half);  // what is random may have been the same twice
+        same_again(outputs, n);
+        fail(
+            name,
+            ": outputs of a sample depend on the others of its batch, as with batch norm in training mode or "
+            "without running statistics; call net.eval() before exporting, with track_running_stats=True");
+      }
     }
   }
   require(outputs.requires_grad(), name,
@@ -125,7 +126,7 @@ int64_t probe(const Model& model, const Loss& loss, const Dataset& data, const a
   try {
     torch::autograd::grad({loss_sum(loss, outputs, y)}, leaves);
   } catch (const std::exception& error) {
-    const std::string why = first_line(error);
+    const std::string why = first_line(error.what());
     fail(name, " has no derivative: ", why,
          why.find("transformer") != std::string::npos || why.find("attention") != std::string::npos
              ? "; it was traced through the fused fast path: trace it with gradients on, outside "

@@ -1,10 +1,8 @@
 #include "seigh/eigen/certificates.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/cat.h>
 #include <ATen/ops/cumsum.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/eye.h>
 #include <ATen/ops/flip.h>
 #include <ATen/ops/linalg_eigvalsh.h>
 #include <ATen/ops/zeros.h>
@@ -93,7 +91,6 @@ struct End {
   std::vector<double> lower, upper;
   double rest;
   std::vector<int64_t> place;        // of every pair of the spectrum, -1: not at this end
-  std::vector<double> gap;           // of the window of each; 0: not separated
   std::vector<int64_t> begin, end_;  // its window, inclusive
   std::vector<double> sine;          // of the window's span
 
@@ -398,11 +395,11 @@ Certificates certify_pairs(const at::Tensor& spectrum, const at::Tensor& residua
       open = !separated && end.rest >= least;
       if (selection == Selection::magnitude) {  // and the other
         const double x = single ? below : least, y = single ? over : most;
-        first += above(other.lower, std::abs(y), false);
-        open = open || !(x > 0) || other.rest >= x;
-        last += above(other.upper, x, true);
         // Others of the same size, but for the sign, are told from it no better than those of a cluster.
         const int64_t rivals = above(other.lower, std::abs(y), false);
+        first += rivals;
+        open = open || !(x > 0) || other.rest >= x;
+        last += above(other.upper, x, true);
         const bool near = rivals >= other.count() ||
                           other.upper[static_cast<size_t>(rivals)] <= (1 + kClusterSpread) * std::abs(y);
         if (last > wanted && !near) separated = equal = false;

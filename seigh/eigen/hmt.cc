@@ -54,9 +54,7 @@ EigenResult hmt(LinearOperator& op, const SolverOptions& wanted, const Context& 
   subtract_product(hq, q, projected);
   const at::Tensor squares = symmetric_part(transposed_product(hq, hq));
   const double norm = result.rank > 0 ? values.abs().max().item<double>() : 0;
-  const double measured = op.product_error();
-  result.rounding = measured > 0 ? std::max(kRoundingSafety * measured, 4 * epsilon(op.dtype()) * norm)
-                                 : 20 * epsilon(op.dtype()) * norm;
+  result.rounding = rounding_bound(op.product_error(), norm, op.dtype());
   const at::Tensor order = selection_order(values, values.numel(), Selection::magnitude);
   const at::Tensor f = e.index_select(1, order);
   at::Tensor residuals =
@@ -70,17 +68,12 @@ EigenResult hmt(LinearOperator& op, const SolverOptions& wanted, const Context& 
     subtract_product(left, q, transposed_product(q, left));
     subtract_product(left, hq, transposed_product(q, probes.vectors(0, probes.count())));
     const at::Tensor gram = symmetric_part(transposed_product(left, left));
-    eta = std::sqrt(std::max(at::linalg_eigvalsh(gram)[-1].item<double>(), 0.0)) / probes.norm_factor();
+    eta = probes.norm_bound(at::linalg_eigvalsh(gram)[-1].item<double>());
     result.products += probes.count();
     keep_selected(result, options.k, options.selection, residuals);
-    ErrorEstimate error;
-    error.probes = probes.count();
-    error.beta = at::isComplexType(op.dtype()) ? 2 : 1;
-    error.squared_error = result.spectrum.slice(0, result.rank).square().sum().item<double>() +
-                          2 * at::real(squares.diagonal()).sum().item<double>() +
-                          at::real(gram.diagonal()).mean().item<double>();
-    error.squared_frobenius = error.squared_error + result.eigenvalues.square().sum().item<double>();
-    result.error = error;
+    result.error = probes.error_of_projection(result.spectrum, result.rank,
+                                              at::real(squares.diagonal()).sum().item<double>(),
+                                              at::real(gram.diagonal()).mean().item<double>());
   } else {
     keep_selected(result, options.k, options.selection, residuals);
   }

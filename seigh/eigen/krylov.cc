@@ -470,7 +470,7 @@ BlockKrylov::Rest BlockKrylov::rest_of_probes() const {
   if (q > 1)
     rest.deviation = std::sqrt(squares.var(0, /*unbiased=*/true).item<double>() / static_cast<double>(q));
   const auto [values, unused] = eigh_of(symmetric_part(gram));
-  rest.norm = std::sqrt(std::max(values[q - 1].item<double>(), 0.0)) / probes_->norm_factor();
+  rest.norm = probes_->norm_bound(values[q - 1].item<double>());
   return rest;
 }
 
@@ -500,8 +500,7 @@ double BlockKrylov::measured_rounding(const RitzPairs& pairs) {
   if (o_.checks < kRoundingProducts || now_.processed == 0) return 0;
   at::Tensor mix = random_gaussian(o_.seed, Stream::check, n, 0, kRoundingProducts, wide(op_.dtype()));
   const at::Tensor y = at::matmul(pairs.vectors.slice(1, 0, n), mix / std::sqrt(static_cast<double>(n)));
-  const at::Tensor x =
-      basis_->leading(now_.processed) ? times_small(*basis_->leading(now_.processed), y) : at::Tensor();
+  const at::Tensor x = times_small(*basis_->leading(now_.processed), y);
   at::Tensor z = empty_block(rows_.count, kRoundingProducts, op_.dtype());
   z.copy_(my_rows(op_.apply(gather_rows(op_.size(), x, ranks_))));
   checks_ += kRoundingProducts;
@@ -519,15 +518,11 @@ bool BlockKrylov::complete(const RitzPairs& pairs) {
   const ComplementBounds left = left_over();
   const SpectrumBounds bounds = interlacing_bounds(now_.t, now_.coupling, left.high, left.low, op_.size(), 0);
   const double slack = tolerance() * pairs.values.abs().max().item<double>();
-  const auto [rising, order] = pairs.values.sort();
-  std::vector<double> high, low;
-  for (int64_t i = rising.numel(); i-- > 0;) high.push_back(rising[i].item<double>());
-  for (int64_t i = 0; i < rising.numel(); ++i) low.push_back(-rising[i].item<double>());
-  const auto end_complete = [&](const EndBounds& end, const std::vector<double>& found, int64_t n,
-                                bool signed_only) {
+  // Without rounding, lower bounds are the Ritz values.
+  const auto end_complete = [&](const EndBounds& end, int64_t n, bool signed_only) {
     for (int64_t i = 0; i < n; ++i) {
       const size_t at = static_cast<size_t>(i);
-      const double value = at < found.size() ? found[at] : 0,
+      const double value = at < end.lower.size() ? end.lower[at] : 0,
                    upper = at < end.upper.size() ? end.upper[at] : end.rest;
       if (upper > (signed_only ? std::max(value, 0.0) : value) + slack) return false;
     }
@@ -536,14 +531,13 @@ bool BlockKrylov::complete(const RitzPairs& pairs) {
   bool all = false;
   switch (o_.selection) {
     case Selection::positive:
-      all = end_complete(bounds.high, high, o_.k, true);
+      all = end_complete(bounds.high, o_.k, true);
       break;
     case Selection::negative:
-      all = end_complete(bounds.low, low, o_.k, true);
+      all = end_complete(bounds.low, o_.k, true);
       break;
     case Selection::both:
-      all = end_complete(bounds.high, high, (o_.k + 1) / 2, false) &&
-            end_complete(bounds.low, low, o_.k / 2, false);
+      all = end_complete(bounds.high, (o_.k + 1) / 2, false) && end_complete(bounds.low, o_.k / 2, false);
       break;
     case Selection::magnitude: {
       std::vector<double> upper;
@@ -576,23 +570,19 @@ void BlockKrylov::look_for_missed(const ComplementBounds& left) {
 void BlockKrylov::certify(const RitzPairs& pairs, EigenResult& result) {
   const double norm = pairs.values.numel() > 0 ? pairs.values.abs().max().item<double>() : 0;
   const double measured = std::max(measured_rounding(pairs), op_.product_error());
-  result.rounding = measured > 0 ? std::max(kRoundingSafety * measured, 4 * eps() * norm) : 20 * eps() * norm;
+  result.rounding = rounding_bound(measured, norm, op_.dtype());
   const at::Tensor residuals = pairs.residuals - (20 * eps() * norm - result.rounding);
   double eta_high = std::numeric_limits<double>::infinity(), eta_low = eta_high;
   if (o_.probes > 0) {
     make_probes();
     const Rest rest = rest_of_probes();
     eta_high = eta_low = rest.norm;
-    ErrorEstimate error;
-    error.probes = probes_->count();
-    error.beta = at::isComplexType(op_.dtype()) ? 2 : 1;
-    const double coupling = 2 * squared_abs(now_.coupling).sum().item<double>();
-    error.squared_error =
-        pairs.values.slice(0, result.rank).square().sum().item<double>() + coupling + rest.squared;
-    error.squared_frobenius = error.squared_error + result.eigenvalues.square().sum().item<double>();
-    result.error = error;
+    result.error = probes_->error_of_projection(
+        pairs.values, result.rank, squared_abs(now_.coupling).sum().item<double>(), rest.squared);
   }
   if (o_.checks > kRoundingProducts) {
+    // Anew, even where one has just said that all is found: among several looks the one that ends the search
+    // is no fair draw.
     const ComplementBounds left = left_over();
     eta_high = std::min(eta_high, left.high);
     eta_low = std::min(eta_low, left.low);

@@ -74,8 +74,11 @@ Probes::Probes(LinearOperator& op, int64_t count, uint64_t seed, const Context& 
   const Context::Scope scope(context);
   require(count >= 1, "probes must be at least 1, not ", count);
   products_ = empty_block(op.size(), count, op.dtype());
-  context.progress().begin("certifying " + op.name(), count, "products");
-  for (int64_t begin = 0; begin < count; begin += width_) {
+  const at::Tensor known = op.known_products(seed);
+  const int64_t first = known.defined() ? std::min(known.size(1), count) : 0;
+  if (first > 0) products_.slice(1, 0, first).copy_(known.slice(1, 0, first));
+  context.progress().begin("certifying " + op.name(), count - first, "products");
+  for (int64_t begin = first; begin < count; begin += width_) {
     const int64_t end = std::min(begin + width_, count);
     context.check_cancelled();
     products_.slice(1, begin, end).copy_(op.apply(vectors(begin, end)));
@@ -107,6 +110,19 @@ int64_t Probes::width_for(const Eigenvectors& eigenvectors) const {
 
 double Probes::norm_factor() const {
   return std::sqrt(chi_square_quantile(static_cast<double>(beta() * count()), kProbeFailure) / beta());
+}
+
+double Probes::norm_bound(double largest_of_gram) const {
+  return std::sqrt(std::max(largest_of_gram, 0.0)) / norm_factor();
+}
+
+ErrorEstimate Probes::error_of_projection(const at::Tensor& values, int64_t k, double coupling,
+                                          double rest) const {
+  const double missed = values.slice(0, k).square().sum().item<double>() + 2 * coupling + rest;
+  return {.probes = count(),
+          .beta = beta(),
+          .squared_error = missed,
+          .squared_frobenius = missed + values.slice(0, 0, k).square().sum().item<double>()};
 }
 
 ErrorEstimate Probes::error(const at::Tensor& eigenvalues, const Eigenvectors& eigenvectors) const {
@@ -158,9 +174,8 @@ Probes::Bounds Probes::bounds(const at::Tensor& eigenvalues, const Eigenvectors&
                                          : at::zeros({0, count()}, wide(error.scalar_type()));
     gram = transposed_product(error, error);
   }
-  const double largest = std::max(0.0, at::linalg_eigvalsh(symmetric_part(gram))[-1].item<double>());
-  const double factor = norm_factor();
-  return {squared_abs(projected).sum(1).sqrt() / factor, std::sqrt(largest) / factor};
+  return {squared_abs(projected).sum(1).sqrt() / norm_factor(),
+          norm_bound(at::linalg_eigvalsh(symmetric_part(gram))[-1].item<double>())};
 }
 
 at::Tensor Probes::squared_errors(const at::Tensor& eigenvalues, const Eigenvectors& eigenvectors) const {

@@ -52,7 +52,7 @@ struct ErrorEstimate {
 /// Fresh Gaussian vectors and their products, kept so that several answers can be held against them.
 class Probes {
  public:
-  /// Spends `count` products.
+  /// Spends `count` products, less those the operator knows.
   Probes(LinearOperator& op, int64_t count, uint64_t seed, const Context& context = Context());
   int64_t count() const { return products_.size(1); }
   /// The error of eigenpairs.
@@ -66,13 +66,18 @@ class Probes {
   /// H g of the probes [begin, end), and they themselves: blocks [D, end - begin].
   at::Tensor products(int64_t begin, int64_t end) const { return products_.slice(1, begin, end); }
   at::Tensor vectors(int64_t begin, int64_t end) const;
-  /// sigma / this bounds a norm that sigma is the largest singular value of a matrix times the probes of.
-  double norm_factor() const;
+  /// With all but kProbeFailure probability an upper bound on ||A||_2, given the largest eigenvalue of the
+  /// Gram matrix (A G)^T (A G) of a matrix times the probes.
+  double norm_bound(double largest_of_gram) const;
+  /// The error of the first k Ritz pairs (`values` float64 [p], those first) of a projection H V1 = V1 T + V2
+  /// S: `coupling` is ||S||_F^2, `rest` the probes' estimate of ||B||_F^2, B = P H P on the complement of V1.
+  ErrorEstimate error_of_projection(const at::Tensor& values, int64_t k, double coupling, double rest) const;
   /// mean ||(H - H^_k) g||^2 for H^_k of the first k pairs, k = 0..K: float64 [K + 1]. Resolves no less than
   /// the square root of the basis' precision.
   at::Tensor squared_errors(const at::Tensor& eigenvalues, const Eigenvectors& eigenvectors) const;
 
  private:
+  double norm_factor() const;  // sqrt(chi^2 quantile): |x| of a row of probes is above it
   at::Tensor missed(const at::Tensor& eigenvalues, const Eigenvectors& eigenvectors, int64_t begin,
                     int64_t end) const;
   at::Tensor with_products(int64_t begin, int64_t end) const;

@@ -1,8 +1,6 @@
 #include "seigh/eigen/range.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/argsort.h>
-#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linalg_cholesky.h>
 #include <ATen/ops/linalg_eigh.h>
@@ -12,6 +10,7 @@
 #include <limits>
 #include <utility>
 
+#include "seigh/core/dtype.h"
 #include "seigh/core/timer.h"
 
 namespace seigh {
@@ -90,12 +89,7 @@ void keep_selected(EigenResult& result, int64_t k, Selection selection, at::Tens
     case Selection::both: {
       // The selected ones are what `both` selects when so many are asked of each end.
       const int64_t highs = std::min((k + 1) / 2, positive), lows = std::min(k / 2, negative);
-      const at::Tensor falling = values.argsort(0, /*descending=*/true);
-      const auto by_magnitude = [&](const at::Tensor& index) {
-        return index.index_select(0, values.index_select(0, index).abs().argsort(0, /*descending=*/true));
-      };
-      order = at::cat({by_magnitude(at::cat({falling.slice(0, 0, highs), falling.slice(0, found - lows)})),
-                       by_magnitude(falling.slice(0, highs, found - lows))});
+      order = ends_order(values, highs, lows);
       result.rank = highs + lows;
       break;
     }
@@ -109,6 +103,11 @@ void keep_selected(EigenResult& result, int64_t k, Selection selection, at::Tens
   }
   result.eigenvalues = result.spectrum.slice(0, 0, result.rank).clone();
   if (residuals.defined()) result.residuals = residuals.slice(0, 0, result.rank).clone();
+}
+
+double rounding_bound(double measured, double norm, at::ScalarType dtype) {
+  return measured > 0 ? std::max(kRoundingSafety * measured, 4 * epsilon(dtype) * norm)
+                      : 20 * epsilon(dtype) * norm;
 }
 
 void finish_sketch(LinearOperator& op, EigenResult& result, const SolverOptions& options,

@@ -48,6 +48,10 @@ EigenResult make_result(const std::string& method, const at::Tensor& values,
 /// order that the spectrum is then in.
 void keep_selected(EigenResult& result, int64_t k, Selection selection, at::Tensor& residuals);
 
+/// What residuals from a method's own products allow for errors of products of length `measured` (root mean
+/// square, of unit vectors; 0: not measured), of an operator of that norm.
+double rounding_bound(double measured, double norm, at::ScalarType dtype);
+
 /// The end of a sketch that knows nothing of its residuals: spends options.probes products on them and on the
 /// norm of the error, keeps the selected pairs and certifies them; notes the peak memory.
 void finish_sketch(LinearOperator& op, EigenResult& result, const SolverOptions& options,

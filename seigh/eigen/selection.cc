@@ -49,13 +49,18 @@ at::Tensor selection_order(const at::Tensor& values, int64_t k, Selection select
     case Selection::both:
       break;
   }
+  const int64_t n = values.numel(), largest = std::min((k + 1) / 2, n);
+  return ends_order(values, largest, std::min(k / 2, n - largest));
+}
+
+at::Tensor ends_order(const at::Tensor& values, int64_t highs, int64_t lows) {
   const at::Tensor falling = values.argsort(0, /*descending=*/true);
-  const int64_t n = values.numel(), largest = std::min((k + 1) / 2, n), lowest = std::min(k / 2, n - largest);
+  const int64_t n = values.numel();
   const auto by_magnitude = [&](const at::Tensor& index) {
     return index.index_select(0, values.index_select(0, index).abs().argsort(0, /*descending=*/true));
   };
-  return at::cat({by_magnitude(at::cat({falling.slice(0, 0, largest), falling.slice(0, n - lowest)})),
-                  by_magnitude(falling.slice(0, largest, n - lowest))});
+  return at::cat({by_magnitude(at::cat({falling.slice(0, 0, highs), falling.slice(0, n - lows)})),
+                  by_magnitude(falling.slice(0, highs, n - lows))});
 }
 
 Interval unselected(const at::Tensor& selected, const at::Tensor& others, Selection selection) {

@@ -22,6 +22,10 @@ Selection parse_selection(const std::string& name);
 /// in the order of the selection, for `both` by falling |lambda|.
 at::Tensor selection_order(const at::Tensor& values, int64_t k, Selection selection);
 
+/// The `highs` largest and the `lows` lowest of `values` (float64 [n], highs + lows <= n), together by
+/// falling |lambda|, then the others in that order: int64 [n].
+at::Tensor ends_order(const at::Tensor& values, int64_t highs, int64_t lows);
+
 /// Where eigenvalues that were not selected may lie, given the `selected` (float64 [k], k >= 1) and those of
 /// the `others` (float64 [m]) that are known: the closed interval [low, high].
 struct Interval {

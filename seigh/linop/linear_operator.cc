@@ -37,11 +37,21 @@ at::Tensor LinearOperator::apply(const at::Tensor& block) {
           block.sizes());
   // One sum decides: NaN and infinity survive every sum, while finite terms only overflow it together with
   // the norm.
-  require(result.sum(wide(dtype_)).isfinite().item<bool>(), name_,
-          ": a product holds NaN or infinity; the operator must give finite numbers");
+  if (!result.sum(wide(dtype_)).isfinite().item<bool>()) {
+    for (int64_t j = 0; j < result.size(1); ++j)
+      if (!result.select(1, j).sum(wide(dtype_)).isfinite().item<bool>())
+        explain_not_finite(block.select(1, j));
+    fail(name_, ": a product holds NaN or infinity; the operator must give finite numbers");
+  }
   products_ += block.size(1);
   seconds_ += timer.seconds();
   return result;
 }
+
+at::Tensor LinearOperator::known_products(uint64_t) const {
+  return {};
+}
+
+void LinearOperator::explain_not_finite(const at::Tensor&) const {}
 
 }  // namespace seigh

@@ -40,12 +40,17 @@ class LinearOperator {
   /// where products are taken by them; a root mean square over a few vectors, in the units of A. 0: nothing
   /// was measured; then rounding in dtype() is what is to be expected.
   virtual double product_error() const { return 0; }
+  /// Products that are there already, with random_gaussian(seed, Stream::error_probe, ...): block [D, any],
+  /// from column 0 on; undefined: none.
+  virtual at::Tensor known_products(uint64_t seed) const;
   /// Whether all ranks must call apply() together (tall/divided.h).
   virtual bool collective() const { return false; }
 
  protected:
   /// A V for a checked block; may return any layout.
   virtual at::Tensor apply_impl(const at::Tensor& block) = 0;
+  /// Throws Error that says why A times `vector` [D] is not finite, if the operator can tell.
+  virtual void explain_not_finite(const at::Tensor& vector) const;
 
  private:
   int64_t size_;

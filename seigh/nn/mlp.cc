@@ -66,7 +66,7 @@ at::Tensor Mlp::initial_parameters(uint64_t seed) const {
 
 at::Tensor Mlp::forward(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>&,
                         const at::Tensor& x, bool) const {
-  at::Tensor h = x.flatten(1);
+  at::Tensor h = x.flatten(1).to(parameters[0].scalar_type());
   require(h.size(1) == widths_[0], "mlp: the first width is ", widths_[0], " but a sample has ", h.size(1),
           " numbers");
   for (size_t i = 0; i < parameters.size(); i += 2) {

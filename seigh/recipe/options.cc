@@ -62,6 +62,7 @@ std::unique_ptr<Model> make_model(const Recipe& r) {
                          .tied = m.tied,
                          .experts = m.experts,
                          .chosen = m.chosen};
+  if (!r.data.x.empty()) return make_model(options, {m.inputs}, m.outputs);
   if (r.data.name == "text") return make_model(options, {r.data.context}, r.data.vocabulary);
   const int64_t side = r.data.image_size, classes = 10;
   if (r.data.name == "cifar-10") return make_model(options, {3, 32, 32}, classes);

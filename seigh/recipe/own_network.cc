@@ -139,9 +139,9 @@ DataSplits load_own_data(const Recipe& r) {
 }
 
 void probe(const Recipe& r, const Model& model, const Loss& loss, DataSplits& data) {
+  const std::string name = r.model.module.empty() ? model.description() : r.model.module;
   const auto classes = [&](at::ScalarType dtype) {
-    return probe(model, loss, data.train, model.initial_parameters(0), model.initial_buffers(), dtype,
-                 r.model.module);
+    return probe(model, loss, data.train, model.initial_parameters(0), model.initial_buffers(), dtype, name);
   };
   const bool wholly_exact = r.eigh.dtype == "float64" || r.eigh.method == Method::dense;
   const int64_t outputs = classes(wholly_exact ? at::kDouble : at::kFloat);
@@ -151,7 +151,7 @@ void probe(const Recipe& r, const Model& model, const Loss& loss, DataSplits& da
   if (loss.kind != LossKind::custom && !data.test.y.is_floating_point() && !r.data.test_x.empty()) {
     const int64_t lowest = data.test.y.min().item<int64_t>(), highest = data.test.y.max().item<int64_t>();
     require(lowest >= 0 && highest < outputs, r.data.test_y.empty() ? r.data.test_x : r.data.test_y,
-            " holds class ", lowest < 0 ? lowest : highest, ", but ", r.model.module, " has ", outputs,
+            " holds class ", lowest < 0 ? lowest : highest, ", but ", name, " has ", outputs,
             " outputs, for classes 0..", outputs - 1);
   }
 }

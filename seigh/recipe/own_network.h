@@ -28,7 +28,7 @@ Checkpoint brought_checkpoint(const Recipe& recipe, const Model& model, const Lo
 /// The data that data.x and data.y name and, as test part, those of data.test_x and data.test_y, or else the
 /// same; classes unknown. Throws Error when the parts are not alike.
 DataSplits load_own_data(const Recipe& recipe);
-/// Probes the module on `data` in every dtype the recipe asks for; sets the classes of data of the user's
+/// Probes the network on `data` in every dtype the recipe asks for; sets the classes of data of the user's
 /// own. Throws Error as probe() does, and on test data with other classes.
 void probe(const Recipe& recipe, const Model& model, const Loss& loss, DataSplits& data);
 /// The samples of `part`, the split of that name, the curvature is taken on: int64 [curvature.samples]. A

@@ -85,6 +85,10 @@ void for_each_key(R& r, Visitor&& visit) {
       "model.hidden", r.model.hidden, {Stage::train, kind({"mlp", "3c3d"})},
       "Widths of the hidden layers of mlp; input and output follow from the data. Of 3c3d: of its two hidden "
       "linear layers; default [512, 256].");
+  visit("model.inputs", r.model.inputs, {Stage::train, ours && own_data},
+        "Of mlp on data.x: numbers of a sample, which is flattened.");
+  visit("model.outputs", r.model.outputs, {Stage::train, ours && own_data},
+        "Of mlp on data.x: classes, or numbers of a target.");
   visit("model.activation", r.model.activation, {Stage::train, kind({"mlp"})},
         "Of mlp: \"tanh\", \"relu\" or \"gelu\".");
   visit("model.stem", r.model.stem, {Stage::train, kind({"resnet18"})},
@@ -554,8 +558,14 @@ void resolve_own(Recipe& r, const std::string& origin, const std::set<std::strin
   check(own_data || r.data.test_x.empty(), "data.test_x without data.x; name the training data too");
   check(!r.data.test_x.empty() || r.data.test_y.empty(),
         "data.test_y without data.test_x; name the inputs too");
-  check(!own_data || !r.model.module.empty(),
-        "data.x needs model.module: seigh's own networks are made for the data sets it knows by name");
+  if (own_data && r.model.module.empty()) {
+    check(r.model.kind == "mlp", "data.x needs model.module or model.kind = \"mlp\": ", r.model.kind,
+          " is made for the data sets that seigh knows by name");
+    check(1 <= r.model.inputs && r.model.inputs <= 1'000'000'000 && 1 <= r.model.outputs &&
+              r.model.outputs <= 1'000'000,
+          "mlp on data.x needs model.inputs, the numbers of a sample, and model.outputs, the classes or "
+          "numbers of a target");
+  }
   if (own_data) {
     r.data.name = fs::path(r.data.x).filename().string();
     const bool test = !r.data.test_x.empty();

@@ -29,6 +29,7 @@ struct Recipe {
   struct Network {
     std::string kind = "mlp";
     std::vector<int64_t> hidden = {20, 20, 20, 20, 20};
+    int64_t inputs = 0, outputs = 0;
     std::string activation = "tanh";
     std::string stem = "cifar";
     std::string norm = "batch";

@@ -12,7 +12,8 @@
 
 #include "seigh/core/error.h"
 #include "seigh/core/timer.h"
-#include "seigh/curvature/make.h"
+#include "seigh/curvature/check.h"
+#include "seigh/curvature/model_source.h"
 #include "seigh/eigen/seigh.h"
 #include "seigh/nn/subset.h"
 #include "seigh/recipe/options.h"
@@ -117,26 +118,33 @@ Forecast::Seconds measure(const Forecast& f, const Recipe& r, const RunFolder& f
       if (item.stage == Stage::train && item.differs.empty() && item.step == d.step)
         at = finished_checkpoint(folder, model, item.step);
     }
-    const auto matrix = [&](at::ScalarType dtype, int64_t reserve) {
+    const auto matrix = [&](at::ScalarType dtype, int64_t reserve, double& check) {
       CurvatureOptions options = curvature_options(r, loss);
       options.dtype = dtype;
       options.reserve = reserve;
       const Dataset& part = named_part(data, d.split);
-      return make_curvature_operator(model, at.parameters, at.buffers,
-                                     part.select(curvature_samples(r, part, d.split)), options, "the matrix",
-                                     context);
+      const auto source = [&] {
+        const Context::Scope scope(context);
+        return std::make_shared<ModelSource>(model, at.parameters, at.buffers,
+                                             part.select(curvature_samples(r, part, d.split)), loss, dtype,
+                                             "the matrix");
+      }();
+      const Timer timer;
+      auto h = make_checked_operator(source, options, "the matrix", context);
+      check = timer.seconds();
+      return h;
     };
-    const bool exact = std::any_of(f.decompositions.begin(), f.decompositions.end(),
-                                   [](const Decomposition& one) { return one.method == Method::dense; });
+    const bool exact = f.exact.products > 0;
     if (f.plan.method != Method::dense) {
-      const auto h = matrix(eigh_dtype(r), f.solver.memory);
+      const auto h = matrix(eigh_dtype(r), f.solver.memory, seconds.check);
       seconds.product = f.plan.method == Method::seigh
                             ? seconds_of_a_measurement(*h, r, f.solver.products, context)
                             : seconds_of_a_product(*h, f.solver.products);
       seconds.algebra = f.solver.flops / algebra_rate(subset.count, r.eigh.k, eigh_dtype(r));
     }
     if (exact) {
-      seconds.exact_product = seconds_of_a_product(*matrix(at::kDouble, f.exact.memory), subset.count);
+      const auto h = matrix(at::kDouble, f.exact.memory, seconds.exact_check);
+      seconds.exact_product = seconds_of_a_product(*h, subset.count);
       seconds.exact_algebra = whole_decomposition(subset.count);
     }
   }
@@ -201,11 +209,12 @@ double Forecast::training_seconds() const {
 }
 
 double Forecast::solver_seconds() const {
-  return static_cast<double>(solver.products) * seconds->product + seconds->algebra;
+  return static_cast<double>(solver.products) * seconds->product + seconds->check + seconds->algebra;
 }
 
 double Forecast::exact_seconds() const {
-  return static_cast<double>(exact.products) * seconds->exact_product + seconds->exact_algebra;
+  return static_cast<double>(exact.products) * seconds->exact_product + seconds->exact_check +
+         seconds->exact_algebra;
 }
 
 double Forecast::all_seconds() const {
@@ -251,16 +260,21 @@ std::vector<std::string> Forecast::lines() const {
                          [&](const Decomposition& d) { return (d.method == Method::dense) == is_exact; });
   };
   const auto describe = [&](const char* head, int64_t count, const EighPlan& how, double product,
-                            double whole) {
+                            double check, double whole) {
     if (count == 0) return;
     add(head, std::to_string(count) + (count == 1 ? " by " : ", each by ") + how.text());
-    if (seconds) add("", each(product) + " a product, " + about(whole) + (count == 1 ? "" : " each"));
+    if (!seconds) return;
+    // check.h
+    add("", each(product) + " a product, " + each(check) +
+                " the check of the matrix by two further ones and differences of the gradient");
+    add("", about(whole) + (count == 1 ? "" : " each"));
   };
   if (decompositions.empty()) add("decompositions", "nothing to do");
   describe("decompositions", with(false), solver, seconds ? seconds->product : 0,
-           seconds ? solver_seconds() : 0);
+           seconds ? seconds->check : 0, seconds ? solver_seconds() : 0);
   describe(plan.method == Method::dense ? "decompositions" : "exact", with(true), exact,
-           seconds ? seconds->exact_product : 0, seconds ? exact_seconds() : 0);
+           seconds ? seconds->exact_product : 0, seconds ? seconds->exact_check : 0,
+           seconds ? exact_seconds() : 0);
   add("overlap", overlaps == 0
                      ? std::string("nothing to do")
                      : std::to_string(overlaps) + (overlaps == 1 ? " curve" : " sets of curves") + timed([&] {
@@ -332,7 +346,10 @@ Forecast forecast(const fs::path& path, const Recipe& r, const fs::path& data_fo
   f.solver = plan_eigh(subset.count, eigh_dtype(r), solver, f.available_memory / 5 * 3);
   solver.method = Method::dense;
   solver.tolerance = solver.error = 0;
-  f.exact = plan_eigh(subset.count, at::kDouble, solver, f.available_memory / 5 * 3);
+  // Not of a matrix too large for it.
+  if (std::any_of(f.decompositions.begin(), f.decompositions.end(),
+                  [](const Decomposition& d) { return d.method == Method::dense; }))
+    f.exact = plan_eigh(subset.count, at::kDouble, solver, f.available_memory / 5 * 3);
   if (f.plan.method == Method::dense) f.exact.reason = f.solver.reason;
 
   int64_t states = 1;  // of a checkpoint: parameters, and what the optimizer remembers

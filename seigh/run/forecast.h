@@ -40,9 +40,10 @@ struct Forecast {
   /// Why there are no times: the data are not there, or are refused.
   std::string obstacle;
   struct Seconds {
-    double step = 0, accuracy = 0;    ///< of the training: a step, the accuracy of one checkpoint
-    double product = 0, algebra = 0;  ///< of the recipe's method: one product, and all beside the products
-    double exact_product = 0, exact_algebra = 0;
+    double step = 0, accuracy = 0;  ///< of the training: a step, the accuracy of one checkpoint
+    /// Of the recipe's method: one product, the check of the matrix, and all beside them.
+    double product = 0, check = 0, algebra = 0;
+    double exact_product = 0, exact_check = 0, exact_algebra = 0;
     double overlap = 0;  ///< of one decomposition
   };
   std::optional<Seconds> seconds;

@@ -17,6 +17,10 @@ int64_t DividedColumns::preferred_block() const {
   return context_.ranks().agree(whole_.preferred_block()) * context_.ranks().size();
 }
 
+at::Tensor DividedColumns::known_products(uint64_t seed) const {
+  return context_.ranks().size() == 1 ? whole_.known_products(seed) : at::Tensor();
+}
+
 at::Tensor DividedColumns::apply_impl(const at::Tensor& block) {
   if (context_.ranks().size() == 1) return whole_.apply(block);
   const int64_t columns = block.size(1);

@@ -15,6 +15,8 @@ class DividedColumns final : public LinearOperator {
   DividedColumns(LinearOperator& whole, Context context);
   int64_t preferred_block() const override;
   double product_error() const override { return product_error_; }
+  /// None where there are more ranks than one: theirs may differ by rounding.
+  at::Tensor known_products(uint64_t seed) const override;
   bool collective() const override { return true; }
 
  protected:

@@ -236,7 +236,7 @@ class Case(unittest.TestCase):
         line = lines[0]
         self.assertTrue(line.startswith("seigh: "), what)
         self.assertLess(len(line), 600, what)
-        for noise in ("libtorch", "c10", "std::", "nlohmann", "json.exception", "basic_", "enforce fail", "Exception raised",
+        for noise in ("libtorch", "c10:", "std::", "nlohmann", "json.exception", "basic_", "enforce fail", "Exception raised",
                       "filesystem error", "vector::", "terminate"):
             self.assertNotIn(noise, line, what)
         for words in [says] if isinstance(says, str) else says:

@@ -24,12 +24,18 @@ class DryRun(Case):
         self.assertEqual(lines["folder"], f"{self.tmp}/run is not there yet")
         self.assertEqual(lines["network"], "mlp 16-6-10, tanh, matrices over 172 parameters")
         self.assertRegex(lines["training"], r"^20 steps, to checkpoints 0, 10, 20: [\d.e-]+ ms a step, ")
-        self.assertRegex(lines["decompositions"], r"^4, each by seigh: at most 35 products, .* of memory, .* on disk meanwhile\n.* ms a product")
-        self.assertRegex(lines["exact"], r"^2, each by dense: at most 172 products, .*\n.* ms a product")
+        self.assertRegex(lines["decompositions"], r"^4, each by seigh: at most 35 products, .* of memory, .* on disk meanwhile\n.* ms a product, .* the check of the matrix by two further ones.*\n(about|less than) .* each$")
+        self.assertRegex(lines["exact"], r"^2, each by dense: at most 172 products, .*\n.* ms a product, .* the check of the matrix")
         self.assertRegex(lines["overlap"], "^6 sets of curves")
         self.assertRegex(lines["memory"], "^924 KiB for the decomposition, .* for a block of products; .* available$")
         self.assertRegex(lines["disk"], "^55.8 KiB of results, 16.1 KiB more meanwhile; .* free$")
         self.assertRegex(lines["time"], " s$")
+
+    def test_of_a_matrix_too_large_for_the_dense_method(self):
+        lines = self.dry("--set", "model.hidden=[2000]", "--set", "dense.steps=[]")
+        self.assertRegex(lines["decompositions"], "^4, each by seigh: ")
+        self.assertNotIn("exact", lines)
+        self.assertIn(" s", lines["time"])
 
     def test_why_a_method(self):
         lines = self.dry("--set", "eigh.method=auto", "--set", "dense.steps=[]")

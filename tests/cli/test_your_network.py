@@ -216,6 +216,22 @@ class Works(Own):
         torch.jit.script(Huber()).save(str(self.tmp / "loss.pt"))
         self.check(net, Huber(), ggn, out="ggn", set_=["curvature.matrix=ggn"], recipe='[train]\nloss = "loss.pt"\n')
 
+    def test_seighs_own_mlp(self):
+        """On classes and on numbers, from integers, trained or not."""
+        for loss, y, outputs in ((F.cross_entropy, self.y, 3), (F.mse_loss, torch.randn(12, 2, dtype=torch.float64), 2)):
+            self.save_data(self.x, y)
+            name = loss.__name__
+            self.ok(*self.arguments(mlp(), name, ["model.module=", "model.kind=mlp", "model.hidden=[5]", "model.inputs=4",
+                    f"model.outputs={outputs}", "train.steps=20", "train.batch_size=6", "dense.steps=[20]",
+                    f"train.loss={ {'cross_entropy': 'cross_entropy', 'mse_loss': 'mean_squared_error'}[name]}"]), cwd=self.tmp)
+            tensors, _ = read_safetensors(self.tmp / name / "checkpoints/step_000020.safetensors")
+            net = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, outputs))
+            net.load_state_dict(dict(zip(net.state_dict(), (torch.tensor(t) for t in tensors.values()))))
+            with h5py.File(self.tmp / name / "eigen/step_000020_train_hessian_dense.h5") as file:
+                found = file["eigenvalues"][:]
+            expected = by_magnitude(np.linalg.eigvalsh(hessian(net, loss, self.x, y)))[:len(found)]
+            np.testing.assert_allclose(found, expected, rtol=1e-6)
+
     def test_data_files(self):
         net = mlp()
         expected = self.eigenvalues(net)
@@ -481,7 +497,10 @@ class Refused(Own):
     def test_recipes(self):
         for settings, says in ((["model.kind=mlp"], "exclude each other"), (["curvature.splits=[\"test\"]"], "one part.*data.test_x"),
                                (["curvature.splits=[\"validation\"]"], "no validation part"), (["data.test_y=y.npy"], "data.test_y without data.test_x"),
-                               (["model.module="], "data.x needs model.module"), (["data.x="], "data.y without data.x")):
+                               (["model.module="], "mlp on data.x needs model.inputs"),
+                               (["model.module=", "model.kind=vit"], "data.x needs model.module or model.kind = \"mlp\""),
+                               (["model.module=", "model.inputs=5", "model.outputs=3"], "first width is 5 but a sample has 4 numbers"),
+                               (["data.x="], "data.y without data.x")):
             self.refuse(says, mlp(), set_=settings)
 
 

@@ -7,7 +7,9 @@
 
 #include "seigh/core/context.h"
 #include "seigh/curvature/autograd_curvature.h"
+#include "seigh/curvature/make.h"
 #include "seigh/curvature/model_source.h"
+#include "seigh/eigen/probes.h"
 #include "seigh/nn/mlp.h"
 #include "seigh/tall/divided.h"
 #include "tests/support/expect_error.h"
@@ -77,6 +79,24 @@ TEST(ProductError, IsThatOfTheProducts) {
               5 * differences->product_error());
     EXPECT_LT(differences->product_error(), 1e-8);
   }
+}
+
+TEST(Check, ItsFirstProductsAreTheProbes) {
+  const Mlp model({5, 6, 4}, Activation::tanh);
+  const Dataset data = test::gaussian_data(30, 5, 4);
+  const at::Tensor parameters = model.initial_parameters(1);
+  const auto source = std::make_shared<ModelSource>(model, parameters, std::vector<at::Tensor>(), data,
+                                                    Loss(), at::kFloat, "mlp");
+  const CurvatureOptions options{.seed = 3};
+  const auto fresh = make_curvature_operator(source, options, "fresh");
+  const auto checked = make_checked_operator(source, options, "checked");
+  EXPECT_EQ(checked->products(), 3);  // A u, A v, A w; A' x is another operator's
+  const Probes these(*checked, 5, 3), those(*fresh, 5, 3);
+  EXPECT_EQ(checked->products(), 3 + 5 - 2);
+  EXPECT_LT(relative_difference(these.products(0, 5), those.products(0, 5)), 1e-5);
+  EXPECT_FALSE(checked->known_products(4).defined());  // of another seed
+  DividedColumns alone(*checked, Context());
+  EXPECT_TRUE(alone.known_products(3).defined());
 }
 
 TEST(ProductError, DrawsBelongToSamplesInAnyOrder) {
