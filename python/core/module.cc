@@ -1,0 +1,400 @@
+// seigh._core: the library as the package in python/seigh/ uses it. Thin: tensors are shared, the lock is
+// released for as long as the library works; what users see is documented there.
+#include <ATen/ops/arange.h>
+#include <c10/util/Exception.h>
+
+#include <atomic>
+#include <chrono>
+#include <map>
+#include <mutex>
+
+#include "python/core/gil.h"
+#include "python/core/sources.h"
+#include "seigh/core/context.h"
+#include "seigh/core/dtype.h"
+#include "seigh/core/fingerprint.h"
+#include "seigh/core/version.h"
+#include "seigh/curvature/autograd_curvature.h"
+#include "seigh/curvature/check.h"
+#include "seigh/curvature/make.h"
+#include "seigh/eigen/eigh.h"
+#include "seigh/linop/matrix_operator.h"
+#include "seigh/nn/loss.h"
+#include "seigh/overlap/curves.h"
+#include "seigh/overlap/masks.h"
+#include "seigh/overlap/metrics.h"
+#include "seigh/results/eigen_file.h"
+#include "seigh/results/overlap_file.h"
+
+namespace seigh::python {
+namespace {
+
+using Released = py::call_guard<py::gil_scoped_release>;
+
+// Asked by every thread at work, a few times a second each: signals are seen by the main one.
+bool interrupted() {
+  thread_local std::chrono::steady_clock::time_point last;
+  const auto now = std::chrono::steady_clock::now();
+  if (now - last < std::chrono::milliseconds(50)) return false;
+  last = now;
+  const py::gil_scoped_acquire gil;
+  if (PyErr_CheckSignals() == 0) return false;
+  PyErr_Clear();
+  return true;
+}
+
+// One caller at a time (linear_operator.h), whatever threads Python has.
+struct Operator {
+  std::shared_ptr<LinearOperator> linear;
+  std::mutex busy = {};
+
+  explicit Operator(std::shared_ptr<LinearOperator> op) : linear(std::move(op)) {}
+  CurvatureOperator& curvature() const {
+    auto* const found = dynamic_cast<CurvatureOperator*>(linear.get());
+    require(found != nullptr, linear->name(), " is no curvature matrix");
+    return *found;
+  }
+};
+
+CurvatureOptions curvature_options(const py::dict& given) {
+  CurvatureOptions o;
+  for (const auto& [key, value] : given) {
+    const std::string name = key.cast<std::string>();
+    if (name == "kind") {
+      o.kind = parse_curvature(value.cast<std::string>());
+    } else if (name == "dtype") {
+      o.dtype = parse_dtype(value.cast<std::string>());
+    } else if (name == "products") {
+      o.products = parse_products(value.cast<std::string>());
+    } else if (name == "batch_size") {
+      o.batch_size = value.cast<int64_t>();
+    } else if (name == "l2") {
+      o.l2 = value.cast<double>();
+    } else if (name == "draws") {
+      o.draws = value.cast<int64_t>();
+    } else if (name == "seed") {
+      o.seed = value.cast<uint64_t>();
+    } else {
+      throw py::key_error(name);
+    }
+  }
+  o.validate();
+  return o;
+}
+
+SolverOptions solver_options(const py::dict& given) {
+  SolverOptions o;
+  for (const auto& [key, value] : given) {
+    const std::string name = key.cast<std::string>();
+    if (name == "method") {
+      o.method = parse_method(value.cast<std::string>());
+    } else if (name == "k") {
+      o.k = value.cast<int64_t>();
+    } else if (name == "products") {
+      o.products = value.cast<int64_t>();
+    } else if (name == "tolerance") {
+      o.tolerance = value.cast<double>();
+    } else if (name == "error") {
+      o.error = value.cast<double>();
+    } else if (name == "selection") {
+      o.selection = parse_selection(value.cast<std::string>());
+    } else if (name == "seed") {
+      o.seed = value.cast<uint64_t>();
+    } else if (name == "probes") {
+      o.probes = value.cast<int64_t>();
+    } else if (name == "checks") {
+      o.checks = value.cast<int64_t>();
+    } else if (name == "block") {
+      o.block = value.cast<int64_t>();
+    } else if (name == "start") {
+      o.start = Eigenvectors(value.cast<at::Tensor>());
+    } else {
+      throw py::key_error(name);
+    }
+  }
+  return o;
+}
+
+Loss named_loss(const std::string& kind, double smoothing) {
+  return {parse_loss(kind), smoothing};
+}
+
+py::object tensor_or_none(const at::Tensor& tensor) {
+  return tensor.defined() ? py::cast(tensor) : py::none();
+}
+
+py::dict certificates(const EigenResult& result) {
+  const Certificates& c = result.certificates;
+  py::dict all;
+  for (const auto& [name, tensor] : std::map<std::string, at::Tensor>{{"trust", c.trust},
+                                                                      {"angle", c.angle},
+                                                                      {"low", c.low},
+                                                                      {"high", c.high},
+                                                                      {"first", c.first},
+                                                                      {"last", c.last},
+                                                                      {"subspace", c.subspace}})
+    all[name.c_str()] = tensor_or_none(tensor);
+  return all;
+}
+
+py::object error_of(const EigenResult& result) {
+  if (!result.error) return py::none();
+  py::dict e;
+  e["probes"] = result.error->probes;
+  e["error"] = result.error->error();
+  e["frobenius"] = result.error->frobenius();
+  e["relative"] = result.error->relative_error();
+  return e;
+}
+
+py::dict curves_dict(const OverlapCurves& c) {
+  py::dict all;
+  all["magnitude"] = c.magnitude;
+  all["best"] = c.best;
+  all["random_mean"] = c.random_mean;
+  all["random_std"] = c.random_std;
+  all["random_by_layer_mean"] = c.random_by_layer_mean;
+  all["random_by_layer_std"] = c.random_by_layer_std;
+  all["chance"] = c.chance;
+  all["mask"] = c.mask;
+  all["magnitude_low"] = tensor_or_none(c.magnitude_low);
+  all["magnitude_high"] = tensor_or_none(c.magnitude_high);
+  all["magnitude_deviation"] = tensor_or_none(c.magnitude_deviation);
+  return all;
+}
+
+void translate(std::exception_ptr caught) {
+  try {
+    if (caught) std::rethrow_exception(caught);
+  } catch (const Cancelled&) {
+    PyErr_SetNone(PyExc_KeyboardInterrupt);
+  } catch (const MemoryError& error) {
+    PyErr_SetString(PyExc_MemoryError, error.what());
+  } catch (const FileError& error) {
+    PyErr_SetString(PyExc_OSError, error.what());
+  } catch (const Error& error) {
+    PyErr_SetString(PyExc_ValueError, error.what());
+  } catch (const c10::NotImplementedError& error) {
+    PyErr_SetString(PyExc_NotImplementedError, error.what_without_backtrace());
+  } catch (const c10::OutOfMemoryError& error) {
+    PyErr_SetString(PyExc_MemoryError, error.what_without_backtrace());
+  } catch (const c10::Error& error) {
+    const std::string message = error.what_without_backtrace();
+    const bool memory = message.find("allocate memory") != std::string::npos ||
+                        message.find("not enough memory") != std::string::npos;
+    PyErr_SetString(memory ? PyExc_MemoryError : PyExc_RuntimeError, message.c_str());
+  }
+}
+
+}  // namespace
+
+void define(py::module_& m) {
+  py::register_local_exception_translator(translate);
+  m.attr("version") = version();
+
+  py::class_<Context>(m, "Context")
+      .def(py::init([](int64_t memory, int threads, const py::object& progress) {
+             ContextOptions options;
+             options.memory = memory;
+             options.threads = threads;
+             options.cancelled = interrupted;
+             if (!progress.is_none()) options.progress = std::make_shared<PythonProgress>(progress);
+             return Context(options);
+           }),
+           py::arg("memory"), py::arg("threads"), py::arg("progress"))
+      .def_property_readonly("threads", &Context::threads)
+      .def("available", [](const Context& c) { return c.memory().available(); })
+      .def("ceiling", [](const Context& c) { return c.memory().ceiling(); });
+  m.def("parse_bytes", &parse_bytes);
+  m.def("format_bytes", &format_bytes);
+
+  py::class_<Operator, std::shared_ptr<Operator>>(m, "Operator")
+      .def_property_readonly("size", [](const Operator& o) { return o.linear->size(); })
+      .def_property_readonly("dtype_name", [](const Operator& o) { return dtype_name(o.linear->dtype()); })
+      .def_property_readonly("name", [](const Operator& o) { return o.linear->name(); })
+      .def_property_readonly("products", [](const Operator& o) { return o.linear->products(); })
+      .def_property_readonly("seconds", [](const Operator& o) { return o.linear->seconds(); })
+      .def_property_readonly("preferred_block", [](const Operator& o) { return o.linear->preferred_block(); })
+      .def_property_readonly("product_error", [](const Operator& o) { return o.linear->product_error(); })
+      .def("notes", [](const Operator& o) { return o.curvature().notes(); })
+      // Those that are not only about speed.
+      .def("warnings", [](const Operator& o) { return o.curvature().CurvatureOperator::notes(); })
+      .def_property_readonly(
+          "by_differences",
+          [](const Operator& o) { return o.curvature().options().products == Products::difference; })
+      .def_property_readonly("batch_size", [](const Operator& o) { return o.curvature().batch_size(); })
+      .def(
+          "apply",
+          [](Operator& o, const at::Tensor& block, const Context& context) {
+            const std::lock_guard lock(o.busy);
+            const Context::Scope scope(context);
+            return o.linear->apply(block);
+          },
+          Released())
+      .def(
+          "loss",
+          [](Operator& o) {
+            const std::lock_guard lock(o.busy);
+            return o.curvature().loss();
+          },
+          Released())
+      .def(
+          "gradient",
+          [](Operator& o) {
+            const std::lock_guard lock(o.busy);
+            return o.curvature().gradient();
+          },
+          Released());
+
+  m.def("curvature", [](py::object source, const py::dict& options, const std::string& name, bool check,
+                        const Context& context) {
+    const auto wanted = curvature_options(options);
+    const std::shared_ptr<const GraphSource> from = std::make_shared<PythonSource>(std::move(source));
+    const py::gil_scoped_release released;
+    std::shared_ptr<LinearOperator> made = check ? make_checked_operator(from, wanted, name, context)
+                                                 : make_curvature_operator(from, wanted, name, context);
+    return std::make_shared<Operator>(std::move(made));
+  });
+  m.def("matrix", [](const at::Tensor& matrix, const std::string& name) {
+    return std::make_shared<Operator>(std::make_shared<MatrixOperator>(matrix, name));
+  });
+  m.def("callable", [](py::object multiply, int64_t size, const std::string& dtype, const std::string& name) {
+    return std::make_shared<Operator>(
+        std::make_shared<CallableOperator>(std::move(multiply), size, parse_dtype(dtype), name));
+  });
+
+  py::class_<EigenResult, std::shared_ptr<EigenResult>>(m, "Result")
+      .def_readonly("method", &EigenResult::method)
+      .def_property_readonly("selection", [](const EigenResult& r) { return to_string(r.selection); })
+      .def_readonly("eigenvalues", &EigenResult::eigenvalues)
+      .def_readonly("rank", &EigenResult::rank)
+      .def_readonly("products", &EigenResult::products)
+      .def_readonly("seconds", &EigenResult::seconds)
+      .def_readonly("peak_bytes", &EigenResult::peak_bytes)
+      .def_readonly("rounding", &EigenResult::rounding)
+      .def_property_readonly("residuals", [](const EigenResult& r) { return tensor_or_none(r.residuals); })
+      .def_property_readonly("spectrum", [](const EigenResult& r) { return tensor_or_none(r.spectrum); })
+      .def_property_readonly("error", &error_of)
+      .def_property_readonly("frobenius", [](const EigenResult& r) { return r.frobenius; })
+      .def("certificates", &certificates)
+      .def("certified",
+           [](const EigenResult& r) { return r.residuals.defined() ? r.certificates.certified() : 0; })
+      .def("wanted", &EigenResult::wanted)
+      .def_property_readonly(
+          "dimension",
+          [](const EigenResult& r) { return r.eigenvectors.count() > 0 ? r.eigenvectors.dimension() : 0; })
+      .def_property_readonly("has_vectors", [](const EigenResult& r) { return r.eigenvectors.count() > 0; })
+      .def(
+          "columns",
+          [](const EigenResult& r, int64_t begin, int64_t count) {
+            return r.eigenvectors.columns(begin, count);
+          },
+          Released())
+      .def(
+          "rows", [](const EigenResult& r, const at::Tensor& index) { return r.eigenvectors.rows(index); },
+          Released())
+      .def(
+          "project",
+          [](const EigenResult& r, const at::Tensor& x) { return r.eigenvectors.transposed_times(x); },
+          Released());
+
+  m.def("eigh", [](Operator& o, const py::dict& options, const Context& context) {
+    const SolverOptions wanted = solver_options(options);
+    const py::gil_scoped_release released;
+    const std::lock_guard lock(o.busy);
+    return std::make_shared<EigenResult>(seigh::eigh(*o.linear, wanted, context));
+  });
+
+  m.def(
+      "save",
+      [](const std::string& path, const EigenResult& result, const std::string& matrix, int64_t parameters,
+         int64_t samples, int64_t k, const std::string& dtype, const Context& context) {
+        EigenFileInfo info;
+        info.matrix = matrix;
+        info.parameters = parameters;
+        info.samples = samples;
+        info.k = k;
+        info.s = result.products;
+        info.dtype = dtype;
+        info.sample_indices = samples > 0 ? at::arange(samples, at::kLong) : at::Tensor();
+        write_eigen_file(path, info, result, result.eigenvectors.count() > 0, context);
+      },
+      Released());
+  m.def("load", [](const std::string& path, const Context& context) {
+    EigenFile file = [&] {
+      const py::gil_scoped_release released;
+      return read_eigen_file(path, Vectors::if_small, context);
+    }();
+    py::dict info;
+    info["matrix"] = file.info.matrix;
+    info["split"] = file.info.split;
+    info["step"] = file.info.step;
+    info["parameters"] = file.info.parameters;
+    info["samples"] = file.info.samples;
+    info["k"] = file.info.k;
+    info["dtype"] = file.info.dtype;
+    return py::make_tuple(std::make_shared<EigenResult>(std::move(file.result)), info);
+  });
+
+  m.def("overlap",
+        [](const EigenResult& result, const at::Tensor& parameters, const std::vector<int64_t>& layers,
+           int64_t random_masks, uint64_t seed, const Context& context) {
+          const OverlapCurves curves = [&] {
+            const py::gil_scoped_release released;
+            const Context::Scope scope(context);
+            const OverlapOptions options{.random_masks = random_masks, .seed = seed};
+            const ResultEigenspace space(result.eigenvectors);
+            OverlapCurves made = overlap_curves(space, parameters, layers, options, context);
+            if (result.replicates.defined())
+              made.spread_magnitude(space, result.replicates);
+            else if (result.residuals.defined())
+              made.bound_magnitude(result.certificates.subspace);
+            return made;
+          }();
+          return curves_dict(curves);
+        });
+  m.def("nested_overlap", &nested_overlap, Released());
+  m.def("magnitude_order", &magnitude_order, Released());
+  m.def("principal_angles", &principal_angles, Released());
+  m.def(
+      "metric",
+      [](const std::string& name, const at::Tensor& angles) {
+        return metric(metric_from_name(name), angles);
+      },
+      Released());
+
+  // Losses by name (nn/loss.h), whose derivatives keep their digits.
+  m.def(
+      "loss_sum",
+      [](const std::string& kind, double smoothing, const at::Tensor& outputs, const at::Tensor& targets) {
+        return accurate_loss_sum(named_loss(kind, smoothing), outputs, targets);
+      },
+      Released());
+  m.def("target_count", &target_count);
+  m.def(
+      "output_gradient",
+      [](const std::string& kind, double smoothing, const at::Tensor& outputs, const at::Tensor& targets) {
+        return output_gradient(named_loss(kind, smoothing), outputs, targets);
+      },
+      Released());
+  m.def(
+      "output_hessian_product",
+      [](const std::string& kind, double smoothing, const at::Tensor& outputs, const at::Tensor& targets,
+         const at::Tensor& u) {
+        return output_hessian_product(named_loss(kind, smoothing), outputs, targets, u);
+      },
+      Released());
+  m.def(
+      "sampled_output_gradient",
+      [](const std::string& kind, double smoothing, const at::Tensor& outputs, uint64_t seed, int64_t draw,
+         int64_t row_begin) {
+        return sampled_output_gradient(named_loss(kind, smoothing), outputs, seed, draw, row_begin);
+      },
+      Released());
+}
+
+}  // namespace seigh::python
+
+PYBIND11_MODULE(_core, m) {
+  seigh::python::define(m);
+}

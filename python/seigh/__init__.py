@@ -1,0 +1,26 @@
+"""Leading eigenpairs of a network's curvature, with certificates.
+
+    H = seigh.Hessian(model, loss, data)
+    pairs = seigh.eigh(H, k=100)
+    seigh.overlap(pairs, seigh.masks.magnitude(model)).plot()
+
+Everything here works in place, on the module as it is: no export, no copy of its parameters.
+"""
+
+from seigh import _build
+
+import torch
+
+if torch.__version__.split("+")[0].split(".")[:2] != _build.TORCH.split(".")[:2]:
+    raise ImportError(f"this seigh was built with torch {_build.TORCH}, and torch here is {torch.__version__}: build it anew, "
+                      "pip install --no-build-isolation --force-reinstall --no-deps <seigh's folder>")
+
+from seigh import masks
+from seigh._context import Context, Progress
+from seigh._curvature import GGN, Curvature, EmpiricalFisher, Hessian, MCFisher, SeighWarning
+from seigh._eigh import EigenPairs, eigh, load
+from seigh._overlap import Overlap, overlap
+
+__version__ = _build.VERSION
+__all__ = ["Context", "Curvature", "EigenPairs", "EmpiricalFisher", "GGN", "Hessian", "MCFisher", "Overlap", "Progress",
+           "SeighWarning", "eigh", "load", "masks", "overlap"]

@@ -1,0 +1,109 @@
+"""What a computation may use, and whom it tells how far it is."""
+
+import sys
+import time
+
+import torch
+
+from seigh import _core
+
+
+class Progress:
+    """Draws the progress of a task in one line, with its rate and the time left: on a terminal, in a notebook, or into any
+    stream. Tasks of less than `after` seconds are not drawn. Subclass it, or give any object with the same four methods, to
+    draw elsewhere."""
+
+    def __init__(self, stream=None, after=1.0):
+        self._stream, self._after = stream, after
+        self._task, self._width = None, 0
+
+    def begin(self, task, total, unit):
+        self._task, self._total, self._unit, self._done = task, total, unit, 0
+        self._began = time.monotonic()
+
+    def advance(self, count):
+        self._done += count
+        elapsed = time.monotonic() - self._began
+        if elapsed < self._after or self._done == 0:
+            return
+        left = elapsed / self._done * max(self._total - self._done, 0)
+        share = self._done / self._total if self._total else 1
+        bar = "█" * round(20 * min(share, 1))
+        self._write(f"{self._task}: {share:4.0%} |{bar:<20}| {self._done}/{self._total} {self._unit} "
+                    f"[{_clock(elapsed)}<{_clock(left)}, {self._done / elapsed:.3g}/s]")
+
+    def end(self):
+        if self._width:
+            print(file=self._stream or sys.stderr, flush=True)
+        self._width = 0
+
+    def note(self, text):
+        self.end()
+        print(f"seigh: {text}", file=self._stream or sys.stderr, flush=True)
+
+    def _write(self, line):
+        print("\r" + line.ljust(self._width), end="", file=self._stream or sys.stderr, flush=True)
+        self._width = len(line)
+
+
+def _clock(seconds):
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes:02}:{seconds:02}"
+
+
+def _watched():
+    """Whether somebody looks at stderr: a terminal or a notebook."""
+    if "ipykernel" in sys.modules:
+        return True
+    try:
+        return sys.stderr.isatty()
+    except (AttributeError, ValueError):
+        return False
+
+
+class Context:
+    """What a computation may use. The default serves: no argument need be given anywhere.
+
+    Args:
+        memory: ceiling of what this process may hold, bytes or "8G" (GiB), "8GB" (10⁹ bytes), "512M"; None: three quarters of what is
+            available are used as needed.
+        threads: of torch, BLAS and seigh's own loops; None: as many as torch uses (torch.get_num_threads()).
+        device: where work is done. Models and data stay where they are; only "cpu" is served.
+        progress: None draws a line on a terminal or in a notebook, True always, False never; or an object with the methods of
+            `Progress`.
+    Raises:
+        ValueError: a number of threads or a ceiling out of range. NotImplementedError: another device. MemoryError: a ceiling
+        below what the process holds already.
+    """
+
+    def __init__(self, memory=None, threads=None, device=None, progress=None):
+        if device is not None and torch.device(device).type != "cpu":
+            raise NotImplementedError(f"device {device} is not served; leave it out, and put model and data on the CPU: .to(\"cpu\")")
+        bytes_ = 0 if memory is None else _core.parse_bytes(memory) if isinstance(memory, str) else int(memory)
+        if progress is None:
+            progress = Progress() if _watched() else None
+        elif progress is True:
+            progress = Progress()
+        elif progress is False:
+            progress = None
+        self._core = _core.Context(bytes_, torch.get_num_threads() if threads is None else int(threads), progress)
+
+    @property
+    def threads(self):
+        """Threads of torch, BLAS and seigh's own loops."""
+        return self._core.threads
+
+    @property
+    def available(self):
+        """Bytes that may still be taken."""
+        return self._core.available()
+
+    def __repr__(self):
+        ceiling = self._core.ceiling()
+        return f"seigh.Context({'no ceiling' if ceiling == 0 else _core.format_bytes(ceiling)}, {self.threads} threads)"
+
+
+def core_of(context):
+    """The extension's context of a Context, or of None."""
+    return (Context() if context is None else context)._core

@@ -1,0 +1,255 @@
+"""The curvature matrices of a network: products, never the matrix."""
+
+import threading
+import warnings
+
+import numpy as np
+import torch
+
+from seigh import _core
+from seigh._context import core_of
+from seigh._source import Source
+
+
+class SeighWarning(UserWarning):
+    """Something about a matrix that its user should know."""
+
+
+def blocks_of(x, size, dtype, name):
+    """A vector [D] or block [D, b] as a torch block of `dtype`, and what makes the product of its kind again."""
+    from_numpy = isinstance(x, np.ndarray)
+    tensor = torch.from_numpy(np.ascontiguousarray(x)) if from_numpy else x
+    if not isinstance(tensor, torch.Tensor):
+        raise TypeError(f"{name} multiplies a torch.Tensor or a NumPy array, not {type(x).__name__}")
+    if tensor.ndim not in (1, 2) or tensor.shape[0] != size:
+        raise ValueError(f"{name} is {size} x {size}; it multiplies a vector [{size}] or a block [{size}, b], not {list(tensor.shape)}")
+    if tensor.is_complex() and not dtype.is_complex:
+        raise TypeError(f"{name} is real; multiply the real and the imaginary part apart")
+    block = tensor.detach().reshape(size, -1).to(dtype)
+
+    def back(product):
+        product = product.reshape(tensor.shape)
+        return product.numpy() if from_numpy else product
+
+    return block, back
+
+
+class Curvature:
+    """A curvature matrix of the loss of `data` at the parameters of `model`, D x D, known by its products.
+
+    Use one of `Hessian`, `GGN`, `EmpiricalFisher`, `MCFisher`; all take the same arguments.
+
+    Args:
+        model: a torch.nn.Module in evaluation mode, as it stands: its own parameters are used, not a copy, and its buffers, its
+            training flag and all `.grad` stay as they are. The matrix is over the trainable parameters (requires_grad), a tied
+            one once, in the order of named_parameters().
+        loss: a callable of (outputs, targets) that returns the mean, or the sum (`reduction`), over what the batch holds; or of
+            (model, batch) where its first parameter is called `model`, as for models that return their own loss.
+        data: (inputs, targets), tensors or arrays of N samples (inputs may be a tuple or a dictionary of them, which the model
+            then gets as arguments); or anything that can be iterated twice: a DataLoader, a list of batches, of any sizes. A batch is
+            (inputs, targets), or a dictionary with the targets as "labels", "targets" or "y". Batches are kept in memory.
+        params: which parameters; the others stay fixed. Names of tensors or layers with wildcards ("conv1", ["*.weight"]), a list of
+            parameters, or a predicate of (name, parameter). None: all.
+        reduction: what the loss makes of a batch. "mean": the matrix is that of the mean over all the data, whatever the batches;
+            "sum": of the sum.
+        weight: a callable of a batch, its weight in the mean (the number of targets in it). Only asked for where it cannot be
+            found from the loss.
+        dtype: of vectors and products, torch.float32 or torch.float64; None: the model's. Another one than the model's is computed
+            on a copy.
+        l2: adds l2/2 |θ|² to the loss: l2 to the diagonal.
+        products: "autograd" (second derivatives), "difference" (central differences of the gradient in float64, for networks with
+            operations that have no second derivative or a wrong one), or "auto": those where need be.
+        batch_size: samples whose activations are in memory at once; 0: chosen. Only of tensors.
+        check: products are checked before the first is given out: same twice, symmetric, other mini-batches and order,
+            float64, differences of the gradient. Costs some twenty products, once.
+        context: limits (`Context`).
+    Raises:
+        ValueError, TypeError: what does not fit, in one line. NotImplementedError: a matrix this loss does not have.
+        RuntimeError: the parameters were changed in place since; see `refresh()`.
+
+    Products agree with those of an explicit matrix to `product_error`. Of a mean loss L(θ) = 1/N Σ l_n(f_n(θ)) over N targets, with
+    J_n = ∂f_n/∂θ (Martens, "New insights and perspectives on the natural gradient method", 2020).
+    """
+
+    kind = None
+    __array_ufunc__ = None  # numpy leaves @ to this class
+    __array_priority__ = 1000
+
+    def __init__(self, model, loss, data, *, params=None, reduction="mean", weight=None, dtype=None, l2=0.0, products="auto", batch_size=0,
+                 check=True, context=None, **more):
+        self._source = Source(model, loss, data, params=params, reduction=reduction, weight=weight)
+        if dtype is not None and dtype != self._source.dtype:
+            if dtype not in (torch.float32, torch.float64):
+                raise TypeError(f"dtype must be torch.float32 or torch.float64, not {dtype}")
+            source = self._source.again(None, str(dtype).replace("torch.", ""))
+            if source is None:
+                raise ValueError(f"the model cannot be copied into {dtype}; convert it: model.to({dtype})")
+            source.own_module, source.own_parameters = self._source.own_module, self._source.own_parameters
+            self._source = source
+        if not self._source.supports(self.kind):
+            raise NotImplementedError(_unsupported(self.kind, self._source))
+        self._options = dict(kind=self.kind, dtype=self._source.dtype_name, l2=float(l2), products=products, batch_size=batch_size, **more)
+        self._check, self._context = check, context
+        self._lock = threading.Lock()
+        self._made = None
+        names = self._source.parameters()
+        self.parameter_names = [name for name, _ in names]
+        self.parameter_shapes = [tuple(shape) for _, shape in names]
+        self.offsets = [0]
+        for shape in self.parameter_shapes:
+            self.offsets.append(self.offsets[-1] + int(np.prod(shape, dtype=np.int64)))
+        self._remember()
+
+    # ---- the parameters it belongs to
+
+    def _remember(self):
+        self._state = self._fingerprint()
+
+    def _fingerprint(self):
+        parameters = self._source.own_parameters
+        with torch.no_grad():
+            return [p._version for p in parameters], [float(p.sum()) for p in parameters]
+
+    def _current(self):
+        versions, sums = self._state
+        now, sums_now = self._fingerprint()
+        if versions != now or any(a != b and not (a != a and b != b) for a, b in zip(sums, sums_now)):
+            raise RuntimeError("the model's parameters were changed in place since this matrix was made (by an optimizer?); call refresh() "
+                               "to have that of the new ones, or make another")
+
+    def refresh(self):
+        """Moves the matrix to the parameters that the model has now."""
+        with self._lock:
+            self._made = None
+            if self._source.own_parameters[0] is not self._source._parameters[0]:  # a copy in another precision
+                with torch.no_grad():
+                    for to, of in zip(self._source._parameters, self._source.own_parameters):
+                        to.copy_(of)
+            self._source._prepare()
+            self._remember()
+        return self
+
+    # ---- products
+
+    @property
+    def _operator(self):
+        self._current()
+        with self._lock:
+            if self._made is None:
+                made = _core.curvature(self._source, self._options, self._name, self._check, core_of(self._context))
+                self._notes = list(dict.fromkeys(self._source.notes() + made.notes()))
+                for note in dict.fromkeys(self._source.notes() + made.warnings()):
+                    warnings.warn(note, SeighWarning, stacklevel=4)
+                self._made = made
+            return self._made
+
+    @property
+    def _name(self):
+        return {"hessian": "Hessian", "ggn": "GGN", "empirical_fisher": "empirical Fisher", "mc_fisher": "Monte-Carlo Fisher"}[self.kind]
+
+    @property
+    def shape(self):
+        """(D, D)."""
+        return self.offsets[-1], self.offsets[-1]
+
+    @property
+    def dtype(self):
+        """Of vectors and products: torch.float32 or torch.float64."""
+        return self._source.dtype
+
+    @property
+    def device(self):
+        """Where the model is."""
+        return self._source.device
+
+    @property
+    def product_error(self):
+        """What was measured of the length of a product's error, of unit vectors, in the units of the matrix; 0 without `check`."""
+        return self._operator.product_error
+
+    @property
+    def by_differences(self):
+        """Whether products are differences of the gradient."""
+        return self._operator.by_differences
+
+    @property
+    def notes(self):
+        """What should be known of how products are computed, a list of lines."""
+        return self._operator and list(self._notes)
+
+    def __matmul__(self, x):
+        """The product with a vector [D] or a block [D, b], torch or NumPy; of the same kind, in the matrix' dtype."""
+        block, back = blocks_of(x, self.shape[0], self.dtype, f"the {self._name}")
+        if block.shape[1] == 0:
+            return back(block)
+        return back(self._operator.apply(block, core_of(self._context)))
+
+    matvec = matmat = __matmul__
+
+    def to_scipy(self):
+        """A scipy.sparse.linalg.LinearOperator of the same products."""
+        from scipy.sparse.linalg import LinearOperator
+
+        dtype = np.float64 if self.dtype == torch.float64 else np.float32
+        multiply = lambda x: self @ np.asarray(x)
+        return LinearOperator(self.shape, matvec=multiply, rmatvec=multiply, matmat=multiply, rmatmat=multiply, dtype=dtype)
+
+    def loss(self):
+        """The loss whose curvature this is, a float, with the l2 term if any."""
+        return self._operator.loss()
+
+    def gradient(self):
+        """Its gradient, a tensor [D] of dtype."""
+        return self._operator.gradient()
+
+    def as_dict(self, vector):
+        """{name: tensor}, shaped as the parameters, of a vector [D] (torch or NumPy)."""
+        return {name: vector[a:b].reshape(shape) for name, shape, a, b in
+                zip(self.parameter_names, self.parameter_shapes, self.offsets, self.offsets[1:])}
+
+    def as_vector(self, tensors):
+        """The vector [D] of {name: tensor}, as of `as_dict()` or a state_dict()."""
+        missing = [name for name in self.parameter_names if name not in tensors]
+        if missing:
+            raise KeyError(f"no entry {missing[0]!r} among {len(tensors)} tensors; the matrix is over {', '.join(self.parameter_names[:5])} ...")
+        return torch.cat([torch.as_tensor(tensors[name]).detach().reshape(-1) for name in self.parameter_names])
+
+    def __repr__(self):
+        return f"<seigh.{type(self).__name__} {self.shape[0]} x {self.shape[1]}, {str(self.dtype).replace('torch.', '')}, {len(self.parameter_names)} parameter tensors>"
+
+
+def _unsupported(kind, source):
+    if not source._pairs:
+        return f"a loss of model and batch has a Hessian only: its {kind} needs the outputs apart from the loss; give a loss of (outputs, targets)"
+    if kind == "mc_fisher":
+        return ("the Monte-Carlo Fisher matrix needs a loss whose distribution is known: cross_entropy, mse_loss or "
+                "binary_cross_entropy_with_logits, without weights; GGN takes any loss")
+    return f"this loss has no {kind} matrix here: it takes outputs [N, C], one tensor; Hessian takes any"
+
+
+class Hessian(Curvature):
+    kind = "hessian"
+
+
+class GGN(Curvature):
+    """The generalised Gauss-Newton matrix 1/N Σ J_nᵀ l_n''(f_n) J_n (Schraudolph 2002), positive semidefinite for a convex loss."""
+    kind = "ggn"
+
+
+class EmpiricalFisher(Curvature):
+    """1/N Σ g_n g_nᵀ, g_n the gradient of one target's loss."""
+    kind = "empirical_fisher"
+
+
+class MCFisher(Curvature):
+    """The empirical Fisher matrix at `draws` targets drawn from the network's own distribution for each target, by `seed`: an unbiased
+    estimate of the Fisher matrix, which is the GGN for cross-entropy."""
+    kind = "mc_fisher"
+
+    def __init__(self, model, loss, data, *, draws=1, seed=0, **more):
+        super().__init__(model, loss, data, draws=draws, seed=seed, **more)
+
+
+Hessian.__doc__ = "The Hessian ∂²L/∂θ² of the loss L.\n\n" + Curvature.__doc__
+for matrix in (GGN, EmpiricalFisher, MCFisher):
+    matrix.__doc__ += "\n\nArguments and errors are those of `Hessian`."

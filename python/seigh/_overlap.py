@@ -1,0 +1,103 @@
+"""Do the largest parameters lie in the directions of largest curvature?"""
+
+import math
+
+import torch
+
+from seigh import _core
+from seigh._context import core_of
+from seigh.masks import Mask
+
+_CURVES = ("magnitude", "best", "random_mean", "random_std", "random_by_layer_mean", "random_by_layer_std", "chance")
+
+
+class Overlap:
+    """Overlap of the span of a mask's k parameters with that of the k leading eigenvectors, for k = 1..K.
+
+    All are float64 [K], the k-th value at index k - 1.
+
+    Attributes:
+        overlap: of the mask: (1/k) Σ U_ij² over its k parameters i and the k leading eigenvectors j.
+        chance: k / D, what random masks reach on average.
+        random_mean, random_std: of uniformly random masks.
+        by_layer_mean, by_layer_std: of random masks with as many parameters in each tensor as the mask has: what of `overlap` is
+            the choice of layers alone.
+        best: the most that any mask of k parameters reaches.
+        low, high: where the overlap with the true eigenspaces lies, by the certificates of the pairs; None where nothing is known.
+        spread: the standard deviation that comes of a sketch having these columns and not others (a spread, no bound); None for other
+            methods.
+        mask: int64 [K], the parameters in the order of the mask.
+    Source: Fernandez, Schneider, Mahsereci, Hennig, "Connecting parameter magnitudes and Hessian eigenspaces at scale using sketched methods",
+    TMLR 2025.
+    """
+
+    def __init__(self, curves, name, dimension):
+        self.overlap, self.chance, self.best = curves["magnitude"], curves["chance"], curves["best"]
+        self.random_mean, self.random_std = curves["random_mean"], curves["random_std"]
+        self.by_layer_mean, self.by_layer_std = curves["random_by_layer_mean"], curves["random_by_layer_std"]
+        self.low, self.high, self.spread, self.mask = (curves[key] for key in ("magnitude_low", "magnitude_high", "magnitude_deviation", "mask"))
+        self.name, self.dimension = name, dimension
+
+    def __len__(self):
+        return self.overlap.numel()
+
+    def at(self, k):
+        """A dictionary of all that is known at k: overlap, its ratio to chance and to random masks of the same layers, and how many standard
+        deviations it is above those."""
+        if not 1 <= k <= len(self):
+            raise ValueError(f"k = {k} is not between 1 and {len(self)}, the number of eigenvectors")
+        i = k - 1
+        value, by_layer, deviation = float(self.overlap[i]), float(self.by_layer_mean[i]), float(self.by_layer_std[i])
+        known = {"k": k, "overlap": value, "chance": float(self.chance[i]), "over_chance": value / float(self.chance[i]),
+                 "by_layer": by_layer, "over_by_layer": value / by_layer if by_layer > 0 else math.nan,
+                 "z_by_layer": (value - by_layer) / deviation if deviation > 0 else math.nan, "best": float(self.best[i])}
+        if self.low is not None:
+            known["low"], known["high"] = float(self.low[i]), float(self.high[i])
+        if self.spread is not None:
+            known["spread"] = float(self.spread[i])
+        return known
+
+    def __repr__(self):
+        k = len(self)
+        a = self.at(k)
+        text = (f"overlap of the {k} largest parameters ({self.name}) of {self.dimension} with the top {k} eigenvectors: {a['overlap']:.4g}\n"
+                f"  {a['over_chance']:.3g} times chance ({a['chance']:.3g}), {a['over_by_layer']:.3g} times random masks with as many parameters in each tensor "
+                f"({a['by_layer']:.3g}, {a['z_by_layer']:+.1f} standard deviations)\n  the best mask reaches {a['best']:.4g}")
+        if "low" in a:
+            text += f"; of the true eigenspace it is between {a['low']:.4g} and {a['high']:.4g}"
+        if "spread" in a:
+            text += f"; ± {a['spread']:.2g} by the sketch's spread"
+        return text
+
+    def _repr_html_(self):
+        from seigh import _drawing
+
+        return _drawing.overlap_html(self)
+
+    def plot(self, ax=None):
+        """The curves over k with their bands; returns the matplotlib Axes."""
+        from seigh import _drawing
+
+        return _drawing.plot_overlap(self, ax)
+
+
+def overlap(pairs, mask, *, random_masks=50, seed=0, context=None):
+    """Overlap of a mask (`seigh.masks`) with the eigenspaces of `pairs`, beside its null models.
+
+    Args:
+        pairs: EigenPairs with eigenvectors. mask: of the same parameters.
+        random_masks: draws for each of the two random null models, at least 2; seed: of them.
+    Returns:
+        Overlap.
+    Raises:
+        ValueError: mask and pairs are of different parameters; no eigenvectors.
+    """
+    if not isinstance(mask, Mask):
+        raise TypeError(f"mask is {type(mask).__name__}; make one by seigh.masks.magnitude(model), or seigh.masks.scores(model, values)")
+    if not pairs._result.has_vectors:
+        raise ValueError("these pairs have no eigenvectors to compare with" if len(pairs) else "no eigenpairs were found, so there is nothing to compare with")
+    if mask.scores.numel() != pairs._size or pairs._names is not None and mask.names != pairs._names:
+        raise ValueError(f"the mask is over {mask.scores.numel()} parameters, the eigenvectors over {pairs._size}; give both the same params=")
+    scores = mask.scores if mask.scores.dtype in (torch.float32, torch.float64) else mask.scores.float()
+    curves = _core.overlap(pairs._result, scores.cpu(), mask.layers, random_masks, seed, core_of(context))
+    return Overlap(curves, mask.name, pairs._size)

@@ -1,0 +1,59 @@
+"""Masks: which parameters are the largest, by magnitude or by any other score."""
+
+import torch
+
+from seigh._source import beneath, choose_parameters
+
+
+class Mask:
+    """Parameters in the order of falling |score|: the first k are the mask of k parameters, for every k at once.
+
+    Attributes:
+        scores: [D], in the order of the matrix.
+        layers: how many parameters each tensor has, in that order.
+        names: of the tensors.
+        name: what the scores are.
+    """
+
+    def __init__(self, scores, layers, names, name):
+        self.scores, self.layers, self.names, self.name = scores, list(layers), list(names), name
+
+    def order(self, k):
+        """The k parameters of largest |score|: int64 [k]."""
+        from seigh import _core
+
+        return _core.magnitude_order(self.scores, k)
+
+    def of(self, k):
+        """The mask of k parameters as {name: bool tensor [n]}, flat for each tensor."""
+        flat = torch.zeros(self.scores.numel(), dtype=torch.bool)
+        flat[self.order(k)] = True
+        return dict(zip(self.names, flat.split(self.layers)))
+
+    def __repr__(self):
+        return f"<seigh mask by {self.name}, {self.scores.numel()} parameters in {len(self.layers)} tensors>"
+
+
+def magnitude(model, params=None):
+    """The mask of the parameters largest in magnitude, at their values now. `params` as of `seigh.Hessian`, so that the two fit."""
+    chosen = choose_parameters(beneath(model), params)
+    return Mask(torch.cat([p.detach().reshape(-1) for _, p in chosen]), [p.numel() for _, p in chosen], [name for name, _ in chosen], "magnitude")
+
+
+def scores(model, values, params=None, name="score"):
+    """The mask of any score. `values`: {name: tensor of the parameter's shape}, or a vector [D]."""
+    chosen = choose_parameters(beneath(model), params)
+    if isinstance(values, dict):
+        missing = [name for name, _ in chosen if name not in values]
+        if missing:
+            raise KeyError(f"values has no entry {missing[0]!r}")
+        for key, p in chosen:
+            if tuple(values[key].shape) != tuple(p.shape):
+                raise ValueError(f"the score of {key!r} has shape {list(values[key].shape)}, the parameter {list(p.shape)}")
+        flat = torch.cat([torch.as_tensor(values[key]).detach().reshape(-1) for key, _ in chosen])
+    else:
+        flat = torch.as_tensor(values).detach().reshape(-1)
+    layers = [p.numel() for _, p in chosen]
+    if flat.numel() != sum(layers):
+        raise ValueError(f"values holds {flat.numel()} numbers, the parameters {sum(layers)}")
+    return Mask(flat if flat.is_floating_point() else flat.double(), layers, [key for key, _ in chosen], name)
