@@ -18,6 +18,7 @@ MAY = {
     "tall": "core io linop",
     "sketch": "core io linop tall",
     "eigen": "core io linop tall sketch",
+    "spectrum": "core linop tall",
     "overlap": "core",
     "data": "core io",
     "nn": "core io data",
@@ -85,7 +86,7 @@ class Rooms(unittest.TestCase):
             done |= ready
 
     def test_solvers_know_no_networks(self):
-        for room in ("linop", "tall", "sketch", "eigen", "overlap"):
+        for room in ("linop", "tall", "sketch", "eigen", "spectrum", "overlap"):
             self.assertFalse({"data", "nn", "train", "curvature"} & set(MAY[room].split()), room)
 
     def test_mpi_is_of_one_room(self):
