@@ -230,7 +230,10 @@ Curve Density::cumulative(const at::Tensor& grid) const {
 
 Curve Density::smoothed(const at::Tensor& grid, double width) const {
   require_grid(grid);
-  require(width > 0 && std::isfinite(width), "density: the width must be positive, not ", width);
+  constexpr double kLeast = 1e-100;  // whose square is a number
+  const double least = std::max(rounding, kLeast);
+  require(width > least && std::isfinite(width), "density: the width must be above ", least,
+          ", what products resolve, not ", width);
   const Context context;
   const Context::Scope scope(context);
   std::vector<at::Tensor> values, squares, off;

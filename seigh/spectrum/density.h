@@ -62,10 +62,10 @@ struct Density {
   /// The share of eigenvalues that are at most x, for each x of the grid (float64 [n]): in the middle between
   /// the bounds, whose distance is in the error.
   Curve cumulative(const at::Tensor& grid) const;
-  /// The density, of integral 1, convolved with a Gaussian g of standard deviation `width` > 0. The error
-  /// allows for the nodes by the difference to three quarters of the steps: of the densities where the nodes
-  /// are closer than width, elsewhere of the distributions, integral |F - F'| |g'|, which shows what falls
-  /// between nodes.
+  /// The density, of integral 1, convolved with a Gaussian g of standard deviation `width` > rounding. The
+  /// error allows for the nodes by the difference to three quarters of the steps: of the densities where the
+  /// nodes are closer than width, elsewhere of the distributions, integral |F - F'| |g'|, which shows what
+  /// falls between nodes.
   Curve smoothed(const at::Tensor& grid, double width) const;
   /// The mean of the eigenvalues' p-th powers, p = 0, 1, ...: value and error [1]. Quadrature adds no error
   /// as long as p < 2 steps. (trace() spends the same products better on p = 1.)

@@ -25,9 +25,9 @@ MAY = {
     "train": "core io data nn",
     "curvature": "core linop data nn",
     "recipe": "core io data nn train curvature eigen",
-    "results": "core io tall eigen overlap nn train recipe",
+    "results": "core io tall eigen spectrum overlap nn train recipe",
     "report": "core io eigen nn recipe results",
-    "run": "core io linop tall sketch eigen overlap data nn train curvature recipe results report",
+    "run": "core io linop tall sketch eigen spectrum overlap data nn train curvature recipe results report",
     "mpi": "core",
 }
 # No .cc of their own includes them first, which would show that they compile on their own.

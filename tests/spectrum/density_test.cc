@@ -276,7 +276,8 @@ TEST(Density, RefusesWhatSaysNothing) {
   EXPECT_SEIGH_ERROR(density(op, {.vectors = int64_t{1} << 40, .steps = int64_t{1} << 40}), "between 1 and");
   EXPECT_EQ(op.products(), 0);
   const Density d = density(op, {.vectors = 4, .steps = 5});
-  EXPECT_SEIGH_ERROR(d.smoothed(at::zeros({3}, at::kDouble), 0), "width", "positive");
+  EXPECT_SEIGH_ERROR(d.smoothed(at::zeros({3}, at::kDouble), 0), "width", "resolve");
+  EXPECT_SEIGH_ERROR(d.smoothed(at::zeros({3}, at::kDouble), 1e-320), "width", "resolve");
   EXPECT_SEIGH_ERROR(d.cumulative(at::zeros({3}, at::kFloat)), "float64");
   EXPECT_SEIGH_ERROR(d.grid(1, 0.1), "2 points");
 }
