@@ -34,7 +34,7 @@ RandomRange random_range(LinearOperator& op, int64_t n, const TestVectors& omega
   for_columns(op, n, context, [&](int64_t begin, int64_t end) {
     range.q.slice(1, begin, end).copy_(op.apply(omega(begin, end)));
   });
-  range.r = qr_in_place(range.q);
+  range.r = qr_in_place(range.q, context);
   // Ranks multiply it together, and where Y has fewer dimensions rounding decides what it is.
   context.ranks().agree_on(range.q);
   context.ranks().agree_on(range.r);

@@ -7,10 +7,12 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "seigh/core/context.h"
+
 namespace seigh {
 
 /// X = Q R for a block X [D, n], D >= n: Q, orthonormal to the precision of its dtype, takes the place of X.
 /// Returns the upper triangular R [n, n] of wide().
-at::Tensor qr_in_place(const at::Tensor& x);
+at::Tensor qr_in_place(const at::Tensor& x, const Context& context = Context());
 
 }  // namespace seigh
