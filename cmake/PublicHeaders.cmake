@@ -21,6 +21,10 @@ set(SEIGH_PUBLIC_HEADERS
     seigh/eigen/probes.h
     seigh/eigen/result.h
     seigh/eigen/selection.h
+    # traces, diagonals, densities
+    seigh/spectrum/density.h
+    seigh/spectrum/diagonal.h
+    seigh/spectrum/trace.h
     # overlap
     seigh/overlap/best_overlap.h
     seigh/overlap/chance.h

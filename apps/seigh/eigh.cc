@@ -8,13 +8,12 @@
 #include <string>
 
 #include "apps/seigh/commands.h"
+#include "apps/seigh/matrix_file.h"
 #include "apps/seigh/stage_command.h"
 #include "seigh/core/context.h"
 #include "seigh/core/dtype.h"
 #include "seigh/core/error.h"
 #include "seigh/core/filesystem.h"
-#include "seigh/io/hdf5.h"
-#include "seigh/io/npy.h"
 #include "seigh/linop/matrix_operator.h"
 #include "seigh/results/eigen_file.h"
 #include "seigh/results/eigen_json.h"
@@ -29,24 +28,6 @@ struct Options {
   SolverOptions solver = {};
   bool vectors = false, json = false, strict = false;
 };
-
-at::Tensor read_matrix(const Options& o) {
-  const fs::path path = o.matrix;
-  if (path.extension() == ".npy") {
-    require(o.dataset.empty(), o.matrix, ": --dataset is for .h5 files; leave it out");
-    return read_npy(path);
-  }
-  if (path.extension() != ".h5" && path.extension() != ".hdf5") {
-    fail(o.matrix, ": a matrix is read from .npy or .h5 files, not from \"", path.extension().string(), "\"");
-  }
-  const Hdf5Reader file(path);
-  const std::vector<std::string> names = file.names();
-  require(!o.dataset.empty() || !names.empty(), o.matrix,
-          " holds no data set in its root group; name one with --dataset");
-  require(!o.dataset.empty() || names.size() == 1, o.matrix, " holds ", names.size(),
-          " data sets; name one with --dataset");
-  return file.read(o.dataset.empty() ? names[0] : o.dataset);
-}
 
 SolverOptions solver_options(const Options& o, const Context& context) {
   SolverOptions options = o.solver;
@@ -97,22 +78,15 @@ void print_pairs(const EigenResult& result) {
 
 void decompose_matrix(const Options& o, const Context& context) {
   SolverOptions options = solver_options(o, context);
-  at::Tensor matrix = read_matrix(o);
-  if (!is_vector_dtype(matrix.scalar_type()))
-    matrix = matrix.to(at::kDouble);  // integer matrices are welcome
-  MatrixOperator op(matrix, o.matrix);
+  const auto matrix = read_matrix(o.matrix, o.dataset);
+  MatrixOperator& op = *matrix;
   require(options.k <= op.size(), "--k must not exceed the size of the matrix: k = ", options.k, ", ",
           o.matrix, " is ", op.size(), " x ", op.size());
-  const double largest = matrix.abs().max().item<double>();
-  require(largest < 1e100, o.matrix, ": its entries reach ", largest,
-          ", whose squares overflow; scale the matrix down");
   const EighPlan plan = plan_eigh(op.size(), op.dtype(), options, context.memory().available());
   const fs::path out =
       o.out.empty() ? fs::path(fs::path(o.matrix).stem().string() + "_" + to_string(plan.method) + ".h5")
                     : fs::path(o.out);
-  std::error_code none;
-  require(!fs::equivalent(out, o.matrix, none), out.string(),
-          " is the matrix itself; choose another file with --out");
+  require_another_file(out, o.matrix);
   if (!o.json) std::printf("%s\n", plan.text().c_str());
   std::fflush(stdout);
   options.method = plan.method;

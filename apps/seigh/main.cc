@@ -129,6 +129,9 @@ int run(int argc, char** argv, const std::shared_ptr<seigh::Ranks>& ranks) {
   seigh::app::add_run(app, action);
   seigh::app::add_train(app, action);
   seigh::app::add_eigh(app, action);
+  seigh::app::add_trace(app, action);
+  seigh::app::add_diagonal(app, action);
+  seigh::app::add_density(app, action);
   seigh::app::add_measure(app, action);
   seigh::app::add_recover(app, action);
   seigh::app::add_verify(app, action);

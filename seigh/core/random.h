@@ -25,6 +25,9 @@ enum class Stream : uint32_t {
   complement = 9,
   sampled_targets = 20,
   check = 21,
+  trace = 30,
+  diagonal = 31,
+  density = 32,
   test = 100,
 };
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "seigh/core/error.h"
+#include "seigh/io/file.h"
 #include "seigh/io/limits.h"
 
 namespace seigh {
@@ -187,6 +188,24 @@ at::Tensor read_npy(const fs::path& file) {
   std::vector<int64_t> reversed;
   for (int64_t d = tensor.dim() - 1; d >= 0; --d) reversed.push_back(d);
   return tensor.permute(reversed).contiguous();
+}
+
+void write_npy(const fs::path& path, const at::Tensor& vector) {
+  require(vector.dim() == 1 && vector.scalar_type() == at::kDouble, "write_npy: a vector of float64, not ",
+          vector.scalar_type(), " ", vector.sizes());
+  std::string header =
+      text_of("{'descr': '<f8', 'fortran_order': False, 'shape': (", vector.numel(), ",), }");
+  // Numbers begin at a multiple of 64 bytes, after ten bytes of the format's own and a line feed.
+  constexpr size_t kOwn = 10, kAlign = 64;
+  header.resize((kOwn + header.size() + 1 + kAlign - 1) / kAlign * kAlign - kOwn - 1, ' ');
+  header += '\n';
+  std::string bytes = std::string("\x93NUMPY\x01\0", 8);
+  bytes += static_cast<char>(header.size() & 255);
+  bytes += static_cast<char>(header.size() >> 8);
+  bytes += header;
+  const at::Tensor numbers = vector.contiguous();
+  bytes.append(static_cast<const char*>(numbers.const_data_ptr()), static_cast<size_t>(numbers.nbytes()));
+  write_file(path, bytes);
 }
 
 }  // namespace seigh

@@ -11,4 +11,7 @@ namespace seigh {
 /// contiguous CPU tensor of that dtype and shape. Throws Error on anything else, and on a truncated file.
 at::Tensor read_npy(const fs::path& path);
 
+/// Writes float64 numbers of one dimension, completely or not at all: version 1.0.
+void write_npy(const fs::path& path, const at::Tensor& vector);
+
 }  // namespace seigh

@@ -256,6 +256,28 @@ std::unique_ptr<LinearOperator> Run::shared_out(CurvatureOperator& h) const {
       h, static_cast<double>(context_.ranks().share(samples).count) / static_cast<double>(samples), context_);
 }
 
+void Run::with_matrix(std::optional<int64_t> step, const std::string& split_name, int64_t reserve,
+                      const std::function<void(LinearOperator&, const EigenFileInfo&)>& body) {
+  const Recipe& r = folder_.recipe();
+  require(step || !r.curvature.steps.empty(), "curvature.steps names no step; name one with --step");
+  const Decomposition d{step ? *step : r.curvature.steps.back(),
+                        split_name.empty() ? r.curvature.splits.front() : split_name, plan_.method};
+  const std::vector<int64_t> there = folder_.checkpoints();
+  std::string steps;
+  for (const int64_t s : there) steps.append(steps.empty() ? "" : ", ").append(std::to_string(s));
+  require(std::binary_search(there.begin(), there.end(), d.step), folder_.path().string(),
+          " holds no checkpoint of step ", d.step,
+          there.empty() ? "; make it with: seigh train " + folder_.path().string()
+                        : "; there are those of steps " + steps);
+  const Checkpoint c = checkpoint(d.step);
+  const auto h = matrix(d, c, eigh_dtype(r), reserve);
+  fingerprint(d, c, *h);
+  EigenFileInfo info = file_info(d);
+  info.recipe = {};  // not all of its keys decide
+  if (!plan_.divides_samples && context_.ranks().alone()) return body(*h, info);
+  body(*shared_out(*h), info);
+}
+
 // Keeps it for the files about this matrix.
 std::string Run::fingerprint(const Decomposition& d, const Checkpoint& checkpoint, CurvatureOperator& h) {
   const Dataset& part = split(d.split);

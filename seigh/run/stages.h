@@ -15,6 +15,7 @@
 #include "seigh/curvature/curvature.h"
 #include "seigh/data/dataset.h"
 #include "seigh/eigen/result.h"
+#include "seigh/linop/linear_operator.h"
 #include "seigh/nn/loss.h"
 #include "seigh/nn/model.h"
 #include "seigh/nn/subset.h"
@@ -46,6 +47,11 @@ class Run {
   /// Reads all measurements through, and measures so many columns of each matrix anew, at random: one line
   /// for everything that is damaged. With `repair`, damaged shards are removed, to be measured again.
   std::vector<std::string> verify(int64_t columns, bool repair);
+  /// The matrix of a checkpoint (none named: the last of curvature.steps) over a split (none: the first of
+  /// curvature.splits), checked as before a decomposition, for `body`, with what it is of. `reserve`: bytes
+  /// to leave to body. All ranks apply it together. Throws Error when there is no such checkpoint.
+  void with_matrix(std::optional<int64_t> step, const std::string& split, int64_t reserve,
+                   const std::function<void(LinearOperator&, const EigenFileInfo&)>& body);
   /// Overlap curves of every decomposition, or of those of one step. Throws Error when decompositions or
   /// their eigenvectors are missing.
   void overlap(std::optional<int64_t> step = {});

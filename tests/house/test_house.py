@@ -18,15 +18,16 @@ MAY = {
     "tall": "core io linop",
     "sketch": "core io linop tall",
     "eigen": "core io linop tall sketch",
+    "spectrum": "core linop tall",
     "overlap": "core",
     "data": "core io",
     "nn": "core io data",
     "train": "core io data nn",
     "curvature": "core linop data nn",
     "recipe": "core io data nn train curvature eigen",
-    "results": "core io tall eigen overlap nn train recipe",
+    "results": "core io tall eigen spectrum overlap nn train recipe",
     "report": "core io eigen nn recipe results",
-    "run": "core io linop tall sketch eigen overlap data nn train curvature recipe results report",
+    "run": "core io linop tall sketch eigen spectrum overlap data nn train curvature recipe results report",
     "mpi": "core",
 }
 # No .cc of their own includes them first, which would show that they compile on their own.
@@ -85,7 +86,7 @@ class Rooms(unittest.TestCase):
             done |= ready
 
     def test_solvers_know_no_networks(self):
-        for room in ("linop", "tall", "sketch", "eigen", "overlap"):
+        for room in ("linop", "tall", "sketch", "eigen", "spectrum", "overlap"):
             self.assertFalse({"data", "nn", "train", "curvature"} & set(MAY[room].split()), room)
 
     def test_mpi_is_of_one_room(self):

@@ -2,6 +2,7 @@
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
 #include <string>
@@ -116,6 +117,17 @@ TEST(Npy, WhatCannotBeReadIsNamed) {
   expect(npy(1, "", data), "'{' expected");
   EXPECT_SEIGH_ERROR(read_npy(folder / "absent"), (folder / "absent").string(), "No such file");
   EXPECT_SEIGH_ERROR(read_npy(folder.path()), "folder");
+}
+
+TEST(Npy, WritesVectors) {
+  const test::TempFolder folder;
+  for (const int64_t n : {0, 1, 7, 100'000}) {
+    const at::Tensor x = at::arange(2 * n, at::kDouble).slice(0, 0, 2 * n, 2) / 3;
+    write_npy(folder / "x.npy", x);
+    EXPECT_TRUE(at::equal(read_npy(folder / "x.npy"), x)) << n;
+  }
+  EXPECT_EQ(folder.entries(), 1);
+  EXPECT_SEIGH_ERROR(write_npy(folder / "y.npy", at::zeros({2, 2}, at::kDouble)), "float64");
 }
 
 }  // namespace
