@@ -7,8 +7,16 @@
 #include <string>
 
 #include "seigh/core/context.h"
+#include "seigh/run/foreign.h"
 
 namespace seigh::app {
+
+/// What commands work with.
+struct Tools {
+  const Context& context;
+  MakeForeign make_foreign;  ///< of networks in Python, where the program can
+  bool trust_code = false;   ///< also those that a run folder names, not the user
+};
 
 /// Thrown at the end of a command with --strict: everything is done and kept, but not everything is
 /// certified.
@@ -18,8 +26,8 @@ struct NotCertified {
 /// Prints "m of k certified" and, on stderr, what to do where m < k; throws NotCertified then if `strict`.
 void print_certified(int64_t certified, int64_t of, bool strict, const std::string& details = "");
 
-/// Adds the command to `app`; when the user calls it, `action` is set to what it does with what it may use.
-using Action = std::function<void(const Context&)>;
+/// Adds the command to `app`; when the user calls it, `action` is set to what it does.
+using Action = std::function<void(const Tools&)>;
 void add_run(CLI::App& app, Action& action);
 void add_train(CLI::App& app, Action& action);
 void add_eigh(CLI::App& app, Action& action);

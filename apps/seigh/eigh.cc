@@ -207,11 +207,11 @@ void add_eigh(CLI::App& app, Action& action) {
       "  seigh eigh --matrix A.npy --k 20 --tol 1e-6\n  seigh eigh --matrix A.h5 --dataset hessian --k 20 "
       "--method dense --vectors");
   command->callback([o, &action] {
-    action = [o](const Context& context) {
+    action = [o](const Tools& tools) {
       require(!o->run.empty() || !o->matrix.empty(),
               "eigh: name a run folder, or a matrix with --matrix A.npy; see seigh eigh --help");
-      if (!o->matrix.empty()) return decompose_matrix(*o, context);
-      Run run(RunFolder::open(o->run, false, context), o->data, context);
+      if (!o->matrix.empty()) return decompose_matrix(*o, tools.context);
+      Run run = open_run(tools, o->run, o->data);
       run.eigh();
       std::printf("decompositions: %s\n", (run.folder().path() / "eigen").c_str());
       print_certified(run, o->strict);

@@ -13,7 +13,7 @@ void add_help(CLI::App& app, Action& action) {
   command->add_option("COMMAND", *topic, "The command");
   command->footer("Example:\n  seigh help run");
   command->callback([topic, &app, &action] {
-    action = [topic, &app](const Context&) {
+    action = [topic, &app](const Tools&) {
       std::string names;
       bool known = topic->empty();
       for (const CLI::App* other : app.get_subcommands([](const CLI::App*) { return true; })) {

@@ -53,9 +53,9 @@ void add_measure(CLI::App& app, Action& action) {
       "each\nmachine its --shard, and copy the files of partial/ back.\n"
       "Examples:\n  seigh measure runs/mnist-mini\n  seigh measure runs/mnist-mini --shard 1/2");
   command->callback([o, &action] {
-    action = [o](const Context& context) {
+    action = [o](const Tools& tools) {
       const auto [part, parts] = parse_shard(o->shard);
-      Run run(RunFolder::open(o->folder, /*shared=*/true, context), o->data, context);
+      Run run = open_run(tools, o->folder, o->data, /*shared=*/true);
       run.measure(part, parts);
       std::printf("measurements: %s\n", (run.folder().path() / "partial").c_str());
     };
@@ -69,8 +69,8 @@ void add_recover(CLI::App& app, Action& action) {
   command->add_flag("--strict", o->strict, "Exit with 3 unless all pairs asked for are certified");
   command->footer("Example:\n  seigh recover runs/mnist-mini");
   command->callback([o, &action] {
-    action = [o](const Context& context) {
-      Run run(RunFolder::open(o->folder, false, context), o->data, context);
+    action = [o](const Tools& tools) {
+      Run run = open_run(tools, o->folder, o->data);
       const std::vector<std::string> lines = run.recover();
       for (const std::string& line : lines) std::printf("%s\n", line.c_str());
       if (lines.empty()) std::printf("nothing to recover: no measurements without a decomposition\n");
@@ -93,11 +93,11 @@ void add_verify(CLI::App& app, Action& action) {
   command->footer(
       "Examples:\n  seigh verify runs/mnist-mini\n  seigh verify runs/mnist-mini --columns 0 --repair");
   command->callback([o, &action] {
-    action = [o](const Context& context) {
+    action = [o](const Tools& tools) {
       constexpr int64_t kMost = 1'000'000;
       require(0 <= o->columns && o->columns <= kMost, "--columns must lie between 0 and ", kMost, ", not ",
               o->columns);
-      Run run(RunFolder::open(o->folder, false, context), o->data, context);
+      Run run = open_run(tools, o->folder, o->data);
       const std::vector<std::string> damaged = run.verify(o->columns, o->repair);
       for (const std::string& line : damaged) std::printf("%s\n", line.c_str());
       require(damaged.empty(), damaged.size(), " of the measurements are damaged",

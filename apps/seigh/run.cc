@@ -56,6 +56,16 @@ void print_certified(const Run& run, bool strict) {
                                                 " decompositions, least in the one with " + all.least);
 }
 
+Run open_run(const Tools& tools, const std::string& folder, const std::string& data, bool shared) {
+  RunFolder there = RunFolder::open(folder, shared, tools.context);
+  std::shared_ptr<const Foreign> foreign;
+  if (tools.trust_code) {
+    Recipe recipe = there.recipe();
+    foreign = make_foreign(recipe, tools.make_foreign);
+  }
+  return Run(std::move(there), data, tools.context, std::move(foreign));
+}
+
 void add_stage(CLI::App& app, Action& action, const std::string& name, const std::string& description,
                const std::function<void(Run&)>& stage) {
   struct Options {
@@ -68,8 +78,8 @@ void add_stage(CLI::App& app, Action& action, const std::string& name, const std
                       "Folder of the data set; default: $SEIGH_DATA, then the usual places");
   command->footer("Example:\n  seigh " + name + " runs/mnist-mini");
   command->callback([options, stage, &action] {
-    action = [options, stage](const Context& context) {
-      Run run(RunFolder::open(options->folder, false, context), options->data, context);
+    action = [options, stage](const Tools& tools) {
+      Run run = open_run(tools, options->folder, options->data);
       stage(run);
     };
   });
@@ -110,7 +120,8 @@ void add_run(CLI::App& app, Action& action) {
       "  seigh run recipes/mnist-mini.toml --dry-run\n"
       "  seigh run --keys eigh");
   command->callback([options, keys, &action] {
-    action = [options, list = keys->count() > 0](const Context& context) {
+    action = [options, list = keys->count() > 0](const Tools& tools) {
+      const Context& context = tools.context;
       if (list) {
         std::fputs(recipe_reference(options->keys).c_str(), stdout);
         return;
@@ -118,16 +129,18 @@ void add_run(CLI::App& app, Action& action) {
       require(!options->recipe.empty(),
               "run: RECIPE is missing; for example: seigh run recipes/mnist-mini.toml");
       const Timer timer;
-      const Recipe recipe = load_recipe(options->recipe, options->overrides);
+      Recipe recipe = load_recipe(options->recipe, options->overrides);
       const fs::path out = options->out.empty() ? fs::path("runs") / recipe.name : fs::path(options->out);
-      Run::check(recipe);
+      const std::shared_ptr<const Foreign> foreign = make_foreign(recipe, tools.make_foreign);
+      Run::check(recipe, foreign.get());
       if (options->dry_run) {
+        require(foreign == nullptr, "--dry-run knows nothing of networks in Python; run without it");
         if (!context.ranks().root()) return;
         for (const std::string& line : forecast(out, recipe, options->data, context).lines())
           std::printf("%s\n", printable(line).c_str());
         return;
       }
-      Run run(RunFolder::start(out, recipe, options->resume, context), options->data, context);
+      Run run(RunFolder::start(out, recipe, options->resume, context), options->data, context, foreign);
       run.train();
       // What a step comes to is printed as soon as it is known.
       size_t printed = 0;

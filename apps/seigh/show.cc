@@ -145,7 +145,7 @@ void add_show(CLI::App& app, Action& action) {
       "Examples:\n  seigh show runs/mnist-mini\n  seigh show "
       "runs/mnist-mini/eigen/step_000100_train_hessian_seigh.h5");
   command->callback([options, &action] {
-    action = [options](const Context&) {
+    action = [options](const Tools&) {
       options->json ? show_json(options->file) : show(options->file, options->numbers);
     };
   });

@@ -9,6 +9,7 @@
 
 #include "apps/seigh/commands.h"
 #include "apps/seigh/matrix_file.h"
+#include "apps/seigh/stage_command.h"
 #include "seigh/core/dtype.h"
 #include "seigh/core/error.h"
 #include "seigh/core/filesystem.h"
@@ -65,7 +66,7 @@ uint64_t seed_of(const Options& o) {
 }
 
 // Calls body with the matrix that is named; columns: vectors of its size that body will hold.
-void with_operator(const Options& o, const char* command, int64_t columns, const Context& context,
+void with_operator(const Options& o, const char* command, int64_t columns, const Tools& tools,
                    const std::function<void(LinearOperator&, const EigenFileInfo&)>& body) {
   require(!o.run.empty() || !o.matrix.empty(), command,
           ": name a run folder, or a matrix with --matrix A.npy; see seigh ", command, " --help");
@@ -78,10 +79,10 @@ void with_operator(const Options& o, const char* command, int64_t columns, const
     info.dtype = dtype_name(op->dtype());
     return body(*op, info);
   }
-  Run run(RunFolder::open(o.run, false, context), o.data, context);
+  Run run = open_run(tools, o.run, o.data);
   const double wanted = static_cast<double>(run.plan().parameters) * static_cast<double>(columns) *
                         static_cast<double>(c10::elementSize(eigh_dtype(run.folder().recipe())));
-  const int64_t half = context.memory().available() / 2;
+  const int64_t half = tools.context.memory().available() / 2;
   run.with_matrix(o.step, o.split, wanted < static_cast<double>(half) ? static_cast<int64_t>(wanted) : half,
                   body);
 }
@@ -113,24 +114,25 @@ const char* footnote(bool exact) {
   return exact ? "exact to rounding" : "one standard deviation, estimated";
 }
 
-void do_trace(const Options& o, const Context& context) {
+void do_trace(const Options& o, const Tools& tools) {
+  const Context& context = tools.context;
   const TraceOptions options{.products = o.products, .seed = seed_of(o)};
-  with_operator(o, "trace", o.products / 2 + 200, context,
-                [&](LinearOperator& op, const EigenFileInfo& info) {
-                  const TraceResult result = trace(op, options, context);
-                  if (o.json) {
-                    std::printf("%s\n", trace_json(info, result, options.seed).c_str());
-                  } else {
-                    std::printf("trace %.10g +- %.2g (%s), %s\n", result.trace, result.error,
-                                footnote(result.exact), cost(result.products, result.seconds).c_str());
-                  }
-                });
+  with_operator(o, "trace", o.products / 2 + 200, tools, [&](LinearOperator& op, const EigenFileInfo& info) {
+    const TraceResult result = trace(op, options, context);
+    if (o.json) {
+      std::printf("%s\n", trace_json(info, result, options.seed).c_str());
+    } else {
+      std::printf("trace %.10g +- %.2g (%s), %s\n", result.trace, result.error, footnote(result.exact),
+                  cost(result.products, result.seconds).c_str());
+    }
+  });
 }
 
-void do_diagonal(const Options& o, const Context& context) {
+void do_diagonal(const Options& o, const Tools& tools) {
+  const Context& context = tools.context;
   const TraceOptions options{.products = o.products, .seed = seed_of(o)};
   if (!o.out.empty()) require_kind(o.out, /*npy=*/true);
-  with_operator(o, "diagonal", o.products + 600, context, [&](LinearOperator& op, const EigenFileInfo& info) {
+  with_operator(o, "diagonal", o.products + 600, tools, [&](LinearOperator& op, const EigenFileInfo& info) {
     const fs::path out = out_path(o, info, "diagonal");
     const DiagonalResult result = diagonal(op, options, context);
     write_diagonal_file(out, info, result, options.seed, context);
@@ -144,7 +146,8 @@ void do_diagonal(const Options& o, const Context& context) {
   });
 }
 
-void do_density(const Options& o, const Context& context) {
+void do_density(const Options& o, const Tools& tools) {
+  const Context& context = tools.context;
   const DensityOptions options{.vectors = o.vectors, .steps = o.steps, .seed = seed_of(o)};
   options.validate();
   constexpr int64_t kMostPoints = 1'000'000;
@@ -152,29 +155,28 @@ void do_density(const Options& o, const Context& context) {
           o.points);
   require(o.width >= 0, "--width must not be negative: ", o.width);
   if (!o.out.empty()) require_kind(o.out, /*npy=*/false);
-  with_operator(
-      o, "density", o.vectors * o.steps, context, [&](LinearOperator& op, const EigenFileInfo& info) {
-        const fs::path out = out_path(o, info, "density");
-        const Density result = density(op, options, context);
-        DensityCurves curves;
-        curves.width = o.width > 0 ? o.width : result.resolved_width();
-        curves.grid = result.grid(o.points, curves.width);
-        curves.density = result.smoothed(curves.grid, curves.width);
-        curves.cumulative = result.cumulative(curves.grid);
-        write_density_file(out, info, result, curves, options.seed, context);
-        if (o.json) {
-          std::printf("%s\n", density_json(info, result, curves, options.seed).c_str());
-          return;
-        }
-        const Curve mean = result.moment(1);
-        std::printf(
-            "%lld eigenvalues, nodes from %.6g to %.6g, mean %.6g +- %.2g, distribution within %.2g (%s), "
-            "%s, written to "
-            "%s\n",
-            static_cast<long long>(op.size()), result.lowest(), result.highest(), mean.value.item<double>(),
-            mean.error.item<double>(), curves.cumulative.error.max().item<double>(), footnote(result.exact),
-            cost(result.products, result.seconds).c_str(), out.c_str());
-      });
+  with_operator(o, "density", o.vectors * o.steps, tools, [&](LinearOperator& op, const EigenFileInfo& info) {
+    const fs::path out = out_path(o, info, "density");
+    const Density result = density(op, options, context);
+    DensityCurves curves;
+    curves.width = o.width > 0 ? o.width : result.resolved_width();
+    curves.grid = result.grid(o.points, curves.width);
+    curves.density = result.smoothed(curves.grid, curves.width);
+    curves.cumulative = result.cumulative(curves.grid);
+    write_density_file(out, info, result, curves, options.seed, context);
+    if (o.json) {
+      std::printf("%s\n", density_json(info, result, curves, options.seed).c_str());
+      return;
+    }
+    const Curve mean = result.moment(1);
+    std::printf(
+        "%lld eigenvalues, nodes from %.6g to %.6g, mean %.6g +- %.2g, distribution within %.2g (%s), "
+        "%s, written to "
+        "%s\n",
+        static_cast<long long>(op.size()), result.lowest(), result.highest(), mean.value.item<double>(),
+        mean.error.item<double>(), curves.cumulative.error.max().item<double>(), footnote(result.exact),
+        cost(result.products, result.seconds).c_str(), out.c_str());
+  });
 }
 
 }  // namespace
@@ -186,7 +188,7 @@ void add_trace(CLI::App& app, Action& action) {
   command->footer(
       "Examples:\n  seigh trace runs/mnist-mini --step 100 --split train\n"
       "  seigh trace --matrix A.npy --products 40");
-  command->callback([o, &action] { action = [o](const Context& context) { do_trace(*o, context); }; });
+  command->callback([o, &action] { action = [o](const Tools& tools) { do_trace(*o, tools); }; });
 }
 
 void add_diagonal(CLI::App& app, Action& action) {
@@ -200,7 +202,7 @@ void add_diagonal(CLI::App& app, Action& action) {
   command->footer(
       "Examples:\n  seigh diagonal runs/mnist-mini --step 100 --products 200\n"
       "  seigh diagonal --matrix A.npy --products 40 -o d.npy");
-  command->callback([o, &action] { action = [o](const Context& context) { do_diagonal(*o, context); }; });
+  command->callback([o, &action] { action = [o](const Tools& tools) { do_diagonal(*o, tools); }; });
 }
 
 void add_density(CLI::App& app, Action& action) {
@@ -226,7 +228,7 @@ void add_density(CLI::App& app, Action& action) {
   command->footer(
       "Examples:\n  seigh density runs/mnist-mini --step 100 --vectors 4\n"
       "  seigh density --matrix A.npy --vectors 2 --steps 30");
-  command->callback([o, &action] { action = [o](const Context& context) { do_density(*o, context); }; });
+  command->callback([o, &action] { action = [o](const Tools& tools) { do_density(*o, tools); }; });
 }
 
 }  // namespace seigh::app

@@ -12,6 +12,10 @@ namespace seigh::app {
 void add_stage(CLI::App& app, Action& action, const std::string& name, const std::string& description,
                const std::function<void(Run&)>& stage);
 
+/// The run in a folder, with its network where that is in Python and trusted; `shared` as of
+/// RunFolder::open().
+Run open_run(const Tools& tools, const std::string& folder, const std::string& data, bool shared = false);
+
 /// print_certified() over all decompositions of the run that are there.
 void print_certified(const Run& run, bool strict);
 

@@ -3,12 +3,11 @@
 #include <ATen/ops/arange.h>
 #include <c10/util/Exception.h>
 
-#include <atomic>
-#include <chrono>
 #include <map>
 #include <mutex>
 
 #include "python/core/gil.h"
+#include "python/core/runs.h"
 #include "python/core/sources.h"
 #include "seigh/core/context.h"
 #include "seigh/core/dtype.h"
@@ -25,23 +24,14 @@
 #include "seigh/overlap/metrics.h"
 #include "seigh/results/eigen_file.h"
 #include "seigh/results/overlap_file.h"
+#include "seigh/spectrum/density.h"
+#include "seigh/spectrum/diagonal.h"
+#include "seigh/spectrum/trace.h"
 
 namespace seigh::python {
 namespace {
 
 using Released = py::call_guard<py::gil_scoped_release>;
-
-// Asked by every thread at work, a few times a second each: signals are seen by the main one.
-bool interrupted() {
-  thread_local std::chrono::steady_clock::time_point last;
-  const auto now = std::chrono::steady_clock::now();
-  if (now - last < std::chrono::milliseconds(50)) return false;
-  last = now;
-  const py::gil_scoped_acquire gil;
-  if (PyErr_CheckSignals() == 0) return false;
-  PyErr_Clear();
-  return true;
-}
 
 // One caller at a time (linear_operator.h), whatever threads Python has.
 struct Operator {
@@ -191,6 +181,7 @@ void translate(std::exception_ptr caught) {
 void define(py::module_& m) {
   py::register_local_exception_translator(translate);
   m.attr("version") = version();
+  define_runs(m);
 
   py::class_<Context>(m, "Context")
       .def(py::init([](int64_t memory, int threads, const py::object& progress) {
@@ -303,6 +294,53 @@ void define(py::module_& m) {
     const py::gil_scoped_release released;
     const std::lock_guard lock(o.busy);
     return std::make_shared<EigenResult>(seigh::eigh(*o.linear, wanted, context));
+  });
+
+  m.def("trace", [](Operator& o, int64_t products, uint64_t seed, const Context& context) {
+    const TraceResult r = [&] {
+      const py::gil_scoped_release released;
+      const std::lock_guard lock(o.busy);
+      return trace(*o.linear, {.products = products, .seed = seed}, context);
+    }();
+    return py::make_tuple(r.trace, r.error, r.exact, r.products, r.seconds);
+  });
+  m.def("diagonal", [](Operator& o, int64_t products, uint64_t seed, const Context& context) {
+    const DiagonalResult r = [&] {
+      const py::gil_scoped_release released;
+      const std::lock_guard lock(o.busy);
+      return diagonal(*o.linear, {.products = products, .seed = seed}, context);
+    }();
+    return py::make_tuple(r.diagonal, r.error, r.relative_error, r.exact, r.products, r.seconds);
+  });
+  py::class_<Density, std::shared_ptr<Density>>(m, "Density")
+      .def_readonly("nodes", &Density::nodes)
+      .def_readonly("weights", &Density::weights)
+      .def_readonly("exact", &Density::exact)
+      .def_readonly("products", &Density::products)
+      .def_readonly("seconds", &Density::seconds)
+      .def_property_readonly("lowest", &Density::lowest)
+      .def_property_readonly("highest", &Density::highest)
+      .def_property_readonly("resolved_width", &Density::resolved_width)
+      .def("grid", &Density::grid)
+      .def("cumulative",
+           [](const Density& d, const at::Tensor& grid) {
+             const Curve c = d.cumulative(grid);
+             return std::make_pair(c.value, c.error);
+           })
+      .def("smoothed",
+           [](const Density& d, const at::Tensor& grid, double width) {
+             const Curve c = d.smoothed(grid, width);
+             return std::make_pair(c.value, c.error);
+           })
+      .def("moment", [](const Density& d, int64_t p) {
+        const Curve c = d.moment(p);
+        return std::make_pair(c.value.item<double>(), c.error.item<double>());
+      });
+  m.def("density", [](Operator& o, int64_t vectors, int64_t steps, uint64_t seed, const Context& context) {
+    const py::gil_scoped_release released;
+    const std::lock_guard lock(o.busy);
+    return std::make_shared<Density>(
+        density(*o.linear, {.vectors = vectors, .steps = steps, .seed = seed}, context));
   });
 
   m.def(

@@ -19,8 +19,11 @@ from seigh import masks
 from seigh._context import Context, Progress
 from seigh._curvature import GGN, Curvature, EmpiricalFisher, Hessian, MCFisher, SeighWarning
 from seigh._eigh import EigenPairs, eigh, load
+from seigh._estimates import density, diagonal, trace
 from seigh._overlap import Overlap, overlap
+from seigh._recorder import Recorder
+from seigh._run import report, run
 
 __version__ = _build.VERSION
 __all__ = ["Context", "Curvature", "EigenPairs", "EmpiricalFisher", "GGN", "Hessian", "MCFisher", "Overlap", "Progress",
-           "SeighWarning", "eigh", "load", "masks", "overlap"]
+           "Recorder", "SeighWarning", "density", "diagonal", "eigh", "load", "masks", "overlap", "report", "run", "trace"]

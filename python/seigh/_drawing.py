@@ -131,3 +131,18 @@ def overlap_html(curves):
               f'each tensor</span> &nbsp; <span style="color:{_GREY}">— chance; dotted: best mask</span>')
     text = html.escape(repr(curves)).replace("\n", "<br>")
     return f"<div><p>{text}</p>{_svg(width, height, body, [(10, '1'), (height + 4, f'{lowest:.1g}')])}<p>{legend}</p></div>"
+
+
+def plot_density(density, ax=None, width=None):
+    ax = _axes(ax)
+    grid, value, error = density.curve(width=width)
+    x = grid.tolist()
+    ax.fill_between(x, (value - 2 * error).clamp(min=1e-300).tolist(), (value + 2 * error).tolist(), color=_BLUE, alpha=0.25, lw=0, label="± 2 errors")
+    ax.plot(x, value.clamp(min=1e-300).tolist(), color=_BLUE)
+    ax.set_yscale("log")
+    top = float(value.max())
+    ax.set_ylim(top * 1e-8, top * 2)
+    ax.set_xlabel("eigenvalue")
+    ax.set_ylabel("density")
+    ax.legend(fontsize=8)
+    return ax

@@ -278,6 +278,10 @@ class Source:
     def batches(self):
         return self._begins
 
+    def ranges(self):
+        """The parts that the loss is a sum over."""
+        return self._data.ranges() if self._begins and len(self._begins) > 1 else [(0, self.samples)]
+
     def parameters(self):
         return [(name, list(p.shape)) for name, p in zip(self._names, self._parameters)]
 

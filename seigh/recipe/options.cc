@@ -70,6 +70,7 @@ std::unique_ptr<Model> make_model(const Recipe& r) {
 }
 
 Loss make_loss(const Recipe& r) {
+  if (!r.model.python.empty()) return {};  // its own
   if (r.train.loss.ends_with(".pt")) return Loss(load_script_loss(r.train.loss));
   const Loss loss{parse_loss(r.train.loss), r.train.label_smoothing};
   loss.validate();

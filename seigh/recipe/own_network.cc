@@ -52,7 +52,8 @@ Dataset first(const Dataset& data, int64_t n) {
 }  // namespace
 
 bool brings_weights(const Recipe& r) {
-  return !r.model.module.empty() && (!r.model.weights.empty() || r.train.steps == 0);
+  return !r.model.python.empty() ||
+         (!r.model.module.empty() && (!r.model.weights.empty() || r.train.steps == 0));
 }
 
 fs::path weights_file(const Recipe& r, int64_t step) {

@@ -33,14 +33,15 @@ struct Use {
 // The one list of keys: reading, writing, comparing and documenting a recipe all walk it.
 template <typename R, typename Visitor>
 void for_each_key(R& r, Visitor&& visit) {
-  const bool own_data = !r.data.x.empty(), ours = r.model.module.empty();
+  const bool python = !r.model.python.empty(), own_files = !r.data.x.empty(), own_data = own_files || python,
+             ours = r.model.module.empty() && !python;
   const std::string data = own_data ? "" : r.data.name;
   const bool text = data == "text", images = !own_data && !text;
   const bool digits = images && data != "cifar-10";
   const auto kind = [&](std::initializer_list<const char*> kinds) {
     return ours && std::find(kinds.begin(), kinds.end(), r.model.kind) != kinds.end();
   };
-  const bool trained = ours || (r.model.weights.empty() && r.train.steps != 0);
+  const bool trained = ours || (!python && r.model.weights.empty() && r.train.steps != 0);
   const bool adamw = r.train.optimizer == "adamw", by_steps = r.train.schedule == "step";
   const auto method = [&](std::initializer_list<Method> these) {  // may it be one of them?
     return r.eigh.method == Method::automatic ||
@@ -66,18 +67,22 @@ void for_each_key(R& r, Visitor&& visit) {
         "Of text: tokens of a sequence, which is one sample.");
   visit("data.vocabulary", r.data.vocabulary, {Stage::train, text},
         "Of text: how many different characters the file has.");
-  visit("data.x", r.data.x, {Stage::train, own_data},
+  visit("data.x", r.data.x, {Stage::train, own_files},
         "Inputs from a file instead: .npy, or a tensor of a .safetensors, .h5 or .hdf5 file as \"FILE\" "
         "(tensor x) or \"FILE:NAME\".");
-  visit("data.y", r.data.y, {Stage::train, own_data},
+  visit("data.y", r.data.y, {Stage::train, own_files},
         "Their targets, in the same way; default: tensor y of the file of data.x. Classes as integers, or "
         "numbers for mean_squared_error, binary_cross_entropy and losses of your own.");
-  visit("data.test_x", r.data.test_x, {Stage::train, own_data},
+  visit("data.test_x", r.data.test_x, {Stage::train, own_files},
         "Inputs of their test part, in the same way, for the accuracy and curvature.splits; default: there "
         "is none, and "
         "the accuracy is that on the training data.");
-  visit("data.test_y", r.data.test_y, {Stage::train, own_data && !r.data.test_x.empty()},
+  visit("data.test_y", r.data.test_y, {Stage::train, own_files && !r.data.test_x.empty()},
         "Its targets; default: tensor y of the file of data.test_x.");
+  visit(
+      "data.python", r.data.python, {Stage::train, python},
+      "Of model.python: FILE:FUNCTION in Python; FUNCTION(split) gives the data of \"train\" or \"test\" as "
+      "seigh.Hessian takes them (docs/python.md).");
   visit("model.kind", r.model.kind, {Stage::train, ours},
         "Network: \"mlp\" (fully connected), \"3c3d\", \"all-cnn-c\", \"resnet18\" or \"vit\"; of text: "
         "\"transformer\".");
@@ -85,9 +90,9 @@ void for_each_key(R& r, Visitor&& visit) {
       "model.hidden", r.model.hidden, {Stage::train, kind({"mlp", "3c3d"})},
       "Widths of the hidden layers of mlp; input and output follow from the data. Of 3c3d: of its two hidden "
       "linear layers; default [512, 256].");
-  visit("model.inputs", r.model.inputs, {Stage::train, ours && own_data},
+  visit("model.inputs", r.model.inputs, {Stage::train, ours && own_files},
         "Of mlp on data.x: numbers of a sample, which is flattened.");
-  visit("model.outputs", r.model.outputs, {Stage::train, ours && own_data},
+  visit("model.outputs", r.model.outputs, {Stage::train, ours && own_files},
         "Of mlp on data.x: classes, or numbers of a target.");
   visit("model.activation", r.model.activation, {Stage::train, kind({"mlp"})},
         "Of mlp: \"tanh\", \"relu\" or \"gelu\".");
@@ -120,12 +125,17 @@ void for_each_key(R& r, Visitor&& visit) {
         "Of transformer: feed-forward networks in each block to choose from; 0: one, without a gate.");
   visit("model.chosen", r.model.chosen, {Stage::train, kind({"transformer"}) && r.model.experts > 0},
         "Of transformer with experts: how many each token gets, 1 or 2.");
-  visit("model.module", r.model.module, {Stage::train, !ours},
+  visit("model.python", r.model.python, {Stage::train, python},
+        "A network of your own in Python: FILE:FUNCTION, which gives a torch.nn.Module in evaluation mode; "
+        "for the seigh of "
+        "the Python package. Runs that code. With data.python, and model.weights for its parameters.");
+  visit("model.module", r.model.module, {Stage::train, !ours && !python},
         "A network of your own instead: a TorchScript file (docs/your-network.md). Without model.weights, it "
         "starts from its own parameters, with 0 training steps by default.");
   visit("model.weights", r.model.weights, {Stage::train, !ours},
         "Its parameters at the steps train.checkpoints, instead of training: safetensors files, "
-        "\"weights/{step}.safetensors\" or {step:06} for six digits.");
+        "\"weights/{step}.safetensors\" or {step:06} for six digits; of model.python also files of "
+        "torch.save().");
   visit("train.steps", r.train.steps, {trained && r.train.schedule == "cosine" ? Stage::train : Stage::none},
         "Steps of the optimizer.");
   visit("train.batch_size", r.train.batch_size, {Stage::train, trained}, "Samples per step.");
@@ -181,7 +191,8 @@ void for_each_key(R& r, Visitor&& visit) {
         "there is one, \"test\".");
   visit("curvature.samples", r.curvature.samples, {Stage::eigh},
         "Samples of each split: the first ones of each class, equally many of each; of text, and where "
-        "data.x has no classes or too few of one, simply the first ones.");
+        "data.x has no classes or too few of one, simply the first ones; of data.python the first ones, by "
+        "default all.");
   visit("curvature.steps", r.curvature.steps, {Stage::none},
         "Checkpoints to decompose: a list, or a number n for every n-th. Default: all.");
   visit(
@@ -461,7 +472,7 @@ void resolve_model(Recipe& r, const std::string& origin, bool hidden_given) {
   const auto within = [&](const char* key, int64_t value, int64_t least, int64_t most) {
     check(least <= value && value <= most, key, " must lie between ", least, " and ", most, ", not ", value);
   };
-  if (!m.module.empty()) return;  // its sizes are its own
+  if (!m.module.empty() || !m.python.empty()) return;  // its sizes are its own
   const std::vector<std::string>& kinds = model_kinds();
   check(
       std::find(kinds.begin(), kinds.end(), m.kind) != kinds.end(),
@@ -540,9 +551,11 @@ void resolve_training(Recipe::Training& t, const std::string& origin) {
 
 // Makes the names of files absolute that a source of settings in `folder` gives for `key`.
 void locate(const std::string& key, std::string& value, const fs::path& folder) {
-  static const std::set<std::string> files = {"data.x",      "data.y",       "data.test_x",
-                                              "data.test_y", "model.module", "model.weights"};
-  const bool file = files.contains(key) || (key == "train.loss" && value.ends_with(".pt"));
+  static const std::set<std::string> files = {"data.x",       "data.y",        "data.test_x", "data.test_y",
+                                              "model.module", "model.weights", "data.python", "model.python"};
+  const bool file =
+      files.contains(key) ||
+      (key == "train.loss" && (value.ends_with(".pt") || value.find(".py:") != std::string::npos));
   if (file && !value.empty()) value = (folder / value).lexically_normal().string();
 }
 template <typename T>
@@ -554,6 +567,12 @@ void resolve_own(Recipe& r, const std::string& origin, const std::set<std::strin
     require(condition, origin, ": ", message...);
   };
   const bool own_data = !r.data.x.empty();
+  const bool python = !r.model.python.empty();
+  check(python == !r.data.python.empty(),
+        python ? "model.python needs data.python, a function that gives its data"
+               : "data.python needs model.python");
+  check(!python || !own_data, "model.python takes its data from data.python; remove data.x");
+  check(python || r.train.loss.find(".py:") == std::string::npos, "train.loss in Python needs model.python");
   check(own_data || r.data.y.empty(), "data.y without data.x; name the inputs too");
   check(own_data || r.data.test_x.empty(), "data.test_x without data.x; name the training data too");
   check(!r.data.test_x.empty() || r.data.test_y.empty(),
@@ -578,11 +597,22 @@ void resolve_own(Recipe& r, const std::string& origin, const std::set<std::strin
           "curvature.splits: data.x has one part, \"train\"; name the inputs of a test part in data.test_x");
     }
   }
-  check(r.model.weights.empty() || !r.model.module.empty(), "model.weights needs model.module");
-  if (r.model.module.empty()) return;
-  check(r.model.kind == "module" || !given.contains("model.kind"),
-        "model.kind and model.module exclude each other; remove one");
-  r.model.kind = "module";
+  check(r.model.weights.empty() || !r.model.module.empty() || python,
+        "model.weights needs model.module or model.python");
+  check(r.model.module.empty() || !python, "model.module and model.python exclude each other; remove one");
+  if (r.model.module.empty() && !python) return;
+  const std::string kind = python ? "python" : "module";
+  check(r.model.kind == kind || !given.contains("model.kind"), "model.kind and model.", kind,
+        " exclude each other; remove one");
+  r.model.kind = kind;
+  if (python) {
+    for (const std::string& code : {r.model.python, r.data.python})
+      check(code.find(".py:") != std::string::npos && !code.ends_with(":"), "\"", code,
+            "\" is not FILE.py:FUNCTION");
+    r.data.name = fs::path(r.data.python).filename().string();
+    if (!given.contains("curvature.splits")) r.curvature.splits = {"train"};
+    if (!given.contains("curvature.samples")) r.curvature.samples = 0;
+  }
   const bool pattern = r.model.weights.find("{step") != std::string::npos;
   check(!pattern || given.contains("train.checkpoints"),
         "model.weights needs train.checkpoints, the steps there are files of, for example [0, 100]");
@@ -605,7 +635,7 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals, b
   check(plain, "name must be a plain name, not \"", r.name, "\"");
   check(r.seed >= 0, "seed must not be negative: ", r.seed);
   const std::set<std::string> data_sets = {"mnist", "fashion-mnist", "cifar-10", "text"};
-  check(!r.data.x.empty() || data_sets.contains(r.data.name),
+  check(!r.data.x.empty() || !r.data.python.empty() || data_sets.contains(r.data.name),
         "data.name must be \"mnist\", \"fashion-mnist\", \"cifar-10\" or \"text\", not \"", r.data.name,
         "\"");
   check(1 <= r.data.image_size && r.data.image_size <= 1024,
@@ -635,7 +665,8 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals, b
     check(std::count(r.curvature.splits.begin(), r.curvature.splits.end(), split) == 1,
           "curvature.splits names \"", split, "\" twice");
   }
-  check(r.curvature.samples >= 1, "curvature.samples must be at least 1, not ", r.curvature.samples);
+  check(r.curvature.samples >= (r.data.python.empty() ? 1 : 0), "curvature.samples must be at least 1, not ",
+        r.curvature.samples);
   parsed(r.curvature.products, origin, "curvature.products", parse_products);
   check(r.curvature.batch_size >= 0, "curvature.batch_size must not be negative: ", r.curvature.batch_size);
   check(r.eigh.test_matrix == "auto" || r.eigh.test_matrix == "ssrft" || r.eigh.test_matrix == "sparse",

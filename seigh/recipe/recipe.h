@@ -24,6 +24,7 @@ struct Recipe {
     int64_t context = 64;
     int64_t vocabulary = 65;
     std::string x, y, test_x, test_y;
+    std::string python;
   } data;
 
   struct Network {
@@ -44,7 +45,7 @@ struct Recipe {
     bool tied = true;
     int64_t experts = 0;
     int64_t chosen = 2;
-    std::string module, weights;
+    std::string module, weights, python;
   } model;
 
   struct Training {

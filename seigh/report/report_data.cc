@@ -87,15 +87,16 @@ json settings(const Recipe& r, const Model& model, const std::string& solver) {
   const std::string size = std::to_string(r.data.name == "cifar-10" ? 32 : r.data.image_size);
   json rows = json::array();
   const auto add = [&](const char* name, const std::string& value) { rows.push_back({name, value}); };
-  const bool own_data = !r.data.x.empty();
-  add("Data", own_data ? r.data.x + (r.data.test_x.empty() ? "" : ", test part " + r.data.test_x)
-              : text   ? r.data.text + ", sequences of " + std::to_string(r.data.context) + " characters"
-                       : r.data.name + ", " + size + " × " + size + " pixels" +
+  const bool own_data = !r.data.x.empty(), python = !r.data.python.empty();
+  add("Data", python     ? r.data.python
+              : own_data ? r.data.x + (r.data.test_x.empty() ? "" : ", test part " + r.data.test_x)
+              : text     ? r.data.text + ", sequences of " + std::to_string(r.data.context) + " characters"
+                         : r.data.name + ", " + size + " × " + size + " pixels" +
                            (r.data.normalise ? ", normalised" : ""));
   add("Network", model.description());
   add("Parameters", std::to_string(model.parameter_count()));
   if (brings_weights(r)) {
-    add("Weights", r.model.weights.empty() ? "the module's own" : r.model.weights);
+    add("Weights", r.model.weights.empty() ? "its own" : r.model.weights);
   } else {
     add("Training", training(r.train));
   }
@@ -105,9 +106,10 @@ json settings(const Recipe& r, const Model& model, const std::string& solver) {
           (text ? ", mean over tokens" : ", mean over samples"));
   const std::string samples = std::to_string(r.curvature.samples);
   add("Matrix", r.curvature.matrix + " on " +
-                    (own_data ? samples + " samples, as many of each class where there are enough"
-                     : text   ? "the first " + samples + " sequences"
-                              : samples + " class-balanced samples") +
+                    (python     ? "the first " + samples + " samples"
+                     : own_data ? samples + " samples, as many of each class where there are enough"
+                     : text     ? "the first " + samples + " sequences"
+                                : samples + " class-balanced samples") +
                     ", evaluation mode");
   if (!r.curvature.parameters.empty()) {
     std::string patterns;

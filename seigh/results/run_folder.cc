@@ -273,8 +273,11 @@ void RunFolder::supersede(const Recipe& written) {
   std::error_code error;
   if (!files.empty() && fs::exists(report(), error)) files.insert(files.begin(), report().filename());
   if (files.empty() && differences(written, recipe_).empty()) return;
-  const fs::path old = place_for_old(path_, files);
-  write_file(path_ / old / "recipe.toml", read_file(path_ / "recipe.toml"));
+  fs::path old;  // with the recipe of what is in it; none where everything is kept
+  if (!files.empty()) {
+    old = place_for_old(path_, files);
+    write_file(path_ / old / "recipe.toml", read_file(path_ / "recipe.toml"));
+  }
   for (const fs::path& from : files) {
     const fs::path to = old / from;
     fs::create_directories((path_ / to).parent_path(), error);

@@ -81,8 +81,9 @@ RunPlan plan_run(const Recipe& r, const RunFolder* folder, int64_t parameters, c
   plan.decompositions = decompositions(r, plan.method);
   const Ranks& ranks = context.ranks();
   // A loss of the user's own may divide by what all samples have together.
-  plan.divides_samples = !ranks.alone() && plan.method != Method::seigh && !r.train.loss.ends_with(".pt") &&
-                         r.curvature.matrix != "mc_fisher" && r.curvature.samples >= kMany * ranks.size();
+  plan.divides_samples = !ranks.alone() && r.model.python.empty() && plan.method != Method::seigh &&
+                         !r.train.loss.ends_with(".pt") && r.curvature.matrix != "mc_fisher" &&
+                         r.curvature.samples >= kMany * ranks.size();
   return plan;
 }
 

@@ -1,5 +1,6 @@
 #include "seigh/run/stages.h"
 
+#include <ATen/ops/arange.h>
 #include <ATen/ops/isfinite.h>
 
 #include <algorithm>
@@ -54,21 +55,35 @@ bool report_shows(const fs::path& page, const std::string& data) {
   }
 }
 
+// The network of a recipe; of one from elsewhere its names and shapes, be they only in a checkpoint.
+std::unique_ptr<Model> model_of(const Recipe& r, const Foreign* foreign, const RunFolder* folder) {
+  if (r.model.python.empty()) return make_model(r);
+  if (foreign != nullptr)
+    return std::make_unique<StoredModel>(foreign->description(), foreign->parameters(), foreign->buffers());
+  const std::vector<int64_t> there = folder != nullptr ? folder->checkpoints() : std::vector<int64_t>();
+  require(!there.empty(), r.model.python,
+          " is Python code: python3 -m seigh run RECIPE, which the Python package has, runs it");
+  return StoredModel::of_checkpoint(folder->checkpoint(there.front()));
+}
+
 }  // namespace
 
-Run::Run(RunFolder folder, const fs::path& data_folder, const Context& context)
+Run::Run(RunFolder folder, const fs::path& data_folder, const Context& context,
+         std::shared_ptr<const Foreign> foreign)
     : context_(context),
       folder_(std::move(folder)),
       data_folder_(data_folder),
-      model_(make_model(folder_.recipe())),
+      foreign_(std::move(foreign)),
+      model_(model_of(folder_.recipe(), foreign_.get(), &folder_)),
       subset_(select_parameters(model_->parameters(), folder_.recipe().curvature.parameters)),
       loss_(make_loss(folder_.recipe())) {
   check(folder_.recipe(), subset_, loss_);
   plan_ = plan_run(folder_.recipe(), &folder_, subset_.count, context_);
 }
 
-void Run::check(const Recipe& r) {
-  check(r, select_parameters(make_model(r)->parameters(), r.curvature.parameters), make_loss(r));
+void Run::check(const Recipe& r, const Foreign* foreign) {
+  check(r, select_parameters(model_of(r, foreign, nullptr)->parameters(), r.curvature.parameters),
+        make_loss(r));
 }
 
 void Run::check(const Recipe& r, const ParameterSubset& subset, const Loss& loss) {
@@ -79,6 +94,10 @@ void Run::check(const Recipe& r, const ParameterSubset& subset, const Loss& loss
 
 const DataSplits& Run::data() {
   if (!data_) {
+    require(folder_.recipe().model.python.empty(), folder_.path().string(), " is a run of ",
+            folder_.recipe().model.python,
+            ", Python code, which is not run from a run folder unasked: python3 -m seigh COMMAND RUN "
+            "--trust-code");
     data_ = checked_data(folder_.recipe(), *model_, loss_, data_folder_);
     folder_.log("data", {{"name", data_->name},
                          {"source", data_->source},
@@ -114,7 +133,9 @@ void Run::train() {
   };
   if (brings_weights(r)) {
     folder_.log("train", {{"from", missing.front()}, {"to", missing.back()}});
-    for (const int64_t step : missing) save(brought_checkpoint(r, *model_, loss_, data(), step));
+    for (const int64_t step : missing)
+      save(foreign_ ? foreign_->checkpoint(step, r.model.weights.empty() ? fs::path() : weights_file(r, step))
+                    : brought_checkpoint(r, *model_, loss_, data(), step));
     return context_.ranks().wait();
   }
   for (const Stretch& stretch : training_stretches(missing, folder_.checkpoints())) {
@@ -200,7 +221,7 @@ EigenFileInfo Run::file_info(const Decomposition& d) {
   info.k = r.eigh.k;
   info.dtype = r.eigh.dtype;
   info.fingerprint = fingerprint_;
-  info.sample_indices = curvature_samples(r, split(d.split), d.split);
+  info.sample_indices = chosen(d.split);
   // Without eigenvectors on disk, overlap cannot be taken anew.
   info.recipe = recipe_of(r.eigh.vectors ? Stage::eigh : Stage::overlap);
   return info;
@@ -226,18 +247,18 @@ std::unique_ptr<CurvatureOperator> Run::matrix(const Decomposition& d, const Che
   CurvatureOptions options = curvature_options(r, loss_);
   options.dtype = dtype;
   options.reserve = reserve;
-  at::Tensor chosen = curvature_samples(r, split(d.split), d.split);
-  if (plan_.divides_samples) {
-    const Share mine = context_.ranks().share(chosen.numel());
-    chosen = chosen.slice(0, mine.begin, mine.end());
-  }
-  const Dataset samples = split(d.split).select(chosen);
-  tell(chosen_samples_note(r, split(d.split), d.split));
   const std::string name = label(d.step, d.split, prefix + r.curvature.matrix);
-  const auto source = [&] {
+  const auto source = [&]() -> std::shared_ptr<const GraphSource> {
     const Context::Scope scope(context_);
-    return std::make_shared<ModelSource>(*model_, checkpoint.parameters, checkpoint.buffers, samples, loss_,
-                                         dtype, name);
+    if (foreign_) return foreign_->source(checkpoint, d.split, r.curvature.samples, dtype);
+    at::Tensor mine = chosen(d.split);
+    if (plan_.divides_samples) {
+      const Share share = context_.ranks().share(mine.numel());
+      mine = mine.slice(0, share.begin, share.end());
+    }
+    tell(chosen_samples_note(r, split(d.split), d.split));
+    return std::make_shared<ModelSource>(*model_, checkpoint.parameters, checkpoint.buffers,
+                                         split(d.split).select(mine), loss_, dtype, name);
   }();
   auto h = make_checked_operator(source, options, name, context_);
   folder_.log("matrix",
@@ -246,6 +267,20 @@ std::unique_ptr<CurvatureOperator> Run::matrix(const Decomposition& d, const Che
                {"product_error", h->product_error()}});
   tell(h->notes());
   return h;
+}
+
+// Which samples of a split the curvature is taken on.
+at::Tensor Run::chosen(const std::string& split_name) {
+  const Recipe& r = folder_.recipe();
+  if (foreign_) return at::arange(r.curvature.samples, at::kLong);
+  return curvature_samples(r, split(split_name), split_name);
+}
+
+// They themselves; of a network from elsewhere numbers that stand for them.
+Dataset Run::chosen_samples(const std::string& split_name) {
+  if (!foreign_) return split(split_name).select(chosen(split_name));
+  const auto [x, y] = foreign_->digest(split_name, folder_.recipe().curvature.samples);
+  return {x, y};
 }
 
 // The matrix as all ranks together apply it.
@@ -280,10 +315,8 @@ void Run::with_matrix(std::optional<int64_t> step, const std::string& split_name
 
 // Keeps it for the files about this matrix.
 std::string Run::fingerprint(const Decomposition& d, const Checkpoint& checkpoint, CurvatureOperator& h) {
-  const Dataset& part = split(d.split);
-  const Dataset samples = part.select(curvature_samples(folder_.recipe(), part, d.split));
-  return fingerprint_ =
-             seigh::fingerprint(plan_.divides_samples ? nullptr : &h, samples, checkpoint.parameters);
+  return fingerprint_ = seigh::fingerprint(plan_.divides_samples ? nullptr : &h, chosen_samples(d.split),
+                                           checkpoint.parameters);
 }
 
 // Without eigenvectors on disk, overlap is taken while they are at hand, before the file that marks the end.

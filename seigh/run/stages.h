@@ -21,6 +21,7 @@
 #include "seigh/nn/subset.h"
 #include "seigh/results/eigen_file.h"
 #include "seigh/results/run_folder.h"
+#include "seigh/run/foreign.h"
 #include "seigh/run/plan.h"
 #include "seigh/train/checkpoint.h"
 
@@ -30,10 +31,13 @@ class Run {
  public:
   /// Builds the network and checks the recipe's sizes against it. Data are loaded when first needed, from
   /// `data_folder` as in MnistOptions.
-  Run(RunFolder folder, const fs::path& data_folder, const Context& context = Context());
+  /// `foreign`: of a recipe whose network is elsewhere (make_foreign()); without it, only what needs no
+  /// network can be done.
+  Run(RunFolder folder, const fs::path& data_folder, const Context& context = Context(),
+      std::shared_ptr<const Foreign> foreign = {});
 
   /// What can be known of a recipe without data and folder: does it fit its network? Throws Error.
-  static void check(const Recipe& recipe);
+  static void check(const Recipe& recipe, const Foreign* foreign = nullptr);
   /// Checkpoints.
   void train();
   /// Decompositions of every checkpoint, split and method; `after_step` is called when those of a step are
@@ -66,6 +70,8 @@ class Run {
  private:
   static void check(const Recipe& recipe, const ParameterSubset& subset, const Loss& loss);
   EigenFile stored(const Decomposition& d) const;
+  at::Tensor chosen(const std::string& split);
+  Dataset chosen_samples(const std::string& split);
   Checkpoint checkpoint(int64_t step) const;
   EigenFileInfo file_info(const Decomposition& d);
   std::string recipe_of(Stage stage) const;
@@ -93,6 +99,7 @@ class Run {
   RunFolder folder_;
   fs::path data_folder_;
   std::optional<DataSplits> data_;
+  std::shared_ptr<const Foreign> foreign_;
   std::unique_ptr<Model> model_;
   ParameterSubset subset_;  // which the matrices are over
   Loss loss_;

@@ -55,7 +55,10 @@ void write_checkpoint(const fs::path& path, const Model& model, const Checkpoint
   }
   content.metadata = {{"step", std::to_string(checkpoint.step)},
                       {"loss", shortest(checkpoint.loss)},
-                      {"test_accuracy", shortest(checkpoint.test_accuracy)}};
+                      {"test_accuracy", shortest(checkpoint.test_accuracy)},
+                      {"network", model.description()},
+                      {"parameters", std::to_string(model.parameters().size())},
+                      {"buffers", std::to_string(checkpoint.buffers.size())}};
   if (!recipe.empty()) content.metadata["recipe"] = recipe;
   write_safetensors(path, content);
 }

@@ -24,8 +24,8 @@ struct Checkpoint {
 /// "step_000100": how files of training step 100 are named.
 std::string step_name(int64_t step);
 /// Parameters by name in registration order, buffers, the optimizer's state as
-/// "optimizer.<state>.<parameter>"; metadata step, loss, test_accuracy and, if given, recipe. Written
-/// completely or not at all.
+/// "optimizer.<state>.<parameter>"; metadata step, loss, test_accuracy, network, parameters and buffers (how
+/// many tensors) and, if given, recipe. Written completely or not at all.
 void write_checkpoint(const fs::path& path, const Model& model, const Checkpoint& checkpoint,
                       const std::string& recipe = "");
 /// Throws Error naming the file when a tensor is missing or has another shape, or when the file is damaged.

@@ -1,0 +1,164 @@
+#include "python/core/runs.h"
+
+#include <chrono>
+#include <cstdio>
+
+#include "apps/seigh/command.h"
+#include "python/core/sources.h"
+#include "seigh/core/dtype.h"
+#include "seigh/io/safetensors.h"
+#include "seigh/nn/model.h"
+#include "seigh/recipe/recipe.h"
+#include "seigh/results/run_folder.h"
+#include "seigh/run/stages.h"
+#ifdef SEIGH_MPI
+#include "seigh/mpi/mpi.h"
+#endif
+
+namespace seigh::python {
+namespace {
+
+std::vector<ParameterSpec> specs_of(const py::object& list) {
+  std::vector<ParameterSpec> specs;
+  for (const py::handle& entry : list) {
+    const auto [name, shape] = entry.cast<std::pair<std::string, std::vector<int64_t>>>();
+    specs.push_back({name, shape});
+  }
+  return specs;
+}
+
+// What a problem is made of: make(recipe), a callable of a dictionary of the recipe's keys that are Python's.
+MakeForeign maker(const py::object& make) {
+  if (make.is_none()) return {};
+  return [make = refer(make)](const Recipe& r) -> std::shared_ptr<const Foreign> {
+    return with_gil([&] {
+      py::dict keys;
+      keys["model"] = r.model.python;
+      keys["data"] = r.data.python;
+      keys["loss"] = r.train.loss;
+      keys["label_smoothing"] = r.train.label_smoothing;
+      return std::make_shared<PythonForeign>((*make)(keys));
+    });
+  };
+}
+
+}  // namespace
+
+bool interrupted() {
+  thread_local std::chrono::steady_clock::time_point last;
+  const auto now = std::chrono::steady_clock::now();
+  if (now - last < std::chrono::milliseconds(50)) return false;
+  last = now;
+  const py::gil_scoped_acquire gil;
+  if (PyErr_CheckSignals() == 0) return false;
+  PyErr_Clear();
+  return true;
+}
+
+std::string PythonForeign::description() const {
+  return with_gil([&] { return problem_->attr("description")().cast<std::string>(); });
+}
+std::vector<ParameterSpec> PythonForeign::parameters() const {
+  return with_gil([&] { return specs_of(problem_->attr("parameters")()); });
+}
+std::vector<ParameterSpec> PythonForeign::buffers() const {
+  return with_gil([&] { return specs_of(problem_->attr("buffers")()); });
+}
+int64_t PythonForeign::samples(const std::string& split) const {
+  return with_gil([&] { return problem_->attr("samples")(split).cast<int64_t>(); });
+}
+Checkpoint PythonForeign::checkpoint(int64_t step, const fs::path& file) const {
+  return with_gil([&] {
+    const auto [parameters, buffers, loss] =
+        problem_->attr("checkpoint")(step, file.string())
+            .cast<std::tuple<at::Tensor, std::vector<at::Tensor>, double>>();
+    Checkpoint c;
+    c.step = step;
+    c.parameters = parameters;
+    c.buffers = buffers;
+    c.loss = loss;
+    c.test_accuracy = std::numeric_limits<double>::quiet_NaN();
+    return c;
+  });
+}
+std::shared_ptr<const GraphSource> PythonForeign::source(const Checkpoint& c, const std::string& split,
+                                                         int64_t samples, at::ScalarType dtype) const {
+  return with_gil([&]() -> std::shared_ptr<const GraphSource> {
+    return std::make_shared<PythonSource>(
+        problem_->attr("source")(c.parameters, c.buffers, split, samples, dtype_name(dtype)));
+  });
+}
+std::pair<at::Tensor, at::Tensor> PythonForeign::digest(const std::string& split, int64_t samples) const {
+  return with_gil(
+      [&] { return problem_->attr("digest")(split, samples).cast<std::pair<at::Tensor, at::Tensor>>(); });
+}
+
+void define_runs(py::module_& m) {
+  // A whole recipe: `text` of the file `origin`, or that file where it is None. `line` gets each line of the
+  // result.
+  m.def(
+      "run",
+      [](const std::optional<std::string>& text, const std::string& origin,
+         const std::vector<std::string>& set, const std::string& out, bool resume, const std::string& data,
+         const py::object& make, const py::object& line, const Context& context, bool decompose) {
+        const MakeForeign make_it = maker(make);
+        const Reference tell = refer(line);
+        const py::gil_scoped_release released;
+        Recipe recipe = text ? parse_recipe(*text, origin, set) : load_recipe(origin, set);
+        const fs::path folder = out.empty() ? fs::path("runs") / recipe.name : fs::path(out);
+        const std::shared_ptr<const Foreign> foreign = make_foreign(recipe, make_it);
+        Run::check(recipe, foreign.get());
+        Run run(RunFolder::start(folder, recipe, resume, context), data, context, foreign);
+        run.train();
+        if (!decompose) return run.folder().path().string();
+        size_t told = 0;
+        const auto say = [&] {
+          const std::vector<std::string> lines = run.headline();
+          for (; told < lines.size(); ++told) with_gil([&] { (*tell)(lines[told]); });
+        };
+        run.eigh([&](int64_t step) {
+          run.overlap(step);
+          say();
+        });
+        say();
+        run.report();
+        return run.folder().path().string();
+      },
+      py::arg("text"), py::arg("origin"), py::arg("set"), py::arg("out"), py::arg("resume"), py::arg("data"),
+      py::arg("make"), py::arg("line"), py::arg("context"), py::arg("decompose") = true);
+  m.def("holds_run", [](const std::string& folder) { return RunFolder::view(folder, Recipe()).holds_run(); });
+  m.def("read_tensors", [](const std::string& path) {
+    const NamedTensors content = read_safetensors(path);
+    py::dict tensors;
+    for (const auto& [name, tensor] : content.tensors) tensors[name.c_str()] = tensor;
+    return tensors;
+  });
+  m.def(
+      "report",
+      [](const std::string& folder, const Context& context) {
+        Run run(RunFolder::open(folder, false, context), fs::path(), context);
+        run.report();
+        return std::make_pair(run.folder().report().string(), run.headline());
+      },
+      py::call_guard<py::gil_scoped_release>());
+  m.def("command", [](std::vector<std::string> words, const py::object& make) {
+    app::CommandOptions options;
+    options.cancelled = interrupted;
+    options.make_foreign = maker(make);
+    const py::gil_scoped_release released;
+#ifdef SEIGH_MPI
+    options.ranks = start_mpi();
+#endif
+    if (!options.ranks->root() && std::freopen("/dev/null", "w", stdout) == nullptr) return 1;
+    std::vector<char*> arguments;
+    for (std::string& word : words) arguments.push_back(word.data());
+    const int code = app::run_command(static_cast<int>(arguments.size()), arguments.data(), options);
+    std::fflush(nullptr);
+#ifdef SEIGH_MPI
+    stop_mpi(code);
+#endif
+    return code;
+  });
+}
+
+}  // namespace seigh::python

@@ -1,0 +1,3 @@
+from seigh._command import main
+
+main()
