@@ -35,6 +35,15 @@ has_package() {
   dpkg-query -W -f '${db:Status-Status}\n' "$1" 2> /dev/null | grep -qx installed
 }
 
+# Can seigh's Python package be built for the Python $1? Its torch must bring the headers and library for Python, as PyPI's do.
+serves_package() {
+  "$1" - 2> /dev/null << 'PYTHON'
+import os, sys, torch
+folder = os.path.dirname(torch.__file__)
+sys.exit(not all(os.path.exists(os.path.join(folder, part)) for part in ("lib/libtorch_python.so", "include/torch/csrc/utils/pybind.h")))
+PYTHON
+}
+
 # configure PRESET PYTHON [-D...]: what is only for speed, and for the Python that brings libtorch, is set here and not in
 # CMakeLists.txt.
 configure() {

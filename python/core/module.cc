@@ -19,6 +19,7 @@
 #include "seigh/eigen/eigh.h"
 #include "seigh/linop/matrix_operator.h"
 #include "seigh/nn/loss.h"
+#include "seigh/nn/zoo.h"
 #include "seigh/overlap/curves.h"
 #include "seigh/overlap/masks.h"
 #include "seigh/overlap/metrics.h"
@@ -245,6 +246,26 @@ void define(py::module_& m) {
     std::shared_ptr<LinearOperator> made = check ? make_checked_operator(from, wanted, name, context)
                                                  : make_curvature_operator(from, wanted, name, context);
     return std::make_shared<Operator>(std::move(made));
+  });
+  // Of the library's own networks, at flat parameters [D], with cross-entropy: for benchmarks beside those of Python.
+  m.def("own_network", [](const std::string& network, const std::vector<int64_t>& shape, int64_t classes,
+                          const at::Tensor& parameters, const at::Tensor& x, const at::Tensor& y, const py::dict& options,
+                          const Context& context) {
+    const auto wanted = curvature_options(options);
+    const py::gil_scoped_release released;
+    ModelOptions of;
+    of.kind = network;
+    const std::shared_ptr<Model> model = make_model(of, shape, classes);
+    struct Kept final : LinearOperator {  // the operator needs its model
+      std::shared_ptr<Model> model;
+      std::unique_ptr<CurvatureOperator> op;
+      Kept(std::shared_ptr<Model> m, std::unique_ptr<CurvatureOperator> o)
+          : LinearOperator(o->size(), o->dtype(), o->name()), model(std::move(m)), op(std::move(o)) {}
+      int64_t preferred_block() const override { return op->preferred_block(); }
+      at::Tensor apply_impl(const at::Tensor& block) override { return op->apply(block); }
+    };
+    auto op = make_curvature_operator(*model, parameters, {}, Dataset{x, y, classes}, wanted, network, context);
+    return std::make_shared<Operator>(std::make_shared<Kept>(model, std::move(op)));
   });
   m.def("matrix", [](const at::Tensor& matrix, const std::string& name) {
     return std::make_shared<Operator>(std::make_shared<MatrixOperator>(matrix, name));

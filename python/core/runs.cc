@@ -69,17 +69,19 @@ int64_t PythonForeign::samples(const std::string& split) const {
 }
 Checkpoint PythonForeign::checkpoint(int64_t step, const fs::path& file) const {
   return with_gil([&] {
-    const auto [parameters, buffers, loss] =
-        problem_->attr("checkpoint")(step, file.string())
-            .cast<std::tuple<at::Tensor, std::vector<at::Tensor>, double>>();
+    const auto [parameters, buffers] =
+        problem_->attr("checkpoint")(file.string()).cast<std::pair<at::Tensor, std::vector<at::Tensor>>>();
     Checkpoint c;
     c.step = step;
     c.parameters = parameters;
     c.buffers = buffers;
-    c.loss = loss;
+    c.loss = loss(c);
     c.test_accuracy = std::numeric_limits<double>::quiet_NaN();
     return c;
   });
+}
+double PythonForeign::loss(const Checkpoint& c) const {
+  return with_gil([&] { return problem_->attr("loss")(c.parameters, c.buffers).cast<double>(); });
 }
 std::shared_ptr<const GraphSource> PythonForeign::source(const Checkpoint& c, const std::string& split,
                                                          int64_t samples, at::ScalarType dtype) const {

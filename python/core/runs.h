@@ -16,6 +16,7 @@ class PythonForeign final : public Foreign {
   std::vector<ParameterSpec> buffers() const override;
   int64_t samples(const std::string& split) const override;
   Checkpoint checkpoint(int64_t step, const fs::path& file) const override;
+  double loss(const Checkpoint& checkpoint) const override;
   std::shared_ptr<const GraphSource> source(const Checkpoint& checkpoint, const std::string& split,
                                             int64_t samples, at::ScalarType dtype) const override;
   std::pair<at::Tensor, at::Tensor> digest(const std::string& split, int64_t samples) const override;

@@ -64,10 +64,7 @@ class Recorder:
     def _run(self, steps):
         keys = {"name": self._name, "model.python": os.path.join(os.getcwd(), "recorded.py:model"), "data.python": os.path.join(os.getcwd(), "recorded.py:data"),
                 "curvature.splits": list(self._data), "train.steps": steps[-1], "train.checkpoints": steps}
-        if self._k > 0:
-            keys["eigh.k"] = self._k
-        else:
-            keys["curvature.steps"] = []
+        keys["eigh.k"] = max(self._k, 1)
         keys.update(self._more)
         words = [f"{key}={_toml(value)}" for key, value in keys.items()]
         _core.run("", "Recorder", words, self._out, bool(self._steps), "", lambda keys: self._problem, self._line, core_of(self._context), self._k > 0)

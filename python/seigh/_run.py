@@ -55,7 +55,7 @@ class Problem:
     def samples(self, split):
         return self._split(split).count
 
-    def checkpoint(self, step, path):
+    def checkpoint(self, path):
         module = self._module
         if path:
             module = copy.deepcopy(module)
@@ -68,10 +68,18 @@ class Problem:
             raise ValueError(f"{where} parameters that are NaN or infinite")
         kept = [buffers[name].detach().to("cpu", torch.float64 if buffers[name].dtype == torch.float64 else torch.float32).clone()
                 for name in self._buffer_names]
-        source = Source(module, self._loss, self._cut("train", min(1000, self.samples("train"))), weight=self._weight, reduction=self._reduction)
+        return flat, kept
+
+    def loss(self, parameters, buffers):
+        dtype = "float64" if parameters.dtype == torch.float64 else "float32"
+        split = "train"
+        try:
+            self._split(split)
+        except (KeyError, ValueError):  # there are test data alone
+            split = "test"
+        source = self.source(parameters, buffers, split, min(1000, self.samples(split)), dtype)
         with torch.no_grad():
-            total = sum(float(source.loss(source.leaves(), b, e)) for b, e in source.ranges())
-        return flat, kept, total / source.targets(0, source.samples)
+            return sum(float(source.loss(source.leaves(), b, e)) for b, e in source.ranges()) / source.targets(0, source.samples)
 
     def _cut(self, split, samples):
         """The first samples of a split, as data."""

@@ -192,7 +192,7 @@ void for_each_key(R& r, Visitor&& visit) {
   visit("curvature.samples", r.curvature.samples, {Stage::eigh},
         "Samples of each split: the first ones of each class, equally many of each; of text, and where "
         "data.x has no classes or too few of one, simply the first ones; of data.python the first ones, by "
-        "default all.");
+        "default as many as every split has.");
   visit("curvature.steps", r.curvature.steps, {Stage::none},
         "Checkpoints to decompose: a list, or a number n for every n-th. Default: all.");
   visit(

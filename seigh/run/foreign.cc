@@ -15,9 +15,14 @@ std::shared_ptr<const Foreign> make_foreign(Recipe& recipe, const MakeForeign& m
           "package, python3 -m seigh "
           "(pip install . in seigh's folder)");
   std::shared_ptr<const Foreign> foreign = make(recipe);
+  const bool all = recipe.curvature.samples == 0;
   for (const std::string& split : recipe.curvature.splits) {
     const int64_t there = foreign->samples(split);
-    if (recipe.curvature.samples == 0) recipe.curvature.samples = there;
+    if (all) {
+      int64_t& samples = recipe.curvature.samples;
+      samples = samples == 0 ? there : std::min(samples, there);
+      continue;
+    }
     require(recipe.curvature.samples <= there, recipe.curvature.samples, " samples are asked for, but ",
             recipe.data.python, " has ", there, " of the split \"", split, "\"; set curvature.samples");
   }

@@ -28,8 +28,10 @@ class Foreign {
   virtual std::vector<ParameterSpec> buffers() const = 0;
   /// Of the split of that name. Throws Error where there is none.
   virtual int64_t samples(const std::string& split) const = 0;
-  /// Parameters and buffers at `step`: those of `file`, or its own where that is empty. Throws Error.
+  /// Parameters, buffers and loss() at `step`: those of `file`, or its own where that is empty. Throws Error.
   virtual Checkpoint checkpoint(int64_t step, const fs::path& file) const = 0;
+  /// On the first thousand training samples.
+  virtual double loss(const Checkpoint& checkpoint) const = 0;
   /// The loss at a checkpoint's parameters, over the first `samples` samples of a split.
   virtual std::shared_ptr<const GraphSource> source(const Checkpoint& checkpoint, const std::string& split,
                                                     int64_t samples, at::ScalarType dtype) const = 0;
@@ -40,8 +42,8 @@ class Foreign {
 /// Makes what a recipe names (model.python). Empty: this program cannot.
 using MakeForeign = std::function<std::shared_ptr<const Foreign>(const Recipe&)>;
 
-/// That of `recipe`, whose curvature.samples = 0 (all) becomes a number; null where its network is not
-/// foreign. Throws Error where it is and `make` is empty.
+/// That of `recipe`, whose curvature.samples = 0 becomes as many as every split has; null where its network
+/// is not foreign. Throws Error where it is and `make` is empty.
 std::shared_ptr<const Foreign> make_foreign(Recipe& recipe, const MakeForeign& make);
 
 /// Names and shapes without the network behind them.

@@ -4,6 +4,7 @@
 #include <ATen/ops/isfinite.h>
 
 #include <algorithm>
+#include <cmath>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -112,11 +113,28 @@ const Dataset& Run::split(const std::string& name) {
   return named_part(data(), name);
 }
 
+// Code may have changed under its name: a checkpoint that is there must still have its loss.
+void Run::check_foreign(const std::vector<int64_t>& missing) const {
+  const std::vector<int64_t>& wanted = folder_.recipe().train.checkpoints;
+  if (!foreign_ || missing.size() == wanted.size()) return;
+  const int64_t step = *std::find_if(wanted.begin(), wanted.end(), [&](int64_t s) {
+    return !std::binary_search(missing.begin(), missing.end(), s);
+  });
+  const Checkpoint there = checkpoint(step);
+  const double now = foreign_->loss(there), then = there.loss;
+  const double same = there.parameters.scalar_type() == at::kDouble ? 1e-9 : 1e-4;
+  require(std::abs(now - then) <= same * std::max(std::abs(then), same) || std::isnan(then),
+          folder_.path().string(), ": at the parameters of step ", step, " the loss of ",
+          folder_.recipe().model.python, " was ", then, " and is ", now,
+          ": network, loss or data are others than those of this folder; choose another with --out");
+}
+
 void Run::train() {
   const Recipe& r = folder_.recipe();
   std::vector<int64_t> missing;
   for (const int64_t step : r.train.checkpoints)
     if (!is_there(folder_.checkpoint(step), context_)) missing.push_back(step);
+  check_foreign(missing);
   if (missing.empty()) return;
   if (!context_.ranks().root()) return context_.ranks().wait();  // training is not shared out
   const Timer timer;

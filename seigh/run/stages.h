@@ -70,6 +70,7 @@ class Run {
  private:
   static void check(const Recipe& recipe, const ParameterSubset& subset, const Loss& loss);
   EigenFile stored(const Decomposition& d) const;
+  void check_foreign(const std::vector<int64_t>& missing) const;
   at::Tensor chosen(const std::string& split);
   Dataset chosen_samples(const std::string& split);
   Checkpoint checkpoint(int64_t step) const;
