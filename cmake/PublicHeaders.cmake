@@ -64,6 +64,7 @@ set(SEIGH_PUBLIC_HEADERS
     seigh/results/overlap_file.h
     seigh/results/inventory.h
     seigh/results/run_folder.h
+    seigh/run/foreign.h
     seigh/run/plan.h
     seigh/run/stages.h)
 # Of the component mpi.

@@ -23,16 +23,29 @@ inline Reference refer(py::object object) {
           }};
 }
 
-/// What `body` gives, which runs with the lock. Ctrl-C within it is the library's Cancelled; any other
-/// exception of Python's passes through as it is.
+/// An exception of Python's on its way through the library, which takes it for none of its own troubles.
+class PythonException : public Exception {
+ public:
+  explicit PythonException(py::error_already_set& error)
+      : Exception(error.what()), error_(std::make_shared<py::error_already_set>(error)) {}
+  /// Makes it Python's again. With the lock.
+  void restore() const { error_->restore(); }
+
+ private:
+  std::shared_ptr<py::error_already_set> error_;
+};
+
+/// What `body` gives, which runs with the lock. Ctrl-C within it is the library's Cancelled, any other
+/// exception of Python's a PythonException.
 template <typename Body>
 auto with_gil(const Body& body) {
   const py::gil_scoped_acquire gil;
+  PyErr_Clear();  // torch's engine leaves behind what has been handled since
   try {
     return body();
   } catch (py::error_already_set& error) {
     if (error.matches(PyExc_KeyboardInterrupt)) throw Cancelled();
-    throw;
+    throw PythonException(error);
   }
 }
 

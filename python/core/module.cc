@@ -1,8 +1,12 @@
 // seigh._core: the library as the package in python/seigh/ uses it. Thin: tensors are shared, the lock is
 // released for as long as the library works; what users see is documented there.
 #include <ATen/ops/arange.h>
+#include <ATen/ops/sum.h>
 #include <c10/util/Exception.h>
+#include <torch/csrc/Exceptions.h>
 
+#include <cmath>
+#include <exception>
 #include <map>
 #include <mutex>
 
@@ -33,6 +37,14 @@ namespace seigh::python {
 namespace {
 
 using Released = py::call_guard<py::gil_scoped_release>;
+
+// What torch's engine has left of exceptions that were handled would be taken for one of the call's own. With
+// the lock.
+struct AfterTorch {
+  ~AfterTorch() {
+    if (std::uncaught_exceptions() == 0) PyErr_Clear();
+  }
+};
 
 // One caller at a time (linear_operator.h), whatever threads Python has.
 struct Operator {
@@ -157,12 +169,17 @@ py::dict curves_dict(const OverlapCurves& c) {
 void translate(std::exception_ptr caught) {
   try {
     if (caught) std::rethrow_exception(caught);
+  } catch (const PythonException& error) {
+    error.restore();
+  } catch (python_error& error) {  // of torch's engine: a user's backward
+    error.restore();
   } catch (const Cancelled&) {
     PyErr_SetNone(PyExc_KeyboardInterrupt);
   } catch (const MemoryError& error) {
     PyErr_SetString(PyExc_MemoryError, error.what());
   } catch (const FileError& error) {
-    PyErr_SetString(PyExc_OSError, error.what());
+    const bool missing = std::string(error.what()).find("No such file") != std::string::npos;
+    PyErr_SetString(missing ? PyExc_FileNotFoundError : PyExc_OSError, error.what());
   } catch (const Error& error) {
     PyErr_SetString(PyExc_ValueError, error.what());
   } catch (const c10::NotImplementedError& error) {
@@ -242,15 +259,17 @@ void define(py::module_& m) {
                         const Context& context) {
     const auto wanted = curvature_options(options);
     const std::shared_ptr<const GraphSource> from = std::make_shared<PythonSource>(std::move(source));
+    const AfterTorch clean;
     const py::gil_scoped_release released;
     std::shared_ptr<LinearOperator> made = check ? make_checked_operator(from, wanted, name, context)
                                                  : make_curvature_operator(from, wanted, name, context);
     return std::make_shared<Operator>(std::move(made));
   });
-  // Of the library's own networks, at flat parameters [D], with cross-entropy: for benchmarks beside those of Python.
+  // Of the library's own networks, at flat parameters [D], with cross-entropy: for benchmarks beside those of
+  // Python.
   m.def("own_network", [](const std::string& network, const std::vector<int64_t>& shape, int64_t classes,
-                          const at::Tensor& parameters, const at::Tensor& x, const at::Tensor& y, const py::dict& options,
-                          const Context& context) {
+                          const at::Tensor& parameters, const at::Tensor& x, const at::Tensor& y,
+                          const py::dict& options, const Context& context) {
     const auto wanted = curvature_options(options);
     const py::gil_scoped_release released;
     ModelOptions of;
@@ -264,9 +283,21 @@ void define(py::module_& m) {
       int64_t preferred_block() const override { return op->preferred_block(); }
       at::Tensor apply_impl(const at::Tensor& block) override { return op->apply(block); }
     };
-    auto op = make_curvature_operator(*model, parameters, {}, Dataset{x, y, classes}, wanted, network, context);
+    auto op =
+        make_curvature_operator(*model, parameters, {}, Dataset{x, y, classes}, wanted, network, context);
     return std::make_shared<Operator>(std::make_shared<Kept>(model, std::move(op)));
   });
+  // Changes with any change of the tensors' numbers, but for unlikely ones.
+  m.def(
+      "checksum",
+      [](const std::vector<at::Tensor>& tensors) {
+        double sum = 0;
+        int64_t i = 1;
+        for (const at::Tensor& t : tensors)
+          sum += static_cast<double>(i++) * t.detach().sum(at::kDouble).item<double>();
+        return std::isnan(sum) ? 0 : sum;
+      },
+      Released());
   m.def("matrix", [](const at::Tensor& matrix, const std::string& name) {
     return std::make_shared<Operator>(std::make_shared<MatrixOperator>(matrix, name));
   });

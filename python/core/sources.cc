@@ -75,7 +75,12 @@ at::Tensor PythonSource::sampled_output_gradient(const at::Tensor& outputs, int6
 }
 at::Tensor PythonSource::output_hessian_product(const at::Tensor& outputs, int64_t begin, int64_t end,
                                                 const at::Tensor& u) const {
-  return ask<at::Tensor>("output_hessian_product", outputs, begin, end, u);
+  try {
+    return ask<at::Tensor>("output_hessian_product", outputs, begin, end, u);
+  } catch (const PythonException& error) {
+    // A loss that has no second derivative: its first ones may serve.
+    throw std::runtime_error(error.what());
+  }
 }
 
 std::unique_ptr<CurvatureOperator> PythonSource::faster_operator(const CurvatureOptions& options,

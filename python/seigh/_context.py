@@ -80,6 +80,8 @@ class Context:
     def __init__(self, memory=None, threads=None, device=None, progress=None):
         if device is not None and torch.device(device).type != "cpu":
             raise NotImplementedError(f"device {device} is not served; leave it out, and put model and data on the CPU: .to(\"cpu\")")
+        if threads is not None and not 1 <= int(threads) <= 4096:
+            raise ValueError(f"threads must lie between 1 and 4096, not {threads}")
         bytes_ = 0 if memory is None else _core.parse_bytes(memory) if isinstance(memory, str) else int(memory)
         if progress is None:
             progress = Progress() if _watched() else None
@@ -104,6 +106,14 @@ class Context:
         return f"seigh.Context({'no ceiling' if ceiling == 0 else _core.format_bytes(ceiling)}, {self.threads} threads)"
 
 
+_default = None
+
+
 def core_of(context):
-    """The extension's context of a Context, or of None."""
-    return (Context() if context is None else context)._core
+    """The extension's context of a Context; of None the default one, which follows torch's number of threads."""
+    global _default
+    if context is not None:
+        return context._core
+    if _default is None or _default.threads != torch.get_num_threads():
+        _default = Context()
+    return _default._core

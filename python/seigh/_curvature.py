@@ -1,5 +1,7 @@
 """The curvature matrices of a network: products, never the matrix."""
 
+import os
+import sys
 import threading
 import warnings
 
@@ -9,6 +11,14 @@ import torch
 from seigh import _core
 from seigh._context import core_of
 from seigh._source import Source
+
+
+def _outside():
+    """How far up the caller of this package is, for warnings to name its line."""
+    here, level, frame = os.path.dirname(__file__), 1, sys._getframe(1)
+    while frame.f_back is not None and os.path.dirname(frame.f_code.co_filename) == here:
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 class SeighWarning(UserWarning):
@@ -76,7 +86,7 @@ class Curvature:
     __array_priority__ = 1000
 
     def __init__(self, model, loss, data, *, params=None, reduction="mean", weight=None, dtype=None, l2=0.0, products="auto", batch_size=0,
-                 check=True, context=None, **more):
+                 check=True, context=None):
         self._source = Source(model, loss, data, params=params, reduction=reduction, weight=weight)
         if dtype is not None and dtype != self._source.dtype:
             if dtype not in (torch.float32, torch.float64):
@@ -88,7 +98,7 @@ class Curvature:
             self._source = source
         if not self._source.supports(self.kind):
             raise NotImplementedError(_unsupported(self.kind, self._source))
-        self._options = dict(kind=self.kind, dtype=self._source.dtype_name, l2=float(l2), products=products, batch_size=batch_size, **more)
+        self._options = dict(kind=self.kind, dtype=self._source.dtype_name, l2=float(l2), products=products, batch_size=batch_size)
         self._check, self._context = check, context
         self._lock = threading.Lock()
         self._made = None
@@ -107,13 +117,10 @@ class Curvature:
 
     def _fingerprint(self):
         parameters = self._source.own_parameters
-        with torch.no_grad():
-            return [p._version for p in parameters], [float(p.sum()) for p in parameters]
+        return [p._version for p in parameters], _core.checksum(parameters)
 
     def _current(self):
-        versions, sums = self._state
-        now, sums_now = self._fingerprint()
-        if versions != now or any(a != b and not (a != a and b != b) for a, b in zip(sums, sums_now)):
+        if self._state != self._fingerprint():  # by an optimizer, or past autograd, by .data
             raise RuntimeError("the model's parameters were changed in place since this matrix was made (by an optimizer?); call refresh() "
                                "to have that of the new ones, or make another")
 
@@ -139,7 +146,7 @@ class Curvature:
                 made = _core.curvature(self._source, self._options, self._name, self._check, core_of(self._context))
                 self._notes = list(dict.fromkeys(self._source.notes() + made.notes()))
                 for note in dict.fromkeys(self._source.notes() + made.warnings()):
-                    warnings.warn(note, SeighWarning, stacklevel=4)
+                    warnings.warn(note, SeighWarning, stacklevel=_outside())
                 self._made = made
             return self._made
 
@@ -204,6 +211,8 @@ class Curvature:
 
     def as_dict(self, vector):
         """{name: tensor}, shaped as the parameters, of a vector [D] (torch or NumPy)."""
+        if tuple(vector.shape) != self.shape[:1]:
+            raise ValueError(f"as_dict() takes a vector [{self.shape[0]}], not {list(vector.shape)}")
         return {name: vector[a:b].reshape(shape) for name, shape, a, b in
                 zip(self.parameter_names, self.parameter_shapes, self.offsets, self.offsets[1:])}
 
@@ -212,6 +221,9 @@ class Curvature:
         missing = [name for name in self.parameter_names if name not in tensors]
         if missing:
             raise KeyError(f"no entry {missing[0]!r} among {len(tensors)} tensors; the matrix is over {', '.join(self.parameter_names[:5])} ...")
+        for name, shape in zip(self.parameter_names, self.parameter_shapes):
+            if tuple(tensors[name].shape) != shape:
+                raise ValueError(f"{name} has the shape {list(shape)}, not {list(tensors[name].shape)}")
         return torch.cat([torch.as_tensor(tensors[name]).detach().reshape(-1) for name in self.parameter_names])
 
     def __repr__(self):
@@ -247,7 +259,8 @@ class MCFisher(Curvature):
     kind = "mc_fisher"
 
     def __init__(self, model, loss, data, *, draws=1, seed=0, **more):
-        super().__init__(model, loss, data, draws=draws, seed=seed, **more)
+        super().__init__(model, loss, data, **more)
+        self._options.update(draws=draws, seed=seed)
 
 
 Hessian.__doc__ = "The Hessian ∂²L/∂θ² of the loss L.\n\n" + Curvature.__doc__

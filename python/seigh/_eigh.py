@@ -1,6 +1,7 @@
 """Leading eigenpairs, each with what is known of it."""
 
 import math
+import operator
 import os
 
 import numpy as np
@@ -17,8 +18,21 @@ _TRUST = ("noise", "value", "cluster", "pair")
 class _Given:
     """What eigh() is to decompose, and what its eigenvectors are vectors of."""
 
-    def __init__(self, operator, numpy, curvature=None, close=None):
-        self.operator, self.numpy, self.curvature = operator, numpy, curvature
+    def __init__(self, operator, numpy, curvature=None, check=False):
+        self.operator, self.numpy, self.curvature, self.check = operator, numpy, curvature, check
+
+
+def _check_symmetry(operator, context):
+    """Two products: <u, A v> is <v, A u> of a symmetric matrix. Rounding in the operator's dtype is far below a hundredth."""
+    dtype = getattr(torch, operator.dtype_name)
+    block = torch.randn(operator.size, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
+    product = operator.apply(block, context)
+    u, v, au, av = block[:, 0], block[:, 1], product[:, 0], product[:, 1]
+    there, back = torch.vdot(u, av), torch.vdot(v, au).conj()
+    off = abs(complex(there - back)) * math.sqrt(operator.size / 2) / float(u.norm() * v.norm())
+    if off > 1e-2 * float(torch.maximum(au.norm() / u.norm(), av.norm() / v.norm())):
+        raise ValueError(f"the matrix is not symmetric: <u, A v> = {complex(there).real:.6g}, <v, A u> = {complex(back).real:.6g}; eigh is for symmetric "
+                         "(complex: Hermitian) ones")
 
 
 def as_operator(a, size=None, dtype=None):
@@ -64,7 +78,7 @@ def as_operator(a, size=None, dtype=None):
             raise ValueError(f"a product with a block {list(block.shape)} has shape {list(y.shape)}; it must have the same")
         return y.reshape(block.shape)
 
-    return _Given(_core.callable(product, size, name, "operator"), numpy)
+    return _Given(_core.callable(product, size, name, "operator"), numpy, check=True)
 
 
 def _kind_of(a, dtype):
@@ -111,7 +125,13 @@ def eigh(A, k=6, *, which="LM", tol=0.0, error=0.0, products=0, method="auto", s
         raise ValueError(f"which must be \"LM\", \"LA\", \"SA\" or \"BE\", not {which!r}")
     if isinstance(A, Curvature) and context is None:
         context = A._context
+    try:
+        k = operator.index(k)
+    except TypeError:
+        raise TypeError(f"k must be a whole number, not {k!r}") from None
     given = as_operator(A, size, dtype)
+    if products > given.operator.size and method in ("seigh", "nystrom", "hmt"):
+        raise ValueError(f"products = {products} is more than the {given.operator.size} rows of the matrix, all of which method=\"dense\" takes")
     if k > given.operator.size:
         raise ValueError(f"k = {k} is more than the {given.operator.size} rows of the matrix; ask for at most {given.operator.size}")
     options = dict(k=int(k), selection=_WHICH.get(which, which), tolerance=float(tol), error=float(error), products=int(products), method=method,
@@ -120,7 +140,11 @@ def eigh(A, k=6, *, which="LM", tol=0.0, error=0.0, products=0, method="auto", s
         if isinstance(start, EigenPairs):
             start = start._vectors()
         start = torch.as_tensor(start).detach().to(getattr(torch, given.operator.dtype_name))
+        if start.ndim not in (1, 2) or start.shape[0] != given.operator.size:
+            raise ValueError(f"start must hold vectors [{given.operator.size}, c], not {list(start.shape)}")
         options["start"] = start.reshape(given.operator.size, -1)
+    if given.check:
+        _check_symmetry(given.operator, core_of(context))
     result = _core.eigh(given.operator, options, core_of(context))
     names = shapes = None
     info = {"k": int(k), "matrix": "matrix", "samples": 0}

@@ -6,6 +6,7 @@ import torch
 
 from seigh import _core
 from seigh._context import core_of
+from seigh._eigh import EigenPairs
 from seigh.masks import Mask
 
 _CURVES = ("magnitude", "best", "random_mean", "random_std", "random_by_layer_mean", "random_by_layer_std", "chance")
@@ -94,6 +95,8 @@ def overlap(pairs, mask, *, random_masks=50, seed=0, context=None):
     """
     if not isinstance(mask, Mask):
         raise TypeError(f"mask is {type(mask).__name__}; make one by seigh.masks.magnitude(model), or seigh.masks.scores(model, values)")
+    if not isinstance(pairs, EigenPairs):
+        raise TypeError(f"pairs is {type(pairs).__name__}; give what seigh.eigh() returns")
     if not pairs._result.has_vectors:
         raise ValueError("these pairs have no eigenvectors to compare with" if len(pairs) else "no eigenpairs were found, so there is nothing to compare with")
     if mask.scores.numel() != pairs._size or pairs._names is not None and mask.names != pairs._names:

@@ -46,6 +46,10 @@ class Recorder:
             self.record(step)
         return due
 
+    def once(self, step):
+        """The same, but says nothing of a step that was recorded before, as where gradients are accumulated over several batches."""
+        return (not self._steps or step > self._steps[-1]) and self(step)
+
     def record(self, step):
         """Records the network as it is, as that of `step`: an ascending number."""
         if self._steps and step <= self._steps[-1]:

@@ -66,7 +66,14 @@ def choose_parameters(module, wanted):
         if not chosen:
             raise ValueError("params= chooses none of the parameters: " + _some(trainable))
     else:
-        patterns = [wanted] if isinstance(wanted, (str, torch.Tensor)) else list(wanted)
+        try:
+            patterns = [wanted] if isinstance(wanted, (str, torch.Tensor)) else list(wanted)
+        except TypeError:
+            raise TypeError(f"params= is {type(wanted).__name__}; give names, a list of parameters, or a predicate of (name, parameter)") from None
+        if not patterns:
+            raise ValueError("params= is empty and chooses none of the parameters: " + _some(trainable))
+        if wrong := [pattern for pattern in patterns if not isinstance(pattern, (str, torch.Tensor))]:
+            raise TypeError(f"params= holds {type(wrong[0]).__name__}; give names, a list of parameters, or a predicate of (name, parameter)")
         chosen = {}
         for pattern in patterns:
             if isinstance(pattern, torch.Tensor):
@@ -107,6 +114,9 @@ class Source:
             raise ValueError(f"reduction must be \"mean\" or \"sum\", what the loss makes of its batch, not {reduction!r}")
         if not isinstance(module, nn.Module):
             raise TypeError(f"model is {type(module).__name__}, not a torch.nn.Module")
+        if isinstance(loss, nn.Module) and getattr(loss, "reduction", reduction) not in (reduction, "none"):
+            raise ValueError(f"the loss has reduction=\"{loss.reduction}\", and the matrix is of a {reduction}; " + (
+                "give reduction=\"sum\" here too" if loss.reduction == "sum" else "leave reduction= at \"mean\""))
         if not callable(loss):
             raise TypeError(f"loss is {type(loss).__name__}, which cannot be called; give a callable of outputs and targets")
         module = beneath(module)
@@ -139,9 +149,12 @@ class Source:
 
     # ---- what it is
 
+    @torch.inference_mode(False)
+    @torch.enable_grad()
     def _prepare(self):
         """Runs the network once: what kind of loss it is, and the shares of the parts."""
-        self._lock = _lock_of(self._module)
+        # A copy has a lock of its own: taking it out of the table as it dies is Python code, in which Ctrl-C would be lost.
+        self._lock = _lock_of(self._module) if self._module is self.own_module else threading.RLock()
         self._twin = None
         self._buffers = [(b, b.detach().clone()) for b in self._module.buffers()]
         self._named, self._shares, self._known, self._outputs_rows = None, None, {}, 1
@@ -460,18 +473,19 @@ class Source:
 _ACTIVATIONS = {nn.Tanh: "tanh", nn.ReLU: "relu", nn.GELU: "gelu"}
 
 
+def _unrolled(module):
+    """The parts of nested nn.Sequential, or None where one has hooks."""
+    if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
+        return None
+    if type(module) is not nn.Sequential:
+        return [module]
+    parts = [_unrolled(part) for part in module]
+    return None if any(part is None for part in parts) else [one for part in parts for one in part]
+
+
 def _stack_of(source):
-    parts = []
-
-    def unroll(module):
-        if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
-            return False
-        if type(module) is nn.Sequential:
-            return all(unroll(part) for part in module)
-        parts.append(module)
-        return True
-
-    if not unroll(source._module):
+    parts = _unrolled(source._module)
+    if parts is None:
         return None
     parts = [part for part in parts if type(part) is not nn.Identity and not (isinstance(part, _DROPOUTS) and not part.training)]
     flattened = bool(parts) and type(parts[0]) is nn.Flatten and (parts[0].start_dim, parts[0].end_dim) == (1, -1)

@@ -6,10 +6,12 @@
 #include <c10/core/InferenceMode.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <omp.h>
+#include <pthread.h>
 #include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <exception>
 #include <mutex>
 #include <optional>
@@ -23,6 +25,13 @@
 extern "C" int MKL_Set_Num_Threads_Local(int) __attribute__((weak));
 
 namespace seigh {
+namespace {
+
+// OpenMP's threads do not follow a fork: a team in the child would wait for ever for those it does not have.
+std::atomic<bool> in_a_child{false};
+[[maybe_unused]] const int watching = pthread_atfork(nullptr, nullptr, [] { in_a_child = true; });
+
+}  // namespace
 
 struct Context::State {
   c10::Device device;
@@ -103,15 +112,16 @@ struct Context::Scope::Guards {
 
 Context::Scope::Scope(const Context& context) : Scope(context, context.threads()) {}
 Context::Scope::Scope(const Context& context, int threads)
-    : guards_(std::make_unique<Guards>(context, threads)) {}
+    : guards_(std::make_unique<Guards>(context, in_a_child ? 1 : threads)) {}
 Context::Scope::~Scope() = default;
 
 // Threads of OpenMP's own team: in them libtorch, oneDNN and BLAS run serially, and no setting of the process
 // is touched.
 void Context::run_workers(int n, const std::function<void(int)>& body) const {
-  if (n == 1) {
+  if (n == 1 || in_a_child) {
     const Scope scope(*this);
-    return body(0);
+    for (int i = 0; i < n; ++i) body(i);
+    return;
   }
   std::exception_ptr error;
   std::mutex mutex;

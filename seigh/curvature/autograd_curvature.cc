@@ -137,6 +137,7 @@ AutogradCurvatureOperator::AutogradCurvatureOperator(std::shared_ptr<const Graph
   const long attentions = ReplacedKernels::attention_count();
   choose_sizes();
   fused_attention_ = ReplacedKernels::attention_count() > attentions;
+  if (fused_attention_) compare_kernels();
 }
 
 AutogradCurvatureOperator::AutogradCurvatureOperator(const Model& model, const at::Tensor& parameters,
@@ -153,6 +154,23 @@ AutogradCurvatureOperator::AutogradCurvatureOperator(const Model& model, const a
           options, name, context) {}
 
 AutogradCurvatureOperator::~AutogradCurvatureOperator() = default;
+
+// What was put in the place of libtorch's kernels must give the same loss as they do.
+void AutogradCurvatureOperator::compare_kernels() const {
+  const at::NoGradGuard no_grad;
+  const std::vector<at::Tensor> all = source_->leaves();
+  const int64_t end = source_->batches().empty() ? std::min<int64_t>(source_->samples(), 4) : end_of(0);
+  const auto loss = [&] { return source_->loss(all, 0, end).item<double>(); };
+  const double theirs = loss(), ours = [&] {
+    const ReplacedKernels replaced;
+    return loss();
+  }();
+  const double same = source_->dtype() == at::kDouble ? 1e-6 : 1e-3;  // lower precision within the network
+  require(!(std::abs(ours - theirs) > same * std::abs(theirs)), name(), ": the loss of the first samples is ",
+          theirs, " with libtorch's fused attention and ", ours,
+          " with its mathematical kernel, which has second derivatives; write the attention out in matrix "
+          "products");
+}
 
 std::vector<std::string> AutogradCurvatureOperator::notes() const {
   std::vector<std::string> all = CurvatureOperator::notes();

@@ -99,6 +99,7 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
   int64_t end_of(int64_t batch) const;
   int64_t measure_peak(int64_t begin, int64_t end) const;
   void choose_sizes();
+  void compare_kernels() const;
   bool gauss_newton() const { return options_.kind != CurvatureKind::hessian; }
   bool by_differences() const { return options_.products == Products::difference; }
 

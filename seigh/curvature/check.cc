@@ -27,6 +27,8 @@ namespace {
 // change leading digits.
 constexpr double kSuspiciousFloat = 1e-4, kSuspiciousDouble = 1e-6, kTooMuch = 0.5;
 // Differences of the gradient agree with a right product so far, but for its own rounding.
+// What the user is told of.
+constexpr double kNoticeable = 1e-3;
 constexpr double kSameDerivative = 1e-5;
 const double kHalves = std::ldexp(1.0, -29);  // float64's unit of rounding over float32's
 
@@ -69,6 +71,11 @@ class Check {
     look_at_symmetry();
     precision();
     op_.set_product_error(std::max(error_, rounding() * size_));
+    if (error_ > kNoticeable * size_)
+      op_.add_note(
+          text_of("products are off by some ", percent(error_ / size_),
+                  " of their length, which is in every bound: nearly equal numbers cancel, or the network "
+                  "computes in lower precision within (autocast)"));
     require(op_.product_error() <= kTooMuch * size_, op_.name(), ": products in ",
             single_ ? "float32" : "float64", " are wrong by ", percent(error_ / size_),
             " of their length: nearly equal numbers cancel",

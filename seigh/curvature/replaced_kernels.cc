@@ -10,9 +10,11 @@
 #include <ATen/ops/convolution_compositeexplicitautograd_dispatch.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/scaled_dot_product_attention_compositeimplicitautograd_dispatch.h>
+#include <ATen/ops/zeros_like.h>
 #include <torch/library.h>
 
 #include <atomic>
+#include <limits>
 #include <utility>
 
 #include "seigh/curvature/convolution.h"
@@ -63,8 +65,13 @@ at::Tensor our_attention(const at::Tensor& query, const at::Tensor& key, const a
                          OptionalTensor mask, double dropout, bool causal, std::optional<double> scale,
                          bool grouped) {
   attentions.fetch_add(1, std::memory_order_relaxed);
+  // The kernel adds its mask; of a boolean one false means left out.
+  std::optional<at::Tensor> added = mask;
+  if (mask && mask->defined() && mask->scalar_type() == at::kBool)
+    added = at::zeros_like(*mask, query.options())
+                .masked_fill_(mask->logical_not(), -std::numeric_limits<double>::infinity());
   return std::get<0>(
-      at::_scaled_dot_product_attention_math(query, key, value, mask, dropout, causal, {}, scale, grouped));
+      at::_scaled_dot_product_attention_math(query, key, value, added, dropout, causal, {}, scale, grouped));
 }
 
 at::Tensor their_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,

@@ -38,6 +38,8 @@ at::Tensor LinearOperator::apply(const at::Tensor& block) {
   // One sum decides: NaN and infinity survive every sum, while finite terms only overflow it together with
   // the norm.
   if (!result.sum(wide(dtype_)).isfinite().item<bool>()) {
+    require(block.sum(wide(dtype_)).isfinite().item<bool>(), name_,
+            ": a vector to be multiplied holds NaN or infinity");
     for (int64_t j = 0; j < result.size(1); ++j)
       if (!result.select(1, j).sum(wide(dtype_)).isfinite().item<bool>())
         explain_not_finite(block.select(1, j));

@@ -250,6 +250,50 @@ class Runs(Case):
         folder, _ = self.run_recipe(path)
         self.assertTrue((folder / "eigen/step_000002_train_hessian_krylov.h5").exists())
 
+    def test_recorder_in_others_loops(self):
+        import pytorch_lightning as pl
+        import transformers
+        x, y = self.net["samples"](60)
+
+        class Module(pl.LightningModule):
+            def __init__(self):
+                super().__init__()
+                self.net = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+
+            def training_step(self, batch, index):
+                return F.cross_entropy(self.net(batch[0]), batch[1])
+
+            def configure_optimizers(self):
+                return torch.optim.SGD(self.parameters(), lr=0.1)
+
+        module = Module()
+        recorder = seigh.Recorder(module.net, F.cross_entropy, (x, y), every=2, k=2, out=self.tmp / "lightning")
+        loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=20)
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pl.Trainer(max_steps=3, callbacks=[seigh.callbacks.lightning(recorder)], logger=False, enable_checkpointing=False,
+                       enable_progress_bar=False, enable_model_summary=False, accelerator="cpu", default_root_dir=self.tmp).fit(module, loader)
+        self.assertEqual(sorted(os.listdir(self.tmp / "lightning/checkpoints")), [f"step_{s:06}.safetensors" for s in (0, 2, 3)])
+
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.inner = nn.Linear(4, 3)
+
+            def forward(self, x=None, labels=None):
+                logits = self.inner(x)
+                return {"loss": F.cross_entropy(logits, labels), "logits": logits}
+
+        model = Net()
+        rows = [{"x": x[i], "labels": y[i]} for i in range(len(y))]
+        recorder = seigh.Recorder(model, lambda model, batch: model(**batch)["loss"], {"x": x, "labels": y}, every=2, k=2, out=self.tmp / "trainer")
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            arguments = transformers.TrainingArguments(output_dir=str(self.tmp / "hf"), max_steps=3, per_device_train_batch_size=20, report_to=[],
+                                                       save_strategy="no", logging_strategy="no", use_cpu=True, disable_tqdm=True)
+            transformers.Trainer(model=model, args=arguments, train_dataset=rows, callbacks=[seigh.callbacks.trainer(recorder)]).train()
+        self.assertEqual(sorted(os.listdir(self.tmp / "trainer/checkpoints")), [f"step_{s:06}.safetensors" for s in (0, 2, 3)])
+
     def test_recorder_of_checkpoints_alone(self):
         model = self.net["make"]()
         recorder = seigh.Recorder(model, nn.CrossEntropyLoss(), self.net["samples"](20), every=1, k=0, out=self.tmp / "kept")

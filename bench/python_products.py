@@ -1,0 +1,176 @@
+#!/usr/bin/env python3
+"""Seconds per Hessian-vector product in Python, of seigh and of curvlinops, one vector at a time and in blocks.
+
+    PYTHONPATH=build/release/python:PEERS .venv/bin/python bench/python_products.py [--networks mlp,3c3d] [--repeats 7] [--small]
+
+Both take the same module, loss and images or tokens in float32 and take turns; printed are the median and the quartiles, divided by the
+vectors of a block, and the ratio of each turn. What making an operator takes is apart: seigh's holds its checks, once. PEERS: what
+scripts/peers.txt installs. --small: a run that shows that it runs. "differ by" should be rounding; of gpt it is 2 %, all in the rows of
+LayerNorm's weights, where torch.func's jvp of jacrev (2.13), and with it curvlinops' product, is wrong: tests/python/test_peers.py."""
+
+import argparse
+import platform
+import statistics
+import time
+
+import torch
+from curvlinops import HessianLinearOperator
+from torch import nn
+from torch.nn import functional as F
+
+import seigh
+
+
+def mlp(small):
+    widths = [256] + [20] * 5 + [10] if not small else [16, 8, 8, 4]
+    layers = [part for a, b in zip(widths, widths[1:]) for part in (nn.Linear(a, b), nn.Tanh())]
+    n = 500 if not small else 20
+    return nn.Sequential(*layers[:-1]), torch.randn(n, widths[0]), torch.arange(n) % widths[-1], n
+
+
+def three_c_three_d(small):
+    """Of DeepOBS on CIFAR-10 (Schneider, Balles, Hennig 2019): three convolutions, three dense layers, 895210 parameters."""
+    side, c, dense, n = (32, (64, 96, 128), (512, 256), 500) if not small else (16, (4, 4, 4), (8, 8), 10)
+
+    class Same(nn.Module):  # pads to the size of TensorFlow's "same" pooling
+        def forward(self, x):
+            return F.max_pool2d(F.pad(x, (0, 1, 0, 1)), 3, 2)
+
+    flat = c[2] * (3 if not small else 1)**2
+    model = nn.Sequential(nn.Conv2d(3, c[0], 5), nn.ReLU(), Same(), nn.Conv2d(c[0], c[1], 3), nn.ReLU(), Same(),
+                          nn.Conv2d(c[1], c[2], 3, padding=1), nn.ReLU(), Same(), nn.Flatten(), nn.Linear(flat, dense[0]), nn.ReLU(),
+                          nn.Linear(dense[0], dense[1]), nn.ReLU(), nn.Linear(dense[1], 10))
+    return model, torch.randn(n, 3, side, side), torch.arange(n) % 10, min(n, 50)
+
+
+class Residual(nn.Module):
+    def __init__(self, a, b, stride):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(a, b, 3, stride, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU(), nn.Conv2d(b, b, 3, 1, 1, bias=False),
+                                  nn.BatchNorm2d(b))
+        self.skip = nn.Identity() if stride == 1 and a == b else nn.Sequential(nn.Conv2d(a, b, 1, stride, bias=False), nn.BatchNorm2d(b))
+
+    def forward(self, x):
+        return F.relu(self.body(x) + self.skip(x))
+
+
+def resnet18(small):
+    """He et al. 2016, with a stem of 3 x 3 for images of 32 x 32: 11173962 parameters."""
+    w, n = (64, 64) if not small else (4, 4)
+    blocks = [Residual(a, b, stride) for a, b, stride in ((w, w, 1), (w, w, 1), (w, 2 * w, 2), (2 * w, 2 * w, 1), (2 * w, 4 * w, 2), (4 * w, 4 * w, 1),
+                                                          (4 * w, 8 * w, 2), (8 * w, 8 * w, 1))]
+    model = nn.Sequential(nn.Conv2d(3, w, 3, 1, 1, bias=False), nn.BatchNorm2d(w), nn.ReLU(), *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                          nn.Linear(8 * w, 10))
+    return model, torch.randn(n, 3, 32, 32), torch.arange(n) % 10, min(n, 8)
+
+
+class Block(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.first, self.second = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x):
+        n, t, width = x.shape
+        q, k, v = (part.reshape(n, t, self.heads, -1).transpose(1, 2) for part in self.qkv(self.first(x)).chunk(3, -1))
+        # Attention written out: the fused kernel has no second derivative, and curvlinops' would fail.
+        scores = q @ k.transpose(-2, -1) / (width / self.heads)**0.5
+        scores = scores + torch.full((t, t), float("-inf"), dtype=x.dtype).triu(1)
+        x = x + self.out((scores.softmax(-1) @ v).transpose(1, 2).reshape(n, t, width))
+        return x + self.down(F.gelu(self.up(self.second(x))))
+
+
+class GPT(nn.Module):
+    def __init__(self, tokens, context, width, layers, heads):
+        super().__init__()
+        self.token, self.place = nn.Embedding(tokens, width), nn.Parameter(0.02 * torch.randn(context, width))
+        self.blocks, self.norm, self.head = nn.Sequential(*[Block(width, heads) for _ in range(layers)]), nn.LayerNorm(width), nn.Linear(width, tokens)
+
+    def forward(self, x):
+        return self.head(self.norm(self.blocks(self.token(x) + self.place))).transpose(1, 2)
+
+
+def gpt(small):
+    tokens, context, width, layers, heads, n = (256, 64, 128, 4, 4, 16) if not small else (16, 8, 16, 1, 2, 3)
+    text = torch.randint(0, tokens, (n, context + 1))
+    return GPT(tokens, context, width, layers, heads), text[:, :-1], text[:, 1:], n
+
+
+NETWORKS = {"mlp": mlp, "3c3d": three_c_three_d, "resnet18": resnet18, "gpt": gpt}
+
+
+def timed(work):
+    began = time.perf_counter()
+    result = work()
+    return time.perf_counter() - began, result
+
+
+def shown(seconds):
+    low, middle, high = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else seconds * 3
+    return f"{1e3 * middle:10.3f} [{1e3 * low:.3f}, {1e3 * high:.3f}]"
+
+
+def compare(name, options):
+    torch.manual_seed(0)
+    model, x, y, most = NETWORKS[name](options.small)
+    model.eval()
+    parameters = list(model.parameters())
+    size = sum(p.numel() for p in parameters)
+    # curvlinops keeps the activations of a mini-batch for each vector of a block: smaller ones where all would not fit.
+    pieces = list(zip(x.split(options.batch or most), y.split(options.batch or most)))
+    making, ours = timed(lambda: seigh.Hessian(model, F.cross_entropy, (x, y)))
+    first, _ = timed(lambda: ours @ torch.randn(size))
+    peer_making, theirs = timed(lambda: HessianLinearOperator(model, nn.CrossEntropyLoss(), parameters, pieces, check_deterministic=False))
+    print(f"{name}: D = {size}, {len(x)} samples, curvlinops in mini-batches of {len(pieces[0][0])}; made with checks in {making + first:.2f} s, "
+          f"curvlinops without in {peer_making:.2f} s", flush=True)
+    for block in options.blocks:
+        v = torch.randn(size, block) if block > 1 else torch.randn(size)
+        mine, other = [], []
+        reference = None
+        for turn in range(options.repeats + 1):
+            seconds, product = timed(lambda: ours @ v)
+            try:
+                peer_seconds, expected = timed(lambda: theirs @ v)
+            except (RuntimeError, MemoryError) as error:
+                print(f"  block {block:3}: curvlinops: {str(error).splitlines()[0][:100]}", flush=True)
+                break
+            if turn == 0:  # warms up
+                reference = float((product - expected).norm() / expected.norm())
+                continue
+            mine.append(seconds / block)
+            other.append(peer_seconds / block)
+        if not mine:
+            continue
+        ratios = [b / a for a, b in zip(mine, other)]
+        low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+        print(f"  block {block:3}: seigh {shown(mine)} ms   curvlinops {shown(other)} ms   ratio {middle:6.2f} [{low:.2f}, {high:.2f}]   "
+              f"differ by {reference:.1e}", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--networks", default=",".join(NETWORKS), help="of " + ", ".join(NETWORKS))
+    parser.add_argument("--blocks", default="1,8,32", help="vectors at once")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--batch", type=int, default=0, help="of curvlinops' mini-batches; 0: chosen")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--small", action="store_true", help="tiny networks: only whether it runs")
+    options = parser.parse_args()
+    options.blocks = [int(block) for block in options.blocks.split(",")]
+    chosen = options.networks.split(",")
+    if unknown := [name for name in chosen if name not in NETWORKS]:
+        parser.error(f"there is no network {unknown[0]!r}; there are {', '.join(NETWORKS)}")
+    if options.repeats < 1:
+        parser.error("--repeats must be at least 1")
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    print(f"torch {torch.__version__}, seigh {seigh.__version__}, {torch.get_num_threads()} threads, {platform.processor() or platform.machine()}; "
+          "milliseconds for each vector, median [quartiles]; ratio of curvlinops to seigh")
+    for name in chosen:
+        compare(name, options)
+
+
+if __name__ == "__main__":
+    main()
