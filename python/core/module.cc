@@ -398,7 +398,8 @@ void define(py::module_& m) {
   m.def(
       "save",
       [](const std::string& path, const EigenResult& result, const std::string& matrix, int64_t parameters,
-         int64_t samples, int64_t k, const std::string& dtype, const Context& context) {
+         int64_t samples, int64_t k, const std::string& dtype,
+         const std::vector<std::pair<std::string, std::vector<int64_t>>>& tensors, const Context& context) {
         EigenFileInfo info;
         info.matrix = matrix;
         info.parameters = parameters;
@@ -406,6 +407,7 @@ void define(py::module_& m) {
         info.k = k;
         info.s = result.products;
         info.dtype = dtype;
+        for (const auto& [name, shape] : tensors) info.tensors.push_back({name, shape});
         info.sample_indices = samples > 0 ? at::arange(samples, at::kLong) : at::Tensor();
         write_eigen_file(path, info, result, result.eigenvectors.count() > 0, context);
       },
@@ -423,6 +425,9 @@ void define(py::module_& m) {
     info["samples"] = file.info.samples;
     info["k"] = file.info.k;
     info["dtype"] = file.info.dtype;
+    std::vector<std::pair<std::string, std::vector<int64_t>>> tensors;
+    for (const ParameterSpec& spec : file.info.tensors) tensors.emplace_back(spec.name, spec.shape);
+    info["tensors"] = tensors;
     return py::make_tuple(std::make_shared<EigenResult>(std::move(file.result)), info);
   });
 

@@ -7,7 +7,15 @@
 Everything here works in place, on the module as it is: no export, no copy of its parameters.
 """
 
+import os
+import sys
+
 from seigh import _build
+
+# Threads that wait should sleep soon: where others want the cores, spinning takes them from the very threads that are waited for. Too late
+# where torch is there already, since libgomp reads this as it is loaded.
+if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import torch
 
@@ -19,11 +27,11 @@ from seigh import callbacks, masks
 from seigh._context import Context, Progress
 from seigh._curvature import GGN, Curvature, EmpiricalFisher, Hessian, MCFisher, SeighWarning
 from seigh._eigh import EigenPairs, eigh, load
-from seigh._estimates import density, diagonal, trace
+from seigh._estimates import Density, Diagonal, Trace, density, diagonal, trace
 from seigh._overlap import Overlap, overlap
 from seigh._recorder import Recorder
 from seigh._run import report, run
 
 __version__ = _build.VERSION
-__all__ = ["Context", "Curvature", "EigenPairs", "EmpiricalFisher", "GGN", "Hessian", "MCFisher", "Overlap", "Progress",
-           "Recorder", "SeighWarning", "callbacks", "density", "diagonal", "eigh", "load", "masks", "overlap", "report", "run", "trace"]
+__all__ = ["Context", "Curvature", "Density", "Diagonal", "EigenPairs", "EmpiricalFisher", "GGN", "Hessian", "MCFisher", "Overlap", "Progress",
+           "Recorder", "SeighWarning", "Trace", "callbacks", "density", "diagonal", "eigh", "load", "masks", "overlap", "report", "run", "trace"]

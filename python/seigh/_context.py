@@ -11,7 +11,7 @@ from seigh import _core
 class Progress:
     """Draws the progress of a task in one line, with its rate and the time left: on a terminal, in a notebook, or into any
     stream. Tasks of less than `after` seconds are not drawn. Subclass it, or give any object with the same four methods, to
-    draw elsewhere."""
+    draw elsewhere: begin(task, total, unit), advance(count), end(), note(text)."""
 
     def __init__(self, stream=None, after=1.0):
         self._stream, self._after = stream, after

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import inspect
 import threading
 import warnings
 
@@ -10,6 +11,7 @@ import torch
 
 from seigh import _core
 from seigh._context import core_of
+from seigh._losses import takes_model
 from seigh._source import Source
 
 
@@ -54,10 +56,12 @@ class Curvature:
             training flag and all `.grad` stay as they are. The matrix is over the trainable parameters (requires_grad), a tied
             one once, in the order of named_parameters().
         loss: a callable of (outputs, targets) that returns the mean, or the sum (`reduction`), over what the batch holds; or of
-            (model, batch) where its first parameter is called `model`, as for models that return their own loss.
+            (model, batch) where its first parameter is called `model` (`module`, `net`, `network`), as for models that return their own
+            loss.
         data: (inputs, targets), tensors or arrays of N samples (inputs may be a tuple or a dictionary of them, which the model
             then gets as arguments); or anything that can be iterated twice: a DataLoader, a list of batches, of any sizes. A batch is
-            (inputs, targets), or a dictionary with the targets as "labels", "targets" or "y". Batches are kept in memory.
+            (inputs, targets), or a dictionary with the targets as "labels", "label", "targets", "target" or "y". Batches are kept in
+            memory.
         params: which parameters; the others stay fixed. Names of tensors or layers with wildcards ("conv1", ["*.weight"]), a list of
             parameters, or a predicate of (name, parameter). None: all.
         reduction: what the loss makes of a batch. "mean": the matrix is that of the mean over all the data, whatever the batches;
@@ -77,6 +81,9 @@ class Curvature:
         ValueError, TypeError: what does not fit, in one line. NotImplementedError: a matrix this loss does not have.
         RuntimeError: the parameters were changed in place since; see `refresh()`.
 
+    Attributes:
+        parameter_names, parameter_shapes: of the tensors that the rows are, in their order. offsets: where each begins, and D.
+
     Products agree with those of an explicit matrix to `product_error`. Of a mean loss L(θ) = 1/N Σ l_n(f_n(θ)) over N targets, with
     J_n = ∂f_n/∂θ (Martens, "New insights and perspectives on the natural gradient method", 2020).
     """
@@ -87,6 +94,9 @@ class Curvature:
 
     def __init__(self, model, loss, data, *, params=None, reduction="mean", weight=None, dtype=None, l2=0.0, products="auto", batch_size=0,
                  check=True, context=None):
+        if self.kind != "hessian" and callable(loss) and takes_model(loss):
+            raise NotImplementedError(f"a loss of model and batch has a Hessian only: its {self.kind} needs the outputs apart from the loss; give a "
+                                      "loss of (outputs, targets)")
         self._source = Source(model, loss, data, params=params, reduction=reduction, weight=weight)
         if dtype is not None and dtype != self._source.dtype:
             if dtype not in (torch.float32, torch.float64):
@@ -231,8 +241,6 @@ class Curvature:
 
 
 def _unsupported(kind, source):
-    if not source._pairs:
-        return f"a loss of model and batch has a Hessian only: its {kind} needs the outputs apart from the loss; give a loss of (outputs, targets)"
     if kind == "mc_fisher":
         return ("the Monte-Carlo Fisher matrix needs a loss whose distribution is known: cross_entropy, mse_loss or "
                 "binary_cross_entropy_with_logits, without weights; GGN takes any loss")
@@ -263,6 +271,6 @@ class MCFisher(Curvature):
         self._options.update(draws=draws, seed=seed)
 
 
-Hessian.__doc__ = "The Hessian ∂²L/∂θ² of the loss L.\n\n" + Curvature.__doc__
+Hessian.__doc__ = "The Hessian ∂²L/∂θ² of the loss L.\n\n" + inspect.cleandoc(Curvature.__doc__)
 for matrix in (GGN, EmpiricalFisher, MCFisher):
-    matrix.__doc__ += "\n\nArguments and errors are those of `Hessian`."
+    matrix.__doc__ = inspect.cleandoc(matrix.__doc__) + "\n\nArguments and errors are those of `Hessian`."

@@ -162,13 +162,14 @@ class EigenPairs:
     Attributes:
         eigenvalues: float64 [k], leading one first.
         eigenvectors: [D, k], orthonormal columns, of the matrix' dtype; made when first asked for.
-        residuals: float64 [k], upper bounds on |Au - λu|, rounding included; None without probes.
+        residuals: float64 [k], upper bounds on |Au - λu|, rounding included; of sketches None without probes, and then trust,
+            enclosure, places and angle too.
         trust: k of "pair" (certified: eigenvalue, eigenvector and place), "cluster" (certified together with others it cannot be
             separated from), "value" (an eigenvalue, but the vector may be a mixture) and "noise".
         enclosure: float64 [k, 2], between which numbers the eigenvalue of that place lies.
         places: int64 [k, 2], which places, counted from 1, the pair may have.
         angle: float64 [k], radians: upper bounds on the angle to the true eigenvector, or eigenspace of a cluster; π/2: none.
-        error: estimated relative error |A - UΛUᵀ|_F / |A|_F, a float; None without probes.
+        error: estimated relative error |A - UΛUᵀ|_F / |A|_F, a float; None without probes (but for dense).
         certified: how many pairs are certified, alone or in clusters.
         products, seconds, method: what it took.
     """
@@ -275,7 +276,7 @@ class EigenPairs:
     def save(self, path):
         """Writes everything to an HDF5 file (docs/file_format.md), whole or not at all; `load()` reads it."""
         _core.save(os.fspath(path), self._result, self._info["matrix"], self._size, self._info["samples"], self._info["k"], self._dtype_name,
-                   core_of(None))
+                   list(zip(self._names or [], map(list, self._shapes or []))), core_of(None))
 
     def __len__(self):
         return self._result.rank
@@ -324,4 +325,5 @@ def load(path, context=None):
     """The EigenPairs of a file that `EigenPairs.save()`, `seigh eigh` or a run wrote. Raises OSError or ValueError where there is none, or
     it is damaged."""
     result, info = _core.load(os.fspath(path), core_of(context))
-    return EigenPairs(result, info["parameters"], info["dtype"], None, None, False, info)
+    names = [name for name, _ in info["tensors"]] or None
+    return EigenPairs(result, info["parameters"], info["dtype"], names, names and [tuple(shape) for _, shape in info["tensors"]], False, info)

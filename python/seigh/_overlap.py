@@ -27,7 +27,7 @@ class Overlap:
         low, high: where the overlap with the true eigenspaces lies, by the certificates of the pairs; None where nothing is known.
         spread: the standard deviation that comes of a sketch having these columns and not others (a spread, no bound); None for other
             methods.
-        mask: int64 [K], the parameters in the order of the mask.
+        mask: int64 [K], the parameters in the order of the mask. name: what they are the largest by. dimension: D.
     Source: Fernandez, Schneider, Mahsereci, Hennig, "Connecting parameter magnitudes and Hessian eigenspaces at scale using sketched methods",
     TMLR 2025.
     """

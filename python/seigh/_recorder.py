@@ -47,7 +47,7 @@ class Recorder:
         return due
 
     def once(self, step):
-        """The same, but says nothing of a step that was recorded before, as where gradients are accumulated over several batches."""
+        """Records step number `step` if it is due and later than the last one recorded, as where gradients are accumulated over several batches."""
         return (not self._steps or step > self._steps[-1]) and self(step)
 
     def record(self, step):

@@ -3,10 +3,12 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "seigh/core/context.h"
 #include "seigh/core/filesystem.h"
 #include "seigh/eigen/result.h"
+#include "seigh/nn/model.h"
 
 namespace seigh {
 
@@ -24,6 +26,9 @@ struct EigenFileInfo {
   /// Dense beside a sketch of the same matrix only: the sketch's true error ||H - H^||_F.
   std::optional<double> sketch_error;
   std::string fingerprint = {};  ///< of the matrix (core/fingerprint.h); empty where it is not known
+  /// The parameter tensors that the rows are, in their order; empty for a matrix from a file, and where their
+  /// names are too long for an attribute.
+  std::vector<ParameterSpec> tensors = {};
   std::string recipe = {};       ///< the keys that decided it (record()); empty for a matrix from a file
 };
 

@@ -240,6 +240,7 @@ EigenFileInfo Run::file_info(const Decomposition& d) {
   info.dtype = r.eigh.dtype;
   info.fingerprint = fingerprint_;
   info.sample_indices = chosen(d.split);
+  info.tensors = subset_.specs;
   // Without eigenvectors on disk, overlap cannot be taken anew.
   info.recipe = recipe_of(r.eigh.vectors ? Stage::eigh : Stage::overlap);
   return info;

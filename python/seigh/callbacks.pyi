@@ -1,0 +1,6 @@
+from typing import Any
+
+from seigh import Recorder
+
+def lightning(recorder: Recorder) -> Any: ...
+def trainer(recorder: Recorder) -> Any: ...

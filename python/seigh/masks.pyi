@@ -1,0 +1,18 @@
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+
+from seigh import _Parameters
+
+class Mask:
+    scores: torch.Tensor
+    layers: list[int]
+    names: list[str]
+    name: str
+    def __init__(self, scores: torch.Tensor, layers: Iterable[int], names: Iterable[str], name: str) -> None: ...
+    def order(self, k: int) -> torch.Tensor: ...
+    def of(self, k: int) -> dict[str, torch.Tensor]: ...
+
+def magnitude(model: torch.nn.Module, params: _Parameters = None) -> Mask: ...
+def scores(model: torch.nn.Module, values: Mapping[str, Any] | Any, params: _Parameters = None, name: str = "score") -> Mask: ...
