@@ -37,10 +37,13 @@ def blocks_of(x, size, dtype, name):
         raise ValueError(f"{name} is {size} x {size}; it multiplies a vector [{size}] or a block [{size}, b], not {list(tensor.shape)}")
     if tensor.is_complex() and not dtype.is_complex:
         raise TypeError(f"{name} is real; multiply the real and the imaginary part apart")
-    block = tensor.detach().reshape(size, -1).to(dtype)
+    block = tensor.detach() if tensor.ndim == 2 else tensor.detach().unsqueeze(1)
+    if block.dtype != dtype:
+        block = block.to(dtype)
 
     def back(product):
-        product = product.reshape(tensor.shape)
+        if tensor.ndim == 1:
+            product = product.select(1, 0)
         return product.numpy() if from_numpy else product
 
     return block, back
@@ -110,6 +113,7 @@ class Curvature:
             raise NotImplementedError(_unsupported(self.kind, self._source))
         self._options = dict(kind=self.kind, dtype=self._source.dtype_name, l2=float(l2), products=products, batch_size=batch_size)
         self._check, self._context = check, context
+        self._label = f"the {self._name}"
         self._lock = threading.Lock()
         self._made = None
         names = self._source.parameters()
@@ -196,7 +200,7 @@ class Curvature:
 
     def __matmul__(self, x):
         """The product with a vector [D] or a block [D, b], torch or NumPy; of the same kind, in the matrix' dtype."""
-        block, back = blocks_of(x, self.shape[0], self.dtype, f"the {self._name}")
+        block, back = blocks_of(x, self.offsets[-1], self._source.dtype, self._label)
         if block.shape[1] == 0:
             return back(block)
         return back(self._operator.apply(block, core_of(self._context)))
