@@ -23,7 +23,7 @@ if torch.__version__.split("+")[0].split(".")[:2] != _build.TORCH.split(".")[:2]
     raise ImportError(f"this seigh was built with torch {_build.TORCH}, and torch here is {torch.__version__}: build it anew, "
                       "pip install --no-build-isolation --force-reinstall --no-deps <seigh's folder>")
 
-from seigh import callbacks, masks
+from seigh import callbacks, masks, metrics
 from seigh._context import Context, Progress
 from seigh._curvature import GGN, Curvature, EmpiricalFisher, Hessian, MCFisher, SeighWarning
 from seigh._eigh import EigenPairs, eigh, load
@@ -34,4 +34,4 @@ from seigh._run import report, run
 
 __version__ = _build.VERSION
 __all__ = ["Context", "Curvature", "Density", "Diagonal", "EigenPairs", "EmpiricalFisher", "GGN", "Hessian", "MCFisher", "Overlap", "Progress",
-           "Recorder", "SeighWarning", "Trace", "callbacks", "density", "diagonal", "eigh", "load", "masks", "overlap", "report", "run", "trace"]
+           "Recorder", "SeighWarning", "Trace", "callbacks", "density", "diagonal", "eigh", "load", "masks", "metrics", "overlap", "report", "run", "trace"]

@@ -11,10 +11,11 @@ from typing_extensions import Self, TypeVar
 
 from seigh import callbacks as callbacks
 from seigh import masks as masks
+from seigh import metrics as metrics
 
 __version__: str
 __all__ = ["Context", "Curvature", "Density", "Diagonal", "EigenPairs", "EmpiricalFisher", "GGN", "Hessian", "MCFisher", "Overlap", "Progress",
-           "Recorder", "SeighWarning", "Trace", "callbacks", "density", "diagonal", "eigh", "load", "masks", "overlap", "report", "run", "trace"]
+           "Recorder", "SeighWarning", "Trace", "callbacks", "density", "diagonal", "eigh", "load", "masks", "metrics", "overlap", "report", "run", "trace"]
 
 _Array = npt.NDArray[Any]
 _A = TypeVar("_A", default=torch.Tensor)

@@ -40,7 +40,7 @@ def plot_pairs(pairs, ax=None):
     ax.set_yscale("log" if any(sizes) else "linear")
     ax.set_xlabel("place of the eigenvalue")
     ax.set_ylabel("|λ|")
-    ax.set_title(pairs._summary(), fontsize=9)
+    ax.set_title(pairs._summary().replace("; ", "\n", 1), fontsize=9, loc="left")
     if values:
         ax.legend(fontsize=8)
     return ax

@@ -210,6 +210,48 @@ class Modules(Case):
         h = dense(lambda: F.cross_entropy(exact(x.double()), y), list(exact.parameters()))
         self.close(product, h.sum(1), 1e-5)
 
+    def test_lower_precision_within_is_measured_and_said(self):
+        class Autocast(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.inner = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+
+            def forward(self, x):
+                with torch.autocast("cpu", torch.bfloat16):
+                    return self.inner(x).float()
+
+        model, x, y = Autocast(), torch.randn(30, 4), torch.arange(30) % 3
+        warnings.simplefilter("always", seigh.SeighWarning)
+        with self.assertWarnsRegex(seigh.SeighWarning, "lower precision within"):
+            matrix = seigh.Hessian(model, F.cross_entropy, (x, y))
+            v = torch.randn(matrix.shape[0])
+            found = matrix @ v
+        exact = copy.deepcopy(model.inner).double()
+        h = dense(lambda: F.cross_entropy(exact(x.double()), y), list(exact.parameters()))
+        off = float((found - h @ v.double()).norm() / v.norm())
+        self.assertLess(off, 8 * matrix.product_error)  # the factor that every bound allows for it
+        self.assertGreater(off, matrix.product_error / 8)
+
+    def test_attention_with_masks(self):
+        """Boolean, added, causal and of some heads: the kernel that has second derivatives takes them all."""
+        keep = torch.rand(2, 1, 4, 4) > 0.3
+        keep |= torch.eye(4, dtype=torch.bool)
+
+        class Masked(nn.Module):
+            def __init__(self, mask, causal):
+                super().__init__()
+                self.q, self.k, self.v, self.mask, self.causal = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3), mask, causal
+
+            def forward(self, x):
+                return F.scaled_dot_product_attention(self.q(x), self.k(x), self.v(x), attn_mask=self.mask, is_causal=self.causal)
+
+        x, y = torch.randn(2, 2, 4, 3).double(), torch.randn(2, 2, 4, 3).double()
+        for mask, causal in ((keep, False), (torch.randn(4, 4).double(), False), (None, True), (keep[:1, 0], False)):
+            model = Masked(mask, causal).double()
+            h = dense(lambda: F.mse_loss(model(x), y), list(model.parameters()))
+            u = torch.randn(len(h), dtype=torch.float64)
+            self.close(seigh.Hessian(model, lambda f, t: F.mse_loss(f, t), [(x, y)]) @ u, h @ u, 1e-9)
+
     def test_float64_of_a_float32_model(self):
         model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
         x, y = torch.randn(6, 4), torch.arange(6) % 3

@@ -1,0 +1,95 @@
+"""Metrics between subspaces against dense computation, SciPy and their identities."""
+
+import math
+
+import scipy.linalg
+
+from support import *
+
+from seigh import metrics
+
+
+def basis(d, k, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.linalg.qr(torch.randn(d, k, generator=generator, dtype=torch.float64)).Q
+
+
+def mask(d, seed):
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randn(d, generator=generator, dtype=torch.float64)
+    return seigh.masks.Mask(scores, [d], ["p"], "random")
+
+
+def canonical(of, k):
+    return torch.eye(of.scores.numel(), dtype=torch.float64)[:, of.order(k)]
+
+
+class Metrics(Case):
+    def test_angles(self):
+        for d, k in ((2, 1), (10, 1), (10, 4), (40, 15), (12, 12)):
+            a, b, m = basis(d, k, 1), basis(d, k, 2), mask(d, 3)
+            for first, second, dense_first, dense_second in ((a, b, a, b), (m, b, canonical(m, k), b), (a, m, a, canonical(m, k)),
+                                                             (m, mask(d, 4), canonical(m, k), canonical(mask(d, 4), k)), (a.numpy(), b.numpy(), a, b)):
+                found = metrics.principal_angles(first, second, k)
+                expected = np.sort(scipy.linalg.subspace_angles(dense_first.numpy(), dense_second.numpy()))
+                np.testing.assert_allclose(found.numpy(), expected, atol=1e-7)  # SciPy's own accuracy near 0 is no better
+                self.assertTrue(bool((found.diff() >= -1e-12).all()))
+
+    def test_tiny_and_right_angles(self):
+        """To rounding, where cosines alone would give 1e-8."""
+        d, k, tiny = 30, 3, 1e-11
+        m = mask(d, 1)
+        inside, outside = m.order(k), m.order(d)[k:2 * k]
+        for angle in (tiny, 0.3, math.pi / 2 - tiny):
+            b = torch.zeros(d, k, dtype=torch.float64)
+            b[inside, range(k)] = math.cos(angle)
+            b[outside, range(k)] = math.sin(angle)
+            rotation = basis(k, k, 5)
+            for first in (m, canonical(m, k)):
+                np.testing.assert_allclose(metrics.principal_angles(first, b @ rotation, k).numpy(), [angle] * k, rtol=0, atol=1e-14)
+
+    def test_identities(self):
+        a, b, m, n = basis(25, 6, 1), basis(25, 6, 2), mask(25, 3), mask(25, 4)
+        for first, second, k in ((a, b, None), (m, a, 6), (m, n, 6), (a, a, None)):
+            found = metrics.compare(first, second, k)
+            self.assertAlmostEqual(1 - found["overlap"], found["projection_frobenius"]**2, places=12)
+            self.assertTrue(all(-1e-12 <= value <= 1 + 1e-12 for value in found.values()))
+        both = len(set(m.order(6).tolist()) & set(n.order(6).tolist()))
+        found = metrics.compare(m, n, 6)
+        self.assertAlmostEqual(found["overlap"], both / 6, places=12)
+        self.assertAlmostEqual(found["iou"], both / (12 - both), places=12)
+        angles = metrics.principal_angles(a, b).numpy()
+        found = metrics.compare(a, b)
+        for name, expected in {"geodesic": np.linalg.norm(angles) / (math.pi * math.sqrt(6) / 2), "chordal_2": np.max(2 * np.sin(angles / 2)) / math.sqrt(2),
+                               "chordal_frobenius": np.linalg.norm(2 * np.sin(angles / 2)) / math.sqrt(12), "projection_2": np.max(np.sin(angles)),
+                               "fubini_study": math.acos(np.prod(np.cos(angles))) / (math.pi / 2)}.items():
+            self.assertAlmostEqual(found[name], expected, places=10, msg=name)
+
+    def test_curves(self):
+        a, b, m, n = basis(25, 8, 1), basis(25, 8, 2), mask(25, 3), mask(25, 4)
+        for first, second in ((a, b), (m, a), (b, n), (m, n)):
+            curve = metrics.overlap_curve(first, second, 8)
+            for k in range(1, 9):
+                self.assertAlmostEqual(float(curve[k - 1]), metrics.compare(first, second, k)["overlap"], places=10)
+
+    def test_eigenspaces(self):
+        model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double()
+        x, y = torch.randn(20, 4).double(), torch.arange(20) % 3
+        hessian, ggn = (seigh.eigh(kind(model, F.cross_entropy, (x, y)), k=5, method="dense") for kind in (seigh.Hessian, seigh.GGN))
+        magnitude = seigh.masks.magnitude(model)
+        curves = seigh.overlap(hessian, magnitude, random_masks=2)
+        self.close(metrics.overlap_curve(magnitude, hessian), curves.overlap, 1e-10)
+        self.assertEqual(set(metrics.compare(hessian, ggn)), {"geodesic", "chordal_2", "chordal_frobenius", "projection_2", "projection_frobenius", "fubini_study", "overlap"})
+
+    def test_wrong_use(self):
+        for call, kind, says in ((lambda: metrics.compare(mask(9, 1), mask(9, 2)), ValueError, "k="),
+                                 (lambda: metrics.compare(basis(9, 3, 1), basis(8, 3, 1)), ValueError, "R.9 and R.8"),
+                                 (lambda: metrics.compare(basis(9, 3, 1), basis(9, 2, 1)), ValueError, "k = 3 is more than the 2"),
+                                 (lambda: metrics.compare(mask(9, 1), 2 * basis(9, 3, 1)), ValueError, "not orthonormal"),
+                                 (lambda: metrics.compare("a", basis(9, 3, 1)), TypeError, "EigenPairs, a mask, or")):
+            with self.assertRaisesRegex(kind, says):
+                call()
+
+
+if __name__ == "__main__":
+    unittest.main()
