@@ -27,14 +27,13 @@
 #include "seigh/core/pool.h"
 
 namespace seigh::app {
-namespace {
 
 constexpr int64_t kMiB = int64_t{1} << 20;
 constexpr int64_t kLeast = 16 * kMiB;  // of tensors, or no work can be done
 
 // OpenBLAS's buffers have 128 MiB; the first two are made when it is loaded, each thread then takes up to
 // two.
-bool openblas() {
+static bool openblas() {
   static const bool loaded = ::dlsym(RTLD_DEFAULT, "openblas_get_config") != nullptr;
   return loaded;
 }
@@ -50,6 +49,8 @@ bool can_be_had(int64_t bytes) {
                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   return place != MAP_FAILED && ::munmap(place, static_cast<size_t>(bytes)) == 0;
 }
+
+namespace {
 
 // What the limits leave.
 int64_t room() {
@@ -96,37 +97,6 @@ void require_threads(int threads) {
           "; take fewer with --threads, or raise this process's limits (ulimit -u, ulimit -v)");
 }
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // those have an mmap() of their own
-[[noreturn]] void end(const char* message) {
-  const ssize_t written = ::write(STDERR_FILENO, message, std::strlen(message));
-  ::_exit(written >= 0 ? 2 : 1);
-}
-
-// An exception that nobody can catch: thrown while libraries are loaded, or by one that lets none through.
-[[noreturn]] void on_terminate() {
-  try {
-    if (const auto error = std::current_exception()) std::rethrow_exception(error);
-  } catch (const std::bad_alloc&) {
-    end("seigh: not enough memory; raise the limit on this process (ulimit -v, ulimit -d)\n");
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "seigh: %.*s\n", static_cast<int>(std::strcspn(error.what(), "\n")), error.what());
-    ::_exit(1);
-  } catch (...) {
-  }
-  std::abort();
-}
-
-// Before the constructors of libraries, of which OpenBLAS's would try for ever.
-void before_libraries(int, char**, char**) {
-  std::set_terminate(on_terminate);
-  if (!can_be_had(taken_by_libraries(1)))
-    end("seigh: not enough memory to start in; raise the limit on this process (ulimit -v, ulimit -d)\n");
-}
-
-[[gnu::section(".preinit_array"), gnu::used]] void (*const before_constructors)(int, char**,
-                                                                                char**) = before_libraries;
-#endif
-
 }  // namespace
 
 int64_t memory_within_limits(int threads, int processes) {
@@ -151,24 +121,3 @@ int64_t memory_within_limits(int threads, int processes) {
 }
 
 }  // namespace seigh::app
-
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-// Libraries call this mmap(). One that is refused so often in a row is trying for ever.
-extern "C" void* mmap(void* address, size_t bytes, int protection, int flags, int file,
-                      off_t offset) noexcept {
-  thread_local int refused = 0;
-  const long place = ::syscall(SYS_mmap, address, bytes, protection, flags, file, offset);
-  refused = place == -1 && errno == ENOMEM ? refused + 1 : 0;
-  constexpr int kForEver = 10'000;
-  if (refused == kForEver)
-    seigh::app::end(
-        "seigh: not enough memory: a library asks for more in vain; raise the limit on this process (ulimit "
-        "-v, "
-        "ulimit -d), or take fewer threads (--threads)\n");
-  return reinterpret_cast<void*>(place);
-}
-extern "C" void* mmap64(void* address, size_t bytes, int protection, int flags, int file,
-                        off_t offset) noexcept {
-  return mmap(address, bytes, protection, flags, file, offset);
-}
-#endif

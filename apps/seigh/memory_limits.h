@@ -8,6 +8,11 @@
 
 namespace seigh::app {
 
+/// Bytes that libraries take with so many threads, measured.
+int64_t taken_by_libraries(int threads);
+/// Whether the system would give so many bytes of address space.
+bool can_be_had(int64_t bytes);
+
 /// Ceiling of this process's memory (ContextOptions::memory) that its limits call for with so many threads
 /// of each of the `processes` that share the machine; 0: none. Throws Error when the limits are too low for
 /// the libraries themselves, or for so many threads.

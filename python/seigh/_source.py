@@ -123,7 +123,6 @@ class Source:
         check_evaluation(module)
         self._notes = []
         chosen = choose_parameters(module, params)
-        self._whole_matrix = len(chosen) == len(list(module.parameters()))
         self.own_module, self.own_parameters = module, [p for _, p in chosen]
         devices = {p.device for p in module.parameters()} | {b.device for b in module.buffers()}
         if len(devices) > 1:
@@ -157,7 +156,7 @@ class Source:
         self._lock = _lock_of(self._module) if self._module is self.own_module else threading.RLock()
         self._twin = None
         self._buffers = [(b, b.detach().clone()) for b in self._module.buffers()]
-        self._named, self._shares, self._known, self._outputs_rows = None, None, {}, 1
+        self._named, self._shares, self._known = None, None, {}
         self.samples = self._data.count
         self._begins = list(self._data.begins)
         ranges = self._data.ranges()
@@ -171,7 +170,7 @@ class Source:
         outputs = self._outputs(*first)
         _, y = self._data.get(*first)
         self._plain_outputs = isinstance(outputs, torch.Tensor) and outputs.is_floating_point() and outputs.ndim >= 1
-        if isinstance(y, torch.Tensor) and self._weight is None and self._data_fits(outputs):
+        if isinstance(y, torch.Tensor) and self._weight is None and self._plain_outputs:
             self._named = recognise(self._loss, self._reduction, outputs, y)
             if self._named is not None and self._begins:  # all batches must be so
                 for begin, end in ranges:
@@ -196,10 +195,6 @@ class Source:
                              "give weight=, a callable of a batch: the number of targets in it, for a mean over them")
         elif not self._begins:
             self._begins = [0]
-
-    def _data_fits(self, outputs):
-        """Whether samples are the first dimension of the outputs."""
-        return self._plain_outputs
 
     def _like_all(self, outputs):
         """Stands for the outputs of all samples where only shapes count."""
