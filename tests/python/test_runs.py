@@ -303,6 +303,25 @@ class Runs(Case):
         self.assertEqual(len(list((self.tmp / "kept/checkpoints").iterdir())), 2)
 
 
+class Package(Case):
+    def test_of_another_torch(self):
+        """Refused in one line, before the extension is loaded, which would crash."""
+        with tempfile.TemporaryDirectory() as folder:
+            there = os.path.join(folder, "seigh")
+            shutil.copytree(os.path.dirname(seigh.__file__), there, ignore=shutil.ignore_patterns("_core*", "__pycache__"))
+            build = os.path.join(there, "_build.py")
+            with open(build) as file:
+                text = file.read()
+            os.remove(build)
+            with open(build, "w") as file:
+                file.write(re.sub('TORCH = ".*"', 'TORCH = "2.7.1"', text))
+            done = subprocess.run([sys.executable, "-c", "import seigh"], capture_output=True, text=True,
+                                  env={**os.environ, "PYTHONPATH": folder})
+        self.assertEqual(done.returncode, 1)
+        last = done.stderr.strip().splitlines()[-1]
+        self.assertRegex(last, r"^ImportError: this seigh was built with torch 2.7.1, and torch here is 2.*: build it anew, pip install")
+
+
 class Estimates(Case):
     def test_trace_diagonal_density(self):
         model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double()
