@@ -382,7 +382,7 @@ class Estimates(Case):
         self.assertEqual({k: tuple(v.shape) for k, v in pairs.vector(0).items()}, {k: tuple(v.shape) for k, v in model.state_dict().items()})
         self.assertIn("<svg", pairs._repr_html_())
         self.assertIn("<svg", seigh.overlap(pairs, seigh.masks.magnitude(model))._repr_html_())
-        self.assertTrue(pairs.plot().get_title())
+        self.assertTrue(pairs.plot().get_title(loc="left"))
 
 
 if __name__ == "__main__":
