@@ -250,35 +250,37 @@ class Pass {
     // Groups and cells of these rows; what is in none goes to the place behind the last group.
     const int32_t nowhere = static_cast<int32_t>(groups_.count());
     const auto or_nowhere = [&](int32_t group) { return group == UnitNumbers::kNone ? nowhere : group; };
-    std::vector<int32_t> row(static_cast<size_t>(n), nowhere), column(static_cast<size_t>(n), nowhere);
-    std::vector<int64_t> cell(static_cast<size_t>(n), UnitNumbers::kNone);
-    struct Segment {
+    struct Run {  // within one row of one tensor, or a tensor that the mask does not meet
       int64_t end;
-      int32_t group;
+      int32_t tensor, row;
     };
-    std::vector<Segment> segments;  // rows of one tensor
+    std::vector<Run> runs;
+    std::vector<int32_t> column(static_cast<size_t>(n), nowhere);
+    std::vector<int64_t> cell(static_cast<size_t>(n), -1);
     for (int64_t r = 0; r < n;) {
       Place place = parameters_.place(from + r);
       const size_t tensor = place.tensor;
       const UnitLayout& layout = parameters_.layout(tensor);
+      const int32_t own = or_nowhere(groups_.tensor[tensor]);
       const int64_t end = std::min(parameters_.end(tensor) - from, n);
-      segments.push_back({end, or_nowhere(groups_.tensor[tensor])});
-      if (groups_.tensor[tensor] == UnitNumbers::kNone) {
+      if (own == nowhere) {
+        runs.push_back({end, nowhere, nowhere});
         r = end;
         continue;
       }
-      for (; r < end; ++r) {
-        if (layout.defined) {
-          row[r] = or_nowhere(groups_.rows.of(tensor, place.row));
-          column[r] = or_nowhere(groups_.columns.of(tensor, place.column));
+      for (; r < end; ++place.row, place.column = 0) {
+        const int32_t row = layout.defined ? or_nowhere(groups_.rows.of(tensor, place.row)) : nowhere;
+        for (; r < end && place.column < layout.columns; ++place.column, place.tap = 0) {
+          const int32_t group =
+              layout.defined ? or_nowhere(groups_.columns.of(tensor, place.column)) : nowhere;
+          Place local = place;
+          const bool met = cells_.localize(local);
+          for (; r < end && place.tap < layout.taps; ++r, ++place.tap, ++local.tap) {
+            column[r] = group;
+            if (met) cell[r] = cells_.number(local);
+          }
         }
-        Place local = place;
-        if (cells_.localize(local)) cell[r] = cells_.number(local);
-        if (++place.tap < layout.taps) continue;
-        place.tap = 0;
-        if (++place.column < layout.columns) continue;
-        place.column = 0;
-        ++place.row;
+        runs.push_back({r, own, row});
       }
     }
 
@@ -287,25 +289,30 @@ class Pass {
     parallel_for(end_ - begin_, [&](int64_t j) {
       const double* l = leverage + j * n;
       Moments* const of = moments + slot(begin_ + 1 + j);
+      Moments all = of[0];
       int64_t r = 0;
-      for (const Segment& segment : segments) {
-        Moments all = of[0], own = of[segment.group];
-        for (int64_t i = r; i < segment.end; ++i) all.add(l[i]);
-        of[0] = all;
-        if (segment.group != nowhere) {
-          for (int64_t i = r; i < segment.end; ++i) own.add(l[i]);
-          of[segment.group] = own;
-          for (int64_t i = r; i < segment.end; ++i) of[row[i]].add(l[i]);
-          for (int64_t i = r; i < segment.end; ++i) of[column[i]].add(l[i]);
+      for (const Run& run : runs) {
+        if (run.tensor == nowhere) {
+          for (; r < run.end; ++r) all.add(l[r]);
+          continue;
         }
-        r = segment.end;
+        Moments own = of[run.tensor], row = of[run.row];
+        for (; r < run.end; ++r) {
+          all.add(l[r]);
+          own.add(l[r]);
+          row.add(l[r]);
+          of[column[r]].add(l[r]);
+        }
+        of[run.tensor] = own;
+        if (run.row != nowhere) of[run.row] = row;
       }
+      of[0] = all;
     });
     double* const kept = leverage_.data_ptr<double>();
     for (size_t s = 0; s < sizes_.size(); ++s) {
       const double* l = leverage + (sizes_[s] - begin_ - 1) * n;
       for (int64_t r = 0; r < n; ++r) {
-        if (cell[r] != UnitNumbers::kNone) kept[static_cast<int64_t>(s) * cells_.count() + cell[r]] = l[r];
+        if (cell[r] >= 0) kept[static_cast<int64_t>(s) * cells_.count() + cell[r]] = l[r];
       }
     }
   }

@@ -13,11 +13,10 @@
 // (swaps.h), whose mixing is shown beside.
 //
 // So overlap over chance is a product that can be read: which layer, which units, which parameter. Under the
-// two-way null all masks with its counts are equally likely, which is true of a mask whose parameters have
-// odds that are a product of one number for the row and one for the column. Magnitudes that are such a
-// product times noise of another law than log-logistic depart from it where units differ much: with normal
-// noise, and units that differ by a factor of 10, the parameter factor lies a few per cent below 1 though no
-// parameter matters as such.
+// two-way null all masks with its counts are equally likely, as they are where a parameter's odds are a
+// number for its row times one for its column. Of magnitudes that are such a product times normal noise the
+// parameter factor lies a few per cent below 1, though no parameter matters as such (docs/theory.md has
+// figures).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -99,10 +98,10 @@ OverlapFactors overlap_factors(const OverlapNulls& nulls, int64_t i);
 ///
 /// order: int64 [K], distinct parameters, as magnitude_order() gives. layouts: of the parameter tensors, in
 /// the order of the flat vector, summing to D. One pass over the rows of U, or several where memory is short,
-/// 5 D K additions each; a mask meets at most 3 K groups, so up to 48 K^2 bytes, and 8 bytes for every size
-/// and parameter in the rows and columns that the mask meets. Samples: about K / acceptance steps of tenths
-/// of a microsecond each, and 20 K to begin with for each chain. The result depends neither on threads nor on
-/// memory, bit for bit. Error on what does not fit or is not finite. Throws Cancelled. Progress: "null
+/// some ten D K flops each; a mask meets at most 3 K groups, so up to 48 K^2 bytes, and 8 bytes for every
+/// size and parameter in the rows and columns that the mask meets. Samples: about K / acceptance steps of
+/// tenths of a microsecond each, and 20 K to begin with for each chain. The result depends neither on threads
+/// nor on memory, bit for bit. Error on what does not fit or is not finite. Throws Cancelled. Progress: "null
 /// models" in rows.
 OverlapNulls overlap_nulls(const Eigenspace& space, const at::Tensor& order,
                            const std::vector<UnitLayout>& layouts, const NullOptions& options = {},
