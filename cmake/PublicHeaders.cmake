@@ -32,6 +32,9 @@ set(SEIGH_PUBLIC_HEADERS
     seigh/overlap/eigenspace.h
     seigh/overlap/masks.h
     seigh/overlap/metrics.h
+    seigh/overlap/nulls.h
+    seigh/overlap/swaps.h
+    seigh/overlap/units.h
     # networks, data, training
     seigh/data/dataset.h
     seigh/data/tensor_data.h

@@ -28,6 +28,7 @@ enum class Stream : uint32_t {
   trace = 30,
   diagonal = 31,
   density = 32,
+  two_way_mask = 33,
   test = 100,
 };
 

@@ -8,6 +8,7 @@
 
 #include "seigh/core/context.h"
 #include "seigh/overlap/eigenspace.h"
+#include "seigh/overlap/nulls.h"
 
 namespace seigh {
 
@@ -44,6 +45,9 @@ struct OverlapCurves {
   /// estimated by leaving some out: a spread, no bound, since what all sketches of that size get wrong it
   /// does not see. NaN where k is beyond what was left; undefined where there is no such estimate.
   at::Tensor magnitude_deviation;
+
+  /// What the magnitude mask's overlap is a product of; not defined() unless filled in by overlap_nulls().
+  OverlapNulls nulls;
 
   /// Fills in magnitude_deviation from `replicates` [groups, K, n], eigenvectors in terms of the space's, by
   /// the delete-group jackknife (after Epperly and Tropp, arXiv 2207.06342). One gather of K rows.

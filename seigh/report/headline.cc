@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <system_error>
 
 #include "seigh/recipe/options.h"
 #include "seigh/results/eigen_file.h"
@@ -10,48 +11,65 @@
 
 namespace seigh {
 
+namespace {
+
+template <typename... Values>
+std::string format(const char* pattern, Values... values) {
+  char text[300];
+  std::snprintf(text, sizeof(text), pattern, values...);
+  return text;
+}
+
+// "0.0931 = chance x layer 1.68 x units 1.13 x parameter 0.98 (z -0.4)"; over chance alone, where an earlier
+// version wrote the curves.
+std::string in_words(const OverlapCurves& curves) {
+  const int64_t last = curves.magnitude.numel() - 1;
+  const double overlap = curves.magnitude[last].item<double>();
+  if (!curves.nulls.defined())
+    return format("%.4f, %.2f x", overlap, overlap / curves.chance[last].item<double>());
+  const OverlapFactors f = overlap_factors(curves.nulls, curves.nulls.two_way.sizes.numel() - 1);
+  const std::string product = format("%.4f = chance x layer %.2f x units %.2f x parameter %.2f", overlap,
+                                     f.layer, f.units, f.parameter);
+  // Of few entries' overlap z says little: leverages are heavy-tailed.
+  return product + (f.few() || std::isnan(f.z) ? format(" (p %.2g)", f.p) : format(" (z %.1f)", f.z));
+}
+
+}  // namespace
+
 std::vector<std::string> headline(const RunFolder& folder, Method solver) {
   const Recipe& r = folder.recipe();
   std::error_code none;
   std::vector<std::string> lines;
-  char text[200];
-  int64_t k = 0;
   for (const int64_t step : r.curvature.steps) {
-    std::string line;
     for (const std::string& split : r.curvature.splits) {
+      std::string line;
       for (const std::string& method : result_methods(solver)) {
         const auto path = folder.overlap(step, split, method);
         if (!fs::exists(path, none)) continue;
         const OverlapCurves curves = finished_overlap(path);
-        const int64_t last = curves.magnitude.numel() - 1;
-        const double overlap = curves.magnitude[last].item<double>(),
-                     chance = curves.chance[last].item<double>();
-        if (k == 0) {
-          k = last + 1;
-          std::snprintf(text, sizeof(text),
-                        "Overlap of the %lld largest of %lld parameters with the top-%lld eigenspace, over "
-                        "chance (%.4g):",
-                        static_cast<long long>(k), std::llround(static_cast<double>(k) / chance),
-                        static_cast<long long>(k), chance);
-          lines.emplace_back(text);
+        const int64_t k = curves.magnitude.numel();
+        if (lines.empty()) {
+          const double chance = curves.chance[k - 1].item<double>();
+          const auto largest = static_cast<long long>(k);
+          lines.push_back(
+              format("Overlap of the %lld largest of %lld parameters with the top-%lld eigenspace, "
+                     "over chance (%.4g):",
+                     largest, std::llround(static_cast<double>(k) / chance), largest, chance));
         }
         if (method == "dense" && solver != Method::dense) {
-          std::snprintf(text, sizeof(text), " (exact %.4f)", overlap);
-        } else {
-          std::snprintf(text, sizeof(text), "   %s %.4f, %.2f x", split.c_str(), overlap, overlap / chance);
-          const fs::path eigen = folder.eigen(step, split, method);
-          if (fs::exists(eigen, none)) {
-            line += text;
-            const int64_t certified = finished_eigen(eigen).result.certificates.certified();
-            std::snprintf(text, sizeof(text), " (%lld certified)", static_cast<long long>(certified));
-          }
+          line += format(" (exact %.4f)", curves.magnitude[k - 1].item<double>());
+          continue;
         }
-        line += text;
+        line += in_words(curves);
+        const fs::path eigen = folder.eigen(step, split, method);
+        if (fs::exists(eigen, none)) {
+          const int64_t certified = finished_eigen(eigen).result.certificates.certified();
+          line += format(" (%lld certified)", static_cast<long long>(certified));
+        }
       }
+      if (!line.empty())
+        lines.push_back(format("step %6lld %-5s  ", static_cast<long long>(step), split.c_str()) + line);
     }
-    if (line.empty()) continue;
-    std::snprintf(text, sizeof(text), "step %6lld", static_cast<long long>(step));
-    lines.push_back(text + line);
   }
   return lines;
 }

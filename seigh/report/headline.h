@@ -9,8 +9,9 @@
 
 namespace seigh {
 
-/// A heading and one line per step, of the overlap curves that are there by `method` and by the exact one
-/// beside it; empty without any. Throws Error when they are damaged.
+/// A heading and one line for each step and split, of the overlap curves that are there by `method` and by
+/// the exact one beside it: the overlap of the largest mask as a product (seigh/overlap/nulls.h). Empty
+/// without any. Throws Error when they are damaged.
 std::vector<std::string> headline(const RunFolder& folder, Method method);
 
 /// How many of the pairs that were asked for are certified, over the decompositions that are there.

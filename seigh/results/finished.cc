@@ -57,6 +57,23 @@ OverlapCurves finished_overlap(const fs::path& path) {
       require(k >= 1 && curve->dim() == 1 && curve->numel() == k && curve->scalar_type() == at::kDouble,
               path.string(), ": a curve has shape ", curve->sizes(), ", not float64 [", k, "]");
     }
+    if (curves.nulls.defined()) {
+      const OverlapNulls& nulls = curves.nulls;
+      for (const NullCurve* null : {&nulls.uniform, &nulls.layer, &nulls.output_unit, &nulls.input_unit}) {
+        for (const at::Tensor* curve : {&null->mean, &null->deviation, &null->free})
+          require(curve->dim() == 1 && curve->numel() == k, path.string(), ": a null has shape ",
+                  curve->sizes(), ", not [", k, "]");
+      }
+      const TwoWayNull& t = nulls.two_way;
+      const int64_t n = t.sizes.numel();
+      for (const at::Tensor* values : {&t.sizes, &t.overlap, &t.mean, &t.deviation, &t.free, &t.samples,
+                                       &t.acceptance, &t.autocorrelation, &t.effective, &t.p}) {
+        require(n >= 1 && values->dim() == 1 && values->numel() == n, path.string(),
+                ": the two-way null has shape ", values->sizes(), ", not [", n, "]");
+      }
+      require(t.sizes.min().item<int64_t>() >= 1 && t.sizes.max().item<int64_t>() <= k, path.string(),
+              ": the two-way null is of sizes beyond 1 to ", k);
+    }
     return curves;
   });
 }

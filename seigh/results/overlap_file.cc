@@ -1,5 +1,6 @@
 #include "seigh/results/overlap_file.h"
 
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -19,6 +20,30 @@ const std::vector<std::pair<const char*, at::Tensor OverlapCurves::*>> kDataSets
     {"mask", &OverlapCurves::mask},
 };
 
+const std::vector<std::pair<std::string, NullCurve OverlapNulls::*>> kNulls = {
+    {"null_uniform", &OverlapNulls::uniform},
+    {"null_layer", &OverlapNulls::layer},
+    {"null_output_unit", &OverlapNulls::output_unit},
+    {"null_input_unit", &OverlapNulls::input_unit},
+};
+const std::vector<std::pair<std::string, at::Tensor NullCurve::*>> kNullCurves = {
+    {"_mean", &NullCurve::mean},
+    {"_std", &NullCurve::deviation},
+    {"_free", &NullCurve::free},
+};
+const std::vector<std::pair<const char*, at::Tensor TwoWayNull::*>> kTwoWay = {
+    {"two_way_sizes", &TwoWayNull::sizes},
+    {"two_way_overlap", &TwoWayNull::overlap},
+    {"two_way_mean", &TwoWayNull::mean},
+    {"two_way_std", &TwoWayNull::deviation},
+    {"two_way_free", &TwoWayNull::free},
+    {"two_way_samples", &TwoWayNull::samples},
+    {"two_way_acceptance", &TwoWayNull::acceptance},
+    {"two_way_autocorrelation", &TwoWayNull::autocorrelation},
+    {"two_way_effective", &TwoWayNull::effective},
+    {"two_way_p", &TwoWayNull::p},
+};
+
 }  // namespace
 
 void write_overlap_file(const fs::path& path, const OverlapCurves& curves, const OverlapOptions& options,
@@ -30,6 +55,12 @@ void write_overlap_file(const fs::path& path, const OverlapCurves& curves, const
     file.write("magnitude_high", curves.magnitude_high);
   }
   if (curves.magnitude_deviation.defined()) file.write("magnitude_deviation", curves.magnitude_deviation);
+  if (curves.nulls.defined()) {
+    for (const auto& [null, curve] : kNulls) {
+      for (const auto& [name, member] : kNullCurves) file.write(null + name, curves.nulls.*curve.*member);
+    }
+    for (const auto& [name, member] : kTwoWay) file.write(name, curves.nulls.two_way.*member);
+  }
   file.attribute("random_masks", options.random_masks);
   file.attribute("seed", static_cast<int64_t>(options.seed));
   if (!recipe.empty()) file.attribute("recipe", recipe);
@@ -45,6 +76,12 @@ OverlapCurves read_overlap_file(const fs::path& path) {
     curves.magnitude_high = file.read("magnitude_high");
   }
   if (file.has("magnitude_deviation")) curves.magnitude_deviation = file.read("magnitude_deviation");
+  if (file.has("two_way_sizes")) {
+    for (const auto& [null, curve] : kNulls) {
+      for (const auto& [name, member] : kNullCurves) curves.nulls.*curve.*member = file.read(null + name);
+    }
+    for (const auto& [name, member] : kTwoWay) curves.nulls.two_way.*member = file.read(name);
+  }
   return curves;
 }
 

@@ -23,6 +23,8 @@
 #include "seigh/io/file.h"
 #include "seigh/io/limits.h"
 #include "seigh/overlap/curves.h"
+#include "seigh/overlap/nulls.h"
+#include "seigh/overlap/units.h"
 #include "seigh/recipe/options.h"
 #include "seigh/recipe/own_network.h"
 #include "seigh/report/headline.h"
@@ -195,6 +197,15 @@ void Run::write_overlap(const Decomposition& d, const EigenResult& result, const
   const ResultEigenspace space(result.eigenvectors);
   OverlapCurves curves = overlap_curves(space, subset_.gather(model_->parameters(), checkpoint.parameters),
                                         layer_sizes, options, context_);
+  std::vector<NamedShape> tensors;
+  for (const ParameterSpec& p : subset_.specs) tensors.push_back({p.name, p.shape});
+  // Fewer would say little of a deviation, and cost little less.
+  constexpr int64_t kLeast = 200;
+  curves.nulls = overlap_nulls(space, curves.mask, unit_layouts(tensors),
+                               {.samples = std::max(options.random_masks, kLeast),
+                                .seed = options.seed,
+                                .piece_bytes = options.piece_bytes},
+                               context_);
   // A sketch's bound says next to nothing.
   if (result.replicates.defined())
     curves.spread_magnitude(space, result.replicates);

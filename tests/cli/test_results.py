@@ -95,6 +95,17 @@ class RunFiles(Case):
                 for name in ("magnitude", "best", "random_mean", "random_std", "chance"):
                     self.assertEqual((file[name].dtype, file[name].shape), (np.float64, (10,)))
                 self.assertTrue(np.all(file["random_std"][()] > 0))
+                sizes = [np.prod(shape, dtype=int) for _, shape in json.loads(eigen.attrs["tensors"])]
+                layer, mean, free = np.repeat(np.arange(len(sizes)), sizes), [], []
+                for k in range(1, 11):
+                    counts, leverage = np.bincount(layer[mask[:k]], minlength=len(sizes)), (u[:, :k] ** 2).sum(1)
+                    mean.append((counts * np.bincount(layer, leverage) / sizes).sum() / k)
+                    free.append(counts[counts < sizes].sum() / k)
+                np.testing.assert_allclose(file["null_layer_mean"][()], mean, rtol=1e-5)
+                np.testing.assert_allclose(file["null_layer_free"][()], free, rtol=1e-12)
+                np.testing.assert_array_equal(file["two_way_sizes"][()], [1, 2, 3, 4, 5, 6, 8, 10])
+                np.testing.assert_allclose(file["two_way_overlap"][-1], magnitude[-1], rtol=1e-5)
+                self.assertTrue(np.all(file["two_way_samples"][()] == 200))
 
     def test_report_is_self_contained(self):
         page = (self.shared() / "run/report.html").read_text()

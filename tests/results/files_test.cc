@@ -9,6 +9,7 @@
 #include "seigh/linop/matrix_operator.h"
 #include "seigh/report/page.h"
 #include "seigh/results/eigen_file.h"
+#include "seigh/results/finished.h"
 #include "seigh/results/overlap_file.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/spectra.h"
@@ -101,6 +102,15 @@ TEST(EigenFile, OtherFilesAreRefused) {
   const OverlapCurves back = read_overlap_file(folder.path() / "o.h5");
   EXPECT_TRUE(at::equal(back.best, curves.best));
   EXPECT_TRUE(at::equal(back.mask, curves.mask));
+  EXPECT_FALSE(back.nulls.defined());  // as files of earlier versions
+
+  const DenseEigenspace space(at::eye(9, at::kDouble).slice(1, 0, 5));
+  curves.nulls = overlap_nulls(space, curves.mask, {{3, 3, 1}});
+  write_overlap_file(folder.path() / "o.h5", curves, {.random_masks = 7, .seed = 3});
+  const OverlapNulls nulls = finished_overlap(folder.path() / "o.h5").nulls;
+  EXPECT_TRUE(at::equal(nulls.output_unit.deviation, curves.nulls.output_unit.deviation));
+  EXPECT_TRUE(at::equal(nulls.two_way.sizes, curves.nulls.two_way.sizes));
+  EXPECT_TRUE(at::equal(nulls.two_way.effective, curves.nulls.two_way.effective));
   EXPECT_SEIGH_ERROR(read_eigen_file(folder.path() / "o.h5"), "not a seigh decomposition");
 }
 

@@ -1,0 +1,494 @@
+#include "seigh/overlap/nulls.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "seigh/core/error.h"
+#include "seigh/core/parallel.h"
+#include "seigh/overlap/swaps.h"
+
+namespace seigh {
+namespace {
+
+enum Kind { kUniform, kLayer, kOutput, kInput, kKinds };
+
+// The groups that the mask meets; no other counts for anything. Group 0 is all parameters.
+struct Groups {
+  Groups(const TensorPlaces& parameters, const std::vector<UnitLayout>& layouts,
+         const std::vector<Place>& mask)
+      : size{parameters.count()},
+        tensor(layouts.size(), UnitNumbers::kNone),
+        rows(UnitNumbers::of_rows(layouts)),
+        columns(UnitNumbers::of_columns(layouts)) {
+    for (const Place& place : mask) {
+      const UnitLayout& layout = layouts[place.tensor];
+      const auto met = [&](int32_t group, int64_t numel) {
+        if (group == count()) size.push_back(numel);
+        return group;
+      };
+      int32_t& own = tensor[place.tensor];
+      if (own == UnitNumbers::kNone) own = static_cast<int32_t>(count());
+      const int32_t whole = met(own, layout.numel());
+      int32_t row = whole, column = whole;
+      if (layout.defined) {
+        row = met(rows.take(place.tensor, place.row, count()), layout.columns * layout.taps);
+        column = met(columns.take(place.tensor, place.column, count()), layout.rows * layout.taps);
+      }
+      member[kUniform].push_back(0);
+      member[kLayer].push_back(whole);
+      member[kOutput].push_back(layout.rows_are_outputs ? row : column);
+      member[kInput].push_back(layout.rows_are_outputs ? column : row);
+    }
+  }
+  int64_t count() const { return static_cast<int64_t>(size.size()); }
+
+  std::vector<int64_t> size;                          // N_g
+  std::vector<int32_t> tensor;                        // the group of a tensor
+  UnitNumbers rows, columns;                          // the group of a row or column; none without units
+  std::array<std::vector<int32_t>, kKinds> member{};  // the group of the mask's p-th entry
+};
+
+// What one chain has seen.
+struct Chain {
+  std::vector<double> overlaps;
+  std::vector<char> left;  // for each entry of the mask
+  int64_t proposed = 0, made = 0;
+};
+
+Chain run_chain(const MetCells& cells, const std::vector<Place>& mask, const double* leverage,
+                int64_t samples, uint64_t seed, int64_t column, const Context& context) {
+  const int64_t m = static_cast<int64_t>(mask.size());
+  Swaps swaps(cells, mask, seed, column);
+  Chain chain;
+  const auto step = [&](int64_t n) {
+    context.check_cancelled();
+    chain.proposed += n;
+    chain.made += swaps.step(n);
+  };
+  const auto sum_over = [&](const std::vector<Place>& places) {
+    double sum = 0;
+    for (const Place& place : places) sum += leverage[cells.number(place)];
+    return sum;
+  };
+  // It begins at the mask itself, which it has to forget.
+  step(std::max<int64_t>(20 * m, 1000));
+  const double rate = static_cast<double>(chain.made) / static_cast<double>(chain.proposed);
+  // Between samples every entry moves some four times, as far as it is able to.
+  const int64_t apart =
+      static_cast<int64_t>(static_cast<double>(m) * std::clamp(2.0 / std::max(rate, 1e-9), 2.0, 40.0));
+  for (int64_t i = 0; i < samples; ++i) {
+    if (chain.made > 0) step(apart);  // otherwise there is no other such mask, or none that matters
+    chain.overlaps.push_back(sum_over(swaps.mask()) / static_cast<double>(m));
+  }
+  for (const Place& place : mask) chain.left.push_back(swaps.has_left(place) ? 1 : 0);
+  return chain;
+}
+
+// 1 + 2 sum_t rho_t, cut where the sum of two successive terms is no longer positive (Geyer, Statist. Sci. 7,
+// 1992). Autocorrelations are about the mean of all chains: chains that stay apart are correlated for ever.
+double autocorrelation_time(const std::vector<Chain>& chains, double mean) {
+  const size_t n = chains.front().overlaps.size();
+  const auto rho = [&](size_t lag) {
+    double sum = 0;
+    for (const Chain& chain : chains) {
+      for (size_t i = lag; i < n; ++i) sum += (chain.overlaps[i] - mean) * (chain.overlaps[i - lag] - mean);
+    }
+    return sum / static_cast<double>(chains.size() * (n - lag));
+  };
+  const double variance = rho(0);
+  double time = -1;
+  for (size_t lag = 0; lag + 1 < std::min<size_t>(n, 1000); lag += 2) {
+    const double two = (rho(lag) + rho(lag + 1)) / variance;
+    if (!(two > 0)) break;
+    time += 2 * two;
+  }
+  return std::clamp(time, 1.0, static_cast<double>(n * chains.size()));
+}
+
+// Equal up to the rounding of sums in another order.
+double rounding(double overlap) {
+  return 1e-12 * overlap;
+}
+
+void summarize(const std::vector<Chain>& chains, double overlap, int64_t i, TwoWayNull& null) {
+  double sum = 0, squares = 0, n = 0, at_least = 1, at_most = 1;
+  int64_t proposed = 0, made = 0;
+  for (const Chain& chain : chains) {
+    for (const double value : chain.overlaps) {
+      sum += value;
+      n += 1;
+      at_least += value >= overlap - rounding(overlap) ? 1 : 0;
+      at_most += value <= overlap + rounding(overlap) ? 1 : 0;
+    }
+    proposed += chain.proposed;
+    made += chain.made;
+  }
+  const double mean = sum / n;
+  for (const Chain& chain : chains) {
+    for (const double value : chain.overlaps) squares += (value - mean) * (value - mean);
+  }
+  double deviation = std::sqrt(squares / (n - 1));
+  if (deviation <= rounding(mean)) deviation = 0;
+  const size_t entries = chains.front().left.size();
+  double moved = 0;
+  for (size_t p = 0; p < entries; ++p) {
+    moved +=
+        std::any_of(chains.begin(), chains.end(), [&](const Chain& c) { return c.left[p] != 0; }) ? 1 : 0;
+  }
+  const double time = deviation > 0 ? autocorrelation_time(chains, mean) : 1;
+  const std::pair<at::Tensor&, double> values[] = {
+      {null.overlap, overlap},
+      {null.mean, mean},
+      {null.deviation, deviation},
+      {null.free, moved / static_cast<double>(entries)},
+      {null.samples, n},
+      {null.acceptance, static_cast<double>(made) / static_cast<double>(proposed)},
+      {null.autocorrelation, time},
+      {null.effective, n / time},
+      {null.p, std::min(1.0, 2 * std::min(at_least, at_most) / (n + 1))},
+  };
+  for (const auto& [tensor, value] : values) tensor.data_ptr<double>()[i] = value;
+}
+
+// l_i(k) of n rows of U, whose column j begins at u + j * stride, for begin < k <= end: out[k - begin - 1] of
+// every row.
+template <typename T>
+void leverages(const T* u, int64_t stride, int64_t begin, int64_t end, int64_t first, int64_t last,
+               double* leverage, double* out, int64_t n) {
+  for (int64_t j = 0; j < end; ++j, u += stride) {
+    for (int64_t r = first; r < last; ++r)
+      leverage[r] += static_cast<double>(u[r]) * static_cast<double>(u[r]);
+    if (j >= begin) std::copy(leverage + first, leverage + last, out + (j - begin) * n + first);
+  }
+}
+
+// Sums of l and of l^2.
+struct Moments {
+  double sum, squares;
+  void add(double value) {
+    sum += value;
+    squares += value * value;
+  }
+};
+
+// What a pass over the rows of U finds for k in (begin, end].
+class Pass {
+ public:
+  Pass(const TensorPlaces& parameters, const Groups& groups, const MetCells& cells,
+       const std::vector<int64_t>& sizes, int64_t begin, int64_t end)
+      : parameters_(parameters),
+        groups_(groups),
+        cells_(cells),
+        begin_(begin),
+        end_(end),
+        moments_(at::zeros({end - begin, groups.count() + 1, 2}, at::kDouble)) {
+    for (const int64_t size : sizes) {
+      if (size > begin && size <= end) sizes_.push_back(size);
+    }
+    leverage_ = at::zeros({static_cast<int64_t>(sizes_.size()), cells.count()}, at::kDouble);
+  }
+
+  void run(const Eigenspace& space, int64_t piece_bytes, const Context& context) {
+    const int64_t d = space.dimension(), k = space.count();
+    // Larger pieces are no faster.
+    const int64_t piece = std::clamp<int64_t>(std::min(piece_bytes, int64_t{64} << 20) / (16 * k), 1, d);
+    const Share mine = space.divided() ? context.ranks().share(d) : Share{0, d};
+    context.progress().begin("null models", mine.count, "rows");
+    for (int64_t from = mine.begin; from < mine.end(); from += piece) {
+      context.check_cancelled();
+      const int64_t n = std::min(piece, mine.end() - from);
+      at::Tensor rows = space.row_range(from, n).cpu();
+      require(rows.dim() == 2 && rows.size(0) == n && rows.size(1) == k, "rows of the eigenspace have shape ",
+              rows.sizes(), ", not [", n, ", ", k, "]");
+      require(rows.scalar_type() == at::kFloat || rows.scalar_type() == at::kDouble,
+              "rows of the eigenspace must be float32 or float64, got ", rows.scalar_type());
+      if (rows.stride(0) != 1) rows = rows.t().contiguous().t();
+      take(rows, from, context.threads());
+      context.progress().advance(n);
+    }
+    context.progress().end();
+    if (space.divided()) {
+      context.ranks().sum(moments_);
+      context.ranks().sum(leverage_);
+    }
+  }
+
+  const Moments& moments(int64_t k, int32_t group) const {
+    return reinterpret_cast<const Moments*>(moments_.const_data_ptr<double>())[slot(k) + group];
+  }
+  /// The sizes among these k, and what cells hold at each of them.
+  const std::vector<int64_t>& sizes() const { return sizes_; }
+  const double* leverage(size_t size) const {
+    return leverage_.const_data_ptr<double>() + static_cast<int64_t>(size) * cells_.count();
+  }
+
+ private:
+  int64_t slot(int64_t k) const { return (k - begin_ - 1) * (groups_.count() + 1); }
+
+  void take(const at::Tensor& rows, int64_t from, int64_t slices) {
+    const int64_t n = rows.size(0);
+    at::Tensor running = at::zeros({n}, at::kDouble), of_k = at::empty({end_ - begin_, n}, at::kDouble);
+    double* const leverage = of_k.data_ptr<double>();
+    parallel_for(slices, [&](int64_t s) {
+      const int64_t first = n * s / slices, last = n * (s + 1) / slices;
+      if (rows.scalar_type() == at::kFloat) {
+        leverages(rows.const_data_ptr<float>(), rows.stride(1), begin_, end_, first, last,
+                  running.data_ptr<double>(), leverage, n);
+      } else {
+        leverages(rows.const_data_ptr<double>(), rows.stride(1), begin_, end_, first, last,
+                  running.data_ptr<double>(), leverage, n);
+      }
+    });
+
+    // Groups and cells of these rows; what is in none goes to the place behind the last group.
+    const int32_t nowhere = static_cast<int32_t>(groups_.count());
+    const auto or_nowhere = [&](int32_t group) { return group == UnitNumbers::kNone ? nowhere : group; };
+    struct Run {  // within one row of one tensor, or a tensor that the mask does not meet
+      int64_t end;
+      int32_t tensor, row;
+    };
+    std::vector<Run> runs;
+    std::vector<int32_t> column(static_cast<size_t>(n), nowhere);
+    std::vector<int64_t> cell(static_cast<size_t>(n), -1);
+    for (int64_t r = 0; r < n;) {
+      Place place = parameters_.place(from + r);
+      const size_t tensor = place.tensor;
+      const UnitLayout& layout = parameters_.layout(tensor);
+      const int32_t own = or_nowhere(groups_.tensor[tensor]);
+      const int64_t end = std::min(parameters_.end(tensor) - from, n);
+      if (own == nowhere) {
+        runs.push_back({end, nowhere, nowhere});
+        r = end;
+        continue;
+      }
+      for (; r < end; ++place.row, place.column = 0) {
+        const int32_t row = layout.defined ? or_nowhere(groups_.rows.of(tensor, place.row)) : nowhere;
+        for (; r < end && place.column < layout.columns; ++place.column, place.tap = 0) {
+          const int32_t group =
+              layout.defined ? or_nowhere(groups_.columns.of(tensor, place.column)) : nowhere;
+          Place local = place;
+          const bool met = cells_.localize(local);
+          for (; r < end && place.tap < layout.taps; ++r, ++place.tap, ++local.tap) {
+            column[r] = group;
+            if (met) cell[r] = cells_.number(local);
+          }
+        }
+        runs.push_back({r, own, row});
+      }
+    }
+
+    // One after the other for each k, so that sums do not depend on threads or pieces.
+    Moments* const moments = reinterpret_cast<Moments*>(moments_.data_ptr<double>());
+    parallel_for(end_ - begin_, [&](int64_t j) {
+      const double* l = leverage + j * n;
+      Moments* const of = moments + slot(begin_ + 1 + j);
+      Moments all = of[0];
+      int64_t r = 0;
+      for (const Run& run : runs) {
+        if (run.tensor == nowhere) {
+          for (; r < run.end; ++r) all.add(l[r]);
+          continue;
+        }
+        Moments own = of[run.tensor], row = of[run.row];
+        for (; r < run.end; ++r) {
+          all.add(l[r]);
+          own.add(l[r]);
+          row.add(l[r]);
+          of[column[r]].add(l[r]);
+        }
+        of[run.tensor] = own;
+        if (run.row != nowhere) of[run.row] = row;
+      }
+      of[0] = all;
+    });
+    double* const kept = leverage_.data_ptr<double>();
+    for (size_t s = 0; s < sizes_.size(); ++s) {
+      const double* l = leverage + (sizes_[s] - begin_ - 1) * n;
+      for (int64_t r = 0; r < n; ++r) {
+        if (cell[r] >= 0) kept[static_cast<int64_t>(s) * cells_.count() + cell[r]] = l[r];
+      }
+    }
+  }
+
+  const TensorPlaces& parameters_;
+  const Groups& groups_;
+  const MetCells& cells_;
+  int64_t begin_, end_;
+  std::vector<int64_t> sizes_;
+  at::Tensor moments_, leverage_;
+};
+
+// The closed forms, for one k after the other.
+class ClosedForm {
+ public:
+  ClosedForm(const Groups& groups, Kind kind, NullCurve& curve)
+      : groups_(groups), kind_(kind), counts_(groups.size.size()), curve_(curve) {
+    const int64_t k = static_cast<int64_t>(groups.member[kind].size());
+    for (at::Tensor* values : {&curve.mean, &curve.deviation, &curve.free})
+      *values = at::empty({k}, at::kDouble);
+  }
+  void take(const Pass& pass, int64_t k) {
+    const int32_t newcomer = groups_.member[kind_][static_cast<size_t>(k - 1)];
+    if (counts_[newcomer]++ == 0) met_.push_back(newcomer);
+    double mean = 0, variance = 0, free = 0;
+    for (const int32_t group : met_) {
+      const double n = static_cast<double>(counts_[group]), of = static_cast<double>(groups_.size[group]);
+      const Moments& m = pass.moments(k, group);
+      const double centre = m.sum / of, second = m.squares / of;
+      mean += n * centre;
+      if (n == of) continue;
+      free += n;
+      double spread = second - centre * centre;
+      // Below what the sums can resolve, leverages are all the same.
+      if (spread <= 8 * std::numeric_limits<double>::epsilon() * second) spread = 0;
+      variance += n * (of - n) / (of - 1) * spread;
+    }
+    const double size = static_cast<double>(k);
+    require(std::isfinite(mean), "the eigenvectors hold NaN or infinity");
+    curve_.mean.data_ptr<double>()[k - 1] = mean / size;
+    curve_.deviation.data_ptr<double>()[k - 1] = std::sqrt(variance) / size;
+    curve_.free.data_ptr<double>()[k - 1] = free / size;
+  }
+
+ private:
+  const Groups& groups_;
+  Kind kind_;
+  std::vector<int64_t> counts_;
+  std::vector<int32_t> met_;
+  NullCurve& curve_;
+};
+
+std::vector<Place> places_of(const at::Tensor& order, const TensorPlaces& parameters) {
+  require(order.dim() == 1 && order.scalar_type() == at::kLong,
+          "an order of parameters is an int64 vector, got ", order.scalar_type(), " ", order.sizes());
+  const at::Tensor indices = order.cpu().contiguous();
+  const int64_t* index = indices.const_data_ptr<int64_t>();
+  std::vector<bool> seen(static_cast<size_t>(parameters.count()));
+  std::vector<Place> places;
+  for (int64_t p = 0; p < indices.numel(); ++p) {
+    require(index[p] >= 0 && index[p] < parameters.count(), "there is no parameter ", index[p], " of ",
+            parameters.count());
+    require(!seen[index[p]], "the order names parameter ", index[p], " twice");
+    seen[index[p]] = true;
+    places.push_back(parameters.place(index[p]));
+  }
+  return places;
+}
+
+}  // namespace
+
+void NullOptions::validate(int64_t count) const {
+  constexpr int64_t kMost = 1'000'000;
+  require(2 <= samples && samples <= kMost, "nulls: samples is ", samples,
+          "; a standard deviation needs at least 2, and none more than ", kMost);
+  require(1 <= chains && chains <= 1000, "nulls: chains must lie between 1 and 1000, not ", chains);
+  require(piece_bytes > 0, "nulls: piece_bytes must be positive, not ", piece_bytes);
+  require(memory >= 0, "nulls: memory must not be negative: ", memory);
+  int64_t last = 0;
+  for (const int64_t size : sizes) {
+    require(last < size && size <= count, "nulls: sizes must rise within 1 to ", count, "; ", size,
+            last == 0 ? " is first" : " follows ", last == 0 ? std::string() : std::to_string(last));
+    last = size;
+  }
+}
+
+std::vector<int64_t> null_sizes(int64_t count) {
+  require(count >= 1, "there are no masks of up to ", count, " parameters");
+  std::vector<int64_t> sizes;
+  for (int i = 0; i < 10; ++i) {
+    const int64_t size = i == 9 ? count : std::llround(std::pow(static_cast<double>(count), i / 9.0));
+    if (sizes.empty() || size > sizes.back()) sizes.push_back(size);
+  }
+  return sizes;
+}
+
+OverlapFactors overlap_factors(const OverlapNulls& nulls, int64_t i) {
+  const auto value = [](const at::Tensor& t, int64_t at) { return t[at].item<double>(); };
+  const TwoWayNull& two_way = nulls.two_way;
+  OverlapFactors f;
+  f.size = two_way.sizes[i].item<int64_t>();
+  const double layer = value(nulls.layer.mean, f.size - 1), units = value(two_way.mean, i);
+  const double deviation = value(two_way.deviation, i);
+  f.overlap = value(two_way.overlap, i);
+  f.chance = value(nulls.uniform.mean, f.size - 1);
+  f.layer = layer / f.chance;
+  f.units = units / layer;
+  f.parameter = f.overlap / units;
+  f.z = deviation > 0 ? (f.overlap - units) / deviation : std::numeric_limits<double>::quiet_NaN();
+  f.p = value(two_way.p, i);
+  f.free = std::llround(value(two_way.free, i) * static_cast<double>(f.size));
+  return f;
+}
+
+OverlapNulls overlap_nulls(const Eigenspace& space, const at::Tensor& order,
+                           const std::vector<UnitLayout>& layouts, const NullOptions& options,
+                           const Context& context) {
+  const int64_t d = space.dimension(), k = space.count();
+  options.validate(k);
+  const Context::Scope scope(context);
+  const TensorPlaces parameters(layouts);
+  require(parameters.count() == d, "the tensors hold ", parameters.count(),
+          " parameters, but the eigenvectors have ", d, " entries");
+  require(order.numel() == k, "an order of ", order.numel(), " parameters does not fit ", k, " eigenvectors");
+  const std::vector<Place> mask = places_of(order, parameters);
+  const std::vector<int64_t> sizes = options.sizes.empty() ? null_sizes(k) : options.sizes;
+  const Groups groups(parameters, layouts, mask);
+  const MetCells cells(layouts, {mask.begin(), mask.begin() + sizes.back()});
+  std::vector<Place> local = mask;
+  local.resize(static_cast<size_t>(sizes.back()));
+  for (Place& place : local) cells.localize(place);
+
+  OverlapNulls result;
+  std::array<ClosedForm, kKinds> closed{
+      ClosedForm(groups, kUniform, result.uniform), ClosedForm(groups, kLayer, result.layer),
+      ClosedForm(groups, kOutput, result.output_unit), ClosedForm(groups, kInput, result.input_unit)};
+  TwoWayNull& two_way = result.two_way;
+  two_way.sizes = at::tensor(sizes, at::kLong);
+  for (at::Tensor* values :
+       {&two_way.overlap, &two_way.mean, &two_way.deviation, &two_way.free, &two_way.samples,
+        &two_way.acceptance, &two_way.autocorrelation, &two_way.effective, &two_way.p})
+    *values = at::empty({static_cast<int64_t>(sizes.size())}, at::kDouble);
+
+  int64_t budget = options.memory > 0 ? options.memory : context.memory().available() / 4;
+  if (space.divided()) budget = context.ranks().agree(budget);
+  const auto bytes = [&](int64_t size) {
+    const bool chosen = std::binary_search(sizes.begin(), sizes.end(), size);
+    return 16 * (groups.count() + 1) + (chosen ? 8 * cells.count() : 0);
+  };
+  int64_t done = 0;  // sizes of the two-way null
+  for (int64_t begin = 0, end; begin < k; begin = end) {
+    int64_t needed = bytes(begin + 1);
+    for (end = begin + 1; end < k && needed + bytes(end + 1) <= budget; ++end) needed += bytes(end + 1);
+    Pass pass(parameters, groups, cells, sizes, begin, end);
+    pass.run(space, options.piece_bytes, context);
+    for (int64_t size = begin + 1; size <= end; ++size) {
+      for (ClosedForm& form : closed) form.take(pass, size);
+    }
+    const int64_t n = static_cast<int64_t>(pass.sizes().size()), chains = options.chains;
+    const int64_t each = (options.samples + chains - 1) / chains;
+    std::vector<std::vector<Chain>> seen(static_cast<size_t>(n),
+                                         std::vector<Chain>(static_cast<size_t>(chains)));
+    parallel_for(n * chains, [&](int64_t task) {
+      const int64_t i = n - 1 - task / chains, chain = task % chains;  // the longest first
+      const int64_t size = pass.sizes()[i];
+      seen[i][chain] = run_chain(cells, {local.begin(), local.begin() + size}, pass.leverage(i), each,
+                                 options.seed, size * chains + chain, context);
+    });
+    for (int64_t i = 0; i < n; ++i, ++done) {
+      const int64_t size = pass.sizes()[i];
+      double sum = 0;
+      for (int64_t p = 0; p < size; ++p) sum += pass.leverage(i)[cells.number(local[p])];
+      summarize(seen[i], sum / static_cast<double>(size), done, two_way);
+    }
+  }
+  return result;
+}
+
+}  // namespace seigh

@@ -1,0 +1,39 @@
+// Which entries of a parameter tensor belong to one output unit, and which to one input unit.
+//
+// Guessed from names and shapes, since nothing else is known here. What they do not tell: how a fused matrix
+// of queries, keys and values is divided (its rows are taken as outputs of one layer), that a convolution is
+// transposed ([in, out, ...]; its units are then exchanged, which no null that keeps both minds) or grouped
+// (a column is then a channel's number within its group), and what the first dimension of a stack of matrices
+// stands for. Whoever knows better changes the layouts.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace seigh {
+
+/// A parameter tensor by its name in state dictionaries and its shape.
+struct NamedShape {
+  std::string name;
+  std::vector<int64_t> shape;
+};
+
+/// A tensor as a matrix of units whose cells hold `taps` entries each: the entry at index i, in C order, is
+/// in row i / (columns taps) and column (i / taps) mod columns.
+struct UnitLayout {
+  int64_t rows = 1, columns = 1, taps = 1;
+  bool rows_are_outputs = true;  ///< and columns inputs; or the other way round
+  bool defined = true;           ///< false: no units are known, and all entries are in one cell
+  int64_t numel() const { return rows * columns * taps; }
+};
+
+/// Of a matrix [out, in] and of a convolution [out, in, ...], whose taps belong together: rows are outputs.
+/// Of an embedding [entries, width], leading dimensions of 1 left out: rows are inputs; it is one where the
+/// module's name (or that of a tensor which is not called weight or bias) is "wte" or "wpe" or holds "embed",
+/// "token" or "position", but not "unembed", in any case. Tensors of fewer dimensions (biases, scales of
+/// norms): no units. Error on a negative size.
+UnitLayout unit_layout(const NamedShape& tensor);
+std::vector<UnitLayout> unit_layouts(const std::vector<NamedShape>& tensors);
+
+}  // namespace seigh
