@@ -29,6 +29,7 @@
 #include "seigh/overlap/curves.h"
 #include "seigh/overlap/masks.h"
 #include "seigh/overlap/metrics.h"
+#include "seigh/overlap/nulls.h"
 #include "seigh/results/eigen_file.h"
 #include "seigh/results/overlap_file.h"
 #include "seigh/spectrum/density.h"
@@ -179,6 +180,34 @@ py::dict curves_dict(const OverlapCurves& c) {
   all["magnitude_low"] = tensor_or_none(c.magnitude_low);
   all["magnitude_high"] = tensor_or_none(c.magnitude_high);
   all["magnitude_deviation"] = tensor_or_none(c.magnitude_deviation);
+  for (const auto& [name, null] :
+       {std::pair("layer", &c.nulls.layer), std::pair("output_unit", &c.nulls.output_unit),
+        std::pair("input_unit", &c.nulls.input_unit)}) {
+    const std::string key = name;
+    all[(key + "_mean").c_str()] = null->mean;
+    all[(key + "_deviation").c_str()] = null->deviation;
+  }
+  const TwoWayNull& null = c.nulls.two_way;
+  py::list factors;
+  for (int64_t i = 0; i < null.sizes.numel(); ++i) {
+    const OverlapFactors f = overlap_factors(c.nulls, i);
+    py::dict one;
+    one["k"] = f.size;
+    one["overlap"] = f.overlap;
+    one["chance"] = f.chance;
+    one["layer"] = f.layer;
+    one["units"] = f.units;
+    one["parameter"] = f.parameter;
+    one["z"] = f.z;
+    one["p"] = f.p;
+    one["free"] = f.free;
+    one["two_way_mean"] = null.mean[i].item<double>();
+    one["two_way_deviation"] = null.deviation[i].item<double>();
+    one["acceptance"] = null.acceptance[i].item<double>();
+    one["effective"] = null.effective[i].item<double>();
+    factors.append(one);
+  }
+  all["factors"] = factors;
   return all;
 }
 
@@ -453,23 +482,31 @@ void define(py::module_& m) {
     return py::make_tuple(std::make_shared<EigenResult>(std::move(file.result)), info);
   });
 
-  m.def("overlap",
-        [](const EigenResult& result, const at::Tensor& parameters, const std::vector<int64_t>& layers,
-           int64_t random_masks, uint64_t seed, const Context& context) {
-          const OverlapCurves curves = [&] {
-            const py::gil_scoped_release released;
-            const Context::Scope scope(context);
-            const OverlapOptions options{.random_masks = random_masks, .seed = seed};
-            const ResultEigenspace space(result.eigenvectors);
-            OverlapCurves made = overlap_curves(space, parameters, layers, options, context);
-            if (result.replicates.defined())
-              made.spread_magnitude(space, result.replicates);
-            else if (result.residuals.defined())
-              made.bound_magnitude(result.certificates.subspace);
-            return made;
-          }();
-          return curves_dict(curves);
-        });
+  m.def("overlap", [](const EigenResult& result, const at::Tensor& parameters,
+                      const std::vector<std::pair<std::string, std::vector<int64_t>>>& tensors,
+                      int64_t random_masks, uint64_t seed, const Context& context) {
+    const OverlapCurves curves = [&] {
+      const py::gil_scoped_release released;
+      const Context::Scope scope(context);
+      const OverlapOptions options{.random_masks = random_masks, .seed = seed};
+      const ResultEigenspace space(result.eigenvectors);
+      std::vector<NamedShape> named;
+      std::vector<int64_t> sizes;
+      for (const auto& [name, shape] : tensors) {
+        named.push_back({name, shape});
+        sizes.push_back(std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>()));
+      }
+      OverlapCurves made = overlap_curves(space, parameters, sizes, options, context);
+      if (result.replicates.defined())
+        made.spread_magnitude(space, result.replicates);
+      else if (result.residuals.defined())
+        made.bound_magnitude(result.certificates.subspace);
+      made.nulls = overlap_nulls(space, made.mask, unit_layouts(named),
+                                 {.samples = std::max<int64_t>(200, random_masks), .seed = seed}, context);
+      return made;
+    }();
+    return curves_dict(curves);
+  });
   m.def("nested_overlap", &nested_overlap, Released());
   m.def("magnitude_order", &magnitude_order, Released());
   m.def("principal_angles", &principal_angles, Released());

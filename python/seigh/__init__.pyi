@@ -150,6 +150,11 @@ class Overlap:
     random_std: torch.Tensor
     by_layer_mean: torch.Tensor
     by_layer_std: torch.Tensor
+    by_output_unit_mean: torch.Tensor
+    by_output_unit_std: torch.Tensor
+    by_input_unit_mean: torch.Tensor
+    by_input_unit_std: torch.Tensor
+    factors: list[dict[str, Any]]
     best: torch.Tensor
     low: torch.Tensor | Any
     high: torch.Tensor | Any

@@ -9,9 +9,6 @@ from seigh._context import core_of
 from seigh._eigh import EigenPairs
 from seigh.masks import Mask
 
-_CURVES = ("magnitude", "best", "random_mean", "random_std", "random_by_layer_mean", "random_by_layer_std", "chance")
-
-
 class Overlap:
     """Overlap of the span of a mask's k parameters with that of the k leading eigenvectors, for k = 1..K.
 
@@ -22,7 +19,12 @@ class Overlap:
         chance: k / D, what random masks reach on average.
         random_mean, random_std: of uniformly random masks.
         by_layer_mean, by_layer_std: of random masks with as many parameters in each tensor as the mask has: what of `overlap` is
-            the choice of layers alone.
+            the choice of layers alone. Exact, as are the next two.
+        by_output_unit_mean, by_output_unit_std, by_input_unit_mean, by_input_unit_std: the same with as many in each output unit
+            (a row of a linear layer, a channel of a convolution), in each input unit.
+        factors: a list of dictionaries for some ten sizes k, 1 and K among them: overlap = chance x layer x units x parameter, with z and p
+            of the last in the null that keeps the counts of every row and every column of every tensor (sampled by swaps; acceptance and
+            effective number of samples beside). Only `parameter` is about magnitudes as such; a few per cent below 1 mean nothing.
         best: the most that any mask of k parameters reaches.
         low, high: where the overlap with the true eigenspaces lies, by the certificates of the pairs; None where nothing is known.
         spread: the standard deviation that comes of a sketch having these columns and not others (a spread, no bound); None for other
@@ -35,7 +37,10 @@ class Overlap:
     def __init__(self, curves, name, dimension):
         self.overlap, self.chance, self.best = curves["magnitude"], curves["chance"], curves["best"]
         self.random_mean, self.random_std = curves["random_mean"], curves["random_std"]
-        self.by_layer_mean, self.by_layer_std = curves["random_by_layer_mean"], curves["random_by_layer_std"]
+        self.by_layer_mean, self.by_layer_std = curves["layer_mean"], curves["layer_deviation"]
+        self.by_output_unit_mean, self.by_output_unit_std = curves["output_unit_mean"], curves["output_unit_deviation"]
+        self.by_input_unit_mean, self.by_input_unit_std = curves["input_unit_mean"], curves["input_unit_deviation"]
+        self.factors = curves["factors"]
         self.low, self.high, self.spread, self.mask = (curves[key] for key in ("magnitude_low", "magnitude_high", "magnitude_deviation", "mask"))
         self.name, self.dimension = name, dimension
 
@@ -43,8 +48,8 @@ class Overlap:
         return self.overlap.numel()
 
     def at(self, k):
-        """A dictionary of all that is known at k: overlap, its ratio to chance and to random masks of the same layers, and how many standard
-        deviations it is above those."""
+        """A dictionary of all that is known at k: overlap, its ratio to chance and to random masks of the same layers, how many standard deviations it
+        is above those, and at the sizes of `factors` layer, units, parameter, z and p."""
         if not 1 <= k <= len(self):
             raise ValueError(f"k = {k} is not between 1 and {len(self)}, the number of eigenvectors")
         i = k - 1
@@ -52,6 +57,9 @@ class Overlap:
         known = {"k": k, "overlap": value, "chance": float(self.chance[i]), "over_chance": value / float(self.chance[i]),
                  "by_layer": by_layer, "over_by_layer": value / by_layer if by_layer > 0 else math.nan,
                  "z_by_layer": (value - by_layer) / deviation if deviation > 0 else math.nan, "best": float(self.best[i])}
+        for one in self.factors:
+            if one["k"] == k:
+                known.update({name: one[name] for name in ("layer", "units", "parameter", "z", "p", "free")})
         if self.low is not None:
             known["low"], known["high"] = float(self.low[i]), float(self.high[i])
         if self.spread is not None:
@@ -62,8 +70,9 @@ class Overlap:
         k = len(self)
         a = self.at(k)
         text = (f"overlap of the {k} largest parameters ({self.name}) of {self.dimension} with the top {k} eigenvectors: {a['overlap']:.4g}\n"
-                f"  {a['over_chance']:.3g} times chance ({a['chance']:.3g}), {a['over_by_layer']:.3g} times random masks with as many parameters in each tensor "
-                f"({a['by_layer']:.3g}, {a['z_by_layer']:+.1f} standard deviations)\n  the best mask reaches {a['best']:.4g}")
+                f"  = chance {a['chance']:.3g} x layer {a['layer']:.3g} x units {a['units']:.3g} x parameter {a['parameter']:.3g} "
+                + (f"(p {a['p']:.2g}, {a['free']} entries free to move)" if a["free"] < 100 else f"(z {a['z']:.1f})") +
+                f"\n  the best mask reaches {a['best']:.4g}")
         if "low" in a:
             text += f"; of the true eigenspace it is between {a['low']:.4g} and {a['high']:.4g}"
         if "spread" in a:
@@ -102,5 +111,5 @@ def overlap(pairs, mask, *, random_masks=50, seed=0, context=None):
     if mask.scores.numel() != pairs._size or pairs._names is not None and mask.names != pairs._names:
         raise ValueError(f"the mask is over {mask.scores.numel()} parameters, the eigenvectors over {pairs._size}; give both the same params=")
     scores = mask.scores if mask.scores.dtype in (torch.float32, torch.float64) else mask.scores.float()
-    curves = _core.overlap(pairs._result, scores.cpu(), mask.layers, random_masks, seed, core_of(context))
+    curves = _core.overlap(pairs._result, scores.cpu(), list(zip(mask.names, mask.shapes)), random_masks, seed, core_of(context))
     return Overlap(curves, mask.name, pairs._size)

@@ -1,5 +1,7 @@
 """Masks: which parameters are the largest, by magnitude or by any other score."""
 
+import math
+
 import torch
 
 from seigh._source import beneath, choose_parameters
@@ -10,13 +12,13 @@ class Mask:
 
     Attributes:
         scores: [D], in the order of the matrix.
-        layers: how many parameters each tensor has, in that order.
-        names: of the tensors.
+        shapes, names: of the tensors, in that order; layers: how many parameters each has.
         name: what the scores are.
     """
 
-    def __init__(self, scores, layers, names, name):
-        self.scores, self.layers, self.names, self.name = scores, list(layers), list(names), name
+    def __init__(self, scores, shapes, names, name):
+        self.scores, self.shapes, self.names, self.name = scores, [list(shape) for shape in shapes], list(names), name
+        self.layers = [math.prod(shape) for shape in self.shapes]
 
     def order(self, k):
         """The k parameters of largest |score|: int64 [k]."""
@@ -37,7 +39,7 @@ class Mask:
 def magnitude(model, params=None):
     """The mask of the parameters largest in magnitude, at their values now. `params` as of `seigh.Hessian`, so that the two fit."""
     chosen = choose_parameters(beneath(model), params)
-    return Mask(torch.cat([p.detach().reshape(-1) for _, p in chosen]), [p.numel() for _, p in chosen], [name for name, _ in chosen], "magnitude")
+    return Mask(torch.cat([p.detach().reshape(-1) for _, p in chosen]), [p.shape for _, p in chosen], [name for name, _ in chosen], "magnitude")
 
 
 def scores(model, values, params=None, name="score"):
@@ -56,4 +58,4 @@ def scores(model, values, params=None, name="score"):
     layers = [p.numel() for _, p in chosen]
     if flat.numel() != sum(layers):
         raise ValueError(f"values holds {flat.numel()} numbers, the parameters {sum(layers)}")
-    return Mask(flat if flat.is_floating_point() else flat.double(), layers, [key for key, _ in chosen], name)
+    return Mask(flat if flat.is_floating_point() else flat.double(), [p.shape for _, p in chosen], [key for key, _ in chosen], name)

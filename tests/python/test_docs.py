@@ -91,7 +91,7 @@ class Pages(Case):
         for name in ("pairs.h5", "spectrum.png", "runs/own-loop/report.html", "runs/net/report.html"):
             self.assertIn(name, files)
         # What the page shows of what is printed.
-        for line in ("<seigh.Hessian 1604 x 1604, float32, 6 parameter tensors>", "certified; error", "times chance", "call refresh()",
+        for line in ("<seigh.Hessian 1604 x 1604, float32, 6 parameter tensors>", "certified; error", "= chance", "call refresh()",
                      "a second derivative is wrong; products are differences"):
             self.assertIn(line, printed)
         self.assertEqual(page.exact.certified, 10)

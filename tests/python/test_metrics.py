@@ -17,7 +17,7 @@ def basis(d, k, seed):
 def mask(d, seed):
     generator = torch.Generator().manual_seed(seed)
     scores = torch.randn(d, generator=generator, dtype=torch.float64)
-    return seigh.masks.Mask(scores, [d], ["p"], "random")
+    return seigh.masks.Mask(scores, [[d]], ["p"], "random")
 
 
 def canonical(of, k):
@@ -80,6 +80,21 @@ class Metrics(Case):
         curves = seigh.overlap(hessian, magnitude, random_masks=2)
         self.close(metrics.overlap_curve(magnitude, hessian), curves.overlap, 1e-10)
         self.assertEqual(set(metrics.compare(hessian, ggn)), {"geodesic", "chordal_2", "chordal_frobenius", "projection_2", "projection_frobenius", "fubini_study", "overlap"})
+
+    def test_what_an_overlap_is_a_product_of(self):
+        model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+        x, y = torch.randn(40, 6).double(), torch.arange(40) % 3
+        pairs, magnitude = seigh.eigh(seigh.Hessian(model, F.cross_entropy, (x, y)), k=20, method="dense"), seigh.masks.magnitude(model)
+        found = seigh.overlap(pairs, magnitude)
+        at = found.at(20)
+        self.assertAlmostEqual(at["chance"] * at["layer"] * at["units"] * at["parameter"], at["overlap"], places=12)
+        self.assertAlmostEqual(at["layer"] * at["chance"], float(found.by_layer_mean[19]), places=12)
+        # The null by layers from leverages, by hand.
+        leverage, order = pairs.eigenvectors.square().sum(1), magnitude.order(20)
+        mean = sum(float(piece.mean()) * int(((order >= begin) & (order < begin + n)).sum())
+                   for piece, begin, n in zip(leverage.split(magnitude.layers), np.cumsum([0] + magnitude.layers[:-1]), magnitude.layers)) / 20
+        self.assertAlmostEqual(mean, float(found.by_layer_mean[19]), places=12)
+        self.assertIn("x units", repr(found))
 
     def test_wrong_use(self):
         for call, kind, says in ((lambda: metrics.compare(mask(9, 1), mask(9, 2)), ValueError, "k="),

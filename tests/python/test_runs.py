@@ -106,7 +106,7 @@ class Runs(Case):
     def test_a_recipe_with_weights(self):
         states = self.states()
         folder, lines = self.run_recipe(self.recipe())
-        self.assertEqual(len(re.findall("^step +(0|5|10) ", lines, re.M)), 3, lines)
+        self.assertEqual(len(re.findall("^step +(0|5|10) (train|test) ", lines, re.M)), 6, lines)
         self.check_eigenvalues(folder, states)
         self.assertIn("net.py:make", (folder / "report.html").read_text())
         # Overlap of the file is that of Python's own.
