@@ -61,7 +61,8 @@ std::string text_of_tensors(const std::vector<ParameterSpec>& tensors) {
   return list.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
-std::vector<ParameterSpec> tensors_of_text(const fs::path& path, const std::string& text, int64_t parameters) {
+std::vector<ParameterSpec> tensors_of_text(const fs::path& path, const std::string& text,
+                                           int64_t parameters) {
   require_plain_json(text, path.string());
   const auto list = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
   std::vector<ParameterSpec> tensors;
@@ -74,7 +75,8 @@ std::vector<ParameterSpec> tensors_of_text(const fs::path& path, const std::stri
   } catch (const nlohmann::json::exception&) {
     rows = -1;
   }
-  require(rows == parameters, path.string(), ": attribute \"tensors\" does not describe its ", parameters, " rows");
+  require(rows == parameters, path.string(), ": attribute \"tensors\" does not describe its ", parameters,
+          " rows");
   return tensors;
 }
 

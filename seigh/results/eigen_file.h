@@ -29,7 +29,7 @@ struct EigenFileInfo {
   /// The parameter tensors that the rows are, in their order; empty for a matrix from a file, and where their
   /// names are too long for an attribute.
   std::vector<ParameterSpec> tensors = {};
-  std::string recipe = {};       ///< the keys that decided it (record()); empty for a matrix from a file
+  std::string recipe = {};  ///< the keys that decided it (record()); empty for a matrix from a file
 };
 
 struct EigenFile {
