@@ -59,3 +59,32 @@ def scores(model, values, params=None, name="score"):
     if flat.numel() != sum(layers):
         raise ValueError(f"values holds {flat.numel()} numbers, the parameters {sum(layers)}")
     return Mask(flat if flat.is_floating_point() else flat.double(), [p.shape for _, p in chosen], [key for key, _ in chosen], name)
+
+
+def load(model, path, params=None):
+    """The mask of scores in a file: .npy, a vector [D], or safetensors, a tensor for each parameter by its name (what it does not name counts as 0).
+
+    A mask of zeros and ones, as of a lottery ticket, works as it is: with m ones, its parameters are the first m of the order, `of(m)`.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, another shape, no name of the model's, NaN.
+    """
+    import os
+
+    import numpy as np
+
+    from seigh import _core
+
+    path = os.fspath(path)
+    if path.endswith(".npy"):
+        values = torch.from_numpy(np.load(path, allow_pickle=False))
+    else:
+        found = _core.read_tensors(path)
+        chosen = choose_parameters(beneath(model), params)
+        if not any(name in found for name, _ in chosen):
+            raise ValueError(f"{path} has none of the parameters' names, {', '.join(name for name, _ in chosen[:3])} ...; it has {', '.join(list(found)[:3])} ...")
+        values = {name: found.get(name, torch.zeros(p.shape)) for name, p in chosen}
+    mask = scores(model, values, params, os.path.basename(path))
+    if not torch.isfinite(mask.scores).all():
+        raise ValueError(f"{path} holds NaN or infinity")
+    return mask

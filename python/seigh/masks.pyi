@@ -1,3 +1,4 @@
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,3 +18,4 @@ class Mask:
 
 def magnitude(model: torch.nn.Module, params: _Parameters = None) -> Mask: ...
 def scores(model: torch.nn.Module, values: Mapping[str, Any] | Any, params: _Parameters = None, name: str = "score") -> Mask: ...
+def load(model: torch.nn.Module, path: str | os.PathLike[str], params: _Parameters = None) -> Mask: ...

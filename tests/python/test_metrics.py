@@ -96,6 +96,38 @@ class Metrics(Case):
         self.assertAlmostEqual(mean, float(found.by_layer_mean[19]), places=12)
         self.assertIn("x units", repr(found))
 
+    def test_a_mask_from_a_file(self):
+        """The overlap that a hand computation gives, of a ticket of zeros and ones by name and of scores as a vector."""
+        import os
+        import tempfile
+        from safetensors.torch import save_file
+        model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+        x, y = torch.randn(40, 6).double(), torch.arange(40) % 3
+        pairs = seigh.eigh(seigh.Hessian(model, F.cross_entropy, (x, y)), k=15, method="dense")
+        ticket = {name: (torch.rand(p.shape) < 0.15).to(torch.uint8) for name, p in model.named_parameters() if name != "2.bias"}
+        m = int(sum(t.sum() for t in ticket.values()))
+        flat = torch.cat([ticket[name].flatten() if name in ticket else torch.zeros(p.numel()) for name, p in model.named_parameters()]).bool()
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "ticket.safetensors")
+            save_file(ticket, path)
+            mask = seigh.masks.load(model, path)
+            self.assertTrue(torch.equal(torch.cat(list(mask.of(m).values())), flat))
+            self.assertTrue(1 < m <= 15)
+            by_hand = float(pairs.eigenvectors[flat][:, :m].square().sum()) / m
+            self.assertAlmostEqual(seigh.overlap(pairs, mask).at(m)["overlap"], by_hand, places=10)
+            vector = torch.randn(len(flat), dtype=torch.float64)
+            np.save(os.path.join(folder, "scores.npy"), vector.numpy())
+            scored = seigh.masks.load(model, os.path.join(folder, "scores.npy"))
+            largest = vector.abs().argsort(descending=True)[:10]
+            self.assertAlmostEqual(seigh.overlap(pairs, scored).at(10)["overlap"], float(pairs.eigenvectors[largest][:, :10].square().sum()) / 10, places=10)
+            np.save(os.path.join(folder, "short.npy"), np.ones(5))
+            for name, kind, says in (("short.npy", ValueError, "holds 5 numbers, the parameters 83"), ("nowhere.npy", FileNotFoundError, "nowhere")):
+                with self.assertRaisesRegex(kind, says):
+                    seigh.masks.load(model, os.path.join(folder, name))
+            save_file({"other": torch.ones(3)}, path)
+            with self.assertRaisesRegex(ValueError, "none of the parameters' names"):
+                seigh.masks.load(model, path)
+
     def test_wrong_use(self):
         for call, kind, says in ((lambda: metrics.compare(mask(9, 1), mask(9, 2)), ValueError, "k="),
                                  (lambda: metrics.compare(basis(9, 3, 1), basis(8, 3, 1)), ValueError, "R.9 and R.8"),
