@@ -17,9 +17,7 @@
 #include "python/core/sources.h"
 #include "seigh/core/context.h"
 #include "seigh/core/dtype.h"
-#include "seigh/core/fingerprint.h"
 #include "seigh/core/version.h"
-#include "seigh/curvature/autograd_curvature.h"
 #include "seigh/curvature/check.h"
 #include "seigh/curvature/make.h"
 #include "seigh/eigen/eigh.h"
@@ -320,17 +318,11 @@ void define(py::module_& m) {
     ModelOptions of;
     of.kind = network;
     const std::shared_ptr<Model> model = make_model(of, shape, classes);
-    struct Kept final : LinearOperator {  // the operator needs its model
-      std::shared_ptr<Model> model;
-      std::unique_ptr<CurvatureOperator> op;
-      Kept(std::shared_ptr<Model> m, std::unique_ptr<CurvatureOperator> o)
-          : LinearOperator(o->size(), o->dtype(), o->name()), model(std::move(m)), op(std::move(o)) {}
-      int64_t preferred_block() const override { return op->preferred_block(); }
-      at::Tensor apply_impl(const at::Tensor& block) override { return op->apply(block); }
-    };
     auto op =
         make_curvature_operator(*model, parameters, {}, Dataset{x, y, classes}, wanted, network, context);
-    return std::make_shared<Operator>(std::make_shared<Kept>(model, std::move(op)));
+    // The operator needs its model for as long as it lives.
+    return std::make_shared<Operator>(
+        std::shared_ptr<LinearOperator>(op.release(), [model](LinearOperator* last) { delete last; }));
   });
   // Changes with any change of the tensors' numbers, but for unlikely ones.
   m.def(

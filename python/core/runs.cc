@@ -18,15 +18,6 @@
 namespace seigh::python {
 namespace {
 
-std::vector<ParameterSpec> specs_of(const py::object& list) {
-  std::vector<ParameterSpec> specs;
-  for (const py::handle& entry : list) {
-    const auto [name, shape] = entry.cast<std::pair<std::string, std::vector<int64_t>>>();
-    specs.push_back({name, shape});
-  }
-  return specs;
-}
-
 // What a problem is made of: make(recipe), a callable of a dictionary of the recipe's keys that are Python's.
 MakeForeign maker(const py::object& make) {
   if (make.is_none()) return {};

@@ -16,16 +16,22 @@ double now() {
 
 }  // namespace
 
+std::vector<ParameterSpec> specs_of(const py::object& list) {
+  std::vector<ParameterSpec> specs;
+  for (const py::handle& entry : list) {
+    const auto [name, shape] = entry.cast<std::pair<std::string, std::vector<int64_t>>>();
+    specs.push_back({name, shape});
+  }
+  return specs;
+}
+
 template <typename R, typename... Arguments>
 R PythonSource::ask(const char* method, const Arguments&... arguments) const {
   return with_gil([&] { return source_->attr(method)(arguments...).template cast<R>(); });
 }
 
 PythonSource::PythonSource(py::object source) : source_(refer(std::move(source))) {
-  for (const py::handle& entry : source_->attr("parameters")()) {
-    const auto [name, shape] = entry.cast<std::pair<std::string, std::vector<int64_t>>>();
-    parameters_.push_back({name, shape});
-  }
+  parameters_ = specs_of(source_->attr("parameters")());
   dtype_ = parse_dtype(source_->attr("dtype_name").cast<std::string>());
   samples_ = source_->attr("samples").cast<int64_t>();
   batches_ = source_->attr("batches").cast<std::vector<int64_t>>();
@@ -108,9 +114,10 @@ std::unique_ptr<CurvatureOperator> PythonSource::faster_operator(const Curvature
   });
   if (!stack) return nullptr;
   const Mlp model(stack->widths, parse_activation(stack->activation));
-  if (!MlpCurvatureOperator::supports(model, Loss(parse_loss(stack->loss), stack->smoothing))) return nullptr;
+  const Loss loss(parse_loss(stack->loss), stack->smoothing);
+  if (!MlpCurvatureOperator::supports(model, loss)) return nullptr;
   CurvatureOptions o = options;
-  o.loss = Loss(parse_loss(stack->loss), stack->smoothing);
+  o.loss = loss;
   o.dtype = dtype_;
   o.parameters = stack->chosen;
   return std::make_unique<MlpCurvatureOperator>(

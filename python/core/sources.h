@@ -13,6 +13,9 @@
 
 namespace seigh::python {
 
+/// Of a list of (name, shape). With the lock.
+std::vector<ParameterSpec> specs_of(const py::object& list);
+
 /// The methods are those of seigh._source.Source, which says what they do.
 class PythonSource final : public GraphSource {
  public:

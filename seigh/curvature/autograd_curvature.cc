@@ -29,12 +29,6 @@ std::vector<at::Tensor> derivative(const std::vector<at::Tensor>& outputs,
                                /*allow_unused=*/true);
 }
 
-int64_t total_size(const std::vector<ParameterSpec>& specs) {
-  int64_t sum = 0;
-  for (const ParameterSpec& spec : specs) sum += spec.numel();
-  return sum;
-}
-
 // Undefined derivatives are zero; those of sparse embeddings are sparse.
 void add_to(const at::Tensor& to, const at::Tensor& from) {
   if (from.defined()) to.add_(from.is_sparse() ? from.to_dense() : from);
@@ -125,7 +119,7 @@ AutogradCurvatureOperator::AutogradCurvatureOperator(std::shared_ptr<const Graph
           " is no matrix of this network and loss");
   const Context::Scope scope(context_);
   if (const at::Tensor fixed = source_->fixed(); fixed.defined()) {
-    at::Tensor marks = at::zeros({total_size(source_->parameters())}, at::kBool);
+    at::Tensor marks = at::zeros({select_parameters(source_->parameters(), {}).count}, at::kBool);
     marks.index_fill_(0, fixed, true);
     fixed_ = subset_.gather(source_->parameters(), marks).nonzero().squeeze(1);
   }

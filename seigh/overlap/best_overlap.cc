@@ -122,17 +122,8 @@ at::Tensor best_overlap(const Eigenspace& space, int64_t piece_bytes, const Cont
   const int64_t slices = context.threads();
   std::vector<Tally> tallies(static_cast<size_t>(slices), Tally(k));
 
-  const Share mine = space.divided() ? context.ranks().share(d) : Share{0, d};
-  context.progress().begin("leverage scores", mine.count, "rows");
-  for (int64_t begin = mine.begin; begin < mine.end(); begin += piece) {
-    context.check_cancelled();
-    const int64_t n = std::min(piece, mine.end() - begin);
-    at::Tensor rows = space.row_range(begin, n).cpu();
-    require(rows.dim() == 2 && rows.size(0) == n && rows.size(1) == k, "rows of the eigenspace have shape ",
-            rows.sizes(), ", not [", n, ", ", k, "]");
-    require(rows.scalar_type() == at::kFloat || rows.scalar_type() == at::kDouble,
-            "rows of the eigenspace must be float32 or float64, got ", rows.scalar_type());
-    if (rows.stride(0) != 1) rows = rows.t().contiguous().t();
+  for_rows(space, piece, "leverage scores", context, [&](const at::Tensor& rows, int64_t) {
+    const int64_t n = rows.size(0);
     parallel_for(slices, [&](int64_t s) {
       const int64_t first = n * s / slices, last = n * (s + 1) / slices;
       if (rows.scalar_type() == at::kFloat) {
@@ -141,9 +132,7 @@ at::Tensor best_overlap(const Eigenspace& space, int64_t piece_bytes, const Cont
         take_rows(tallies[s], rows.data_ptr<double>() + first, rows.stride(1), last - first);
       }
     });
-    context.progress().advance(n);
-  }
-  context.progress().end();
+  });
 
   at::Tensor result = at::empty({k}, at::kDouble);
   double* ov = result.data_ptr<double>();

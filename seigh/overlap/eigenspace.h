@@ -4,6 +4,10 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
+#include <string>
+
+#include "seigh/core/context.h"
 
 namespace seigh {
 
@@ -23,6 +27,12 @@ class Eigenspace {
   /// ranks call rows() together.
   virtual bool divided() const { return false; }
 };
+
+/// One pass over this rank's rows of U, at most `piece` at a time: take(rows [n, K], begin) with rows on the
+/// CPU, columns contiguous. Error if row_range() gives another shape or dtype than it promises. Throws
+/// Cancelled. Progress: `task` in rows.
+void for_rows(const Eigenspace& space, int64_t piece, const std::string& task, const Context& context,
+              const std::function<void(const at::Tensor& rows, int64_t begin)>& take);
 
 /// An Eigenspace over a matrix in memory.
 class DenseEigenspace : public Eigenspace {

@@ -199,21 +199,8 @@ class Pass {
     const int64_t d = space.dimension(), k = space.count();
     // Larger pieces are no faster.
     const int64_t piece = std::clamp<int64_t>(std::min(piece_bytes, int64_t{64} << 20) / (16 * k), 1, d);
-    const Share mine = space.divided() ? context.ranks().share(d) : Share{0, d};
-    context.progress().begin("null models", mine.count, "rows");
-    for (int64_t from = mine.begin; from < mine.end(); from += piece) {
-      context.check_cancelled();
-      const int64_t n = std::min(piece, mine.end() - from);
-      at::Tensor rows = space.row_range(from, n).cpu();
-      require(rows.dim() == 2 && rows.size(0) == n && rows.size(1) == k, "rows of the eigenspace have shape ",
-              rows.sizes(), ", not [", n, ", ", k, "]");
-      require(rows.scalar_type() == at::kFloat || rows.scalar_type() == at::kDouble,
-              "rows of the eigenspace must be float32 or float64, got ", rows.scalar_type());
-      if (rows.stride(0) != 1) rows = rows.t().contiguous().t();
-      take(rows, from, context.threads());
-      context.progress().advance(n);
-    }
-    context.progress().end();
+    for_rows(space, piece, "null models", context,
+             [&](const at::Tensor& rows, int64_t from) { take(rows, from, context.threads()); });
     if (space.divided()) {
       context.ranks().sum(moments_);
       context.ranks().sum(leverage_);
