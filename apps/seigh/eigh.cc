@@ -153,8 +153,7 @@ void add_eigh(CLI::App& app, Action& action) {
   CLI::App* command =
       app.add_subcommand("eigh", "Leading eigenpairs, for a run folder or for a matrix in a file");
   CLI::Option* folder = command->add_option("RUN", o->run, "Run folder: decompose what its recipe asks for");
-  command->add_option("--data", o->data,
-                      "Folder of the data set; default: $SEIGH_DATA, then the usual places");
+  add_data(command, o->data);
   CLI::Option* matrix =
       command
           ->add_option("--matrix", o->matrix,

@@ -35,8 +35,7 @@ CLI::App* add(CLI::App& app, const std::shared_ptr<Options>& o, const char* name
   command
       ->add_option("RUN", o->folder, "Run folder with its checkpoints, as seigh run or seigh train made it")
       ->required();
-  command->add_option("--data", o->data,
-                      "Folder of the data set; default: $SEIGH_DATA, then the usual places");
+  add_data(command, o->data);
   return command;
 }
 

@@ -56,6 +56,11 @@ void print_certified(const Run& run, bool strict) {
                                                 " decompositions, least in the one with " + all.least);
 }
 
+void add_data(CLI::App* command, std::string& folder) {
+  command->add_option("--data", folder,
+                      "Folder of the data set; default: $SEIGH_DATA, then the usual places");
+}
+
 Run open_run(const Tools& tools, const std::string& folder, const std::string& data, bool shared) {
   RunFolder there = RunFolder::open(folder, shared, tools.context);
   std::shared_ptr<const Foreign> foreign;
@@ -74,8 +79,7 @@ void add_stage(CLI::App& app, Action& action, const std::string& name, const std
   const auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand(name, description);
   command->add_option("RUN", options->folder, "Run folder, as seigh run made it")->required();
-  command->add_option("--data", options->data,
-                      "Folder of the data set; default: $SEIGH_DATA, then the usual places");
+  add_data(command, options->data);
   command->footer("Example:\n  seigh " + name + " runs/mnist-mini");
   command->callback([options, stage, &action] {
     action = [options, stage](const Tools& tools) {
@@ -101,8 +105,7 @@ void add_run(CLI::App& app, Action& action) {
       "is moved to old/ in the run folder, the rest kept");
   command->add_option("--set", options->overrides, "Override a key, as KEY=VALUE; may be repeated")
       ->take_all();
-  command->add_option("--data", options->data,
-                      "Folder of the data set; default: $SEIGH_DATA, then the usual places");
+  add_data(command, options->data);
   command->add_flag("--dry-run", options->dry_run,
                     "Only say what is to be done, how, and what it takes: products, memory, disk and, if the "
                     "data are there, time; "

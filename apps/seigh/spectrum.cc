@@ -34,8 +34,7 @@ CLI::App* add(CLI::App& app, const std::shared_ptr<Options>& o, const char* name
   CLI::App* command = app.add_subcommand(name, description);
   CLI::Option* folder =
       command->add_option("RUN", o->run, "Run folder with its checkpoints: the matrix of its recipe");
-  command->add_option("--data", o->data,
-                      "Folder of the data set; default: $SEIGH_DATA, then the usual places");
+  add_data(command, o->data);
   CLI::Option* matrix =
       command
           ->add_option("--matrix", o->matrix,

@@ -12,6 +12,9 @@ namespace seigh::app {
 void add_stage(CLI::App& app, Action& action, const std::string& name, const std::string& description,
                const std::function<void(Run&)>& stage);
 
+/// --data FOLDER.
+void add_data(CLI::App* command, std::string& folder);
+
 /// The run in a folder, with its network where that is in Python and trusted; `shared` as of
 /// RunFolder::open().
 Run open_run(const Tools& tools, const std::string& folder, const std::string& data, bool shared = false);
