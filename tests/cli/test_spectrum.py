@@ -52,7 +52,7 @@ class OfAMatrix(Case):
         self.assertLess(np.linalg.norm(error), 2 * about["relative_error"] * np.linalg.norm(exact))
         self.assertLess(about["relative_error"], 0.1)
         self.assertEqual(about["products"], 100)
-        self.assertEqual(self.run_json("diagonal")["relative_error"], about["relative_error"])
+        self.assertAlmostEqual(self.run_json("diagonal")["relative_error"], about["relative_error"], delta=1e-12)
         self.ok("diagonal", "--matrix", "A.npy", "--products", 100, "-o", "d.npy", cwd=self.tmp)
         np.testing.assert_allclose(np.load(self.tmp / "d.npy"), data["diagonal"], atol=1e-14)
         self.assertIn("relative_error", self.ok("show", self.tmp / "A_diagonal.h5").stdout)
@@ -69,7 +69,8 @@ class OfAMatrix(Case):
         self.assertLessEqual((abs(data["density"] - exact) > 5 * data["density_error"] + 1e-10 * exact.max()).mean(), 0.05)
         self.assertLess(np.linalg.norm(data["density"] - exact), 0.1 * np.linalg.norm(exact))
         printed = self.run_json("density", "--vectors", 4, "--steps", 40, "--points", 200)
-        np.testing.assert_allclose(printed["density"], data["density"], rtol=1e-12, atol=1e-12)
+        # Another process: BLAS may add in another order, and Lanczos' later nodes magnify the difference.
+        np.testing.assert_allclose(printed["density"], data["density"], rtol=1e-6, atol=1e-9)
         # All of them.
         text = self.ok("density", "--matrix", "A.npy", cwd=self.tmp).stdout
         self.assertRegex(text, r"^300 eigenvalues, nodes from \S+ to 1, .* \(exact to rounding\), 300 products")
