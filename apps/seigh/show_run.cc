@@ -40,7 +40,7 @@ std::string decomposition_in_words(const fs::path& path) {
 }
 
 std::string overlap_in_words(const fs::path& path) {
-  const OverlapCurves curves = read_overlap_file(path);
+  const OverlapCurves curves = read_overlap_file(path).masks.front().curves;
   const int64_t k = curves.magnitude.numel();
   require(k > 0 && curves.chance.numel() == k, path.string(), ": its curves are empty");
   const double overlap = curves.magnitude[k - 1].item<double>(), chance = curves.chance[k - 1].item<double>();

@@ -169,17 +169,13 @@ py::dict curves_dict(const OverlapCurves& c) {
   py::dict all;
   all["magnitude"] = c.magnitude;
   all["best"] = c.best;
-  all["random_mean"] = c.random_mean;
-  all["random_std"] = c.random_std;
-  all["random_by_layer_mean"] = c.random_by_layer_mean;
-  all["random_by_layer_std"] = c.random_by_layer_std;
   all["chance"] = c.chance;
   all["mask"] = c.mask;
   all["magnitude_low"] = tensor_or_none(c.magnitude_low);
   all["magnitude_high"] = tensor_or_none(c.magnitude_high);
   all["magnitude_deviation"] = tensor_or_none(c.magnitude_deviation);
   for (const auto& [name, null] :
-       {std::pair("layer", &c.nulls.layer), std::pair("output_unit", &c.nulls.output_unit),
+       {std::pair("random", &c.nulls.uniform), std::pair("layer", &c.nulls.layer), std::pair("output_unit", &c.nulls.output_unit),
         std::pair("input_unit", &c.nulls.input_unit)}) {
     const std::string key = name;
     all[(key + "_mean").c_str()] = null->mean;
@@ -483,18 +479,12 @@ void define(py::module_& m) {
       const OverlapOptions options{.random_masks = random_masks, .seed = seed};
       const ResultEigenspace space(result.eigenvectors);
       std::vector<NamedShape> named;
-      std::vector<int64_t> sizes;
-      for (const auto& [name, shape] : tensors) {
-        named.push_back({name, shape});
-        sizes.push_back(std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>()));
-      }
-      OverlapCurves made = overlap_curves(space, parameters, sizes, options, context);
+      for (const auto& [name, shape] : tensors) named.push_back({name, shape});
+      OverlapCurves made = overlap_curves(space, parameters, unit_layouts(named), options, context);
       if (result.replicates.defined())
         made.spread_magnitude(space, result.replicates);
       else if (result.residuals.defined())
         made.bound_magnitude(result.certificates.subspace);
-      made.nulls = overlap_nulls(space, made.mask, unit_layouts(named),
-                                 {.samples = std::max<int64_t>(200, random_masks), .seed = seed}, context);
       return made;
     }();
     return curves_dict(curves);

@@ -17,9 +17,9 @@ class Overlap:
     Attributes:
         overlap: of the mask: (1/k) Σ U_ij² over its k parameters i and the k leading eigenvectors j.
         chance: k / D, what random masks reach on average.
-        random_mean, random_std: of uniformly random masks.
+        random_mean, random_std: of uniformly random masks, exact as the next six are.
         by_layer_mean, by_layer_std: of random masks with as many parameters in each tensor as the mask has: what of `overlap` is
-            the choice of layers alone. Exact, as are the next two.
+            the choice of layers alone.
         by_output_unit_mean, by_output_unit_std, by_input_unit_mean, by_input_unit_std: the same with as many in each output unit
             (a row of a linear layer, a channel of a convolution), in each input unit.
         factors: a list of dictionaries for some ten sizes k, 1 and K among them: overlap = chance x layer x units x parameter, with z and p
@@ -36,7 +36,7 @@ class Overlap:
 
     def __init__(self, curves, name, dimension):
         self.overlap, self.chance, self.best = curves["magnitude"], curves["chance"], curves["best"]
-        self.random_mean, self.random_std = curves["random_mean"], curves["random_std"]
+        self.random_mean, self.random_std = curves["random_mean"], curves["random_deviation"]
         self.by_layer_mean, self.by_layer_std = curves["layer_mean"], curves["layer_deviation"]
         self.by_output_unit_mean, self.by_output_unit_std = curves["output_unit_mean"], curves["output_unit_deviation"]
         self.by_input_unit_mean, self.by_input_unit_std = curves["input_unit_mean"], curves["input_unit_deviation"]
@@ -91,12 +91,12 @@ class Overlap:
         return _drawing.plot_overlap(self, ax)
 
 
-def overlap(pairs, mask, *, random_masks=50, seed=0, context=None):
+def overlap(pairs, mask, *, random_masks=200, seed=0, context=None):
     """Overlap of a mask (`seigh.masks`) with the eigenspaces of `pairs`, beside its null models.
 
     Args:
         pairs: EigenPairs with eigenvectors. mask: of the same parameters.
-        random_masks: draws for each of the two random null models, at least 2; seed: of them.
+        random_masks: random masks behind the simultaneous bands, at least 2, and behind the two-way null, there at least 200; seed: of them.
     Returns:
         Overlap.
     Raises:

@@ -29,6 +29,9 @@ enum class Stream : uint32_t {
   diagonal = 31,
   density = 32,
   two_way_mask = 33,
+  random_mask_by_output_unit = 34,
+  random_mask_by_input_unit = 35,
+  random_score = 36,
   test = 100,
 };
 

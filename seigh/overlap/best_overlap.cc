@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <vector>
 
 #include "seigh/core/context.h"
@@ -69,10 +70,13 @@ struct Tally {
   std::vector<double> leverage;
 };
 
-// Takes in n rows of U whose column j begins at u + j * stride.
+// Takes in n rows of U whose column j begins at u + j * stride; of those not eligible the norms alone.
 template <typename T>
-void take_rows(Tally& tally, const T* u, int64_t stride, int64_t n) {
+void take_rows(Tally& tally, const T* u, int64_t stride, int64_t n, const char* eligible) {
   tally.leverage.assign(static_cast<size_t>(n), 0.0);
+  for (int64_t r = 0; eligible != nullptr && r < n; ++r) {
+    if (eligible[r] == 0) tally.leverage[r] = -std::numeric_limits<double>::infinity();
+  }
   double* leverage = tally.leverage.data();
   for (size_t j = 0; j < tally.largest.size(); ++j, u += stride) {
     double norm = 0.0;
@@ -112,24 +116,28 @@ void join_ranks(Tally& tally, Ranks& ranks) {
   }
 }
 
-at::Tensor best_overlap(const Eigenspace& space, int64_t piece_bytes, const Context& context) {
+at::Tensor best_overlap(const Eigenspace& space, int64_t piece_bytes, const Context& context,
+                        const std::vector<char>& eligible) {
   const Context::Scope scope(context);
   const int64_t d = space.dimension(), k = space.count();
   require(k >= 1 && k <= d, "an eigenspace of ", k, " vectors in ", d, " dimensions has no overlap curve");
+  require(eligible.empty() || static_cast<int64_t>(eligible.size()) == d, "best overlap: ", eligible.size(),
+          " marks for ", d, " parameters");
   require(piece_bytes > 0, "piece_bytes must be positive, not ", piece_bytes);
   // Larger pieces are no faster.
   const int64_t piece = std::clamp<int64_t>(std::min(piece_bytes, int64_t{256} << 20) / (8 * k), 1, d);
   const int64_t slices = context.threads();
   std::vector<Tally> tallies(static_cast<size_t>(slices), Tally(k));
 
-  for_rows(space, piece, "leverage scores", context, [&](const at::Tensor& rows, int64_t) {
+  for_rows(space, piece, "leverage scores", context, [&](const at::Tensor& rows, int64_t begin) {
     const int64_t n = rows.size(0);
     parallel_for(slices, [&](int64_t s) {
       const int64_t first = n * s / slices, last = n * (s + 1) / slices;
+      const char* const mine = eligible.empty() ? nullptr : eligible.data() + begin + first;
       if (rows.scalar_type() == at::kFloat) {
-        take_rows(tallies[s], rows.data_ptr<float>() + first, rows.stride(1), last - first);
+        take_rows(tallies[s], rows.data_ptr<float>() + first, rows.stride(1), last - first, mine);
       } else {
-        take_rows(tallies[s], rows.data_ptr<double>() + first, rows.stride(1), last - first);
+        take_rows(tallies[s], rows.data_ptr<double>() + first, rows.stride(1), last - first, mine);
       }
     });
   });

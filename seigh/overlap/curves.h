@@ -7,37 +7,34 @@
 #include <vector>
 
 #include "seigh/core/context.h"
+#include "seigh/overlap/bands.h"
 #include "seigh/overlap/eigenspace.h"
 #include "seigh/overlap/nulls.h"
+#include "seigh/overlap/units.h"
 
 namespace seigh {
 
-/// ov(k) = (1/k) sum_{i, j < k} B_ij^2 for k = 1..K, from one 2-D cumulative sum: float64 [..., K].
-///
-/// blocks: [..., K, K], float32 or float64. For a mask, B is the rows of U at the mask's ordered parameters;
-/// for two nested subspaces, B = U1^T U2. O(K^2) a block. Error on another shape or dtype, NaN or infinity.
-at::Tensor nested_overlap(const at::Tensor& blocks);
-
 struct OverlapOptions {
-  int64_t random_masks = 50;                 ///< draws for each of the two random null models, at least 2
-  uint64_t seed = 0;                         ///< of the random masks
+  int64_t random_masks = 200;  ///< draws for each simultaneous band, and of the two-way null, at least 2
+  uint64_t seed = 0;           ///< of the random masks
   int64_t piece_bytes = int64_t{256} << 20;  ///< memory for the rows of U held at a time
   /// Error saying which value is out of range.
   void validate() const;
 };
 
-/// Curves over k = 1..K, all float64 [K] on the CPU, k-th value at index k - 1. Deviations are standard
-/// deviations over masks (n - 1), not of the mean.
+/// Of the null that keeps the counts of layers, of output units and of input units.
+struct OverlapBands {
+  SimultaneousBand layer, output_unit, input_unit;
+};
+
+/// Curves over k = 1..K of one mask, all float64 [K] on the CPU, k-th value at index k - 1.
 struct OverlapCurves {
-  at::Tensor magnitude;    ///< the k parameters largest in magnitude
-  at::Tensor best;         ///< the best mask of k parameters, see best_overlap()
-  at::Tensor random_mean;  ///< uniformly random masks
-  at::Tensor random_std;
-  at::Tensor
-      random_by_layer_mean;  ///< random masks with as many parameters of each layer as the magnitude mask
-  at::Tensor random_by_layer_std;
-  at::Tensor chance;  ///< k / D
-  at::Tensor mask;    ///< int64 [K]: parameters by falling magnitude; its first k are the magnitude mask
+  at::Tensor magnitude;  ///< the k parameters largest in magnitude, or by another score
+  at::Tensor best;       ///< the best mask of k parameters, see best_overlap()
+  at::Tensor chance;     ///< of uniformly random masks: k / D where masks may hold every parameter
+  at::Tensor mask;       ///< int64 [K]: parameters by falling score; the first k are the mask
+  int64_t eligible = 0;  ///< how many parameters masks may hold
+  int64_t tied = 1;      ///< how many have the score of the mask's last; index decided between them
   /// Where the magnitude mask's overlap with the true eigenspaces lies; undefined where that is not known.
   at::Tensor magnitude_low, magnitude_high;
 
@@ -46,8 +43,9 @@ struct OverlapCurves {
   /// does not see. NaN where k is beyond what was left; undefined where there is no such estimate.
   at::Tensor magnitude_deviation;
 
-  /// What the magnitude mask's overlap is a product of; not defined() unless filled in by overlap_nulls().
+  /// What the mask's overlap is a product of; not defined() in files of earlier versions.
   OverlapNulls nulls;
+  OverlapBands bands;
 
   /// Fills in magnitude_deviation from `replicates` [groups, K, n], eigenvectors in terms of the space's, by
   /// the delete-group jackknife (after Epperly and Tropp, arXiv 2207.06342). One gather of K rows.
@@ -59,13 +57,14 @@ struct OverlapCurves {
   void bound_magnitude(const at::Tensor& errors);
 };
 
-/// All curves of an eigenspace. parameters: [D], where the curvature was taken; layer_sizes: parameters of
-/// each layer, in the order of the flat vector, summing to D. Draws are those of random_order() and
-/// random_order_by_layer() numbered 0..random_masks - 1. Costs 2 random_masks + 1 gathers of K rows, joined
-/// into few calls of rows(), and one pass of best_overlap(), whose errors and progress are passed on. Error
-/// also if parameters or layers do not fit the eigenspace, or a parameter is NaN or infinite.
-OverlapCurves overlap_curves(const Eigenspace& space, const at::Tensor& parameters,
-                             const std::vector<int64_t>& layer_sizes, const OverlapOptions& options = {},
+/// All curves of the masks of the parameters with the largest |score|, with their nulls. scores: [D], the
+/// parameters themselves for magnitude; layouts: of the parameter tensors, in the order of the flat vector,
+/// summing to D. K is the number of eigenvectors, or of the parameters that masks may hold if that is less.
+/// Costs 3 random_masks + 1 gathers of K rows, joined into few calls of rows(), one pass of best_overlap() and
+/// those of overlap_nulls(), whose errors and progress are passed on. Error also if scores or layouts do not fit
+/// the eigenspace, or a score is NaN or infinite.
+OverlapCurves overlap_curves(const Eigenspace& space, const at::Tensor& scores,
+                             const std::vector<UnitLayout>& layouts, const OverlapOptions& options = {},
                              const Context& context = Context());
 
 }  // namespace seigh

@@ -19,11 +19,10 @@ namespace {
 
 enum Kind { kUniform, kLayer, kOutput, kInput, kKinds };
 
-// The groups that the mask meets; no other counts for anything. Group 0 is all parameters.
+// The groups that the mask meets; no other counts for anything. Group 0 is all that masks may hold.
 struct Groups {
-  Groups(const TensorPlaces& parameters, const std::vector<UnitLayout>& layouts,
-         const std::vector<Place>& mask)
-      : size{parameters.count()},
+  Groups(const std::vector<UnitLayout>& layouts, const std::vector<Place>& mask)
+      : size{eligible_count(layouts)},
         tensor(layouts.size(), UnitNumbers::kNone),
         rows(UnitNumbers::of_rows(layouts)),
         columns(UnitNumbers::of_columns(layouts)) {
@@ -237,6 +236,7 @@ class Pass {
     // Groups and cells of these rows; what is in none goes to the place behind the last group.
     const int32_t nowhere = static_cast<int32_t>(groups_.count());
     const auto or_nowhere = [&](int32_t group) { return group == UnitNumbers::kNone ? nowhere : group; };
+    constexpr int32_t kOutside = -2;  // no mask may hold it
     struct Run {  // within one row of one tensor, or a tensor that the mask does not meet
       int64_t end;
       int32_t tensor, row;
@@ -251,7 +251,7 @@ class Pass {
       const int32_t own = or_nowhere(groups_.tensor[tensor]);
       const int64_t end = std::min(parameters_.end(tensor) - from, n);
       if (own == nowhere) {
-        runs.push_back({end, nowhere, nowhere});
+        runs.push_back({end, layout.eligible ? nowhere : kOutside, nowhere});
         r = end;
         continue;
       }
@@ -279,6 +279,10 @@ class Pass {
       Moments all = of[0];
       int64_t r = 0;
       for (const Run& run : runs) {
+        if (run.tensor == kOutside) {
+          r = run.end;
+          continue;
+        }
         if (run.tensor == nowhere) {
           for (; r < run.end; ++r) all.add(l[r]);
           continue;
@@ -365,6 +369,8 @@ std::vector<Place> places_of(const at::Tensor& order, const TensorPlaces& parame
     require(!seen[index[p]], "the order names parameter ", index[p], " twice");
     seen[index[p]] = true;
     places.push_back(parameters.place(index[p]));
+    require(parameters.layout(places.back().tensor).eligible, "the order names parameter ", index[p],
+            ", which masks may not hold");
   }
   return places;
 }
@@ -417,16 +423,17 @@ OverlapFactors overlap_factors(const OverlapNulls& nulls, int64_t i) {
 OverlapNulls overlap_nulls(const Eigenspace& space, const at::Tensor& order,
                            const std::vector<UnitLayout>& layouts, const NullOptions& options,
                            const Context& context) {
-  const int64_t d = space.dimension(), k = space.count();
+  const int64_t d = space.dimension(), k = order.numel();
+  require(1 <= k && k <= space.count(), "an order of ", k, " parameters does not fit ", space.count(),
+          " eigenvectors");
   options.validate(k);
   const Context::Scope scope(context);
   const TensorPlaces parameters(layouts);
   require(parameters.count() == d, "the tensors hold ", parameters.count(),
           " parameters, but the eigenvectors have ", d, " entries");
-  require(order.numel() == k, "an order of ", order.numel(), " parameters does not fit ", k, " eigenvectors");
   const std::vector<Place> mask = places_of(order, parameters);
   const std::vector<int64_t> sizes = options.sizes.empty() ? null_sizes(k) : options.sizes;
-  const Groups groups(parameters, layouts, mask);
+  const Groups groups(layouts, mask);
   const MetCells cells(layouts, {mask.begin(), mask.begin() + sizes.back()});
   std::vector<Place> local = mask;
   local.resize(static_cast<size_t>(sizes.back()));

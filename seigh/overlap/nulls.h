@@ -96,8 +96,9 @@ OverlapFactors overlap_factors(const OverlapNulls& nulls, int64_t i);
 
 /// All nulls of the nested masks that the first k of `order` are, k = 1..K.
 ///
-/// order: int64 [K], distinct parameters, as magnitude_order() gives. layouts: of the parameter tensors, in
-/// the order of the flat vector, summing to D. One pass over the rows of U, or several where memory is short,
+/// order: int64 [K], distinct parameters that masks may hold, as magnitude_order() gives, no more than there
+/// are eigenvectors. layouts: of the parameter tensors, in the order of the flat vector, summing to D; chance
+/// is over those that masks may hold. One pass over the rows of U, or several where memory is short,
 /// some ten D K flops each; a mask meets at most 3 K groups, so up to 48 K^2 bytes, and 8 bytes for every
 /// size and parameter in the rows and columns that the mask meets. Samples: 2 K to 40 K steps each, by
 /// acceptance, of tenths of a microsecond each, and 20 K to begin with for each chain. The result depends

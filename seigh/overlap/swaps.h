@@ -30,6 +30,7 @@ class TensorPlaces {
   /// `layouts` must outlive it. Error on a negative size.
   explicit TensorPlaces(const std::vector<UnitLayout>& layouts);
   int64_t count() const { return count_; }
+  size_t tensors() const { return layouts_.size(); }
   const UnitLayout& layout(size_t tensor) const { return layouts_[tensor]; }
   int64_t end(size_t tensor) const { return begins_[tensor] + layouts_[tensor].numel(); }
   /// Where a parameter of the flat vector is, 0 <= index < count().

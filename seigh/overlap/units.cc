@@ -58,4 +58,35 @@ std::vector<UnitLayout> unit_layouts(const std::vector<NamedShape>& tensors) {
   return layouts;
 }
 
+std::string_view grouping_name(Grouping grouping) {
+  switch (grouping) {
+    case Grouping::uniform: return "uniform";
+    case Grouping::layer: return "layer";
+    case Grouping::output_unit: return "output_unit";
+    case Grouping::input_unit: return "input_unit";
+  }
+  return "";
+}
+
+int64_t eligible_count(const std::vector<UnitLayout>& layouts) {
+  int64_t count = 0;
+  for (const UnitLayout& layout : layouts) count += layout.eligible ? layout.numel() : 0;
+  return count;
+}
+
+std::vector<char> eligible_parameters(const std::vector<UnitLayout>& layouts) {
+  std::vector<char> eligible;
+  for (const UnitLayout& layout : layouts)
+    eligible.insert(eligible.end(), static_cast<size_t>(layout.numel()), layout.eligible ? 1 : 0);
+  return eligible;
+}
+
+std::string tensor_kind(const NamedShape& tensor) {
+  if (unit_layout(tensor).defined) return is_embedding(tensor.name) ? "embedding" : "weight";
+  std::string last = tensor.name.substr(tensor.name.rfind('.') + 1);
+  std::transform(last.begin(), last.end(), last.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return last == "weight" || last == "scale" || last == "gamma" ? "norm" : "bias";
+}
+
 }  // namespace seigh

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace seigh {
@@ -25,6 +26,7 @@ struct UnitLayout {
   int64_t rows = 1, columns = 1, taps = 1;
   bool rows_are_outputs = true;  ///< and columns inputs; or the other way round
   bool defined = true;           ///< false: no units are known, and all entries are in one cell
+  bool eligible = true;          ///< whether masks may hold its parameters
   int64_t numel() const { return rows * columns * taps; }
 };
 
@@ -35,5 +37,19 @@ struct UnitLayout {
 /// norms): no units. Error on a negative size.
 UnitLayout unit_layout(const NamedShape& tensor);
 std::vector<UnitLayout> unit_layouts(const std::vector<NamedShape>& tensors);
+
+/// Groups of parameters whose counts a null keeps.
+enum class Grouping { uniform, layer, output_unit, input_unit };
+/// "layer".
+std::string_view grouping_name(Grouping grouping);
+
+/// How many parameters masks may hold.
+int64_t eligible_count(const std::vector<UnitLayout>& layouts);
+/// Of every parameter of the flat vector: 1 where a mask may hold it, else 0.
+std::vector<char> eligible_parameters(const std::vector<UnitLayout>& layouts);
+
+/// What a tensor is, by its name and shape: "embedding", "weight" (a matrix or a convolution), "norm" (a
+/// vector called weight, or scale, gamma), "bias" (any other vector).
+std::string tensor_kind(const NamedShape& tensor);
 
 }  // namespace seigh

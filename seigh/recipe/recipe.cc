@@ -19,6 +19,7 @@
 #include "seigh/io/file.h"
 #include "seigh/io/limits.h"
 #include "seigh/nn/zoo.h"
+#include "seigh/overlap/scores.h"
 
 namespace seigh {
 namespace {
@@ -250,7 +251,20 @@ void for_each_key(R& r, Visitor&& visit) {
         "Steps at which the exact dense decomposition (float64, 4 D^2 numbers) is computed beside the "
         "sketch; a list, or n for every n-th.");
   visit("overlap.random_masks", r.overlap.random_masks, {Stage::overlap},
-        "Random masks that the null distributions are estimated from.");
+        "Random masks that simultaneous bands and the two-way null are estimated from (of the latter at least "
+        "200).");
+  visit("overlap.parameters", r.overlap.parameters, {Stage::overlap},
+        "Which parameters masks may hold, names or patterns as of curvature.parameters: [\"*.weight\"]. "
+        "Default: all that the matrix is over; where there are scales of norms among them, results without "
+        "norms and biases stand beside.");
+  visit("overlap.scores", r.overlap.scores, {Stage::overlap},
+        "What masks are the largest parameters by: \"magnitude\", \"scaled_magnitude\" (over its tensor's "
+        "standard deviation), \"gradient\", \"snip\", \"movement\", \"initial\", \"fisher\", \"obd\", "
+        "\"leverage\", \"curvature_leverage\", \"random\", \"random_by_layer\"; with \"layerwise_\" before "
+        "them by rank within the tensor. The first is the headline.");
+  visit("overlap.files", r.overlap.files, {Stage::overlap},
+        "Masks or scores from files beside them: .npy, a number for each parameter, or .safetensors, a tensor "
+        "for each by its name.");
 }
 
 int64_t edit_distance(const std::string& a, const std::string& b) {
@@ -283,6 +297,13 @@ std::string nearest_key(const std::string& key) {
     }
   });
   return best;
+}
+
+// "a, b, c"
+std::string listed(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text.append(text.empty() ? "" : ", ").append(name);
+  return text;
 }
 
 std::string place(const std::string& origin, const toml::node& node) {
@@ -558,6 +579,10 @@ void locate(const std::string& key, std::string& value, const fs::path& folder) 
       (key == "train.loss" && (value.ends_with(".pt") || value.find(".py:") != std::string::npos));
   if (file && !value.empty()) value = (folder / value).lexically_normal().string();
 }
+void locate(const std::string& key, std::vector<std::string>& values, const fs::path& folder) {
+  if (key != "overlap.files") return;
+  for (std::string& value : values) value = (folder / value).lexically_normal().string();
+}
 template <typename T>
 void locate(const std::string&, T&, const fs::path&) {}
 
@@ -691,6 +716,22 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals, b
   check(2 <= r.overlap.random_masks && r.overlap.random_masks <= kMostMasks,
         "overlap.random_masks must lie between 2, for a deviation, and ", kMostMasks, ", not ",
         r.overlap.random_masks);
+  check(!r.overlap.scores.empty(), "overlap.scores is empty; name at least \"magnitude\"");
+  for (const std::string& score : r.overlap.scores) {
+    check(is_score(score), "overlap.scores: there is no score \"", shortened(score), "\"; there are ",
+          listed(score_names()), ", and \"layerwise_\" before them");
+    check(std::count(r.overlap.scores.begin(), r.overlap.scores.end(), score) == 1, "overlap.scores names \"",
+          score, "\" twice");
+    check(score_needs(score) != "initial" || r.train.checkpoints.empty() || r.train.checkpoints.front() == 0 ||
+              intervals.contains("train.checkpoints"),
+          "overlap.scores: ", score, " needs the parameters of step 0; put 0 into train.checkpoints");
+  }
+  constexpr size_t kMostFiles = 100;
+  check(r.overlap.files.size() <= kMostFiles, "overlap.files names ", r.overlap.files.size(),
+        " files; at most ", kMostFiles, " can be studied at once");
+  for (const std::string& file : r.overlap.files)
+    check(file.ends_with(".npy") || file.ends_with(".safetensors"), "overlap.files: ", shortened(file),
+          " is neither .npy nor .safetensors");
 
   const auto select = [&](const char* key, std::vector<int64_t>& steps,
                           const std::vector<int64_t>& possible) {

@@ -91,7 +91,10 @@ struct Recipe {
   } dense;
 
   struct Overlap {
-    int64_t random_masks = 50;
+    int64_t random_masks = 200;
+    std::vector<std::string> parameters;
+    std::vector<std::string> scores = {"magnitude"};
+    std::vector<std::string> files;
   } overlap;
 };
 

@@ -200,11 +200,13 @@ std::string report_data(const RunFolder& folder, const Model& model, int64_t par
           curves = finished_overlap(folder.overlap(s, split, method));
           entry["overlap"] = {{"magnitude", numbers(curves->magnitude)},
                               {"best", numbers(curves->best)},
-                              {"random_mean", numbers(curves->random_mean)},
-                              {"random_std", numbers(curves->random_std)},
-                              {"random_by_layer_mean", numbers(curves->random_by_layer_mean)},
-                              {"random_by_layer_std", numbers(curves->random_by_layer_std)},
                               {"chance", numbers(curves->chance)}};
+          if (curves->nulls.defined()) {
+            entry["overlap"]["random_mean"] = numbers(curves->nulls.uniform.mean);
+            entry["overlap"]["random_std"] = numbers(curves->nulls.uniform.deviation);
+            entry["overlap"]["random_by_layer_mean"] = numbers(curves->nulls.layer.mean);
+            entry["overlap"]["random_by_layer_std"] = numbers(curves->nulls.layer.deviation);
+          }
           if (curves->magnitude_deviation.defined())
             entry["overlap"]["magnitude_deviation"] = numbers(curves->magnitude_deviation);
           if (curves->magnitude_low.defined()) {

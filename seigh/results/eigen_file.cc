@@ -5,13 +5,12 @@
 
 #include <algorithm>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <vector>
 
 #include "seigh/core/context.h"
 #include "seigh/core/error.h"
 #include "seigh/io/hdf5.h"
-#include "seigh/io/limits.h"
+#include "seigh/results/tensor_list.h"
 #include "seigh/tall/stored_matrix.h"
 
 namespace seigh {
@@ -50,34 +49,6 @@ void for_row_panels(const Eigenvectors& u, const Context& context, const Body& b
     const int64_t n = std::min(step, d - begin);
     body(begin, u.divided() ? u.rows(at::arange(begin, begin + n, at::kLong)) : u.row_range(begin, n));
   }
-}
-
-// HDF5 keeps an attribute beside its data set, in 64 KiB at most.
-constexpr size_t kMostTensorText = 60'000;
-
-std::string text_of_tensors(const std::vector<ParameterSpec>& tensors) {
-  nlohmann::json list = nlohmann::json::array();
-  for (const ParameterSpec& spec : tensors) list.push_back({spec.name, spec.shape});
-  return list.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-}
-
-std::vector<ParameterSpec> tensors_of_text(const fs::path& path, const std::string& text,
-                                           int64_t parameters) {
-  require_plain_json(text, path.string());
-  const auto list = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-  std::vector<ParameterSpec> tensors;
-  int64_t rows = 0;
-  try {
-    for (const auto& entry : list) {
-      tensors.push_back({entry.at(0).get<std::string>(), entry.at(1).get<std::vector<int64_t>>()});
-      rows += tensors.back().numel();
-    }
-  } catch (const nlohmann::json::exception&) {
-    rows = -1;
-  }
-  require(rows == parameters, path.string(), ": attribute \"tensors\" does not describe its ", parameters,
-          " rows");
-  return tensors;
 }
 
 }  // namespace
@@ -171,7 +142,11 @@ EigenFile read_eigen_file(const fs::path& path, Vectors vectors, const Context& 
   if (attributes.has("sketch_error")) info.sketch_error = attributes.get<double>("sketch_error");
   if (attributes.has("fingerprint")) info.fingerprint = attributes.get<std::string>("fingerprint");
   if (attributes.has("tensors"))
-    info.tensors = tensors_of_text(path, attributes.get<std::string>("tensors"), info.parameters);
+    info.tensors = tensors_of_text(path, attributes.get<std::string>("tensors"));
+  int64_t rows = 0;
+  for (const ParameterSpec& tensor : info.tensors) rows += tensor.numel();
+  require(info.tensors.empty() || rows == info.parameters, path.string(),
+          ": attribute \"tensors\" does not describe its ", info.parameters, " rows");
   if (attributes.has("recipe")) info.recipe = attributes.get<std::string>("recipe");
   if (file.has("sample_indices")) info.sample_indices = file.read("sample_indices");
   result.eigenvalues = file.read("eigenvalues").to(at::kDouble);

@@ -3,9 +3,9 @@
 #include <ATen/ops/isfinite.h>
 
 #include <string>
+#include <utility>
 
 #include "seigh/core/error.h"
-#include "seigh/results/overlap_file.h"
 
 namespace seigh {
 namespace {
@@ -47,35 +47,60 @@ EigenFile finished_eigen(const fs::path& path, int64_t parameters, Vectors vecto
   });
 }
 
-OverlapCurves finished_overlap(const fs::path& path) {
+namespace {
+
+void check_curves(const fs::path& path, const OverlapCurves& curves, int64_t k) {
+  for (const at::Tensor* curve : {&curves.magnitude, &curves.best, &curves.chance}) {
+    require(k >= 1 && curve->dim() == 1 && curve->numel() == k && curve->scalar_type() == at::kDouble,
+            path.string(), ": a curve has shape ", curve->sizes(), ", not float64 [", k, "]");
+  }
+  if (!curves.nulls.defined()) return;
+  const OverlapNulls& nulls = curves.nulls;
+  for (const NullCurve* null : {&nulls.uniform, &nulls.layer, &nulls.output_unit, &nulls.input_unit}) {
+    for (const at::Tensor* curve : {&null->mean, &null->deviation, &null->free})
+      require(curve->dim() == 1 && curve->numel() == k, path.string(), ": a null has shape ", curve->sizes(),
+              ", not [", k, "]");
+  }
+  const TwoWayNull& t = nulls.two_way;
+  const int64_t n = t.sizes.numel();
+  for (const at::Tensor* values : {&t.sizes, &t.overlap, &t.mean, &t.deviation, &t.free, &t.samples,
+                                   &t.acceptance, &t.autocorrelation, &t.effective, &t.p}) {
+    require(n >= 1 && values->dim() == 1 && values->numel() == n, path.string(),
+            ": the two-way null has shape ", values->sizes(), ", not [", n, "]");
+  }
+  require(t.sizes.min().item<int64_t>() >= 1 && t.sizes.max().item<int64_t>() <= k, path.string(),
+          ": the two-way null is of sizes beyond 1 to ", k);
+}
+
+}  // namespace
+
+OverlapStudy finished_study(const fs::path& path) {
   return mendable(path, [&] {
-    OverlapCurves curves = read_overlap_file(path);
-    const int64_t k = curves.magnitude.numel();
-    for (const at::Tensor* curve :
-         {&curves.magnitude, &curves.best, &curves.random_mean, &curves.random_std,
-          &curves.random_by_layer_mean, &curves.random_by_layer_std, &curves.chance}) {
-      require(k >= 1 && curve->dim() == 1 && curve->numel() == k && curve->scalar_type() == at::kDouble,
-              path.string(), ": a curve has shape ", curve->sizes(), ", not float64 [", k, "]");
+    OverlapStudy study = read_overlap_file(path);
+    const int64_t tensors = static_cast<int64_t>(study.tensors.size());
+    for (const OverlapStudy::Mask& mask : study.masks) {
+      check_curves(path, mask.curves, mask.curves.magnitude.numel());
+      if (!mask.anatomy.defined()) continue;
+      const MaskAnatomy& a = mask.anatomy;
+      const int64_t n = a.sizes.numel();
+      require(a.counts.dim() == 2 && a.counts.size(1) == n && a.within.sizes() == a.counts.sizes() &&
+                  a.ceiling_layer.numel() == n && a.ceiling_output_unit.numel() == n &&
+                  a.ceiling_input_unit.numel() == n && a.by_size.dim() == 2 &&
+                  a.by_size.size(0) == a.mask_sizes.numel() && a.by_size.size(1) == n &&
+                  a.by_size_layer.sizes() == a.by_size.sizes() && (tensors == 0 || a.counts.size(0) == tensors),
+              path.string(), ": what it says of tensors and sizes does not fit together");
     }
-    if (curves.nulls.defined()) {
-      const OverlapNulls& nulls = curves.nulls;
-      for (const NullCurve* null : {&nulls.uniform, &nulls.layer, &nulls.output_unit, &nulls.input_unit}) {
-        for (const at::Tensor* curve : {&null->mean, &null->deviation, &null->free})
-          require(curve->dim() == 1 && curve->numel() == k, path.string(), ": a null has shape ",
-                  curve->sizes(), ", not [", k, "]");
-      }
-      const TwoWayNull& t = nulls.two_way;
-      const int64_t n = t.sizes.numel();
-      for (const at::Tensor* values : {&t.sizes, &t.overlap, &t.mean, &t.deviation, &t.free, &t.samples,
-                                       &t.acceptance, &t.autocorrelation, &t.effective, &t.p}) {
-        require(n >= 1 && values->dim() == 1 && values->numel() == n, path.string(),
-                ": the two-way null has shape ", values->sizes(), ", not [", n, "]");
-      }
-      require(t.sizes.min().item<int64_t>() >= 1 && t.sizes.max().item<int64_t>() <= k, path.string(),
-              ": the two-way null is of sizes beyond 1 to ", k);
-    }
-    return curves;
+    require(!study.space.defined() ||
+                (study.space.energy.dim() == 2 && study.space.participation.dim() == 1 &&
+                 study.space.energy.size(1) == study.space.participation.numel() &&
+                 (tensors == 0 || study.space.energy.size(0) == tensors)),
+            path.string(), ": what it says of tensors does not fit together");
+    return study;
   });
+}
+
+OverlapCurves finished_overlap(const fs::path& path) {
+  return std::move(finished_study(path).masks.front().curves);
 }
 
 }  // namespace seigh

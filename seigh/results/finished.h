@@ -6,8 +6,8 @@
 
 #include "seigh/core/filesystem.h"
 #include "seigh/nn/model.h"
-#include "seigh/overlap/curves.h"
 #include "seigh/results/eigen_file.h"
+#include "seigh/results/overlap_file.h"
 #include "seigh/results/run_folder.h"
 #include "seigh/train/checkpoint.h"
 
@@ -18,7 +18,9 @@ Checkpoint finished_checkpoint(const RunFolder& folder, const Model& model, int6
 /// A decomposition of this run. Throws Error when it is damaged or not of `parameters` parameters.
 EigenFile finished_eigen(const fs::path& path, int64_t parameters = 0, Vectors vectors = Vectors::none,
                          const Context& context = Context());
-/// Overlap curves, all float64 [K] with K >= 1. Throws Error when they are damaged.
+/// All masks of an overlap file, their curves float64 [K] with K >= 1. Throws Error when they are damaged.
+OverlapStudy finished_study(const fs::path& path);
+/// Those of the first mask.
 OverlapCurves finished_overlap(const fs::path& path);
 
 }  // namespace seigh

@@ -39,7 +39,14 @@ bool parse_name(const std::string& name, Item& item) {
   if (at == std::string::npos || at == digits || at - digits > 18) return false;
   item.step = std::stoll(name.substr(digits, at - digits));
   if (item.stage == Stage::train) return at == name.size();
-  const size_t split = at + 1, matrix = name.find('_', split), method = name.rfind('_');
+  const size_t split = at + 1, matrix = name.find('_', split);
+  if (item.of_model) {
+    if (at >= name.size() || name[at] != '_' || matrix == std::string::npos) return false;
+    item.split = name.substr(split, matrix - split);
+    item.matrix = name.substr(matrix + 1);
+    return !item.matrix.empty();
+  }
+  const size_t method = name.rfind('_');
   if (at >= name.size() || name[at] != '_' || matrix == std::string::npos || method <= matrix) return false;
   item.split = name.substr(split, matrix - split);
   item.matrix = name.substr(matrix + 1, method - matrix - 1);
@@ -52,7 +59,9 @@ std::vector<std::string> compare(const Item& item, Recipe made, Recipe now) {
   Stage stage = item.stage;
   if (stage != Stage::train) {
     made.curvature.matrix = now.curvature.matrix = item.matrix;
-    if (item.method != "dense") {
+    if (item.of_model) {
+      made.eigh = now.eigh;
+    } else if (item.method != "dense") {
       made.eigh.method = now.eigh.method = parse_method(item.method);
     } else if (now.eigh.method == Method::automatic) {
       now.eigh.method = made.eigh.method;  // auto takes what is there
@@ -89,6 +98,7 @@ std::string plural(int64_t count, const char* what) {
 
 std::vector<Item> inventory(const fs::path& folder, const Recipe& written, const Recipe& recipe) {
   const std::pair<const char*, Item> places[] = {{"checkpoints", {.stage = Stage::train}},
+                                                 {"model", {.stage = Stage::eigh, .of_model = true}},
                                                  {"eigen", {.stage = Stage::eigh}},
                                                  {"partial", {.stage = Stage::eigh, .finished = false}},
                                                  {"overlap", {.stage = Stage::overlap}}};
@@ -113,8 +123,9 @@ std::vector<Item> inventory(const fs::path& folder, const Recipe& written, const
 
 std::string count_in_words(const std::vector<Item>& items) {
   const auto count = [&](Stage stage, bool finished) {
-    return std::count_if(items.begin(), items.end(),
-                         [&](const Item& i) { return i.stage == stage && i.finished == finished; });
+    return std::count_if(items.begin(), items.end(), [&](const Item& i) {
+      return i.stage == stage && i.finished == finished && !i.of_model;
+    });
   };
   std::string text;
   const auto add = [&](int64_t n, const char* what) {

@@ -1,18 +1,17 @@
 // Overlap curves on disk: RUN/overlap/*.h5 (docs/file_format.md).
 #pragma once
 
+#include <string>
+#include <vector>
+
 #include "seigh/core/filesystem.h"
 #include "seigh/eigen/result.h"
+#include "seigh/nn/model.h"
+#include "seigh/overlap/anatomy.h"
 #include "seigh/overlap/curves.h"
 #include "seigh/overlap/eigenspace.h"
 
 namespace seigh {
-
-/// With the keys of the recipe that decided them (record()), if any. Written completely or not at all.
-void write_overlap_file(const fs::path& path, const OverlapCurves& curves, const OverlapOptions& options,
-                        const std::string& recipe = "");
-/// Throws Error naming the file when it is damaged or holds no overlap curves.
-OverlapCurves read_overlap_file(const fs::path& path);
 
 /// A solver's eigenvectors as the overlap study sees them.
 class ResultEigenspace final : public Eigenspace {
@@ -28,5 +27,27 @@ class ResultEigenspace final : public Eigenspace {
  private:
   const Eigenvectors& vectors_;
 };
+
+/// Masks against the eigenspaces of one decomposition.
+struct OverlapStudy {
+  struct Mask {
+    std::string score = "magnitude";  ///< a name of score_names(), or of a file
+    std::string population = "all";   ///< which parameters it may hold: "all", "chosen", "weights"
+    OverlapCurves curves;
+    MaskAnatomy anatomy;
+    /// "snip", "magnitude@weights"
+    std::string label() const { return population == "all" ? score : score + "@" + population; }
+  };
+  std::vector<Mask> masks;  ///< at least one; the first is the recipe's headline
+  SpaceAnatomy space;
+  std::vector<ParameterSpec> tensors;  ///< the rows of the space's and the masks' anatomy
+};
+
+/// recipe: the keys that decided it (record()). Written completely or not at all.
+void write_overlap_file(const fs::path& path, const OverlapStudy& study, const OverlapOptions& options,
+                        const std::string& recipe = {});
+/// What files of earlier versions lack stays undefined. Throws Error naming the file when something is missing
+/// or damaged.
+OverlapStudy read_overlap_file(const fs::path& path);
 
 }  // namespace seigh

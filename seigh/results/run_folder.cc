@@ -49,7 +49,8 @@ bool is_temporary(const fs::path& path) {
 // Files that a killed process left half written; nobody else works in a locked folder.
 void remove_temporaries(const fs::path& folder) {
   std::error_code none;
-  std::vector<fs::path> places = {folder, folder / "checkpoints", folder / "eigen", folder / "overlap"};
+  std::vector<fs::path> places = {folder, folder / "checkpoints", folder / "model", folder / "eigen",
+                                  folder / "overlap"};
   if (fs::is_directory(folder / "partial", none)) {
     for (const fs::path& path : contents(folder / "partial")) places.push_back(path);
   }
@@ -68,14 +69,14 @@ void refuse_links(const fs::path& folder) {
     require(!fs::is_symlink(path), path.string(),
             " is a symbolic link, which seigh does not write through; put what it points to in its place");
   };
-  for (const char* name : {".lock", "log.jsonl", "checkpoints", "eigen", "overlap", "partial", "old"})
+  for (const char* name : {".lock", "log.jsonl", "checkpoints", "model", "eigen", "overlap", "partial", "old"})
     refuse(folder / name);
   std::error_code none;
   for (const char* name : {"partial", "old"}) {
     if (!fs::is_directory(folder / name, none)) continue;
     for (const fs::path& path : contents(folder / name)) {
       refuse(path);
-      for (const char* inner : {"checkpoints", "eigen", "overlap", "partial", "claims"}) refuse(path / inner);
+      for (const char* inner : {"checkpoints", "model", "eigen", "overlap", "partial", "claims"}) refuse(path / inner);
     }
   }
 }
@@ -104,7 +105,7 @@ std::string holder(int lock) {
 bool nothing_finished(const fs::path& folder) {
   std::error_code code;
   if (!fs::exists(folder / ".lock", code)) return false;
-  for (const char* place : {"checkpoints", "eigen", "overlap"}) {
+  for (const char* place : {"checkpoints", "model", "eigen", "overlap"}) {
     std::error_code none;
     if (!fs::exists(folder / place, none)) continue;
     for (const fs::path& path : contents(folder / place)) {
@@ -346,6 +347,10 @@ fs::path RunFolder::partial(int64_t step, const std::string& split, const std::s
 
 fs::path RunFolder::overlap(int64_t step, const std::string& split, const std::string& method) const {
   return path_ / "overlap" / eigen(step, split, method).filename();
+}
+
+fs::path RunFolder::model(int64_t step, const std::string& split) const {
+  return path_ / "model" / (step_name(step) + "_" + split + "_" + recipe_.curvature.matrix + ".h5");
 }
 
 void RunFolder::log(const std::string& event, std::initializer_list<LogField> fields) {

@@ -22,7 +22,7 @@ struct LogField {
 
 /// One process at a time works in a run folder, or several that measure; they hold a lock for the life of
 /// this object. Of the ranks of one run, the root holds it and writes the log.
-///   recipe.toml  log.jsonl  checkpoints/step_*.safetensors  eigen/*.h5  partial/  overlap/*.h5  report.html
+///   recipe.toml  log.jsonl  checkpoints/step_*.safetensors  model/*.h5  eigen/*.h5  partial/  overlap/*.h5  report.html
 ///   old/<n>/     results that another recipe has superseded, with theirs, in the same places
 class RunFolder {
  public:
@@ -57,6 +57,8 @@ class RunFolder {
   std::vector<int64_t> checkpoints() const;
   fs::path eigen(int64_t step, const std::string& split, const std::string& method) const;
   fs::path overlap(int64_t step, const std::string& split, const std::string& method) const;
+  /// What is known of the model there (model_file.h).
+  fs::path model(int64_t step, const std::string& split) const;
   /// Folder of what an unfinished decomposition has come to so far.
   fs::path partial(int64_t step, const std::string& split, const std::string& method) const;
   fs::path report() const { return path_ / "report.html"; }

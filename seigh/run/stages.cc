@@ -2,6 +2,7 @@
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/isfinite.h>
+#include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <cmath>
@@ -14,6 +15,7 @@
 #include "seigh/core/error.h"
 #include "seigh/core/fingerprint.h"
 #include "seigh/core/timer.h"
+#include "seigh/curvature/autograd_curvature.h"
 #include "seigh/curvature/check.h"
 #include "seigh/curvature/fingerprint.h"
 #include "seigh/curvature/model_source.h"
@@ -23,8 +25,6 @@
 #include "seigh/io/file.h"
 #include "seigh/io/limits.h"
 #include "seigh/overlap/curves.h"
-#include "seigh/overlap/nulls.h"
-#include "seigh/overlap/units.h"
 #include "seigh/recipe/options.h"
 #include "seigh/recipe/own_network.h"
 #include "seigh/report/headline.h"
@@ -32,9 +32,12 @@
 #include "seigh/report/report_data.h"
 #include "seigh/results/eigen_file.h"
 #include "seigh/results/finished.h"
+#include "seigh/results/model_file.h"
 #include "seigh/results/overlap_file.h"
 #include "seigh/run/data.h"
+#include "seigh/run/study.h"
 #include "seigh/sketch/measure.h"
+#include "seigh/spectrum/diagonal.h"
 #include "seigh/tall/divided.h"
 
 namespace seigh {
@@ -183,8 +186,6 @@ void Run::write_overlap(const Decomposition& d, const EigenResult& result, const
               ? std::string()
               : text_of(", as after training with too large steps: lower train.learning_rate (now ",
                         folder_.recipe().train.learning_rate, ")"));
-  std::vector<int64_t> layer_sizes;
-  for (const ParameterSpec& p : subset_.specs) layer_sizes.push_back(p.numel());
   // The root may be here alone, with eigenvectors from a file.
   const int64_t piece =
       std::clamp<int64_t>(context_.memory().available() / 8, int64_t{8} << 20, int64_t{1} << 30);
@@ -194,28 +195,78 @@ void Run::write_overlap(const Decomposition& d, const EigenResult& result, const
       // Rows of all masks at once, where memory allows: each call is a pass over the
       // vectors. Work with a piece takes some five times as much.
       .piece_bytes = result.eigenvectors.divided() ? context_.ranks().agree(piece) : piece};
-  const ResultEigenspace space(result.eigenvectors);
-  OverlapCurves curves = overlap_curves(space, subset_.gather(model_->parameters(), checkpoint.parameters),
-                                        layer_sizes, options, context_);
-  std::vector<NamedShape> tensors;
-  for (const ParameterSpec& p : subset_.specs) tensors.push_back({p.name, p.shape});
-  // Fewer would say little of a deviation, and cost little less.
-  constexpr int64_t kLeast = 200;
-  curves.nulls = overlap_nulls(space, curves.mask, unit_layouts(tensors),
-                               {.samples = std::max(options.random_masks, kLeast),
-                                .seed = options.seed,
-                                .piece_bytes = options.piece_bytes},
-                               context_);
-  // A sketch's bound says next to nothing.
-  if (result.replicates.defined())
-    curves.spread_magnitude(space, result.replicates);
-  else if (result.residuals.defined())
-    curves.bound_magnitude(result.certificates.subspace);
+  const Recipe& r = folder_.recipe();
+  StudyInputs inputs{subset_, subset_.gather(model_->parameters(), checkpoint.parameters), {}, {}};
+  const std::set<std::string> needed = needed_of_model(r);
+  if (needed.contains("initial"))
+    inputs.initial = subset_.gather(model_->parameters(), this->checkpoint(0).parameters);
+  if (needed.contains("gradient") || needed.contains("fisher") || needed.contains("diagonal"))
+    inputs.model = read_model_file(folder_.model(d.step, d.split), subset_.count);
+  const OverlapStudy study = study_overlap(r, inputs, result, options, context_);
   if (context_.ranks().root())
-    write_overlap_file(folder_.overlap(d.step, d.split, to_string(d.method)), curves, options,
+    write_overlap_file(folder_.overlap(d.step, d.split, to_string(d.method)), study, options,
                        recipe_of(Stage::overlap));
   folder_.log("overlap",
               {{"file", folder_.overlap(d.step, d.split, to_string(d.method)).filename().string()}});
+}
+
+// What the recipe's masks need of the model at this step and on these samples, beside the gradient, which is
+// always kept: is something of it missing?
+bool Run::model_file_lacks(int64_t step, const std::string& split_name) const {
+  const auto path = folder_.model(step, split_name);
+  bool lacks = !is_there(path, context_);
+  if (!lacks && context_.ranks().root()) {
+    const ModelFile there = read_model_file(path, subset_.count);
+    const std::set<std::string> needed = needed_of_model(folder_.recipe());
+    lacks = (needed.contains("fisher") && !there.fisher.defined()) ||
+            (needed.contains("diagonal") && !there.diagonal.defined());
+  }
+  return context_.ranks().agree(lacks);
+}
+
+// Of the matrix h; ranks that share out its samples have their part of each mean.
+void Run::write_model(const Decomposition& d, const Checkpoint& checkpoint, CurvatureOperator& h) {
+  const Recipe& r = folder_.recipe();
+  const std::set<std::string> needed = needed_of_model(r);
+  const double samples = static_cast<double>(r.curvature.samples);
+  const int64_t mine = plan_.divides_samples ? context_.ranks().share(r.curvature.samples).count
+                                             : r.curvature.samples;
+  const auto joined = [&](at::Tensor mean) {
+    if (!plan_.divides_samples) return mean;
+    mean.mul_(static_cast<double>(mine) / samples);
+    context_.ranks().sum(mean);
+    return mean;
+  };
+  ModelFile content;
+  content.gradient = joined(h.gradient().cpu());
+  if (needed.contains("fisher")) {
+    const auto source = source_of(d, checkpoint, h.dtype(), label(d.step, d.split, "gradients"));
+    CurvatureOptions options = curvature_options(r, loss_);
+    options.kind = CurvatureKind::hessian;
+    options.dtype = h.dtype();
+    AutogradCurvatureOperator gradients(source, options, label(d.step, d.split, "gradients"), context_);
+    at::Tensor sum = at::zeros({subset_.count}, at::kDouble);
+    const int64_t together =
+        std::clamp<int64_t>(context_.memory().available() / (32 * subset_.count), 1, 64);
+    context_.progress().begin(label(d.step, d.split, "gradients of single samples"), source->samples(), "samples");
+    for (int64_t begin = 0; begin < source->samples(); begin += together) {
+      const int64_t n = std::min(together, source->samples() - begin);
+      sum += gradients.per_sample_gradients(begin, n).square().sum(1).cpu();
+      context_.progress().advance(n);
+    }
+    context_.progress().end();
+    content.fisher = joined(sum / static_cast<double>(std::max<int64_t>(source->samples(), 1)));
+  }
+  if (needed.contains("diagonal")) {
+    const DiagonalResult diagonal = seigh::diagonal(
+        *shared_out(h), {.products = std::min<int64_t>(100, subset_.count),
+                         .seed = static_cast<uint64_t>(r.seed)}, context_);
+    content.diagonal = diagonal.diagonal;
+    content.diagonal_error = diagonal.error;
+  }
+  if (context_.ranks().root())
+    write_model_file(folder_.model(d.step, d.split), content, recipe_of(Stage::eigh));
+  context_.ranks().wait();
 }
 
 // Eigenvectors of the recorded step before `step`, from memory or else from their file; none where neither
@@ -270,6 +321,22 @@ void Run::begin_partial(const Decomposition& d) const {
   if (!is_there(file, context_) && context_.ranks().root()) write_file(file, recipe_of(Stage::eigh));
 }
 
+// The loss at a checkpoint over this rank's samples.
+std::shared_ptr<const GraphSource> Run::source_of(const Decomposition& d, const Checkpoint& checkpoint,
+                                                  at::ScalarType dtype, const std::string& name) {
+  const Recipe& r = folder_.recipe();
+  const Context::Scope scope(context_);
+  if (foreign_) return foreign_->source(checkpoint, d.split, r.curvature.samples, dtype);
+  at::Tensor mine = chosen(d.split);
+  if (plan_.divides_samples) {
+    const Share share = context_.ranks().share(mine.numel());
+    mine = mine.slice(0, share.begin, share.end());
+  }
+  tell(chosen_samples_note(r, split(d.split), d.split));
+  return std::make_shared<ModelSource>(*model_, checkpoint.parameters, checkpoint.buffers,
+                                       split(d.split).select(mine), loss_, dtype, name);
+}
+
 std::unique_ptr<CurvatureOperator> Run::matrix(const Decomposition& d, const Checkpoint& checkpoint,
                                                at::ScalarType dtype, int64_t reserve,
                                                const std::string& prefix) {
@@ -278,18 +345,7 @@ std::unique_ptr<CurvatureOperator> Run::matrix(const Decomposition& d, const Che
   options.dtype = dtype;
   options.reserve = reserve;
   const std::string name = label(d.step, d.split, prefix + r.curvature.matrix);
-  const auto source = [&]() -> std::shared_ptr<const GraphSource> {
-    const Context::Scope scope(context_);
-    if (foreign_) return foreign_->source(checkpoint, d.split, r.curvature.samples, dtype);
-    at::Tensor mine = chosen(d.split);
-    if (plan_.divides_samples) {
-      const Share share = context_.ranks().share(mine.numel());
-      mine = mine.slice(0, share.begin, share.end());
-    }
-    tell(chosen_samples_note(r, split(d.split), d.split));
-    return std::make_shared<ModelSource>(*model_, checkpoint.parameters, checkpoint.buffers,
-                                         split(d.split).select(mine), loss_, dtype, name);
-  }();
+  const auto source = source_of(d, checkpoint, dtype, name);
   auto h = make_checked_operator(source, options, name, context_);
   folder_.log("matrix",
               {{"name", name},
@@ -407,6 +463,7 @@ EigenResult Run::solve(const Decomposition& d, const Checkpoint& checkpoint) {
   if (d.method == Method::krylov || d.method == Method::seigh) begin_partial(d);
   const auto h = matrix(d, checkpoint, eigh_dtype(r), plan.memory);
   solver.fingerprint = fingerprint(d, checkpoint, *h);
+  if (model_file_lacks(d.step, d.split)) write_model(d, checkpoint, *h);
   if (!plan_.divides_samples) return seigh::eigh(*h, solver, context_);
   return seigh::eigh(*shared_out(*h), solver, context_);
 }
@@ -425,6 +482,11 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
       !dense_only && (!is_there(sketch_path, context_) || (need_dense && !r.eigh.vectors));
   if (!need_sketch && !dense_only) forget_finished_partial(sketched);
   if (!need_sketch && !need_dense) {
+    // Scores that the recipe asks for since.
+    std::set<std::string> needed = needed_of_model(r);
+    needed.erase("initial");
+    if (!needed.empty() && model_file_lacks(step, split_name))
+      write_model(sketched, checkpoint, *matrix(sketched, checkpoint, eigh_dtype(r), 0));
     previous_.erase(split_name);  // the next step's is this one, on disk
     return;
   }
@@ -447,6 +509,7 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
   if (need_dense) {
     const auto h = matrix(exact, checkpoint, at::kDouble, 0, "exact ");
     fingerprint(exact, checkpoint, *h);
+    if (model_file_lacks(step, split_name)) write_model(exact, checkpoint, *h);
     if (!dense_only && !need_sketch)
       require_same_matrix(sketch_path.string(), of_sketch, fingerprint_, sketch_path.string());
     const DenseResult d = dense(*shared_out(*h), r.eigh.k, r.eigh.selection, context_);

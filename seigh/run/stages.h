@@ -78,6 +78,10 @@ class Run {
   std::string recipe_of(Stage stage) const;
   void begin_partial(const Decomposition& d) const;
   std::string fingerprint(const Decomposition& d, const Checkpoint& checkpoint, CurvatureOperator& h);
+  std::shared_ptr<const GraphSource> source_of(const Decomposition& d, const Checkpoint& checkpoint,
+                                               at::ScalarType dtype, const std::string& name);
+  bool model_file_lacks(int64_t step, const std::string& split_name) const;
+  void write_model(const Decomposition& d, const Checkpoint& checkpoint, CurvatureOperator& h);
   std::unique_ptr<CurvatureOperator> matrix(const Decomposition& d, const Checkpoint& checkpoint,
                                             at::ScalarType dtype, int64_t reserve,
                                             const std::string& prefix = "");

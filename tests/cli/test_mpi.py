@@ -26,7 +26,7 @@ class Ranks(Case):
 
     def same(self, one, several, method, tolerance):
         """Values to rounding; of vectors, which are theirs up to sign, what the overlap curves see."""
-        for folder, keys in (("eigen", ["eigenvalues"]), ("overlap", ["magnitude", "best", "random_mean", "random_by_layer_mean", "mask"])):
+        for folder, keys in (("eigen", ["eigenvalues"]), ("overlap", ["magnitude", "best", "null_layer_mean", "null_input_unit_std", "two_way_mean", "by_size", "tensor_within", "mask"])):
             with h5py.File(one / folder / f"{NAME}{method}.h5") as a, h5py.File(several / folder / f"{NAME}{method}.h5") as b:
                 for key in keys:
                     np.testing.assert_allclose(b[key][()], a[key][()], rtol=0, atol=tolerance, err_msg=key)

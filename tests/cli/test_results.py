@@ -92,9 +92,9 @@ class RunFiles(Case):
                 # A mask of k coordinates overlaps a fixed space best when it takes the k rows of largest norm.
                 best = [np.sort((u[:, :k] ** 2).sum(1))[-k:].sum() / k for k in range(1, 11)]
                 np.testing.assert_allclose(file["best"][()], best, rtol=1e-5)
-                for name in ("magnitude", "best", "random_mean", "random_std", "chance"):
+                for name in ("magnitude", "best", "null_uniform_mean", "null_uniform_std", "chance"):
                     self.assertEqual((file[name].dtype, file[name].shape), (np.float64, (10,)))
-                self.assertTrue(np.all(file["random_std"][()] > 0))
+                self.assertTrue(np.all(file["null_uniform_std"][()] > 0))
                 sizes = [np.prod(shape, dtype=int) for _, shape in json.loads(eigen.attrs["tensors"])]
                 layer, mean, free = np.repeat(np.arange(len(sizes)), sizes), [], []
                 for k in range(1, 11):
@@ -164,7 +164,7 @@ class RunFiles(Case):
                 np.testing.assert_allclose(a["eigenvalues"][()], b["eigenvalues"][()], rtol=1e-4)
             with h5py.File(one / "overlap" / path.name) as a, h5py.File(two / "overlap" / path.name) as b:
                 np.testing.assert_array_equal(a["mask"][()], b["mask"][()])
-                np.testing.assert_allclose(a["random_mean"][()], b["random_mean"][()], rtol=2e-3)
+                np.testing.assert_allclose(a["null_layer_mean"][()], b["null_layer_mean"][()], rtol=2e-3)
 
     def test_seed_decides(self):
         again, other = self.tmp / "again", self.tmp / "other"

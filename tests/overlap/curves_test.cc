@@ -20,6 +20,7 @@
 #include "seigh/core/error.h"
 #include "seigh/eigen/seigh.h"
 #include "seigh/linop/matrix_operator.h"
+#include "seigh/overlap/bands.h"
 #include "seigh/overlap/best_overlap.h"
 #include "seigh/overlap/chance.h"
 #include "seigh/overlap/masks.h"
@@ -44,6 +45,13 @@ std::string error_of(const std::function<void()>& call) {
 
 double at_index(const at::Tensor& t, int64_t i) {
   return t[i].item<double>();
+}
+
+// Tensors without units.
+std::vector<UnitLayout> layers_of(const std::vector<int64_t>& sizes) {
+  std::vector<UnitLayout> layouts;
+  for (const int64_t size : sizes) layouts.push_back({1, 1, size, true, /*defined=*/false});
+  return layouts;
 }
 
 at::Tensor parameters(int64_t dimension, uint64_t seed = 50) {
@@ -224,7 +232,7 @@ TEST(DenseEigenspace, RejectsWhatIsNotATallFloatMatrix) {
 TEST(OverlapCurves, AreTheOverlapsOfTheirMasks) {
   const int64_t d = 60, k = 8;
   const at::Tensor u = haar_basis(62, d, k), theta = parameters(d);
-  const std::vector<int64_t> layers{25, 35};
+  const std::vector<UnitLayout> layers{{5, 5, 1}, {7, 5, 1}};
   OverlapOptions options;
   options.random_masks = 5;
   options.seed = 77;
@@ -241,18 +249,8 @@ TEST(OverlapCurves, AreTheOverlapsOfTheirMasks) {
       }
       return sum / static_cast<double>(n);
     };
-    const auto check = [&](const at::Tensor& mean, const at::Tensor& deviation, auto&& order_of_draw) {
-      double values[5], average = 0, spread = 0;
-      for (int draw = 0; draw < 5; ++draw) average += (values[draw] = overlap_of(order_of_draw(draw))) / 5;
-      for (const double value : values) spread += (value - average) * (value - average) / 4;
-      EXPECT_NEAR(at_index(mean, n - 1), average, k * kEps) << n;
-      EXPECT_NEAR(at_index(deviation, n - 1), std::sqrt(spread), k * kEps) << n;
-    };
     // Sums of at most k^2 squares that add up to at most k.
     EXPECT_NEAR(at_index(curves.magnitude, n - 1), overlap_of(curves.mask), k * kEps) << n;
-    check(curves.random_mean, curves.random_std, [&](int draw) { return random_order(d, k, 77, draw); });
-    check(curves.random_by_layer_mean, curves.random_by_layer_std,
-          [&](int draw) { return random_order_by_layer(curves.mask, layers, 77, draw); });
     EXPECT_DOUBLE_EQ(at_index(curves.chance, n - 1), chance_overlap(n, d));
   }
   EXPECT_TRUE(at::equal(curves.best, best_overlap(DenseEigenspace(u))));
@@ -274,81 +272,120 @@ TEST(OverlapCurves, FindEigenvectorsThatSitOnTheLargestParameters) {
   const int64_t d = 100, k = 5;
   const at::Tensor theta = parameters(d);
   const at::Tensor u = at::eye(d, at::kDouble).index_select(1, magnitude_order(theta, k));
-  const OverlapCurves curves = overlap_curves(DenseEigenspace(u), theta, {d});
+  const OverlapCurves curves = overlap_curves(DenseEigenspace(u), theta, layers_of({d}));
   for (int64_t i = 0; i < k; ++i) {
     EXPECT_EQ(at_index(curves.magnitude, i), 1.0);
     EXPECT_EQ(at_index(curves.best, i), 1.0);
   }
 }
 
-TEST(OverlapCurves, OfRandomMasksLieAtChanceOfKOverD) {
-  const int64_t d = 50, k = 12;
-  const at::Tensor u = haar_basis(64, d, k);
-  OverlapOptions options;
-  options.random_masks = 2000;
-  options.seed = 79;
-  // One layer: the null by layer is the plain one, with draws of its own.
-  const OverlapCurves curves = overlap_curves(DenseEigenspace(u), parameters(d), {d}, options);
-  for (int64_t n = 1; n <= k; ++n) {
-    const double variance = random_mask_variance(u.narrow(1, 0, n).square().sum(1), n);
-    const double error = std::sqrt(variance / 2000);
-    // 5 standard errors: failure probability 24 * 5.7e-7 = 1.4e-5 over seeds (normal approximation); the seed
-    // is fixed.
-    EXPECT_NEAR(at_index(curves.random_mean, n - 1), chance_overlap(n, d), 5 * error) << n;
-    EXPECT_NEAR(at_index(curves.random_by_layer_mean, n - 1), chance_overlap(n, d), 5 * error) << n;
-    // The deviation of a deviation is about sqrt((kurtosis - 1) / (4 n)), under 4 % for kurtosis below 13: 5
-    // of them.
-    EXPECT_NEAR(at_index(curves.random_std, n - 1) / std::sqrt(variance), 1.0, 0.2) << n;
+// A random mask's curve leaves the band as often as it says, and p is uniform: about a band's mean and
+// deviation nothing is assumed but what nulls_test.cc checks.
+TEST(SimultaneousBand, HoldsAsManyRandomCurvesAsItSays) {
+  const int64_t d = 300, k = 30;
+  const at::Tensor u = haar_basis(64, d, k) * 1.0;
+  const DenseEigenspace space(u);
+  const std::vector<UnitLayout> layouts{{10, 10, 1}, {20, 10, 1}};
+  const at::Tensor mask = magnitude_order(parameters(d), k);
+  for (const Grouping grouping : {Grouping::layer, Grouping::output_unit, Grouping::input_unit}) {
+    int outside = 0, small_p = 0;
+    constexpr int kTrials = 300;
+    for (int trial = 0; trial < kTrials; ++trial) {
+      // Random with the same counts: the null is true.
+      const at::Tensor order = random_order_within(grouping, mask, layouts, 500 + trial, 0);
+      const OverlapNulls nulls = overlap_nulls(space, order, layouts, {.sizes = {k}, .samples = 2, .chains = 1});
+      const NullCurve& curve = grouping == Grouping::layer         ? nulls.layer
+                               : grouping == Grouping::output_unit ? nulls.output_unit
+                                                                   : nulls.input_unit;
+      const at::Tensor overlap = curves_of(space, {order}, 1 << 20, Context())[0];
+      const SimultaneousBand band = simultaneous_band(space, grouping, order, overlap, curve, layouts, 99,
+                                                      9000 + trial, 1 << 20);
+      const at::Tensor out = overlap.lt(band.low).logical_or(overlap.gt(band.high));  // false at NaN
+      outside += out.any().item<bool>() ? 1 : 0;
+      small_p += band.p <= 0.1 ? 1 : 0;
+      EXPECT_EQ(out.any().item<bool>(), band.p <= 0.05) << trial;
+    }
+    // Exactly 5 of 100 orders among which the mask's own is one, 10 of 100: 15 and 30 of 300; five deviations
+    // of the binomial distribution are 19 and 26.
+    EXPECT_LT(outside, 15 + 19) << grouping_name(grouping);
+    EXPECT_GT(outside, 1) << grouping_name(grouping);
+    EXPECT_LT(std::abs(small_p - 30), 26) << grouping_name(grouping);
   }
-  EXPECT_FALSE(at::equal(curves.random_mean, curves.random_by_layer_mean));
 }
 
-TEST(OverlapCurves, OfRandomMasksByLayerSeeWhichLayerTheMaskIsIn) {
-  // Large parameters and eigenvectors both live in the first 10 of 1000 parameters: the plain null stays near
-  // k / D, the null by layer near k / 10.
-  const int64_t d = 1000, k = 4;
-  at::Tensor theta = at::zeros({d}, at::kDouble), u = at::zeros({d, k}, at::kDouble);
-  theta.narrow(0, 0, 10).copy_(parameters(10).abs() + 1.0);
-  u.narrow(0, 0, 10).copy_(haar_basis(65, 10, k));
-  OverlapOptions options;
-  options.random_masks = 400;
-  const OverlapCurves curves = overlap_curves(DenseEigenspace(u), theta, {10, d - 10}, options);
-  const double variance = random_mask_variance(u.narrow(0, 0, 10).square().sum(1), k);
-  // 5 standard errors, as above.
-  EXPECT_NEAR(at_index(curves.random_by_layer_mean, k - 1), 0.4, 5 * std::sqrt(variance / 400));
-  EXPECT_LT(at_index(curves.random_mean, k - 1), 0.05);
+TEST(SimultaneousBand, FindsAPlantedEffectAndSaysNothingOfNothing) {
+  const int64_t d = 400, k = 40;
+  at::Tensor u = haar_basis(68, d, k);
+  const at::Tensor leverage = u.square().sum(1);
+  const std::vector<UnitLayout> layouts{{20, 20, 1}};
+  const OverlapCurves best = overlap_curves(DenseEigenspace(u), leverage, layouts, {.random_masks = 99});
+  EXPECT_EQ(best.bands.layer.p, 0.01);
+  EXPECT_EQ(best.bands.output_unit.p, 0.01);
+  // A mask that is all there is of its groups cannot be otherwise.
+  const DenseEigenspace whole(haar_basis(69, 6, 6));
+  const OverlapCurves all = overlap_curves(whole, parameters(6), {{1, 6, 1}}, {.random_masks = 9});
+  EXPECT_TRUE(all.bands.layer.low.isnan().all().item<bool>());
+  EXPECT_EQ(all.bands.layer.p, 1);
+}
+
+// Masks that may hold part of the parameters, against the same by hand.
+TEST(OverlapCurves, OfPartOfTheParameters) {
+  const int64_t d = 60, k = 8;
+  const at::Tensor u = haar_basis(70, d, k), theta = parameters(d);
+  std::vector<UnitLayout> layouts{{5, 4, 1}, {1, 1, 30, true, false, /*eligible=*/false}, {2, 5, 1}};
+  const OverlapCurves curves = overlap_curves(DenseEigenspace(u), theta, layouts, {.random_masks = 5});
+  EXPECT_EQ(curves.eligible, 30);
+  at::Tensor magnitudes = theta.abs();
+  magnitudes.slice(0, 20, 50).zero_();
+  EXPECT_TRUE(at::equal(curves.mask, magnitudes.argsort(0, /*descending=*/true).slice(0, 0, k)));
+  for (int64_t n = 1; n <= k; ++n) {
+    at::Tensor leverage = u.slice(1, 0, n).square().sum(1);
+    const double mine = leverage.index_select(0, curves.mask.slice(0, 0, n)).sum().item<double>();
+    EXPECT_NEAR(at_index(curves.magnitude, n - 1), mine / static_cast<double>(n), k * kEps);
+    leverage.slice(0, 20, 50).zero_();
+    EXPECT_NEAR(at_index(curves.chance, n - 1), leverage.sum().item<double>() / 30, k * kEps);
+    const double best = std::get<0>(leverage.topk(n)).sum().item<double>();
+    EXPECT_NEAR(at_index(curves.best, n - 1), best / static_cast<double>(n), k * kEps);
+  }
+  // More vectors than parameters that a mask may hold.
+  layouts = {{1, 1, 3, true, false}, {1, 1, 57, true, false, false}};
+  EXPECT_EQ(overlap_curves(DenseEigenspace(u), theta, layouts, {.random_masks = 5}).magnitude.numel(), 3);
+  layouts[0].eligible = false;
+  EXPECT_EQ(error_of([&] { overlap_curves(DenseEigenspace(u), theta, layouts); }),
+            "there are no parameters that a mask may hold");
 }
 
 TEST(OverlapCurves, AreTheSameBitForBitOnAnyThreads) {
   const int64_t d = 3000, k = 30;
   const at::Tensor u = haar_basis(66, d, k), theta = parameters(d);
-  const auto run = [&] { return overlap_curves(DenseEigenspace(u), theta, {1000, 2000}); };
+  const auto run = [&] { return overlap_curves(DenseEigenspace(u), theta, {{100, 10, 1}, {20, 100, 1}}, {.random_masks = 20}); };
   const OverlapCurves one = on_threads(1, run), two = on_threads(2, run);
   EXPECT_TRUE(at::equal(one.magnitude, two.magnitude));
   EXPECT_TRUE(at::equal(one.best, two.best));
-  EXPECT_TRUE(at::equal(one.random_mean, two.random_mean));
-  EXPECT_TRUE(at::equal(one.random_std, two.random_std));
-  EXPECT_TRUE(at::equal(one.random_by_layer_mean, two.random_by_layer_mean));
-  EXPECT_TRUE(at::equal(one.random_by_layer_std, two.random_by_layer_std));
+  EXPECT_TRUE(at::equal(one.nulls.layer.deviation, two.nulls.layer.deviation));
+  EXPECT_TRUE(at::equal(one.nulls.two_way.mean, two.nulls.two_way.mean));
+  const at::Tensor high = one.bands.output_unit.high;
+  EXPECT_TRUE(at::equal(high.masked_select(high.isfinite()),
+                        two.bands.output_unit.high.masked_select(high.isfinite())));
   EXPECT_TRUE(at::equal(one.mask, two.mask));
 }
 
 TEST(OverlapCurves, RejectBadInput) {
   const DenseEigenspace space(haar_basis(67, 10, 3));
   const at::Tensor theta = parameters(10);
-  EXPECT_EQ(error_of([&] { overlap_curves(space, parameters(9), {10}); }),
+  EXPECT_EQ(error_of([&] { overlap_curves(space, parameters(9), layers_of({10})); }),
             "there are 9 parameters, but the eigenvectors have 10 entries");
   EXPECT_EQ(error_of([&] {
-              overlap_curves(space, theta, {4, 5});
+              overlap_curves(space, theta, layers_of({4, 5}));
             }),
-            "the layers hold 9 parameters, but there are 10");
+            "the tensors hold 9 parameters, but there are 10");
   at::Tensor nan = theta.clone();
   nan[6] = std::nan("");
-  EXPECT_EQ(error_of([&] { overlap_curves(space, nan, {10}); }),
+  EXPECT_EQ(error_of([&] { overlap_curves(space, nan, layers_of({10})); }),
             "parameter 6 is nan; magnitudes cannot be ordered");
   OverlapOptions options;
   options.random_masks = 1;
-  EXPECT_EQ(error_of([&] { overlap_curves(space, theta, {10}, options); }),
+  EXPECT_EQ(error_of([&] { overlap_curves(space, theta, layers_of({10}), options); }),
             "overlap: random_masks is 1; a standard deviation needs at least 2, and none more than 1000000");
   options = {};
   options.piece_bytes = 0;
@@ -363,13 +400,13 @@ TEST(OverlapCurves, TheSpreadOfASketchIsOfTheSizeOfItsErrors) {
   constexpr int64_t kLast = 36;  // of 40 vectors a tenth is left out
   const OverlapOptions options{.random_masks = 2};
   const at::Tensor exact =
-      overlap_curves(DenseEigenspace(m.eigenvectors.slice(1, 0, 40)), parameters, {200}, options).magnitude;
+      overlap_curves(DenseEigenspace(m.eigenvectors.slice(1, 0, 40)), parameters, layers_of({200}), options).magnitude;
   at::Tensor errors = at::zeros({40}, at::kDouble), estimates = at::zeros({40}, at::kDouble);
   constexpr int kSketches = 40;
   for (uint64_t seed = 0; seed < kSketches; ++seed) {
     const EigenResult r = seigh(op, {.k = 40, .products = 80, .seed = seed, .probes = 0});
     const DenseEigenspace space(r.eigenvectors.all());
-    OverlapCurves curves = overlap_curves(space, parameters, {200}, options);
+    OverlapCurves curves = overlap_curves(space, parameters, layers_of({200}), options);
     curves.spread_magnitude(space, r.replicates);
     EXPECT_TRUE(curves.magnitude_deviation.slice(0, 0, kLast).isfinite().all().item<bool>());
     EXPECT_TRUE(curves.magnitude_deviation.slice(0, kLast).isnan().all().item<bool>());

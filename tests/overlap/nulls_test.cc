@@ -15,10 +15,12 @@
 #include <limits>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "seigh/core/random.h"
 #include "seigh/overlap/chance.h"
+#include "seigh/overlap/bands.h"
 #include "seigh/overlap/curves.h"
 #include "seigh/overlap/masks.h"
 #include "seigh/overlap/swaps.h"
@@ -135,21 +137,29 @@ TEST(OverlapNulls, WithClosedFormsAreWhatRandomMasksHave) {
   const at::Tensor u = haar_basis(81, d, k);
   at::Tensor theta = random_gaussian(82, Stream::test, d, 0, 1, at::kDouble).reshape({d});
   theta.narrow(0, 0, 100).mul_(3);
-  const OverlapCurves curves = overlap_curves(DenseEigenspace(u), theta, {100, 300}, {.random_masks = 2000});
-  const OverlapNulls nulls = overlap_nulls(DenseEigenspace(u), curves.mask, {{10, 10, 1}, {10, 10, 3}},
-                                           {.piece_bytes = 8 * k * 130});
-  // 5 standard errors: failure probability 2 * 40 * 5.7e-7 = 5e-5 over seeds (normal approximation); the seed
+  const std::vector<UnitLayout> layouts{{10, 10, 1}, {10, 10, 3}};
+  const DenseEigenspace space(u);
+  const at::Tensor mask = magnitude_order(theta, k);
+  const OverlapNulls nulls = overlap_nulls(space, mask, layouts, {.piece_bytes = 8 * k * 130});
+  // 5 standard errors: failure probability 4 * 40 * 5.7e-7 = 1e-4 over seeds (normal approximation); the seed
   // is fixed. The deviation of a deviation is about sqrt((kurtosis - 1) / (4 n)), under 4 % for kurtosis
   // below 13: 5 of them.
+  for (const auto& [grouping, null] :
+       {std::pair(Grouping::uniform, nulls.uniform), std::pair(Grouping::layer, nulls.layer),
+        std::pair(Grouping::output_unit, nulls.output_unit), std::pair(Grouping::input_unit, nulls.input_unit)}) {
+    std::vector<at::Tensor> orders;
+    for (int draw = 0; draw < 2000; ++draw) orders.push_back(random_order_within(grouping, mask, layouts, 3, draw));
+    const at::Tensor curves = curves_of(space, orders, 1 << 26, Context());
+    const at::Tensor mean = curves.mean(0), deviation = curves.std(0);
+    for (int64_t i = 0; i < k; ++i) {
+      const double own = at_index(null.deviation, i);
+      EXPECT_NEAR(at_index(mean, i), at_index(null.mean, i), 5 * own / std::sqrt(2000)) << grouping_name(grouping);
+      EXPECT_NEAR(at_index(deviation, i) / own, 1, 0.2) << grouping_name(grouping) << i;
+    }
+  }
   for (int64_t i = 0; i < k; ++i) {
-    const double uniform = at_index(nulls.uniform.deviation, i), layer = at_index(nulls.layer.deviation, i);
-    EXPECT_NEAR(at_index(curves.random_mean, i), at_index(nulls.uniform.mean, i),
-                5 * uniform / std::sqrt(2000));
-    EXPECT_NEAR(at_index(curves.random_by_layer_mean, i), at_index(nulls.layer.mean, i),
-                5 * layer / std::sqrt(2000));
-    EXPECT_NEAR(at_index(curves.random_std, i) / uniform, 1, 0.2);
-    EXPECT_NEAR(at_index(curves.random_by_layer_std, i) / layer, 1, 0.2);
-    EXPECT_NEAR(uniform, std::sqrt(random_mask_variance(leverage(u, i + 1), i + 1)), 1e-12);
+    EXPECT_NEAR(at_index(nulls.uniform.deviation, i),
+                std::sqrt(random_mask_variance(leverage(u, i + 1), i + 1)), 1e-12);
     EXPECT_NEAR(at_index(nulls.uniform.mean, i), chance_overlap(i + 1, d), 1e-12);
   }
 }
@@ -357,7 +367,7 @@ TEST(OverlapNulls, HaveSizesByTheLogarithm) {
 TEST(OverlapNulls, RejectBadInput) {
   const DenseEigenspace space(haar_basis(89, 6, 2));
   EXPECT_SEIGH_ERROR(overlap_nulls(space, order_of({0, 1}), {{2, 2, 1}}), "hold 4 parameters", "6 entries");
-  EXPECT_SEIGH_ERROR(overlap_nulls(space, order_of({0}), {{2, 3, 1}}), "an order of 1");
+  EXPECT_SEIGH_ERROR(overlap_nulls(space, order_of({0, 1, 2}), {{2, 3, 1}}), "an order of 1");
   EXPECT_SEIGH_ERROR(overlap_nulls(space, order_of({0, 6}), {{2, 3, 1}}), "no parameter 6 of 6");
   EXPECT_SEIGH_ERROR(overlap_nulls(space, order_of({1, 1}), {{2, 3, 1}}), "names parameter 1 twice");
   EXPECT_SEIGH_ERROR(overlap_nulls(space, order_of({0, 1}), {{2, 3, 1}}, {.sizes = {2, 2}}), "2 follows 2");

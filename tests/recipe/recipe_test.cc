@@ -277,7 +277,7 @@ TEST(Recipe, ARecordHoldsWhatDecidesAStage) {
   EXPECT_EQ(eigh.find("curvature.splits"), std::string::npos);
   EXPECT_TRUE(differences(read_record(eigh), r, Stage::eigh).empty());
   EXPECT_EQ(differences(read_record(eigh), r, Stage::overlap),
-            std::vector<std::string>{"overlap.random_masks: 50 / 9"});
+            std::vector<std::string>{"overlap.random_masks: 200 / 9"});
   EXPECT_TRUE(differences(read_record(record(r, Stage::overlap)), r, Stage::overlap).empty());
   EXPECT_SEIGH_ERROR(read_record("nonsense"), "record");
 }

@@ -90,28 +90,55 @@ TEST(EigenFile, OtherFilesAreRefused) {
   write_file(folder.path() / "text.h5", "no hdf5");
   EXPECT_SEIGH_ERROR(read_eigen_file(folder.path() / "text.h5"), "text.h5");
   EXPECT_SEIGH_ERROR(read_eigen_file(folder.path() / "none.h5"), "none.h5");
-  OverlapCurves curves;
-  for (at::Tensor OverlapCurves::*member :
-       {&OverlapCurves::magnitude, &OverlapCurves::best, &OverlapCurves::random_mean,
-        &OverlapCurves::random_std, &OverlapCurves::random_by_layer_mean, &OverlapCurves::random_by_layer_std,
-        &OverlapCurves::chance}) {
-    curves.*member = at::rand({5}, at::kDouble);
-  }
-  curves.mask = at::arange(5);
-  write_overlap_file(folder.path() / "o.h5", curves, {.random_masks = 7, .seed = 3});
-  const OverlapCurves back = read_overlap_file(folder.path() / "o.h5");
-  EXPECT_TRUE(at::equal(back.best, curves.best));
-  EXPECT_TRUE(at::equal(back.mask, curves.mask));
-  EXPECT_FALSE(back.nulls.defined());  // as files of earlier versions
+}
 
+TEST(OverlapFile, ComesBackAsItWas) {
+  const test::TempFolder folder;
+  const fs::path path = folder.path() / "o.h5";
+  OverlapStudy study;
+  OverlapCurves& bare = study.masks.emplace_back().curves;
+  for (at::Tensor OverlapCurves::*member :
+       {&OverlapCurves::magnitude, &OverlapCurves::best, &OverlapCurves::chance})
+    bare.*member = at::rand({5}, at::kDouble);
+  bare.mask = at::arange(5);
+  write_overlap_file(path, study, {.random_masks = 7, .seed = 3});
+  EXPECT_TRUE(at::equal(read_overlap_file(path).masks[0].curves.best, bare.best));
+  EXPECT_FALSE(finished_overlap(path).nulls.defined());  // as files of earlier versions
+
+  const std::vector<UnitLayout> layouts{{3, 3, 1}};
   const DenseEigenspace space(at::eye(9, at::kDouble).slice(1, 0, 5));
-  curves.nulls = overlap_nulls(space, curves.mask, {{3, 3, 1}});
-  write_overlap_file(folder.path() / "o.h5", curves, {.random_masks = 7, .seed = 3});
-  const OverlapNulls nulls = finished_overlap(folder.path() / "o.h5").nulls;
-  EXPECT_TRUE(at::equal(nulls.output_unit.deviation, curves.nulls.output_unit.deviation));
-  EXPECT_TRUE(at::equal(nulls.two_way.sizes, curves.nulls.two_way.sizes));
-  EXPECT_TRUE(at::equal(nulls.two_way.effective, curves.nulls.two_way.effective));
-  EXPECT_SEIGH_ERROR(read_eigen_file(folder.path() / "o.h5"), "not a seigh decomposition");
+  study.masks.clear();
+  for (const char* score : {"magnitude", "a.npy"}) {
+    OverlapStudy::Mask& mask = study.masks.emplace_back();
+    mask.score = score;
+    mask.population = "chosen";
+    mask.curves = overlap_curves(space, at::rand({9}), layouts, {.random_masks = 5});
+  }
+  const at::Tensor scores = at::rand({9});
+  const Anatomy found =
+      anatomy(space, {{scores, &layouts, &study.masks[0].curves}, {scores, &layouts, &study.masks[1].curves}});
+  study.space = found.space;
+  study.masks[0].anatomy = found.masks[0];
+  study.masks[1].anatomy = found.masks[1];
+  study.tensors = {{"w", {3, 3}}};
+  write_overlap_file(path, study, {.random_masks = 5, .seed = 3});
+  const OverlapStudy back = finished_study(path);
+  ASSERT_EQ(back.masks.size(), 2u);
+  EXPECT_EQ(back.masks[1].label(), "a.npy@chosen");
+  EXPECT_EQ(back.tensors[0].name, "w");
+  EXPECT_TRUE(at::equal(back.space.energy, study.space.energy));
+  for (size_t i = 0; i < 2; ++i) {
+    const OverlapStudy::Mask &one = back.masks[i], &two = study.masks[i];
+    EXPECT_TRUE(at::equal(one.curves.mask, two.curves.mask));
+    EXPECT_EQ(one.curves.eligible, 9);
+    EXPECT_TRUE(at::equal(one.curves.nulls.output_unit.deviation, two.curves.nulls.output_unit.deviation));
+    EXPECT_TRUE(at::equal(one.curves.nulls.two_way.effective, two.curves.nulls.two_way.effective));
+    EXPECT_EQ(one.curves.bands.input_unit.p, two.curves.bands.input_unit.p);
+    EXPECT_TRUE(at::equal(one.anatomy.counts, two.anatomy.counts));
+    EXPECT_TRUE(at::equal(one.anatomy.by_size_layer, two.anatomy.by_size_layer));
+    EXPECT_EQ(one.anatomy.two_way.value, two.anatomy.two_way.value);
+  }
+  EXPECT_SEIGH_ERROR(read_eigen_file(path), "not a seigh decomposition");
 }
 
 TEST(Page, HoldsItsDataAndNoMarkup) {

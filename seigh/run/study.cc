@@ -1,0 +1,133 @@
+#include "seigh/run/study.h"
+
+#include <ATen/ops/cat.h>
+#include <ATen/ops/isfinite.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "seigh/core/error.h"
+#include "seigh/io/npy.h"
+#include "seigh/io/safetensors.h"
+#include "seigh/overlap/scores.h"
+
+namespace seigh {
+namespace {
+
+// A number for each parameter, from a file; of parameters that it does not name, 0.
+at::Tensor read_scores(const fs::path& path, const ParameterSubset& subset) {
+  at::Tensor values;
+  if (path.extension() == ".npy") {
+    values = read_npy(path).to(at::kDouble).flatten();
+    require(values.numel() == subset.count, path.string(), " holds ", values.numel(),
+            " numbers, the matrix is over ", subset.count, " parameters");
+  } else {
+    const NamedTensors file = read_safetensors(path);
+    const auto found = file.by_name();
+    std::vector<at::Tensor> parts;
+    size_t named = 0;
+    for (const ParameterSpec& spec : subset.specs) {
+      const auto tensor = found.find(spec.name);
+      if (tensor == found.end()) {
+        parts.push_back(at::zeros({spec.numel()}, at::kDouble));
+        continue;
+      }
+      require(tensor->second->sizes() == at::IntArrayRef(spec.shape), path.string(), ": ", spec.name,
+              " has shape ", tensor->second->sizes(), ", the parameter ", at::IntArrayRef(spec.shape));
+      parts.push_back(tensor->second->to(at::kDouble).flatten());
+      ++named;
+    }
+    require(named > 0, path.string(), " has none of the parameters' names, as ", subset.specs.front().name,
+            " is one");
+    values = at::cat(parts);
+  }
+  require(values.isfinite().all().item<bool>(), path.string(), " holds NaN or infinity");
+  return values;
+}
+
+struct Population {
+  std::string name;
+  std::vector<UnitLayout> layouts;
+};
+
+std::vector<Population> populations(const Recipe& recipe, const ParameterSubset& subset) {
+  std::vector<NamedShape> tensors;
+  for (const ParameterSpec& p : subset.specs) tensors.push_back({p.name, p.shape});
+  std::vector<Population> all{{"all", unit_layouts(tensors)}};
+  if (!recipe.overlap.parameters.empty()) {
+    const ParameterSubset chosen = select_parameters(subset.specs, recipe.overlap.parameters);
+    for (UnitLayout& layout : all[0].layouts) layout.eligible = false;
+    for (const size_t tensor : chosen.tensors) all[0].layouts[tensor].eligible = true;
+    all[0].name = "chosen";
+    return all;
+  }
+  const auto is = [](const char* kind) {
+    return [kind](const NamedShape& tensor) { return tensor_kind(tensor) == kind; };
+  };
+  if (std::none_of(tensors.begin(), tensors.end(), is("norm"))) return all;
+  Population weights{"weights", all[0].layouts};
+  for (size_t t = 0; t < tensors.size(); ++t) weights.layouts[t].eligible = weights.layouts[t].defined;
+  if (eligible_count(weights.layouts) > 0) all.push_back(std::move(weights));
+  return all;
+}
+
+}  // namespace
+
+std::set<std::string> needed_of_model(const Recipe& recipe) {
+  std::set<std::string> needed;
+  for (const std::string& score : recipe.overlap.scores) {
+    const std::string need = score_needs(score);
+    if (!need.empty() && need != "space") needed.insert(need);
+  }
+  return needed;
+}
+
+OverlapStudy study_overlap(const Recipe& recipe, const StudyInputs& inputs, const EigenResult& result,
+                           const OverlapOptions& options, const Context& context) {
+  const ResultEigenspace space(result.eigenvectors);
+  const std::vector<Population> all = populations(recipe, inputs.subset);
+  OverlapStudy study;
+  study.tensors = inputs.subset.specs;
+  std::vector<at::Tensor> scores_of;
+  std::vector<const Population*> of;
+  const auto add = [&](const std::string& score, const at::Tensor& values, const Population& population) {
+    OverlapStudy::Mask mask{score, population.name, {}, {}};
+    mask.curves = overlap_curves(space, values, population.layouts, options, context);
+    // A sketch's bound says next to nothing.
+    if (result.replicates.defined())
+      mask.curves.spread_magnitude(space, result.replicates);
+    else if (result.residuals.defined())
+      mask.curves.bound_magnitude(result.certificates.subspace);
+    study.masks.push_back(std::move(mask));
+    scores_of.push_back(values);
+    of.push_back(&population);
+  };
+  const ScoreInputs score_inputs{.parameters = inputs.parameters,
+                                 .initial = inputs.initial,
+                                 .gradient = inputs.model.gradient,
+                                 .fisher = inputs.model.fisher,
+                                 .diagonal = inputs.model.diagonal,
+                                 .space = &space,
+                                 .eigenvalues = result.eigenvalues,
+                                 .seed = options.seed};
+  for (const std::string& score : recipe.overlap.scores) {
+    const at::Tensor values = scores(score, score_inputs, all.front().layouts, context);
+    add(score, values, all.front());
+    if (study.masks.size() == 1)
+      for (size_t p = 1; p < all.size(); ++p) add(score, values, all[p]);
+  }
+  for (const std::string& file : recipe.overlap.files)
+    add(fs::path(file).filename().string(), read_scores(file, inputs.subset), all.front());
+
+  std::vector<StudiedMask> studied;
+  for (size_t i = 0; i < study.masks.size(); ++i)
+    studied.push_back({scores_of[i], &of[i]->layouts, &study.masks[i].curves});
+  Anatomy found = anatomy(space, studied, options.piece_bytes, context);
+  study.space = std::move(found.space);
+  for (size_t i = 0; i < study.masks.size(); ++i) study.masks[i].anatomy = std::move(found.masks[i]);
+  return study;
+}
+
+}  // namespace seigh
