@@ -619,9 +619,13 @@ void Run::overlap(std::optional<int64_t> step) {
   context_.ranks().wait();
 }
 
+std::string Run::page_data() const {
+  return report_data(folder_, *model_, subset_.count, plan_.method, headline());
+}
+
 void Run::report() {
   if (!context_.ranks().root()) return;
-  const std::string data = report_data(folder_, *model_, subset_.count, plan_.method, headline());
+  const std::string data = page_data();
   if (report_shows(folder_.report(), data)) return;
   write_report_page(folder_.report(), folder_.recipe().name, data);
   folder_.log("report", {{"file", "report.html"}});
