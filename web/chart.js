@@ -73,11 +73,13 @@ const Charts = (function () {
   function logTicks(min, max, room) {
     const span = Math.log10(max / min), some = [];
     const leads = span < 0.5 ? [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9] : span < 0.9 ? [1, 1.5, 2, 3, 5, 7] : span < 1.8 ? [1, 2, 5] : [1];
-    const stride = Math.max(1, Math.ceil(span / Math.max(2, room)));
-    for (let e = Math.floor(Math.log10(min)); e <= Math.ceil(Math.log10(max)); e += stride) {
-      for (const lead of leads) {
-        const value = Number(`${lead}e${e}`);
-        if (value >= min * (1 - 1e-9) && value <= max * (1 + 1e-9)) some.push(value);
+    for (let stride = Math.max(1, Math.ceil(span / Math.max(2, room))); stride > 0 && some.length < 2; --stride) {
+      some.length = 0;
+      for (let e = Math.floor(Math.log10(min) / stride) * stride; e <= Math.ceil(Math.log10(max)); e += stride) {
+        for (const lead of leads) {
+          const value = Number(`${lead}e${e}`);
+          if (value >= min * (1 - 1e-9) && value <= max * (1 + 1e-9)) some.push(value);
+        }
       }
     }
     return some.length > 1 ? some : linearTicks(min, max, room);
@@ -109,7 +111,7 @@ const Charts = (function () {
   //   x, y: label, log, min, max, zero (include 0), floor (what lies below does not stretch the axis), ticks, name(x)
   //   series: name, short (in the read-out), colour, x, y, kind 'line' (usual), 'edge' (a bound: thin and dashed) or
   //     'dots', dash, width, shape, filling 'full' | 'soft' | 'pale' | 'hollow' (or one for each point), low and high
-  //     (whiskers), faint, quiet (not in the read-out), unlisted (not in the legend), words(i) after its value
+  //     (whiskers), wide (whiskers do not stretch the axis), loose (nothing of it does), faint, quiet (not in the read-out), unlisted (not in the legend), words(i) after its value
   //   marks: vertical lines {x, name}; rules: horizontal ones {y, name}
 
   const paint = (colour) => `var(--${colour})`;
@@ -166,11 +168,11 @@ const Charts = (function () {
 
   let clips = 0;
   function drawLines(spec, width, title) {
-    const svg = blank(`${spec.title}. ${spec.caption || ''}`), height = spec.height || 340;
+    const svg = blank(`${spec.title}. ${spec.caption || ''}`), height = spec.compact && width < 480 && (spec.height || 210) > 160 ? 160 : spec.height || 340;
     const top = heading(svg, title, width) + 10;
     const series = spec.series, marks = list(spec.marks), rules = list(spec.rules);
     const xs = [].concat(...series.map((s) => s.x), marks.map((m) => m.x));
-    const ys = [].concat(...series.filter((s) => !s.loose).map((s) => s.y.concat(list(s.low), list(s.high))), rules.map((r) => r.y));
+    const ys = [].concat(...series.filter((s) => !s.loose).map((s) => (s.wide ? s.y : s.y.concat(list(s.low), list(s.high)))), rules.map((r) => r.y));
     const X = limits({ tight: true, ...spec.x }, xs), Y = limits(spec.y, ys);
     const yTicks = spec.y.log ? logTicks(Y.min, Y.max, height / 60) : linearTicks(Y.min, Y.max, height / 60);
     const left = 24 + yTicks.reduce((w, t) => Math.max(w, textWidth(number(t), 12)), 10), right = width - 12;
@@ -223,8 +225,10 @@ const Charts = (function () {
         if (!usable(s, i)) return;
         const at = px(x), lo = list(s.low)[i], hi = list(s.high)[i];
         if (isNumber(lo) && isNumber(hi)) {
-          const a = py(Math.max(lo, spec.y.log ? Y.min : -Infinity)), b = py(hi);
-          group.append(shape('path', { d: `M${at} ${a}L${at} ${b}M${at - 4} ${a}L${at + 4} ${a}M${at - 4} ${b}L${at + 4} ${b}`, fill: 'none', 'stroke-width': 1.3, style: `stroke:${paint(s.colour)}` }));
+          const a = py(Math.max(lo, spec.y.log ? Y.min / 2 : -Infinity)), b = py(hi);
+          // A bound that goes beyond the figure is no mark of a size, but a line to its end.
+          const beyond = lo < Y.min || hi > Y.max;
+          group.append(shape('path', { ...(beyond ? { 'stroke-dasharray': '1 4', opacity: 0.7 } : {}), d: `M${at} ${a}L${at} ${b}M${at - 4} ${a}L${at + 4} ${a}M${at - 4} ${b}L${at + 4} ${b}`, fill: 'none', 'stroke-width': 1.3, style: `stroke:${paint(s.colour)}` }));
         }
         if (dots) group.append(mark(at, py(s.y[i]), s.shape, s.colour, fillingOf(s, i), s.r || 3));
       });
@@ -385,21 +389,21 @@ const Charts = (function () {
       controls, holder, readout, spec.caption ? element('figcaption', {}, spec.caption) : null);
     parent.append(node);
 
-    let drawn = null, width = 0, cursor = null;
-    const redraw = () => {
-      const now = Math.max(240, Math.floor(holder.clientWidth));
+    let drawn = null, width = 0, cursor = null, rest = () => {};
+    const redraw = (now) => {
       if (now === width) return;
       width = now;
       drawn = spec.draw(spec, width);
       holder.replaceChildren(drawn.svg);
       cursor = null;
+      rest();
     };
     const key = (colour) => element('i', { style: `background:var(--${colour})` });
     const say = (head, parts) => readout.replaceChildren(element('b', {}, head), ...parts.map(([colour, words]) =>
       element('span', {}, colour ? key(colour) : null, words)));
 
     if (spec.values) {
-      const hint = () => say('', [[null, isNumber(spec.chance) ? `chance ${number(spec.chance)}` : ' ']]);
+      const hint = () => say('', []);
       hint();
       holder.addEventListener('pointermove', (event) => {
         const box = holder.getBoundingClientRect(), f = width / box.width;
@@ -419,7 +423,7 @@ const Charts = (function () {
         say(spec.x.name ? spec.x.name(x) : number(x), spoken.map((s) => {
           const i = s.x.indexOf(x);
           if (i < 0 || !isNumber(s.y[i])) return null;
-          const interval = isNumber(list(s.low)[i]) && isNumber(list(s.high)[i]) ? ` [${number(s.low[i])}, ${number(s.high[i])}]` : '';
+          const interval = isNumber(list(s.low)[i]) && isNumber(list(s.high)[i]) && number(s.low[i]) !== number(s.high[i]) ? ` [${number(s.low[i])}, ${number(s.high[i])}]` : '';
           return [s.colour, `${s.short || s.name} ${number(s.y[i])}${interval}${(s.words && s.words(i)) || ''}`];
         }).filter(Boolean));
         if (cursor) cursor.remove();
@@ -430,12 +434,12 @@ const Charts = (function () {
         const box = holder.getBoundingClientRect(), p = (event.clientX - box.left) * width / box.width;
         return xs.reduce((best, v) => (Math.abs(drawn.px(v) - p) < Math.abs(drawn.px(best) - p) ? v : best), xs[0]);
       };
-      const rest = () => show(isNumber(spec.at) ? nearest(spec.at) : xs[xs.length - 1], false);
+      rest = () => xs.length && show(isNumber(spec.at) ? nearest(spec.at) : xs[xs.length - 1], false);
       if (xs.length) {
         holder.setAttribute('tabindex', '0');
         holder.addEventListener('pointermove', (event) => show(xAt(event), true));
-        holder.addEventListener('pointerleave', rest);
-        holder.addEventListener('blur', rest);
+        holder.addEventListener('pointerleave', () => rest());
+        holder.addEventListener('blur', () => rest());
         holder.addEventListener('keydown', (event) => {
           const stride = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
           if (event.key === 'Enter' && spec.pick) spec.pick(at);
@@ -448,22 +452,23 @@ const Charts = (function () {
           holder.addEventListener('click', (event) => spec.pick(xAt(event)));
         }
       }
-      redraw();
-      if (xs.length) rest();
     } else {
       readout.hidden = true;
     }
-    redraw();
-    live.add({ node, redraw });
+    live.add({ node, redraw, width: () => Math.max(240, Math.floor(holder.clientWidth)) });
     return node;
   }
-  window.addEventListener('resize', () => {
-    for (const one of live) if (one.node.isConnected) one.redraw(); else live.delete(one);
-  });
+  /** Draws what is new or has another width: all widths are read before anything is drawn, so the page is laid out once. */
+  function flush() {
+    for (const one of live) if (!one.node.isConnected) live.delete(one);
+    const widths = [...live].map((one) => one.width());
+    [...live].forEach((one, i) => one.redraw(widths[i]));
+  }
+  window.addEventListener('resize', flush);
 
   const lines = (parent, spec, controls) => figure(parent, { ...spec, draw: drawLines }, controls);
   const bars = (parent, spec) => figure(parent, { ...spec, draw: drawBars });
   const heat = (parent, spec) => figure(parent, { ...spec, draw: drawHeat, compact: true });
   const count = () => document.querySelectorAll('.chart > svg').length;
-  return { element, number, isNumber, list, lines, bars, heat, count, csv, standalone };
+  return { element, number, isNumber, list, lines, bars, heat, flush, count, csv, standalone };
 })();

@@ -294,18 +294,20 @@
 
   // ---------------------------------------------------------------------------------------------- the answer
 
-  const YES = 'Yes.', NO = 'Not as such.', LESS = 'The contrary.';
-  /** Only the last factor is about parameters as such. */
-  function verdict(factor, decided) {
-    if (!isNumber(factor)) return '';
-    return !decided ? NO : factor > 1 ? YES : LESS;
-  }
-  const VERDICT_WORDS = {
-    [YES]: 'the largest parameters lie in directions of larger curvature than their layers and units account for',
-    [NO]: 'the largest parameters lie where their layers and units are, and no more than that can be told',
-    [LESS]: 'the largest parameters lie in directions of smaller curvature than their layers and units account for',
+  // Only the last factor is about parameters as such. A few per cent below 1 say nothing: the two-way null takes that
+  // much too much where magnitudes are a number for the row times one for the column times noise (docs/theory.md).
+  const VERDICTS = {
+    yes: ['Yes.', 'the largest parameters lie in directions of larger curvature than their layers and units account for'],
+    little: ['Hardly.', 'of the largest parameters as such there is little: a few per cent above what layers and units account for'],
+    no: ['Not as such.', 'the largest parameters lie where their layers and units are, and no more than that can be told'],
+    below: ['Not as such.', 'the largest parameters lie where their layers and units are; a factor a few per cent below 1 says nothing, since magnitudes without any meaning have it too'],
+    less: ['The contrary.', 'the largest parameters lie in directions of smaller curvature than their layers and units account for'],
   };
-  const interval = (low, high) => (isNumber(low) && isNumber(high) ? ` [${number(low)}, ${number(high)}]` : '');
+  function verdict(factor, decided) {
+    if (!isNumber(factor)) return null;
+    return VERDICTS[!decided ? 'no' : factor >= 1.05 ? 'yes' : factor > 1 ? 'little' : factor > 0.93 ? 'below' : 'less'];
+  }
+  const interval = (low, high) => (isNumber(low) && isNumber(high) && number(low) !== number(high) ? ` [${number(low)}, ${number(high)}]` : '');
 
   /** What is said of one group of runs at the state: factors with intervals and the words that say of what. */
   function answer(group) {
@@ -326,20 +328,20 @@
 
   function sentence(group, a) {
     const D = parametersOf(a.d.run), mask = state.mask ? `mask of ${number(a.size)} parameters by ${state.mask}` : `${number(a.size)} largest${D ? ` of ${number(D)}` : ''} parameters`;
-    const words = [`${groups.length > 1 ? `${group.label}: a` : 'A'}t ${stepName(a.d.step)} the ${mask} ${state.mask ? 'holds' : 'hold'} ${number(a.total.mean)} ×`,
+    const words = [`${groups.length > 1 ? `${group.label}: a` : 'A'}t ${stepName(a.d.step)} the ${mask} ${state.mask ? 'holds' : 'hold'} ${number(a.total.mean)} times`,
       `${interval(a.total.low, a.total.high)} the share of the top-${number(a.size)} eigenspace (${[operatorName(a.d.operator), a.d.split].filter(Boolean).join(', ')}) that chance would give`];
     if (isNumber(a.parameter.mean)) {
       words.push(`: which layer ${number(a.layer.mean)}${interval(a.layer.low, a.layer.high)} × which units ${number(a.units.mean)}${a.n > 1 ? interval(a.units.low, a.units.high) : ''}`,
         ` × which parameter ${number(a.parameter.mean)}`,
         a.n > 1 ? interval(a.parameter.low, a.parameter.high)
           : isNumber(a.f.nullLow) && !isFew(a.f) ? ` (null: ${number(a.f.nullLow)} to ${number(a.f.nullHigh)}; p ${number(a.f.p)})` : ` (p ${number(a.f.p)})`);
-      words.push(`; ${VERDICT_WORDS[a.verdict]}.`);
+      words.push(`; ${a.verdict[1]}.`);
     } else if (isNumber(a.layer.mean)) {
       words.push(`, of which ${number(a.layer.mean)} are by layer; this file knows no units: seigh overlap makes it anew.`);
     } else {
       words.push('.');
     }
-    return element('p', { class: 'answer' }, a.verdict ? element('strong', {}, a.verdict) : null, a.verdict ? ' ' : null, words.join(''));
+    return element('p', { class: 'answer' }, a.verdict ? element('strong', {}, a.verdict[0]) : null, a.verdict ? ' ' : null, words.join(''));
   }
   function uncertainty(a) {
     if (a.n > 1) {
@@ -355,7 +357,7 @@
   }
   function tiles(a) {
     const tile = (name, what, x, note, kind) => element('div', { class: `tile ${kind || ''}` }, element('span', { class: 'what' }, name),
-      element('b', {}, number(x.mean)), element('span', { class: 'range' }, isNumber(x.low) && isNumber(x.high) ? `${number(x.low)} to ${number(x.high)}` : note || ' '), element('span', { class: 'why' }, what));
+      element('b', {}, number(x.mean)), element('span', { class: 'range' }, interval(x.low, x.high) ? `${number(x.low)} to ${number(x.high)}` : note || '\u00a0'), element('span', { class: 'why' }, what));
     const sign = (s) => element('span', { class: 'sign' }, s);
     if (!isNumber(a.parameter.mean)) return element('div', { class: 'tiles' }, tile('overlap / chance', `overlap ${number(a.overlap)}`, a.total));
     return element('div', { class: 'tiles' }, tile('overlap / chance', `overlap ${number(a.overlap)}, chance ${number(a.chance)}`, a.total), sign('='),
@@ -387,10 +389,8 @@
 
   // ---------------------------------------------------------------------------------------------- overview
 
-  const part_ = {};  // drawn parts by id: how to draw them again
   function part(id, draw) {
-    const section = byId(id), content = section.querySelector('.content');
-    content.style.minHeight = `${content.offsetHeight}px`;  // redrawing must not make the page jump
+    const content = byId(id).querySelector('.content');
     content.replaceChildren();
     try {
       draw(content);
@@ -399,7 +399,17 @@
       content.replaceChildren(element('p', { class: 'message' }, `This part could not be drawn: ${error.message}.`));
       if (window.console) console.error(error);
     }
-    content.style.minHeight = '';
+  }
+  /** Redrawing must not make the page jump. All heights are read before anything changes, so the page is laid out once. */
+  function hold() {
+    const contents = [...document.querySelectorAll('.content')], heights = contents.map((c) => c.offsetHeight);
+    contents.forEach((c, i) => { c.style.minHeight = `${heights[i]}px`; });
+  }
+  /** Draws the figures of all parts filled since, and lets go of the heights that were kept. */
+  function finish() {
+    Charts.flush();
+    for (const content of document.querySelectorAll('.content')) content.style.minHeight = '';
+    document.documentElement.dataset.charts = String(Charts.count());
   }
   const absent = (content, text) => content.append(element('p', { class: 'absent' }, text));
   const grid = (content, kind) => { const box = element('div', { class: kind || 'grid' }); content.append(box); return box; };
@@ -428,7 +438,7 @@
       const there = (i) => rows.map((row) => row[i]).filter(Boolean);
       const means = steps.map((_, i) => (several ? geometric(there(i).map((f) => f[key])) : { mean: (there(i)[0] || {})[key], low: low ? low(there(i)[0] || {}) : null, high: high ? high(there(i)[0] || {}) : null }));
       return { name: l.name, colour: l.colour, shape: l.shape, dots: true, width: l.main ? 2.4 : 1.5, dash: l.main || lines.length < 2 ? null : '6 3', x: steps,
-        y: means.map((m) => (isNumber(m.mean) ? m.mean : null)), low: means.map((m) => m.low), high: means.map((m) => m.high) };
+        y: means.map((m) => (isNumber(m.mean) ? m.mean : null)), low: means.map((m) => m.low), high: means.map((m) => m.high), wide: !several };
     });
     const singles = (key) => [].concat(...lines.map((l) => (l.runs.length > 1 ? l.runs.map((run, j) => ({ name: runName(run), colour: l.colour, faint: true, quiet: true, unlisted: true,
       x: steps, y: rowsOf(l)[j].map((f) => (f ? f[key] : null)) })) : [])));
@@ -448,8 +458,8 @@
       }
     }
     // One logarithmic scale for all: on it the three factors add up to the first.
-    const every = [].concat(...charts.map((c) => [].concat(...c.series.map((s) => s.y.concat(list(s.low), list(s.high)))))).filter((v) => isNumber(v) && v > 0).concat(1);
-    const min = Math.max(Math.min(...every) / 1.08, 0.02), max = Math.max(...every) * 1.08;
+    const every = [].concat(...charts.map((c) => [].concat(...c.series.map((s) => (s.wide ? s.y : s.y.concat(list(s.low), list(s.high))))))).filter((v) => isNumber(v) && v > 0).concat(1);
+    const min = Math.max(Math.min(...every) / 1.12, 0.02), max = Math.max(...every) * 1.15;
     const box = grid(content, 'grid four');
     for (const c of charts) {
       Charts.lines(box, { title: c.title, caption: c.caption, height: 210, compact: true, series: c.series, x: stepAxis(steps), y: { label: '× (log)', log: true, min, max },
@@ -526,7 +536,7 @@
     const steps = valuesOf('step').filter((s) => isNumber(s) && at(run, s, state.split)), columns = steps.map((s) => at(run, s, state.split));
     const values = (get) => columns.map((d) => { const o = overlapOf(d), f = factorsAt(d, state.k); return f ? get(d, o, f) : null; });
     const curve = (key) => values((d, o, f) => (key === 'uniform' ? f.chance : valueAt(o, list(((o.nulls || {})[key] || {}).mean), f.size)));
-    const series = [{ name: `the ${maskWords()}`, short: 'overlap', colour: 'blue', dots: true, width: 3, x: steps, y: values((d, o, f) => f.overlap), low: values((d, o, f) => (f.high - f.low > 0.01 * f.total ? f.low * f.chance : null)), high: values((d, o, f) => (f.high - f.low > 0.01 * f.total ? f.high * f.chance : null)) }];
+    const series = [{ name: `the ${maskWords()}`, short: 'overlap', colour: 'blue', dots: true, width: 3, x: steps, y: values((d, o, f) => f.overlap), low: values((d, o, f) => (f.high - f.low > 0.01 * f.total ? f.low * f.chance : null)), high: values((d, o, f) => (f.high - f.low > 0.01 * f.total ? f.high * f.chance : null)), wide: true }];
     for (const [key, name, colour, dash] of NULLS) series.push({ name, colour, dash, width: 1.6, dots: true, r: 2, x: steps, y: curve(key) });
     const two = (get) => values((d, o, f) => { const t = (o.nulls || {}).two_way || {}, i = list(t.sizes).indexOf(f.size); return i < 0 ? null : get(t, i); });
     series.push({ name: 'two-way null (95 %)', short: 'two-way null', kind: 'dots', colour: 'red', shape: 'square', x: steps, y: two((t, i) => t.mean[i]),
@@ -543,7 +553,6 @@
     const d = selected();
     if (!d) return;
     const box = grid(content, 'pair');
-    drawByK(element('div', {}), d);
     const left = element('div', {}), right = element('div', {});
     box.append(left, right);
     drawByK(left, d);
@@ -611,7 +620,7 @@
     Charts.bars(content, { title: `Where mask and curvature lie: k = ${number(size)}, ${place(d)}`, what: 'tensor', labels: names, words: percent,
       caption: 'Of each parameter tensor its share of the mask, of the top-k eigenspace (sum of leverages over k) and of all parameters.',
       series: [{ name: 'share of the mask', colour: 'blue', values: mask }, { name: 'share of the top-k eigenspace', colour: 'red', values: space }, { name: 'share of the parameters', colour: 'soft', values: shares }] });
-    content.append(table([['Tensor'], ['Kind'], ['Parameters', N], ['Mask', N], ['Eigenspace', N], ['Overlap within', N]], names.map((n, j) => ({ cells: [n, String(list(t.kinds)[j] || '–'), number(list(t.parameters)[j]), percent(mask[j]), percent(space[j]), number(within[j])] })), { class: 'cards' }));
+    content.append(table([['Tensor'], ['Kind'], ['Parameters', N], ['Mask', N], ['Eigenspace', N], ['Overlap within', N]], names.map((n, j) => ({ cells: [n, String(list(t.kinds)[j] || '–'), number(list(t.parameters)[j]), percent(mask[j]), percent(space[j]), number(within[j])] }))));
   }
 
   function drawExact(content) {
@@ -821,6 +830,7 @@
   }
   function update() {
     const root = document.documentElement, d = selected();
+    hold();
     if (state.theme === 'auto') delete root.dataset.theme; else root.dataset.theme = state.theme;
     fillSelector();
     part('answer', drawAnswer);
@@ -832,7 +842,7 @@
     part('exact', drawExact);
     part('dynamics', drawDynamics);
     for (const id of DETAILS) if (byId(id).open) drawDetail(id);
-    root.dataset.charts = String(Charts.count());
+    finish();
   }
 
   function start() {
@@ -863,7 +873,7 @@
         state.open = open;
         write();
         if (fresh) drawDetail(id);
-        document.documentElement.dataset.charts = String(Charts.count());
+        finish();
       });
     }
     update();
@@ -873,7 +883,7 @@
       update();
     });
     // On paper everything is open.
-    window.addEventListener('beforeprint', () => { for (const id of DETAILS) { byId(id).open = true; drawDetail(id); } });
+    window.addEventListener('beforeprint', () => { for (const id of DETAILS) { byId(id).open = true; drawDetail(id); } finish(); });
     document.documentElement.dataset.ready = String(Math.round(performance.now() - LOADED));
   }
 
