@@ -66,13 +66,15 @@ const Charts = (function () {
     const rough = (max - min) / Math.max(1, room), power = 10 ** Math.floor(Math.log10(rough));
     const stride = [1, 2, 5, 10].map((lead) => lead * power).find((s) => s >= rough * 0.999) || 10 * power;
     const ticks = [];
-    for (let i = Math.ceil(min / stride - 1e-9); i * stride <= max + 1e-9 * stride; ++i) ticks.push(Number((i * stride).toPrecision(12)));
+    for (let i = Math.ceil(min / stride - 1e-9); i * stride <= max + 1e-9 * stride; ++i) ticks.push(Number((i * stride)
+        .toPrecision(12)));
     return ticks;
   }
   /** The decades, with others between them when there is room. */
   function logTicks(min, max, room) {
     const span = Math.log10(max / min), some = [];
-    const leads = span < 0.5 ? [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9] : span < 0.9 ? [1, 1.5, 2, 3, 5, 7] : span < 1.8 ? [1, 2, 5] : [1];
+    const leads = span < 0.5 ? [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9] : span < 0.9 ? [1, 1.5, 2, 3, 5, 7] : span < 1.8
+        ? [1, 2, 5] : [1];
     for (let stride = Math.max(1, Math.ceil(span / Math.max(2, room))); stride > 0 && some.length < 2; --stride) {
       some.length = 0;
       for (let e = Math.floor(Math.log10(min) / stride) * stride; e <= Math.ceil(Math.log10(max)); e += stride) {
@@ -119,9 +121,11 @@ const Charts = (function () {
     const style = { style: `stroke:${paint(colour)};fill:${filling === 'hollow' ? 'var(--page)' : paint(colour)}`,
       'fill-opacity': { full: 1, soft: 0.65, pale: 0.3, hollow: 1 }[filling || 'full'], 'stroke-width': 1.2,
       ...(filling === 'hollow' ? { 'stroke-opacity': 0.8 } : {}) };
-    if (kind === 'triangle') return shape('path', { d: `M${x} ${y - r * 1.3}L${x + r * 1.2} ${y + r}L${x - r * 1.2} ${y + r}Z`, ...style });
+    if (kind === 'triangle') return shape('path', { d: `M${x} ${y - r * 1.3}L${x + r * 1.2} ${y + r}L${x - r * 1.2} ${y + r}Z`,
+        ...style });
     if (kind === 'square') return shape('rect', { x: x - r * 0.9, y: y - r * 0.9, width: r * 1.8, height: r * 1.8, ...style });
-    if (kind === 'diamond') return shape('path', { d: `M${x} ${y - r * 1.4}L${x + r * 1.4} ${y}L${x} ${y + r * 1.4}L${x - r * 1.4} ${y}Z`, ...style });
+    if (kind === 'diamond') return shape('path',
+        { d: `M${x} ${y - r * 1.4}L${x + r * 1.4} ${y}L${x} ${y + r * 1.4}L${x - r * 1.4} ${y}Z`, ...style });
     return shape('circle', { cx: x, cy: y, r, ...style });
   }
   const fillingOf = (s, i) => (Array.isArray(s.filling) ? s.filling[i] : s.filling);
@@ -130,7 +134,8 @@ const Charts = (function () {
 
   function text(x, y, words, more) {
     const { size = 12, anchor = 'start', soft = true, ...rest } = more || {};
-    return shape('text', { x, y, 'font-size': size, 'text-anchor': anchor, style: `fill:var(--${soft ? 'soft' : 'ink'})`, ...rest }, words);
+    return shape('text', { x, y, 'font-size': size, 'text-anchor': anchor, style: `fill:var(--${soft ? 'soft' : 'ink'})`,
+        ...rest }, words);
   }
 
   /** Keys and names in rows; returns the height they take. */
@@ -140,10 +145,12 @@ const Charts = (function () {
       const words = shortened(e.name, width - 34), w = 34 + textWidth(words);
       if (x > left && x + w > left + width) { x = left; y += 18; }
       if (e.kind === 'dots' || e.kind === 'bar') {
-        svg.append(e.kind === 'bar' ? shape('rect', { x: x + 6, y: y - 9, width: 14, height: 10, style: `fill:${paint(e.colour)}` })
+        svg.append(e.kind === 'bar' ? shape('rect', { x: x + 6, y: y - 9, width: 14, height: 10,
+            style: `fill:${paint(e.colour)}` })
           : mark(x + 13, y - 4, e.shape, e.colour, Array.isArray(e.filling) ? 'full' : e.filling, 4));
       } else {
-        svg.append(shape('line', { x1: x + 2, x2: x + 24, y1: y - 4, y2: y - 4, 'stroke-width': widthOf(e), 'stroke-dasharray': dashOf(e), style: `stroke:${paint(e.colour)}` }));
+        svg.append(shape('line', { x1: x + 2, x2: x + 24, y1: y - 4, y2: y - 4, 'stroke-width': widthOf(e),
+            'stroke-dasharray': dashOf(e), style: `stroke:${paint(e.colour)}` }));
         if (e.dots) svg.append(mark(x + 13, y - 4, e.shape, e.colour, 'full', 3));
       }
       svg.append(text(x + 28, y, words));
@@ -168,11 +175,13 @@ const Charts = (function () {
 
   let clips = 0;
   function drawLines(spec, width, title) {
-    const svg = blank(`${spec.title}. ${spec.caption || ''}`), height = spec.compact && width < 480 && (spec.height || 210) > 160 ? 160 : spec.height || 340;
+    const svg = blank(`${spec.title}. ${spec.caption || ''}`), height = spec.compact && width < 480 && (spec.height || 210) > 160
+        ? 160 : spec.height || 340;
     const top = heading(svg, title, width) + 10;
     const series = spec.series, marks = list(spec.marks), rules = list(spec.rules);
     const xs = [].concat(...series.map((s) => s.x), marks.map((m) => m.x));
-    const ys = [].concat(...series.filter((s) => !s.loose).map((s) => (s.wide ? s.y : s.y.concat(list(s.low), list(s.high)))), rules.map((r) => r.y));
+    const ys = [].concat(...series.filter((s) => !s.loose).map((s) => (s.wide ? s.y : s.y.concat(list(s.low), list(s.high)))),
+        rules.map((r) => r.y));
     const X = limits({ tight: true, ...spec.x }, xs), Y = limits(spec.y, ys);
     const yTicks = spec.y.log ? logTicks(Y.min, Y.max, height / 60) : linearTicks(Y.min, Y.max, height / 60);
     const left = 24 + yTicks.reduce((w, t) => Math.max(w, textWidth(number(t), 12)), 10), right = width - 12;
@@ -199,14 +208,17 @@ const Charts = (function () {
     }
     svg.append(shape('line', { x1: left, x2: right, y1: bottom, y2: bottom, style: 'stroke:var(--soft)' }));
     svg.append(text((left + right) / 2, bottom + 36, shortened(spec.x.label, right - left), { anchor: 'middle' }),
-      text(0, 0, shortened(spec.y.label, height), { anchor: 'middle', transform: `translate(12 ${(top + bottom) / 2}) rotate(-90)` }));
+      text(0, 0, shortened(spec.y.label, height), { anchor: 'middle',
+          transform: `translate(12 ${(top + bottom) / 2}) rotate(-90)` }));
 
     const id = `clip${++clips}`;
     svg.append(shape('clipPath', { id }, shape('rect', { x: left, y: top - 4, width: right - left, height: height + 8 })));
     const area = shape('g', { 'clip-path': `url(#${id})` });
     svg.append(area);
-    for (const r of rules) area.append(shape('line', { x1: left, x2: right, y1: py(r.y), y2: py(r.y), 'stroke-dasharray': '2 3', 'stroke-width': 1.4, style: `stroke:${paint(r.colour || 'ink')}` }));
-    for (const m of marks) area.append(shape('line', { x1: px(m.x), x2: px(m.x), y1: top - 4, y2: bottom, 'stroke-dasharray': m.dash || '2 3', 'stroke-width': 1.2, style: `stroke:${paint(m.colour || 'soft')}` }));
+    for (const r of rules) area.append(shape('line', { x1: left, x2: right, y1: py(r.y), y2: py(r.y), 'stroke-dasharray': '2 3',
+        'stroke-width': 1.4, style: `stroke:${paint(r.colour || 'ink')}` }));
+    for (const m of marks) area.append(shape('line', { x1: px(m.x), x2: px(m.x), y1: top - 4, y2: bottom,
+        'stroke-dasharray': m.dash || '2 3', 'stroke-width': 1.2, style: `stroke:${paint(m.colour || 'soft')}` }));
     const usable = (s, i) => isNumber(s.x[i]) && isNumber(s.y[i]) && !(spec.y.log && s.y[i] <= 0) && !(spec.x.log && s.x[i] <= 0);
     for (const s of series.slice().reverse()) {
       const group = shape('g', { opacity: s.faint ? 0.5 : 1 });
@@ -218,7 +230,8 @@ const Charts = (function () {
           d += `${pen ? 'L' : 'M'}${px(x).toFixed(1)} ${py(s.y[i]).toFixed(1)}`;
           pen = true;
         });
-        if (d) group.append(shape('path', { d, fill: 'none', 'stroke-width': widthOf(s), 'stroke-dasharray': dashOf(s), 'stroke-linejoin': 'round', style: `stroke:${paint(s.colour)}` }));
+        if (d) group.append(shape('path', { d, fill: 'none', 'stroke-width': widthOf(s), 'stroke-dasharray': dashOf(s),
+            'stroke-linejoin': 'round', style: `stroke:${paint(s.colour)}` }));
       }
       const dots = s.kind === 'dots' || s.dots;
       s.x.forEach((x, i) => {
@@ -228,12 +241,15 @@ const Charts = (function () {
           const a = py(Math.max(lo, spec.y.log ? Y.min / 2 : -Infinity)), b = py(hi);
           // A bound that goes beyond the figure is no mark of a size, but a line to its end.
           const beyond = lo < Y.min || hi > Y.max;
-          group.append(shape('path', { ...(beyond ? { 'stroke-dasharray': '1 4', opacity: 0.7 } : {}), d: `M${at} ${a}L${at} ${b}M${at - 4} ${a}L${at + 4} ${a}M${at - 4} ${b}L${at + 4} ${b}`, fill: 'none', 'stroke-width': 1.3, style: `stroke:${paint(s.colour)}` }));
+          group.append(shape('path', { ...(beyond ? { 'stroke-dasharray': '1 4', opacity: 0.7 } : {}),
+              d: `M${at} ${a}L${at} ${b}M${at - 4} ${a}L${at + 4} ${a}M${at - 4} ${b}L${at + 4} ${b}`, fill: 'none',
+              'stroke-width': 1.3, style: `stroke:${paint(s.colour)}` }));
         }
         if (dots) group.append(mark(at, py(s.y[i]), s.shape, s.colour, fillingOf(s, i), s.r || 3));
       });
     }
-    const entries = series.filter((s) => !s.unlisted).concat(rules.filter((r) => r.name).map((r) => ({ name: r.name, colour: r.colour || 'ink', dash: '2 3', width: 1.4 })),
+    const entries = series.filter((s) => !s.unlisted).concat(rules.filter((r) => r.name)
+        .map((r) => ({ name: r.name, colour: r.colour || 'ink', dash: '2 3', width: 1.4 })),
       marks.filter((m) => m.name).map((m) => ({ name: m.name, colour: m.colour || 'soft', dash: m.dash || '2 3', width: 1.2 })));
     const below = entries.length > 1 || rules.length ? legend(svg, entries, 8, bottom + 60, width - 16) : 0;
     return { svg: close(svg, width, bottom + 46 + below), px, py, top, bottom };
@@ -245,15 +261,18 @@ const Charts = (function () {
   function drawBars(spec, width, title) {
     const svg = blank(`${spec.title}. ${spec.caption || ''}`), top = heading(svg, title, width) + 8, words = spec.words || number;
     const left = Math.min(width * 0.34, 16 + spec.labels.reduce((w, l) => Math.max(w, textWidth(l)), 20));
-    const thick = 9, row = spec.series.length * (thick + 1) + 10, most = Math.max(1e-300, ...spec.series.map((s) => Math.max(0, ...s.values.filter(isNumber))));
+    const thick = 9, row = spec.series.length * (thick + 1) + 10, most = Math.max(1e-300,
+        ...spec.series.map((s) => Math.max(0, ...s.values.filter(isNumber))));
     const scale = (v) => (width - left - 70) * Math.max(0, v) / most;
     spec.labels.forEach((label, i) => {
       const y = top + i * row;
-      svg.append(fill(text(left - 8, y + (row - 10) / 2 + 4, shortened(label, left - 10), { anchor: 'end', soft: false }), {}, [shape('title', {}, label)]));
+      svg.append(fill(text(left - 8, y + (row - 10) / 2 + 4, shortened(label, left - 10), { anchor: 'end', soft: false }), {},
+          [shape('title', {}, label)]));
       spec.series.forEach((s, j) => {
         if (!isNumber(s.values[i])) return;
         const at = y + j * (thick + 1);
-        svg.append(shape('rect', { x: left, y: at, width: Math.max(1, scale(s.values[i])), height: thick, style: `fill:${paint(s.colour)}` }),
+        svg.append(shape('rect', { x: left, y: at, width: Math.max(1, scale(s.values[i])), height: thick,
+            style: `fill:${paint(s.colour)}` }),
           text(left + scale(s.values[i]) + 5, at + thick - 0.5, words(s.values[i]), { size: 10 }));
       });
     });
@@ -263,7 +282,8 @@ const Charts = (function () {
   }
 
   // Perceptually even and readable for the colour-blind, on white and on black: viridis.
-  const SCALE = [[68, 1, 84], [71, 44, 122], [59, 81, 139], [44, 113, 142], [33, 144, 141], [39, 173, 129], [92, 200, 99], [170, 220, 50], [253, 231, 37]];
+  const SCALE = [[68, 1, 84], [71, 44, 122], [59, 81, 139], [44, 113, 142], [33, 144, 141], [39, 173, 129], [92, 200, 99],
+      [170, 220, 50], [253, 231, 37]];
   function colourOf(v) {
     const at = Math.min(1, Math.max(0, v)) * (SCALE.length - 1), i = Math.min(SCALE.length - 2, Math.floor(at)), t = at - i;
     return SCALE[i].map((c, j) => Math.round(c + t * (SCALE[i + 1][j] - c)));
@@ -284,11 +304,14 @@ const Charts = (function () {
   function drawHeat(spec, width, title) {
     const svg = blank(`${spec.title}. ${spec.caption || ''}`), top = heading(svg, title, width) + 8;
     const { rows, columns, values } = spec, left = 20 + rows.reduce((w, r) => Math.max(w, textWidth(number(r), 11)), 8);
-    const side = Math.min(width - left - 10, 340), h = side / columns.length * rows.length <= side * 1.2 ? side / columns.length * rows.length : side;
+    const side = Math.min(width - left - 10, 340), h = side / columns.length * rows.length <= side * 1.2
+        ? side / columns.length * rows.length : side;
     const cw = side / columns.length, ch = h / rows.length;
     // The first row is at the bottom: time goes right and up.
-    svg.append(shape('image', { x: left, y: top, width: side, height: h, preserveAspectRatio: 'none', style: 'image-rendering:pixelated',
-      href: picture(columns.length, rows.length, (x, y) => (isNumber(list(values[rows.length - 1 - y])[x]) ? colourOf(values[rows.length - 1 - y][x]) : null)) }));
+    svg.append(shape('image', { x: left, y: top, width: side, height: h, preserveAspectRatio: 'none',
+        style: 'image-rendering:pixelated',
+      href: picture(columns.length, rows.length, (x, y) => (isNumber(list(values[rows.length - 1 - y])[x])
+          ? colourOf(values[rows.length - 1 - y][x]) : null)) }));
     svg.append(shape('rect', { x: left, y: top, width: side, height: h, fill: 'none', style: 'stroke:var(--soft)' }));
     let last = -Infinity;
     columns.forEach((c, i) => {
@@ -307,7 +330,8 @@ const Charts = (function () {
     svg.append(text(left + side / 2, top + h + 30, spec.xLabel, { anchor: 'middle' }),
       text(0, 0, spec.yLabel, { anchor: 'middle', transform: `translate(11 ${top + h / 2}) rotate(-90)` }));
     const bar = top + h + 40;
-    svg.append(shape('image', { x: left + 14, y: bar, width: side - 28, height: 8, preserveAspectRatio: 'none', href: picture(128, 1, (x) => colourOf(x / 127)) }),
+    svg.append(shape('image', { x: left + 14, y: bar, width: side - 28, height: 8, preserveAspectRatio: 'none',
+        href: picture(128, 1, (x) => colourOf(x / 127)) }),
       text(left + 8, bar + 9, '0', { size: 11, anchor: 'end' }), text(left + side - 8, bar + 9, '1', { size: 11 }));
     if (isNumber(spec.chance) && spec.chance >= 0 && spec.chance <= 1) {
       const at = left + 14 + (side - 28) * spec.chance;
@@ -326,7 +350,8 @@ const Charts = (function () {
     const width = spec.compact ? 460 : 760, svg = spec.draw(spec, width, spec.title).svg;
     const style = getComputedStyle(document.documentElement), w = svg.getAttribute('width'), h = svg.getAttribute('height');
     svg.prepend(shape('rect', { width: w, height: h, style: 'fill:var(--page)' }));
-    return new XMLSerializer().serializeToString(svg).replace(/var\(--([a-z]+)\)/g, (all, name) => style.getPropertyValue(`--${name}`).trim() || all);
+    return new XMLSerializer().serializeToString(svg).replace(/var\(--([a-z]+)\)/g,
+        (all, name) => style.getPropertyValue(`--${name}`).trim() || all);
   }
   function save(name, blob) {
     const link = element('a', { href: URL.createObjectURL(blob), download: name });
@@ -356,7 +381,8 @@ const Charts = (function () {
   function csv(spec) {
     let rows;
     if (spec.labels) {
-      rows = [[spec.what || 'name', ...spec.series.map((s) => s.name)], ...spec.labels.map((l, i) => [l, ...spec.series.map((s) => s.values[i])])];
+      rows = [[spec.what || 'name', ...spec.series.map((s) => s.name)], ...spec.labels.map((l, i) =>
+          [l, ...spec.series.map((s) => s.values[i])])];
     } else if (spec.values) {
       rows = [[`${spec.yLabel} \\ ${spec.xLabel}`, ...spec.columns], ...spec.rows.map((r, i) => [r, ...list(spec.values[i])])];
     } else {
@@ -377,15 +403,18 @@ const Charts = (function () {
   function figure(parent, spec, controls) {
     const holder = element('div', { class: 'chart' }), readout = element('p', { class: 'readout' });
     const button = (name, act) => {
-      const b = element('button', { type: 'button', title: `Save this figure${name === 'CSV' ? '’s data' : ''} as ${name}` }, name);
+      const b = element('button', { type: 'button', title: `Save this figure${name === 'CSV' ? '’s data' : ''} as ${name}` },
+          name);
       b.addEventListener('click', act);
       return b;
     };
     const name = fileName(spec.title);
-    const buttons = element('span', { class: 'save' }, button('SVG', () => save(`${name}.svg`, new Blob([standalone(spec)], { type: 'image/svg+xml' }))),
+    const buttons = element('span', { class: 'save' }, button('SVG', () =>
+        save(`${name}.svg`, new Blob([standalone(spec)], { type: 'image/svg+xml' }))),
       button('PNG', () => savePng(`${name}.png`, standalone(spec))),
       button('CSV', () => save(`${name}.csv`, new Blob([csv(spec)], { type: 'text/csv' }))));
-    const node = element('figure', { class: spec.compact ? 'compact' : null }, element('div', { class: 'head' }, element('h3', {}, spec.title), buttons),
+    const node = element('figure', { class: spec.compact ? 'compact' : null },
+        element('div', { class: 'head' }, element('h3', {}, spec.title), buttons),
       controls, holder, readout, spec.caption ? element('figcaption', {}, spec.caption) : null);
     parent.append(node);
 
@@ -410,24 +439,28 @@ const Charts = (function () {
         const j = Math.floor(((event.clientX - box.left) * f - drawn.left) / drawn.cw);
         const i = spec.rows.length - 1 - Math.floor(((event.clientY - box.top) * f - drawn.top) / drawn.ch);
         if (!(i in spec.rows) || !(j in spec.columns)) return hint();
-        say(`${spec.yLabel} ${number(spec.rows[i])}, ${spec.xLabel} ${number(spec.columns[j])}`, [[null, number(list(spec.values[i])[j])]]);
+        say(`${spec.yLabel} ${number(spec.rows[i])}, ${spec.xLabel} ${number(spec.columns[j])}`,
+            [[null, number(list(spec.values[i])[j])]]);
       });
       holder.addEventListener('pointerleave', hint);
     } else if (!spec.labels) {
       const spoken = spec.series.filter((s) => !s.quiet);
       const xs = [...new Set([].concat(...spoken.map((s) => s.x)))].filter(isNumber).sort((a, b) => a - b);
-      const nearest = (x) => xs.reduce((best, v) => (Math.abs(drawn.px(v) - drawn.px(x)) < Math.abs(drawn.px(best) - drawn.px(x)) ? v : best), xs[0]);
+      const nearest = (x) => xs.reduce((best, v) => (Math.abs(drawn.px(v) - drawn.px(x)) < Math.abs(drawn.px(best) - drawn.px(x))
+          ? v : best), xs[0]);
       let at = null;
       const show = (x, line) => {
         at = x;
         say(spec.x.name ? spec.x.name(x) : number(x), spoken.map((s) => {
           const i = s.x.indexOf(x);
           if (i < 0 || !isNumber(s.y[i])) return null;
-          const interval = isNumber(list(s.low)[i]) && isNumber(list(s.high)[i]) && number(s.low[i]) !== number(s.high[i]) ? ` [${number(s.low[i])}, ${number(s.high[i])}]` : '';
+          const interval = isNumber(list(s.low)[i]) && isNumber(list(s.high)[i]) && number(s.low[i]) !== number(s.high[i])
+              ? ` [${number(s.low[i])}, ${number(s.high[i])}]` : '';
           return [s.colour, `${s.short || s.name} ${number(s.y[i])}${interval}${(s.words && s.words(i)) || ''}`];
         }).filter(Boolean));
         if (cursor) cursor.remove();
-        cursor = line ? shape('line', { class: 'cursor', x1: drawn.px(x), x2: drawn.px(x), y1: drawn.top, y2: drawn.bottom, style: 'stroke:var(--ink)', 'stroke-width': 1 }) : null;
+        cursor = line ? shape('line', { class: 'cursor', x1: drawn.px(x), x2: drawn.px(x), y1: drawn.top, y2: drawn.bottom,
+            style: 'stroke:var(--ink)', 'stroke-width': 1 }) : null;
         if (cursor) drawn.svg.append(cursor);
       };
       const xAt = (event) => {

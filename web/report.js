@@ -26,7 +26,8 @@
   const METHODS = { dense: 'exact (dense)', krylov: 'block Krylov' };
   const methodName = (name) => METHODS[name] || (name ? `sketched (${name})` : 'method not named');
   const stepName = (step) => `step ${number(step)}`;
-  const place = (d) => [isNumber(d.step) ? stepName(d.step) : null, d.split, operatorName(d.operator)].filter(Boolean).join(' · ');
+  const place = (d) => [isNumber(d.step) ? stepName(d.step) : null, d.split, operatorName(d.operator)].filter(Boolean)
+      .join(' · ');
   const fullName = (d) => `${place(d)} · ${methodName(d.method)}`;
 
   // How far pair i (from 0) can be trusted; results that say nothing of it are drawn as if they were certified.
@@ -51,11 +52,13 @@
   function load(data) {
     page = data;
     runs = (Array.isArray(data.runs) ? data.runs : [data]).filter((r) => r && typeof r === 'object');
+    if (!runs.length) runs = [{}];
     for (const run of runs) {
       run.decompositions = list(run.decompositions).filter((d) => d && typeof d === 'object');
       for (const d of run.decompositions) d.run = run;
     }
-    groups = list(data.groups).map((g) => ({ name: String(g.name), differs: list(g.differs).map(String), runs: list(g.runs).map((i) => runs[i]).filter(Boolean) }))
+    groups = list(data.groups).map((g) => ({ name: String(g.name), differs: list(g.differs).map(String),
+        runs: list(g.runs).map((i) => runs[i]).filter(Boolean) }))
       .filter((g) => g.runs.length);
     if (!groups.length) groups = runs.map((run) => ({ name: String(run.title || 'run'), differs: [], runs: [run] }));
     // Recipes of one name are told apart by what differs.
@@ -64,7 +67,8 @@
         ? `${g.name}, ${g.differs.map((t) => t.replace(/: .* \/ /, ' = ')).join(', ')}` : g.name;
     }
   }
-  const runName = (run) => (isNumber(run.seed) ? `${run.folder || run.title} (seed ${run.seed})` : String(run.folder || run.title || 'run'));
+  const runName = (run) => (isNumber(run.seed) ? `${run.folder || run.title} (seed ${run.seed})`
+      : String(run.folder || run.title || 'run'));
 
   /** The overlap of the mask that is chosen; that of the largest parameters has no name. */
   const maskKey = (m) => [m.score, m.population].filter(Boolean).join(' · ');
@@ -80,7 +84,7 @@
   /** The k of a curve: those the file names, of the two-way null's sizes, or 1, 2, ... */
   function sizesOf(o, curve) {
     const n = list(curve).length, two = list(o && o.nulls && o.nulls.two_way && o.nulls.two_way.sizes);
-    return list(o && o.k).length === n ? o.k : two.length === n ? two : upTo(n);
+    return n && list(o && o.k).length === n ? o.k : n && two.length === n ? two : upTo(n);
   }
   function valueAt(o, curve, k) {
     const at = sizesOf(o, curve).indexOf(k);
@@ -105,11 +109,13 @@
   function factorsAt(d, k) {
     const o = overlapOf(d);
     if (!o || !hasNumbers(o.magnitude)) return null;
-    const known = list(o.factors), size = known.length ? nearestSize(known.map((f) => f.size), k) : nearestSize(sizesOf(o, o.magnitude), k);
+    const known = list(o.factors), size = known.length ? nearestSize(known.map((f) => f.size), k)
+        : nearestSize(sizesOf(o, o.magnitude), k);
     if (!size) return null;
     const chance = valueAt(o, chanceCurve(d, o), size), overlap = valueAt(o, o.magnitude, size);
     const [low, high] = edges(o).map((curve) => ratio(valueAt(o, curve, size), chance));
-    const f = { size, overlap, chance, total: ratio(overlap, chance), low, high, layer: ratio(valueAt(o, list(o.random_by_layer_mean), size), chance) };
+    const f = { size, overlap, chance, total: ratio(overlap, chance), low, high,
+        layer: ratio(valueAt(o, list(o.random_by_layer_mean), size), chance) };
     const found = known.find((one) => one.size === size);
     if (!found) return f;
     Object.assign(f, found, { total: ratio(found.overlap, found.chance) });
@@ -123,19 +129,22 @@
     return f;
   }
   const isFew = (f) => isNumber(f.free) && f.free < 100;
-  const significance = (f) => (!isNumber(f.p) ? '' : isNumber(f.z) && !isFew(f) ? `z ${number(f.z)}, p ${number(f.p)}` : `p ${number(f.p)}`);
+  const significance = (f) => (!isNumber(f.p) ? '' : isNumber(f.z) && !isFew(f) ? `z ${number(f.z)}, p ${number(f.p)}`
+      : `p ${number(f.p)}`);
 
   /** Bounds on the overlap with the true eigenspaces or, of sketches, three deviations to both sides. */
   function edges(o) {
     const deviation = list(o.magnitude_deviation);
     if (!hasNumbers(deviation)) return [list(o.magnitude_low), list(o.magnitude_high)];
-    const edge = (sign) => list(o.magnitude).map((v, i) => (isNumber(v) && isNumber(deviation[i]) ? Math.max(0, v + sign * 3 * deviation[i]) : null));
+    const edge = (sign) => list(o.magnitude).map((v, i) => (isNumber(v) && isNumber(deviation[i])
+        ? Math.max(0, v + sign * 3 * deviation[i]) : null));
     return [edge(-1), edge(1)];
   }
   const isSpread = (o) => hasNumbers(o.magnitude_deviation);
 
   // Student's t, two-sided 95 %, by degrees of freedom.
-  const T95 = [0, 12.706, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.306, 2.2622, 2.2281, 2.201, 2.1788, 2.1604, 2.1448, 2.1314,
+  const T95 = [0, 12.706, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.306, 2.2622, 2.2281, 2.201, 2.1788, 2.1604, 2.1448,
+      2.1314,
     2.1199, 2.1098, 2.1009, 2.093, 2.086, 2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484, 2.0452, 2.0423];
   const t95 = (df) => T95[df] || 1.96 + 2.4 / df;
   /** The geometric mean with a 95 % t-interval on the logarithms. */
@@ -150,7 +159,8 @@
 
   // ---------------------------------------------------------------------------------------------- the state
 
-  const state = { run: 0, step: null, split: null, operator: null, method: null, mask: '', k: null, theme: 'auto', y: 'log', x: 'linear', null: 'layer', open: [] };
+  const state = { run: 0, step: null, split: null, operator: null, method: null, mask: '', k: null, theme: 'auto', y: 'log',
+      x: 'linear', null: 'layer', open: [] };
   const DETAILS = ['spectrum', 'trust', 'concentration', 'nulls', 'training', 'settings'];
 
   const selectedRun = () => runs[state.run] || runs[0];
@@ -158,7 +168,8 @@
   function pick(run, wanted, must) {
     const order = ['step', 'split', 'operator', 'method'];
     const usable = run.decompositions.filter((d) => list(must).every((key) => d[key] === wanted[key]));
-    const agreement = (d) => order.reduce((sum, key, i) => sum + (d[key] === wanted[key] ? 1 << (5 - i) : 0), 0) + (d.method === 'dense' ? 0 : 0.5);
+    const agreement = (d) => order.reduce((sum, key, i) => sum + (d[key] === wanted[key] ? 1 << (5 - i) : 0),
+        0) + (d.method === 'dense' ? 0 : 0.5);
     return usable.length ? usable.reduce((a, b) => (agreement(b) > agreement(a) ? b : a)) : null;
   }
   /** Of a step and split, of the operator that is shown. */
@@ -195,7 +206,8 @@
     for (const key of ['step', 'split', 'operator', 'method']) state[key] = wanted(key, valuesOf(key), usual[key]);
     state.mask = wanted('mask', unique([].concat(...everything().map((d) => list(d.masks).map(maskKey)))), '');
     // The largest k that all runs have.
-    const all = stops(), shared = Math.min(...runs.map((run) => Math.max(1, ...run.decompositions.map((d) => (hasOverlap(d) ? largest(overlapOf(d)) : 1)))));
+    const all = stops(), shared = Math.min(...runs.map((run) => Math.max(1,
+        ...run.decompositions.map((d) => (hasOverlap(d) ? largest(overlapOf(d)) : 1)))));
     state.k = wanted('k', all, all.filter((k) => k <= shared).pop() || all[0] || 1);
     state.theme = wanted('theme', ['light', 'dark'], 'auto');
     state.y = wanted('y', ['linear'], 'log');
@@ -228,68 +240,64 @@
 
   // ---------------------------------------------------------------------------------------------- controls
 
+  // Each returns the label with its control and how to set it to the state.
   function choice(key, label, values, name, more) {
     const box = element('select', { name: key }, ...values.map((v, i) => element('option', { value: i }, name(v))));
-    box.selectedIndex = Math.max(0, values.indexOf(state[key]));
     box.addEventListener('change', () => set({ [key]: values[box.selectedIndex] }));
-    return element('label', more || {}, label, box);
+    return { node: element('label', more || {}, label, box), sync: () => { box.selectedIndex = values.indexOf(state[key]); } };
   }
   function slider(key, label, values) {
-    const shown = element('output', {}, number(state[key]));
-    const box = element('input', { type: 'range', name: key, min: 0, max: values.length - 1, step: 1, value: Math.max(0, values.indexOf(state[key])), 'aria-valuetext': number(state[key]) });
+    const shown = element('output');
+    const box = element('input', { type: 'range', name: key, min: 0, max: values.length - 1, step: 1 });
+    const tell = (value) => {
+      shown.textContent = number(value);
+      box.setAttribute('aria-valuetext', shown.textContent);
+    };
     let waiting = false;
     box.addEventListener('input', () => {
-      shown.textContent = number(values[box.value]);
-      box.setAttribute('aria-valuetext', shown.textContent);
+      tell(values[box.value]);
       if (waiting) return;
       waiting = true;
       requestAnimationFrame(() => { waiting = false; set({ [key]: values[box.value] }); });
     });
-    return element('label', {}, label, box, shown);
+    return { node: element('label', {}, label, box, shown),
+      sync: () => { box.value = Math.max(0, values.indexOf(state[key])); tell(state[key]); } };
   }
   /** A group of buttons, one pressed. */
   function toggle(label, key, choices, names) {
-    return element('span', { class: 'toggle', role: 'group', 'aria-label': label }, element('span', {}, label), ...choices.map((value, i) => {
-      const button = element('button', { type: 'button', 'aria-pressed': String(value === state[key]) }, names ? names[i] : value);
+    return element('span', { class: 'toggle', role: 'group', 'aria-label': label }, element('span', {}, label),
+        ...choices.map((value, i) => {
+      const button = element('button', { type: 'button', 'aria-pressed': String(value === state[key]) },
+          names ? names[i] : value);
       button.addEventListener('click', () => set({ [key]: value }));
       return button;
     }));
   }
+  let controls = [], built = null;
+  /** Controls stay the same elements while they are used; only another mask may have other k. */
   function fillSelector() {
-    const form = byId('selector'), focused = form.contains(document.activeElement) ? document.activeElement.name : null;
-    const parts = [];
-    if (runs.length > 1) parts.push(choice('run', 'Run', runs.map((_, i) => i), (i) => runName(runs[i]), { class: 'wide' }));
-    const steps = valuesOf('step').filter(isNumber), ks = stops();
-    if (steps.length > 1) parts.push(slider('step', 'Step', steps));
-    if (ks.length > 1) parts.push(slider('k', 'k', ks));
-    const names = { split: ['Split', String], operator: ['Matrix', operatorName], method: ['Method', methodName] };
-    for (const key of ['split', 'operator', 'method']) {
-      const values = valuesOf(key);
-      if (values.length > 1) parts.push(choice(key, names[key][0], values, names[key][1]));
+    const form = byId('selector'), ks = stops();
+    if (built !== ks.join()) {
+      const steps = valuesOf('step').filter(isNumber);
+      const masks = unique([].concat(...everything().map((d) => list(d.masks).map(maskKey))));
+      const names = { split: ['Split', String], operator: ['Matrix', operatorName], method: ['Method', methodName] };
+      const several = Object.keys(names).filter((key) => valuesOf(key).length > 1);
+      controls = [
+        runs.length > 1 ? choice('run', 'Run', runs.map((_, i) => i), (i) => runName(runs[i]), { class: 'wide' }) : null,
+        steps.length > 1 ? slider('step', 'Step', steps) : null,
+        ks.length > 1 ? slider('k', 'k', ks) : null,
+        ...several.map((key) => choice(key, names[key][0], valuesOf(key), names[key][1])),
+        masks.length ? choice('mask', 'Mask', [''].concat(masks), (m) => m || 'magnitude') : null,
+        choice('theme', 'Theme', ['auto', 'light', 'dark'], String, { class: 'theme' }),
+      ].filter(Boolean);
+      const focused = form.contains(document.activeElement) ? document.activeElement.name : null;
+      form.replaceChildren(...controls.map((c) => c.node));
+      form.hidden = false;
+      built = ks.join();
+      const again = focused && form.querySelector(`[name="${focused}"]`);
+      if (again) again.focus({ preventScroll: true });
     }
-    const masks = unique([].concat(...everything().map((d) => list(d.masks).map(maskKey))));
-    if (masks.length) parts.push(choice('mask', 'Mask', [''].concat(masks), (m) => m || 'magnitude'));
-    parts.push(choice('theme', 'Theme', ['auto', 'light', 'dark'], String, { class: 'theme' }));
-    // While a slider is dragged it must stay the same element.
-    if (focused && form.querySelector(`input[name="${focused}"]`)) {
-      const kept = form.querySelector(`input[name="${focused}"]`).closest('label');
-      const i = parts.findIndex((p) => p.querySelector(`[name="${focused}"]`));
-      if (i >= 0) {
-        const fresh = parts[i].querySelector('input'), old = kept.querySelector('input');
-        if (fresh.max === old.max) {
-          old.value = fresh.value;
-          kept.querySelector('output').textContent = parts[i].querySelector('output').textContent;
-          for (const child of [...form.children]) if (child !== kept) child.remove();
-          parts.forEach((p, j) => { if (j < i) form.insertBefore(p, kept); if (j > i) form.append(p); });
-          form.hidden = false;
-          return;
-        }
-      }
-    }
-    form.replaceChildren(...parts);
-    form.hidden = false;
-    const again = focused && form.querySelector(`[name="${focused}"]`);
-    if (again) again.focus({ preventScroll: true });
+    for (const c of controls) c.sync();
   }
 
   // ---------------------------------------------------------------------------------------------- the answer
@@ -307,7 +315,8 @@
     if (!isNumber(factor)) return null;
     return VERDICTS[!decided ? 'no' : factor >= 1.05 ? 'yes' : factor > 1 ? 'little' : factor > 0.93 ? 'below' : 'less'];
   }
-  const interval = (low, high) => (isNumber(low) && isNumber(high) && number(low) !== number(high) ? ` [${number(low)}, ${number(high)}]` : '');
+  const interval = (low, high) => (isNumber(low) && isNumber(high) && number(low) !== number(high)
+      ? ` [${number(low)}, ${number(high)}]` : '');
 
   /** What is said of one group of runs at the state: factors with intervals and the words that say of what. */
   function answer(group) {
@@ -317,8 +326,10 @@
     const d = found[0], several = factors.length > 1, f = factors[0];
     const one = (key, low, high) => (several ? geometric(factors.map((x) => x[key])) : { n: 1, mean: f[key], low, high });
     const units = f.unitsError;
-    const result = { d, n: factors.length, size: f.size, overlap: several ? geometric(factors.map((x) => x.overlap)).mean : f.overlap, chance: f.chance,
-      total: one('total', f.low, f.high), layer: one('layer'), units: one('units', f.units - units, f.units + units), parameter: one('parameter'), f };
+    const result = { d, n: factors.length, size: f.size, overlap: several ? geometric(factors.map((x) => x.overlap))
+        .mean : f.overlap, chance: f.chance,
+      total: one('total', f.low, f.high), layer: one('layer'), units: one('units', f.units - units, f.units + units),
+          parameter: one('parameter'), f };
     // An interval no wider than rounding says nothing.
     if (!several && isNumber(f.low) && f.high - f.low < 2e-3 * f.total) delete result.total.low;
     const p = result.parameter;
@@ -327,28 +338,32 @@
   }
 
   function sentence(group, a) {
-    const D = parametersOf(a.d.run), mask = state.mask ? `mask of ${number(a.size)} parameters by ${state.mask}` : `${number(a.size)} largest${D ? ` of ${number(D)}` : ''} parameters`;
+    const D = parametersOf(a.d.run), mask = state.mask ? `mask of ${number(a.size)} parameters by ${state.mask}`
+        : `${number(a.size)} largest${D ? ` of ${number(D)}` : ''} parameters`;
     const words = [`${groups.length > 1 ? `${group.label}: a` : 'A'}t ${stepName(a.d.step)} the ${mask} ${state.mask ? 'holds' : 'hold'} ${number(a.total.mean)} times`,
       `${interval(a.total.low, a.total.high)} the share of the top-${number(a.size)} eigenspace (${[operatorName(a.d.operator), a.d.split].filter(Boolean).join(', ')}) that chance would give`];
     if (isNumber(a.parameter.mean)) {
       words.push(`: which layer ${number(a.layer.mean)}${interval(a.layer.low, a.layer.high)} × which units ${number(a.units.mean)}${a.n > 1 ? interval(a.units.low, a.units.high) : ''}`,
         ` × which parameter ${number(a.parameter.mean)}`,
         a.n > 1 ? interval(a.parameter.low, a.parameter.high)
-          : isNumber(a.f.nullLow) && !isFew(a.f) ? ` (null: ${number(a.f.nullLow)} to ${number(a.f.nullHigh)}; p ${number(a.f.p)})` : ` (p ${number(a.f.p)})`);
+          : isNumber(a.f.nullLow) && !isFew(a.f)
+              ? ` (null: ${number(a.f.nullLow)} to ${number(a.f.nullHigh)}; p ${number(a.f.p)})` : ` (p ${number(a.f.p)})`);
       words.push(`; ${a.verdict[1]}.`);
     } else if (isNumber(a.layer.mean)) {
       words.push(`, of which ${number(a.layer.mean)} are by layer; this file knows no units: seigh overlap makes it anew.`);
     } else {
       words.push('.');
     }
-    return element('p', { class: 'answer' }, a.verdict ? element('strong', {}, a.verdict[0]) : null, a.verdict ? ' ' : null, words.join(''));
+    return element('p', { class: 'answer' }, a.verdict ? element('strong', {}, a.verdict[0]) : null, a.verdict ? ' ' : null,
+        words.join(''));
   }
   function uncertainty(a) {
     if (a.n > 1) {
       return `Geometric means over ${number(a.n)} runs that differ in the seed alone, with 95 % t-intervals on logarithms: the uncertainty is that of the run.`;
     }
     const o = overlapOf(a.d), parts = [];
-    if (isNumber(a.total.low)) parts.push(isSpread(o) ? 'Brackets: three standard deviations of the sketch’s columns.' : 'Brackets: the solver’s worst case.');
+    if (isNumber(a.total.low)) parts.push(isSpread(o) ? 'Brackets: three standard deviations of the sketch’s columns.'
+        : 'Brackets: the solver’s worst case.');
     else if (a.d.method === 'dense') parts.push('The decomposition is exact.');
     if (isNumber(a.f.nullLow) && !isFew(a.f)) parts.push('The null’s range holds 95 % of random masks with the same count in every unit, of this one network.');
     if (isFew(a.f)) parts.push(`Only ${number(a.f.free)} of the mask’s entries are free to move in the null: p stands for z.`);
@@ -356,23 +371,32 @@
     return parts.join(' ');
   }
   function tiles(a) {
-    const tile = (name, what, x, note, kind) => element('div', { class: `tile ${kind || ''}` }, element('span', { class: 'what' }, name),
-      element('b', {}, number(x.mean)), element('span', { class: 'range' }, interval(x.low, x.high) ? `${number(x.low)} to ${number(x.high)}` : note || '\u00a0'), element('span', { class: 'why' }, what));
+    const tile = (name, what, x, note, kind) => element('div', { class: `tile ${kind || ''}` },
+        element('span', { class: 'what' }, name),
+      element('b', {}, number(x.mean)), element('span', { class: 'range' },
+          interval(x.low, x.high) ? `${number(x.low)} to ${number(x.high)}` : note || '\u00a0'),
+          element('span', { class: 'why' }, what));
     const sign = (s) => element('span', { class: 'sign' }, s);
-    if (!isNumber(a.parameter.mean)) return element('div', { class: 'tiles' }, tile('overlap / chance', `overlap ${number(a.overlap)}`, a.total));
-    return element('div', { class: 'tiles' }, tile('overlap / chance', `overlap ${number(a.overlap)}, chance ${number(a.chance)}`, a.total), sign('='),
+    if (!isNumber(a.parameter.mean)) return element('div', { class: 'tiles' },
+        tile('overlap / chance', `overlap ${number(a.overlap)}`, a.total));
+    return element('div', { class: 'tiles' }, tile('overlap / chance', `overlap ${number(a.overlap)}, chance ${number(a.chance)}`,
+        a.total), sign('='),
       tile('layer', 'which layers the mask is in', a.layer), sign('×'), tile('units', 'which units of them', a.units), sign('×'),
-      tile('parameter', 'which parameters of those', a.parameter, isNumber(a.f.nullLow) && !isFew(a.f) ? `null ${number(a.f.nullLow)} to ${number(a.f.nullHigh)}` : `p ${number(a.f.p)}`, 'main'));
+      tile('parameter', 'which parameters of those', a.parameter, isNumber(a.f.nullLow) && !isFew(a.f)
+          ? `null ${number(a.f.nullLow)} to ${number(a.f.nullHigh)}` : `p ${number(a.f.p)}`, 'main'));
   }
   const groupOfRun = (run) => groups.find((g) => g.runs.includes(run)) || groups[0];
 
   function drawAnswer(content) {
     const mine = groupOfRun(selectedRun()), all = groups.map((g) => [g, answer(g)]).filter(([, a]) => a);
-    if (!all.length) return absent(content, hasOverlap(selected()) ? 'Not every run of the group has this step and k.' : 'No overlap has been computed here.');
-    for (const [g, a] of all) content.append(sentence(g, a));
+    if (!all.length) return absent(content, hasOverlap(selected()) ? 'Not every run of the group has this step and k.'
+        : 'No overlap has been computed here.');
+    for (const [g, a] of all) content.append(sentence(g, a), element('p', { class: 'note' }, uncertainty(a)));
     const shown = (all.find(([g]) => g === mine) || all[0])[1];
-    content.append(tiles(shown), element('p', { class: 'note' }, uncertainty(shown)));
-    if (shown.size !== state.k) absent(content, `The product is known at k = ${number(shown.size)}, the size nearest to ${number(state.k)}.`);
+    if (all.length > 1) subtitle(content, groupOfRun(shown.d.run).label);
+    content.append(tiles(shown));
+    if (shown.size !== state.k) absent(content,
+        `The product is known at k = ${number(shown.size)}, the size nearest to ${number(state.k)}.`);
   }
 
   function drawSigns(content) {
@@ -384,7 +408,8 @@
     byId('signs').hidden = !found.size;
     if (!found.size) return;
     content.append(element('ul', {}, ...[...found].map(([text, places]) => element('li', {}, text,
-      element('span', { class: 'note' }, ` — ${places.slice(0, 2).join('; ')}${places.length > 2 ? `; and ${number(places.length - 2)} more` : ''}`)))));
+      element('span', { class: 'note' },
+          ` — ${places.slice(0, 2).join('; ')}${places.length > 2 ? `; and ${number(places.length - 2)} more` : ''}`)))));
   }
 
   // ---------------------------------------------------------------------------------------------- overview
@@ -418,10 +443,12 @@
   /** Curves by step, of groups of runs or, of one run, of its splits: {name, colour, shown, values(step) -> list of factors}. */
   function overTime() {
     if (groups.length > 1 || runs.length > 1) {
-      return groups.map((g, i) => ({ name: g.label, colour: SERIES[i % 6], shape: SHAPES[i % 4], main: g.runs.includes(selectedRun()), runs: g.runs, split: state.split }));
+      return groups.map((g, i) => ({ name: g.label, colour: SERIES[i % 6], shape: SHAPES[i % 4],
+          main: g.runs.includes(selectedRun()), runs: g.runs, split: state.split }));
     }
     const splits = valuesOf('split');
-    return splits.map((split, i) => ({ name: String(split || 'overlap'), colour: SERIES[i % 6], shape: SHAPES[i % 4], main: split === state.split, runs, split }));
+    return splits.map((split, i) => ({ name: String(split || 'overlap'), colour: SERIES[i % 6], shape: SHAPES[i % 4],
+        main: split === state.split, runs, split }));
   }
   const stepAxis = (steps) => ({ label: 'training step', ticks: steps, name: (x) => stepName(x) });
 
@@ -429,46 +456,63 @@
     const steps = valuesOf('step').filter(isNumber), lines = overTime();
     const factors = new Map();  // computed once: [line, run, step]
     for (const l of lines) for (const run of l.runs) {
-      factors.set(`${lines.indexOf(l)} ${runs.indexOf(run)}`, steps.map((step) => { const d = at(run, step, l.split); return d ? factorsAt(d, state.k) : null; }));
+      factors.set(`${lines.indexOf(l)} ${runs.indexOf(run)}`, steps.map((step) =>
+          { const d = at(run, step, l.split); return d ? factorsAt(d, state.k) : null; }));
     }
-    if (![...factors.values()].some((row) => row.some(Boolean))) return absent(content, 'No overlap was computed, so there is nothing to show over time.');
+    if (![...factors.values()].some((row) => row.some(Boolean))) return absent(content,
+        'No overlap was computed, so there is nothing to show over time.');
+    // Uncertainties of the run and of the solver are not mixed in one figure.
+    const repeated = lines.some((l) => l.runs.length > 1);
     const rowsOf = (l) => l.runs.map((run) => factors.get(`${lines.indexOf(l)} ${runs.indexOf(run)}`));
     const curves = (key, low, high) => lines.map((l) => {
       const rows = rowsOf(l), several = rows.length > 1;
       const there = (i) => rows.map((row) => row[i]).filter(Boolean);
-      const means = steps.map((_, i) => (several ? geometric(there(i).map((f) => f[key])) : { mean: (there(i)[0] || {})[key], low: low ? low(there(i)[0] || {}) : null, high: high ? high(there(i)[0] || {}) : null }));
-      return { name: l.name, colour: l.colour, shape: l.shape, dots: true, width: l.main ? 2.4 : 1.5, dash: l.main || lines.length < 2 ? null : '6 3', x: steps,
-        y: means.map((m) => (isNumber(m.mean) ? m.mean : null)), low: means.map((m) => m.low), high: means.map((m) => m.high), wide: !several };
+      const means = steps.map((_, i) => (several ? geometric(there(i).map((f) => f[key]))
+          : { mean: (there(i)[0] || {})[key], low: low && !repeated ? low(there(i)[0] || {}) : null,
+          high: high && !repeated ? high(there(i)[0] || {}) : null }));
+      return { name: l.name, colour: l.colour, shape: l.shape, dots: true, width: l.main ? 2.4 : 1.5,
+          dash: l.main || lines.length < 2 ? null : '6 3', x: steps,
+        y: means.map((m) => (isNumber(m.mean) ? m.mean : null)), low: means.map((m) => m.low), high: means.map((m) => m.high),
+            wide: !several };
     });
-    const singles = (key) => [].concat(...lines.map((l) => (l.runs.length > 1 ? l.runs.map((run, j) => ({ name: runName(run), colour: l.colour, faint: true, quiet: true, unlisted: true,
+    const singles = (key) => [].concat(...lines.map((l) => (l.runs.length > 1
+        ? l.runs.map((run, j) => ({ name: runName(run), colour: l.colour, faint: true, quiet: true, unlisted: true,
       x: steps, y: rowsOf(l)[j].map((f) => (f ? f[key] : null)) })) : [])));
-    const several = lines.some((l) => l.runs.length > 1);
-    const whiskers = several ? ' Whiskers: 95 % t-interval over seeds; faint: single runs.' : '';
-    const charts = [['Overlap over chance', 'total', `How much more of the top-k eigenspace the mask holds than chance would.${whiskers || ' Whiskers: the solver’s bounds, where they are wider than a mark.'}`, (f) => (f.high - f.low > 0.01 * f.total ? f.low : null), (f) => (f.high - f.low > 0.01 * f.total ? f.high : null)],
+    const whiskers = repeated ? ' Whiskers: 95 % t-interval over seeds; faint: single runs.' : '';
+    const charts = [['Overlap over chance', 'total',
+        `How much more of the top-k eigenspace the mask holds than chance would.${whiskers || ' Whiskers: the solver’s bounds, where they are wider than a mark.'}`,
+        (f) => (f.high - f.low > 0.01 * f.total ? f.low : null), (f) => (f.high - f.low > 0.01 * f.total ? f.high : null)],
       ['Which layer', 'layer', `The layer null over chance.${whiskers}`],
-      ['Which units', 'units', `The two-way null over the layer null.${whiskers || ' Whiskers: the sampling error of the null.'}`, (f) => f.units - f.unitsError, (f) => f.units + f.unitsError],
-      ['Which parameter', 'parameter', `Overlap over the two-way null: the only factor about magnitudes as such.${whiskers || ' Thin dashed lines: 95 % of masks with the same counts.'}`]]
+      ['Which units', 'units', `The two-way null over the layer null.${whiskers || ' Whiskers: the sampling error of the null.'}`,
+          (f) => f.units - f.unitsError, (f) => f.units + f.unitsError],
+      ['Which parameter', 'parameter',
+          `Overlap over the two-way null: the only factor about magnitudes as such.${whiskers || ' Thin dashed lines: 95 % of masks with the same counts.'}`]]
       .map(([title, key, caption, low, high]) => ({ title, key, caption, series: curves(key, low, high).concat(singles(key)) }))
       .filter((c) => c.series.some((s) => hasNumbers(s.y)));
     const main = lines.find((l) => l.main) || lines[0], parameter = charts.find((c) => c.key === 'parameter');
-    if (parameter && !several) {
+    if (parameter && !repeated) {
       const row = rowsOf(main)[0];
       for (const [key, name] of [['nullLow', '95 % of the null'], ['nullHigh', '']]) {
-        parameter.series.push({ name, kind: 'edge', colour: main.colour, quiet: true, unlisted: !name, x: steps, y: row.map((f) => (f ? f[key] : null)) });
+        parameter.series.push({ name, kind: 'edge', colour: main.colour, quiet: true, unlisted: !name, x: steps,
+            y: row.map((f) => (f ? f[key] : null)) });
       }
     }
     // One logarithmic scale for all: on it the three factors add up to the first.
-    const every = [].concat(...charts.map((c) => [].concat(...c.series.map((s) => (s.wide ? s.y : s.y.concat(list(s.low), list(s.high))))))).filter((v) => isNumber(v) && v > 0).concat(1);
+    const every = [].concat(...charts.map((c) => [].concat(...c.series.map((s) =>
+        (s.wide ? s.y : s.y.concat(list(s.low), list(s.high))))))).filter((v) => isNumber(v) && v > 0).concat(1);
     const min = Math.max(Math.min(...every) / 1.12, 0.02), max = Math.max(...every) * 1.15;
     const box = grid(content, 'grid four');
     for (const c of charts) {
-      Charts.lines(box, { title: c.title, caption: c.caption, height: 210, compact: true, series: c.series, x: stepAxis(steps), y: { label: '× (log)', log: true, min, max },
+      Charts.lines(box, { title: c.title, caption: c.caption, height: 210, compact: true, series: c.series, x: stepAxis(steps),
+          y: { label: '× (log)', log: true, min, max },
         rules: [{ y: 1, name: '' }], marks: [{ x: state.step, name: '' }], at: state.step, pick: (x) => set({ step: x }) });
     }
-    content.append(element('p', { class: 'note' }, `k = ${number(state.k)}. All share one logarithmic scale, on which the three factors add up to the first.${steps.length > 1 ? ' A click on a chart chooses its step.' : ''}`));
+    content.append(element('p', { class: 'note' },
+        `k = ${number(state.k)}. All share one logarithmic scale, on which the three factors add up to the first.${steps.length > 1 ? ' A click on a chart chooses its step.' : ''}`));
   }
 
-  const NULLS = [['uniform', 'chance', 'ink', '2 3'], ['layer', 'layer null', 'purple', '7 3'], ['output_unit', 'output-unit null', 'sky', '4 2'], ['input_unit', 'input-unit null', 'orange', '4 2']];
+  const NULLS = [['uniform', 'chance', 'ink', '2 3'], ['layer', 'layer null', 'purple', '7 3'],
+      ['output_unit', 'output-unit null', 'sky', '4 2'], ['input_unit', 'input-unit null', 'orange', '4 2']];
   const NULL_NAMES = { layer: 'layer', output_unit: 'output unit', input_unit: 'input unit', two_way: 'two-way' };
 
   /** Null curves by k of a decomposition's overlap. */
@@ -480,13 +524,17 @@
     }
     const two = nulls.two_way || {};
     if (hasNumbers(two.mean)) {
-      series.push({ name: 'two-way null (mean, 95 %)', short: 'two-way null', kind: 'dots', colour: 'red', shape: 'square', x: two.sizes, y: two.mean,
-        low: two.mean.map((m, i) => Math.max(0, m - 1.96 * list(two.std)[i])), high: two.mean.map((m, i) => m + 1.96 * list(two.std)[i]) });
+      series.push({ name: 'two-way null (mean, 95 %)', short: 'two-way null', kind: 'dots', colour: 'red', shape: 'square',
+          x: two.sizes, y: two.mean,
+        low: two.mean.map((m, i) => Math.max(0, m - 1.96 * list(two.std)[i])),
+            high: two.mean.map((m, i) => m + 1.96 * list(two.std)[i]) });
     }
     if (!o.nulls) {
-      for (const [key, name, colour, dash] of [['random', 'random masks (mean)', 'orange', '4 2'], ['random_by_layer', 'random masks, same count per layer (mean)', 'purple', '7 3']]) {
+      for (const [key, name, colour, dash] of [['random', 'random masks (mean)', 'orange', '4 2'],
+          ['random_by_layer', 'random masks, same count per layer (mean)', 'purple', '7 3']]) {
         const mean = list(o[`${key}_mean`]), std = list(o[`${key}_std`]);
-        if (hasNumbers(mean)) series.push({ name, short: name.split(',')[0], colour, dash, width: 1.6, x: sizesOf(o, mean), y: mean, words: (i) => (isNumber(std[i]) ? ` ± ${number(std[i])}` : '') });
+        if (hasNumbers(mean)) series.push({ name, short: name.split(',')[0], colour, dash, width: 1.6, x: sizesOf(o, mean),
+            y: mean, words: (i) => (isNumber(std[i]) ? ` ± ${number(std[i])}` : '') });
       }
     }
     return series;
@@ -496,7 +544,8 @@
     // Of exact decompositions it is no wider than a line.
     if (!low.some((v, i) => isNumber(v) && isNumber(high[i]) && high[i] - v > 0.01 * high[i])) return [];
     const name = isSpread(o) ? 'spread of the sketch (± 3 std)' : 'bounds for the true eigenspace';
-    return [[low, name], [high, '']].map(([y, words]) => ({ name: words, kind: 'edge', loose: true, colour, quiet: true, unlisted: !words, x: sizesOf(o, y), y }));
+    return [[low, name], [high, '']].map(([y, words]) => ({ name: words, kind: 'edge', loose: true, colour, quiet: true,
+        unlisted: !words, x: sizesOf(o, y), y }));
   }
   /** What lies below this would squeeze all else: a mask that misses the eigenspace at very small k. */
   const floorOf = (d, o) => (chanceCurve(d, o).filter((v) => v > 0)[0] || 0) / 30;
@@ -505,17 +554,22 @@
     const o = overlapOf(d);
     if (!o || !hasNumbers(o.magnitude)) return absent(content, `No overlap was computed for ${fullName(d)}.`);
     const chance = chanceCurve(d, o), sizes = sizesOf(o, o.magnitude), [low, high] = edges(o);
-    const series = [{ name: state.mask ? `mask by ${state.mask}` : 'k largest parameters', short: state.mask || 'k largest', colour: 'blue', width: 3, x: sizes, y: o.magnitude,
+    const series = [{ name: state.mask ? `mask by ${state.mask}` : 'k largest parameters', short: state.mask || 'k largest',
+        colour: 'blue', width: 3, x: sizes, y: o.magnitude,
       words: (i) => `${isNumber(ratio(o.magnitude[i], chance[i])) ? ` (${number(o.magnitude[i] / chance[i])} × chance)` : ''}${isNumber(low[i]) && isNumber(high[i]) ? `, ${isSpread(o) ? 'spread' : 'true'} ${number(low[i])} to ${number(high[i])}` : ''}` }];
-    if (hasNumbers(o.best)) series.push({ name: 'best possible mask', short: 'best', colour: 'green', dash: '10 4', x: sizesOf(o, o.best), y: o.best });
+    if (hasNumbers(o.best)) series.push({ name: 'best possible mask', short: 'best', colour: 'green', dash: '10 4',
+        x: sizesOf(o, o.best), y: o.best });
     series.push(...nullSeries(d, o), ...solverEdges(o, 'blue'));
     const chosen = state.null, n = (o.nulls || {})[chosen], band = (o.bands || {})[chosen];
     let words = '';
     if (chosen !== 'two_way' && n && hasNumbers(n.mean)) {
       const colour = { layer: 'purple', output_unit: 'sky', input_unit: 'orange' }[chosen];
       const simultaneous = band && hasNumbers(band.low);
-      const pairs = simultaneous ? [band.low, band.high] : [-1, 1].map((s) => n.mean.map((m, i) => Math.max(0, m + s * 1.96 * list(n.std)[i])));
-      pairs.forEach((y, j) => series.push({ name: j ? '' : `${NULL_NAMES[chosen]} null, 95 %${simultaneous ? ' for all k together' : ''}`, kind: 'edge', loose: true, colour, quiet: true, unlisted: j === 1, x: sizesOf(o, y), y }));
+      const pairs = simultaneous ? [band.low, band.high] : [-1, 1].map((s) =>
+          n.mean.map((m, i) => Math.max(0, m + s * 1.96 * list(n.std)[i])));
+      pairs.forEach((y, j) => series.push({ name: j ? ''
+          : `${NULL_NAMES[chosen]} null, 95 %${simultaneous ? ' for all k together' : ''}`, kind: 'edge', loose: true, colour,
+          quiet: true, unlisted: j === 1, x: sizesOf(o, y), y }));
       words = simultaneous ? ` The thin dashed lines hold masks of the ${NULL_NAMES[chosen]} null for all k at once with probability 95 %${isNumber(band.p) ? `; the largest |z| over k has p = ${number(band.p)}` : ''}.`
         : ` The thin dashed lines hold 95 % of the ${NULL_NAMES[chosen]} null’s masks at each k by itself.`;
     }
@@ -524,26 +578,39 @@
     const available = ['layer', 'output_unit', 'input_unit'].filter((key) => (o.nulls || {})[key]);
     const bounds = solverEdges(o, 'blue').length ? (isSpread(o)
       ? ' The spread is three standard deviations of what the curve would vary by with other columns of the sketch (jackknife), and no bound.'
-      : ' The true eigenspace overlaps with the mask somewhere within the bounds: a worst case from residuals and from what can have been missed.') : '';
+      : ' The true eigenspace overlaps with the mask somewhere within the bounds: a worst case from residuals and from what can have been missed.')
+          : '';
     Charts.lines(content, { title: `Overlap by k: ${fullName(d)}`, height: 380, series, marks, at: state.k,
       caption: `Share of the top-k eigenspace that lies in the span of k parameters (Σcos²θ/k over the principal angles: 0 orthogonal, 1 equal), beside what masks would have that keep only some of the mask’s properties.${bounds}${words}`,
-      x: { label: 'k (parameters kept = eigenvectors kept)', log: true, min: 1, max: Math.max(2, K), name: (x) => `k = ${number(x)}${TRUST_WORDS[trustOf(d, x - 1)] || ''}` },
-      y: { label: 'overlap Σcos²θ/k', log: true, floor: floorOf(d, o) }, pick: (x) => { const k = nearestSize(stops(), x); if (k) set({ k }); } },
-    available.length > 1 ? element('div', {}, toggle('95 % of the null by', 'null', available, available.map((key) => NULL_NAMES[key]))) : null);
+      x: { label: 'k (parameters kept = eigenvectors kept)', log: true, min: 1, max: Math.max(2, K),
+          name: (x) => `k = ${number(x)}${TRUST_WORDS[trustOf(d, x - 1)] || ''}` },
+      y: { label: 'overlap Σcos²θ/k', log: true, floor: floorOf(d, o) },
+          pick: (x) => { const k = nearestSize(stops(), x); if (k) set({ k }); } },
+    available.length > 1 ? element('div', {}, toggle('95 % of the null by', 'null', available,
+        available.map((key) => NULL_NAMES[key]))) : null);
   }
 
   function drawNullsOverTime(content, run) {
-    const steps = valuesOf('step').filter((s) => isNumber(s) && at(run, s, state.split)), columns = steps.map((s) => at(run, s, state.split));
-    const values = (get) => columns.map((d) => { const o = overlapOf(d), f = factorsAt(d, state.k); return f ? get(d, o, f) : null; });
-    const curve = (key) => values((d, o, f) => (key === 'uniform' ? f.chance : valueAt(o, list(((o.nulls || {})[key] || {}).mean), f.size)));
-    const series = [{ name: `the ${maskWords()}`, short: 'overlap', colour: 'blue', dots: true, width: 3, x: steps, y: values((d, o, f) => f.overlap), low: values((d, o, f) => (f.high - f.low > 0.01 * f.total ? f.low * f.chance : null)), high: values((d, o, f) => (f.high - f.low > 0.01 * f.total ? f.high * f.chance : null)), wide: true }];
-    for (const [key, name, colour, dash] of NULLS) series.push({ name, colour, dash, width: 1.6, dots: true, r: 2, x: steps, y: curve(key) });
-    const two = (get) => values((d, o, f) => { const t = (o.nulls || {}).two_way || {}, i = list(t.sizes).indexOf(f.size); return i < 0 ? null : get(t, i); });
-    series.push({ name: 'two-way null (95 %)', short: 'two-way null', kind: 'dots', colour: 'red', shape: 'square', x: steps, y: two((t, i) => t.mean[i]),
+    const steps = valuesOf('step').filter((s) => isNumber(s) && at(run, s, state.split)),
+        columns = steps.map((s) => at(run, s, state.split));
+    const values = (get) => columns.map((d) => { const o = overlapOf(d),
+        f = factorsAt(d, state.k); return f ? get(d, o, f) : null; });
+    const curve = (key) => values((d, o, f) => (key === 'uniform' ? f.chance
+        : valueAt(o, list(((o.nulls || {})[key] || {}).mean), f.size)));
+    const series = [{ name: `the ${maskWords()}`, short: 'overlap', colour: 'blue', dots: true, width: 3, x: steps,
+        y: values((d, o, f) => f.overlap), low: values((d, o, f) => (f.high - f.low > 0.01 * f.total ? f.low * f.chance : null)),
+        high: values((d, o, f) => (f.high - f.low > 0.01 * f.total ? f.high * f.chance : null)), wide: true }];
+    for (const [key, name, colour, dash] of NULLS) series.push({ name, colour, dash, width: 1.6, dots: true, r: 2, x: steps,
+        y: curve(key) });
+    const two = (get) => values((d, o, f) => { const t = (o.nulls || {}).two_way || {},
+        i = list(t.sizes).indexOf(f.size); return i < 0 ? null : get(t, i); });
+    series.push({ name: 'two-way null (95 %)', short: 'two-way null', kind: 'dots', colour: 'red', shape: 'square', x: steps,
+        y: two((t, i) => t.mean[i]),
       low: two((t, i) => Math.max(0, t.mean[i] - 1.96 * t.std[i])), high: two((t, i) => t.mean[i] + 1.96 * t.std[i]) });
     const drawn = series.filter((s) => hasNumbers(s.y));
     if (!drawn.length) return absent(content, 'No overlap was computed here.');
-    Charts.lines(content, { title: `Overlap and its nulls over time: k = ${number(state.k)}${state.split ? `, ${state.split}` : ''}`, height: 380, series: drawn, at: state.step, marks: [{ x: state.step, name: '' }],
+    Charts.lines(content, { title: `Overlap and its nulls over time: k = ${number(state.k)}${state.split ? `, ${state.split}` : ''}`,
+        height: 380, series: drawn, at: state.step, marks: [{ x: state.step, name: '' }],
       caption: 'Each null keeps one property of the mask and shuffles the rest: nothing (chance), the counts of every layer, of every output or input unit, of both at once (two-way). What is left between overlap and the two-way null is about parameters as such.',
       x: stepAxis(steps), y: { label: 'overlap Σcos²θ/k', log: true }, pick: (x) => set({ step: x }) });
   }
@@ -552,6 +619,7 @@
     drawOverTime(content);
     const d = selected();
     if (!d) return;
+    if (runs.length > 1) subtitle(content, `One of the runs: ${runName(selectedRun())}`);
     const box = grid(content, 'pair');
     const left = element('div', {}), right = element('div', {});
     box.append(left, right);
@@ -561,8 +629,10 @@
 
   function table(columns, rows, more) {
     const head = element('tr', {}, ...columns.map(([name, kind]) => element('th', { scope: 'col', class: kind || '' }, name)));
-    return element('div', { class: 'scroll' }, element('table', more || {}, element('thead', {}, head), element('tbody', {}, ...rows.map((r) => element('tr', r.chosen ? { class: 'selected' } : {},
-      ...r.cells.map((c, i) => element('td', { class: columns[i][1] || '', 'data-label': columns[i][0] }, element('span', {}, c))))))));
+    return element('div', { class: 'scroll' }, element('table', more || {}, element('thead', {}, head),
+        element('tbody', {}, ...rows.map((r) => element('tr', r.chosen ? { class: 'selected' } : {},
+      ...r.cells.map((c, i) => element('td', { class: columns[i][1] || '', 'data-label': columns[i][0] },
+          element('span', {}, c))))))));
   }
   const N = 'number';
 
@@ -572,19 +642,25 @@
     const show = (x) => (isNumber(x.mean) ? `${number(x.mean)}${interval(x.low, x.high)}` : '–');
     const rows = [];
     for (const g of groups) {
-      const steps = ascending(unique([].concat(...g.runs.map((r) => r.decompositions.filter((d) => d.split === state.split && hasOverlap(d)).map((d) => d.step)))));
+      const steps = ascending(unique([].concat(...g.runs.map((r) => r.decompositions.filter((d) => d.split === state.split
+          && hasOverlap(d)).map((d) => d.step)))));
       const last = steps[steps.length - 1], first = steps[0];
       for (const step of unique([first, last])) {
         const f = g.runs.map((r) => { const d = at(r, step, state.split); return d ? factorsAt(d, state.k) : null; });
         if (f.some((one) => !one)) continue;
         const all = (key) => geometric(f.map((one) => one[key]));
-        rows.push({ chosen: g.runs.includes(selectedRun()) && step === last, cells: [g.label, number(g.runs.length), number(step), number(f[0].size), number(all('overlap').mean), ...['total', 'layer', 'units', 'parameter'].map((key) => show(all(key)))] });
+        rows.push({ chosen: g.runs.includes(selectedRun()) && step === last,
+            cells: [g.label, number(g.runs.length), number(step), number(f[0].size), number(all('overlap').mean),
+            ...['total', 'layer', 'units', 'parameter'].map((key) => show(all(key)))] });
       }
     }
-    content.append(table([['Group'], ['Runs', N], ['Step', N], ['k', N], ['Overlap', N], ['Over chance', N], ['Layer', N], ['Units', N], ['Parameter', N]], rows, { class: 'cards' }),
-      element('p', { class: 'note' }, 'First and last step of each group. Runs that differ in the seed alone are a group: geometric mean with the 95 % t-interval on logarithms. The first step is the control: what magnitudes that are random numbers have.'));
+    content.append(table([['Group'], ['Runs', N], ['Step', N], ['k', N], ['Overlap', N], ['Over chance', N], ['Layer', N],
+        ['Units', N], ['Parameter', N]], rows, { class: 'cards' }),
+      element('p', { class: 'note' },
+          'First and last step of each group. Runs that differ in the seed alone are a group: geometric mean with the 95 % t-interval on logarithms. The first step is the control: what magnitudes that are random numbers have.'));
     if (groups.length > 1) {
-      content.append(element('ul', {}, ...groups.map((g) => element('li', {}, `${g.label}: ${g.runs.map(runName).join('; ')}${g.differs.length ? ` — differs from the first in ${g.differs.join(', ')}` : ''}`))));
+      content.append(element('ul', {}, ...groups.map((g) => element('li', {},
+          `${g.label}: ${g.runs.map(runName).join('; ')}${g.differs.length ? ` — differs from the first in ${g.differs.join(', ')}` : ''}`))));
     }
   }
 
@@ -592,7 +668,8 @@
     const masks = d ? list(d.masks) : [];
     byId('masks').hidden = !masks.length;
     if (!masks.length) return;
-    const all = [{ score: 'magnitude', population: 'all', overlap: d.overlap, parameters: parametersOf(d.run), key: '' }].concat(masks.map((m) => ({ ...m, key: maskKey(m) })));
+    const all = [{ score: 'magnitude', population: 'all', overlap: d.overlap, parameters: parametersOf(d.run),
+        key: '' }].concat(masks.map((m) => ({ ...m, key: maskKey(m) })));
     const kept = state.mask;
     const rows = all.map((m) => {
       state.mask = m.key;
@@ -600,13 +677,20 @@
       return { m, f, chosen: m.key === kept };
     });
     state.mask = kept;
-    content.append(table([['Mask by'], ['Among'], ['Parameters', N], ['Ties at the cut', N], ['Overlap', N], ['Over chance', N], ['Layer', N], ['Units', N], ['Parameter', N], ['z or p', N]],
-      rows.map(({ m, f, chosen }) => ({ chosen, cells: [String(m.score), String(m.population || ''), number(m.parameters), number(m.ties), number(f.overlap), number(f.total), number(f.layer), number(f.units), number(f.parameter), significance(f) || '–'] })), { class: 'cards' }));
+    content.append(table([['Mask by'], ['Among'], ['Parameters', N], ['Ties at the cut', N], ['Overlap', N], ['Over chance', N],
+        ['Layer', N], ['Units', N], ['Parameter', N], ['z or p', N]],
+      rows.map(({ m, f, chosen }) => ({ chosen, cells: [String(m.score), String(m.population || ''), number(m.parameters),
+          number(m.ties), number(f.overlap), number(f.total), number(f.layer), number(f.units), number(f.parameter),
+          significance(f) || '–'] })), { class: 'cards' }));
     absent(content, `At k = ${number(state.k)}, ${fullName(d)}. The mask that is chosen above is shown in all figures of overlap.`);
     const curves = rows.filter(({ m }) => m.overlap && hasNumbers(m.overlap.magnitude));
-    Charts.lines(content, { title: `Overlap of masks by k: ${fullName(d)}`, caption: 'All masks against the same eigenspaces.', height: 300,
-      series: curves.map(({ m, chosen }, i) => ({ name: `${m.score} · ${m.population || 'all'}`, colour: SERIES[i % 6], dash: DASHES[Math.floor(i / 6) % 4], width: chosen ? 3 : 1.6, x: sizesOf(m.overlap, m.overlap.magnitude), y: m.overlap.magnitude })),
-      x: { label: 'k', log: true, name: (x) => `k = ${number(x)}` }, y: { label: 'overlap Σcos²θ/k', log: true, floor: d.overlap ? floorOf(d, d.overlap) : 0 }, at: state.k, marks: [{ x: state.k, name: '' }] });
+    Charts.lines(content, { title: `Overlap of masks by k: ${fullName(d)}`, caption: 'All masks against the same eigenspaces.',
+        height: 300,
+      series: curves.map(({ m, chosen }, i) => ({ name: `${m.score} · ${m.population || 'all'}`, colour: SERIES[i % 6],
+          dash: DASHES[Math.floor(i / 6) % 4], width: chosen ? 3 : 1.6, x: sizesOf(m.overlap, m.overlap.magnitude),
+          y: m.overlap.magnitude })),
+      x: { label: 'k', log: true, name: (x) => `k = ${number(x)}` }, y: { label: 'overlap Σcos²θ/k', log: true,
+          floor: d.overlap ? floorOf(d, d.overlap) : 0 }, at: state.k, marks: [{ x: state.k, name: '' }] });
   }
 
   function drawTensors(content, d) {
@@ -617,15 +701,22 @@
     const row = (x) => list(list(x)[i]).map((v) => (Array.isArray(v) ? v[0] : v));
     const total = list(t.parameters).reduce((a, b) => a + b, 0), names = t.names.map(String);
     const shares = list(t.parameters).map((n) => n / total), space = row(t.space), mask = row(t.mask), within = row(t.within);
-    Charts.bars(content, { title: `Where mask and curvature lie: k = ${number(size)}, ${place(d)}`, what: 'tensor', labels: names, words: percent,
+    Charts.bars(content, { title: `Where mask and curvature lie: k = ${number(size)}, ${place(d)}`, what: 'tensor', labels: names,
+        words: percent,
       caption: 'Of each parameter tensor its share of the mask, of the top-k eigenspace (sum of leverages over k) and of all parameters.',
-      series: [{ name: 'share of the mask', colour: 'blue', values: mask }, { name: 'share of the top-k eigenspace', colour: 'red', values: space }, { name: 'share of the parameters', colour: 'soft', values: shares }] });
-    content.append(table([['Tensor'], ['Kind'], ['Parameters', N], ['Mask', N], ['Eigenspace', N], ['Overlap within', N]], names.map((n, j) => ({ cells: [n, String(list(t.kinds)[j] || '–'), number(list(t.parameters)[j]), percent(mask[j]), percent(space[j]), number(within[j])] }))));
+      series: [{ name: 'share of the mask', colour: 'blue', values: mask },
+          { name: 'share of the top-k eigenspace', colour: 'red', values: space },
+          { name: 'share of the parameters', colour: 'soft', values: shares }] });
+    content.append(table([['Tensor'], ['Kind'], ['Parameters', N], ['Mask', N], ['Eigenspace', N], ['Overlap within', N]],
+        names.map((n, j) => ({ cells: [n, String(list(t.kinds)[j] || '–'), number(list(t.parameters)[j]), percent(mask[j]),
+        percent(space[j]), number(within[j])] }))));
   }
 
   function drawExact(content) {
     const all = selectedRun() ? selectedRun().decompositions : [];
-    const pairs = all.filter((d) => d.method === 'dense').map((exact) => ({ exact, sketched: all.filter((d) => d.method !== 'dense' && place(d) === place(exact)) })).filter((p) => p.sketched.length);
+    const pairs = all.filter((d) => d.method === 'dense').map((exact) =>
+        ({ exact, sketched: all.filter((d) => d.method !== 'dense' && place(d) === place(exact)) }))
+        .filter((p) => p.sketched.length);
     byId('exact').hidden = !pairs.length;
     if (!pairs.length) return;
     const box = grid(content, 'grid');
@@ -635,25 +726,40 @@
         const series = [{ name: 'exact', colour: 'ink', width: 1.8, x: sizesOf(oe, oe.magnitude), y: oe.magnitude }];
         overlapping.forEach((d, i) => {
           const o = overlapOf(d);
-          series.unshift({ name: d.method, colour: SERIES[(i + 1) % 6], dash: '5 4', width: 2.6, x: sizesOf(o, o.magnitude), y: o.magnitude });
+          series.unshift({ name: d.method, colour: SERIES[(i + 1) % 6], dash: '5 4', width: 2.6, x: sizesOf(o, o.magnitude),
+              y: o.magnitude });
           series.push(...solverEdges(o, SERIES[(i + 1) % 6]));
         });
-        series.push({ name: 'chance', colour: 'soft', dash: '2 3', width: 1.4, x: sizesOf(oe, oe.magnitude), y: chanceCurve(exact, oe) });
-        const facts = sketched.map((d) => d.exact_comparison).filter(Boolean).map((c) => (isNumber(c.overlap_difference) ? `At the largest k they differ by ${percent(c.overlap_difference)}.` : '')).join(' ');
-        Charts.lines(box, { title: `Overlap, ${place(exact)}`, compact: true, height: 210, series, at: state.k, marks: [{ x: state.k, name: '' }], caption: facts,
-          x: { label: 'k', log: true, name: (x) => `k = ${number(x)}` }, y: { label: 'overlap', log: true, floor: floorOf(exact, oe) } });
+        series.push({ name: 'chance', colour: 'soft', dash: '2 3', width: 1.4, x: sizesOf(oe, oe.magnitude),
+            y: chanceCurve(exact, oe) });
+        const facts = sketched.map((d) => d.exact_comparison).filter(Boolean)
+            .map((c) => (isNumber(c.overlap_difference) ? `At the largest k they differ by ${percent(c.overlap_difference)}.`
+            : '')).join(' ');
+        Charts.lines(box, { title: `Overlap, ${place(exact)}`, compact: true, height: 210, series, at: state.k,
+            marks: [{ x: state.k, name: '' }], caption: facts,
+          x: { label: 'k', log: true, name: (x) => `k = ${number(x)}` },
+              y: { label: 'overlap', log: true, floor: floorOf(exact, oe) } });
       }
       if (hasNumbers(exact.eigenvalues)) {
-        const K = Math.max(...sketched.map((d) => list(d.eigenvalues).length), 2), size = (d) => list(d.eigenvalues).map((v) => (isNumber(v) ? Math.abs(v) : null));
+        const K = Math.max(...sketched.map((d) => list(d.eigenvalues).length), 2),
+            size = (d) => list(d.eigenvalues).map((v) => (isNumber(v) ? Math.abs(v) : null));
         const series = [];
-        sketched.forEach((d, i) => series.push({ name: d.method, kind: 'dots', colour: SERIES[(i + 1) % 6], r: 2, filling: fillings(d, list(d.eigenvalues).map((_, j) => j)), x: upTo(size(d).length), y: size(d) }));
-        series.unshift({ name: 'exact', colour: 'ink', width: 1.4, x: upTo(Math.min(K, list(exact.eigenvalues).length)), y: size(exact).slice(0, K) });
-        const facts = sketched.map((d) => d.exact_comparison).filter(Boolean).map((c) => [isNumber(c.relative_frobenius_error) ? `|H − Ĥ| / |H| = ${number(c.relative_frobenius_error)}` : null,
-          isNumber(c.leading_eigenvalues_difference) ? `the ${number(c.leading)} leading eigenvalues differ by at most ${number(c.leading_eigenvalues_difference)} (relative)` : null].filter(Boolean).join('; ')).join('. ');
-        Charts.lines(box, { title: `|λ|, ${place(exact)}`, compact: true, height: 210, series, caption: facts ? `${capital(facts)}.` : '', x: { label: 'index', name: (x) => `index ${number(x)}`, whole: true }, y: { label: '|λ|', log: true } });
+        sketched.forEach((d, i) => series.push({ name: d.method, kind: 'dots', colour: SERIES[(i + 1) % 6], r: 2,
+            filling: fillings(d, list(d.eigenvalues).map((_, j) => j)), x: upTo(size(d).length), y: size(d) }));
+        series.unshift({ name: 'exact', colour: 'ink', width: 1.4, x: upTo(Math.min(K, list(exact.eigenvalues).length)),
+            y: size(exact).slice(0, K) });
+        const facts = sketched.map((d) => d.exact_comparison).filter(Boolean)
+            .map((c) => [isNumber(c.relative_frobenius_error) ? `|H − Ĥ| / |H| = ${number(c.relative_frobenius_error)}` : null,
+          isNumber(c.leading_eigenvalues_difference)
+              ? `the ${number(c.leading)} leading eigenvalues differ by at most ${number(c.leading_eigenvalues_difference)} (relative)`
+              : null].filter(Boolean).join('; ')).join('. ');
+        Charts.lines(box, { title: `|λ|, ${place(exact)}`, compact: true, height: 210, series,
+            caption: facts ? `${capital(facts)}.` : '', x: { label: 'index', name: (x) => `index ${number(x)}`, whole: true },
+            y: { label: '|λ|', log: true } });
       }
     }
-    content.append(element('p', { class: 'note' }, 'Approximate results over the exact ones: where the method works, the two fall on top of each other. Filled marks are certified pairs, pale ones certain in value only, hollow ones may be noise.'));
+    content.append(element('p', { class: 'note' },
+        'Approximate results over the exact ones: where the method works, the two fall on top of each other. Filled marks are certified pairs, pale ones certain in value only, hollow ones may be noise.'));
   }
 
   function drawDynamics(content) {
@@ -663,43 +769,59 @@
     const box = grid(content, 'grid maps');
     for (const m of list(d.maps)) {
       const steps = list(m.steps), others = Array.isArray(m.other_steps) ? m.other_steps : steps;
-      Charts.heat(box, { title: `${m.name}${isNumber(m.rho) ? `, ρ = ${number(m.rho)}` : ''}${isNumber(m.k) ? ` (k = ${number(m.k)})` : ''}`, rows: steps, columns: others, values: list(m.values), chance: m.chance, xLabel: 'step', yLabel: 'step' });
+      Charts.heat(box, { title: `${m.name}${isNumber(m.rho) ? `, ρ = ${number(m.rho)}` : ''}${isNumber(m.k) ? ` (k = ${number(m.k)})` : ''}`,
+          rows: steps, columns: others, values: list(m.values), chance: m.chance, xLabel: 'step', yLabel: 'step' });
     }
     if (list(d.crystallisation).length) {
       const thresholds = unique([].concat(...d.crystallisation.map((c) => list(c.thresholds))));
       subtitle(content, 'When it stays above its final form');
-      content.append(table([['Of what'], ['ρ', N], ['Similarity(0, end)', N], ...thresholds.map((t) => [`above ${number(t)} from step`, N])], d.crystallisation.map((c) => ({ cells: [String(c.what), number(c.rho), number(c.similarity0),
-        ...thresholds.map((t) => { const i = list(c.thresholds).indexOf(t), step = list(c.steps)[i], before = list(c.before)[i]; return i < 0 ? '–' : isNumber(step) ? `${number(step)}${isNumber(before) ? ` (after ${number(before)})` : ''}` : 'not before the last record'; })] })), { class: 'cards' }));
+      content.append(table([['Of what'], ['ρ', N], ['Similarity(0, end)', N],
+          ...thresholds.map((t) => [`above ${number(t)} from step`, N])],
+          d.crystallisation.map((c) => ({ cells: [String(c.what), number(c.rho), number(c.similarity0),
+        ...thresholds.map((t) => { const i = list(c.thresholds).indexOf(t), step = list(c.steps)[i],
+            before = list(c.before)[i]; return i < 0 ? '–' : isNumber(step)
+            ? `${number(step)}${isNumber(before) ? ` (after ${number(before)})` : ''}` : 'not before the last record'; })] })),
+            { class: 'cards' }));
     }
     if (list(d.gradient).length) {
-      Charts.lines(content, { title: 'Gradient in the top eigenspace', caption: 'Share ‖Uᵀg‖²/‖g‖² of the gradient that lies in the top-k eigenspace.', height: 260,
-        series: d.gradient.map((g, i) => ({ name: `${g.split}${isNumber(g.k) ? `, k = ${number(g.k)}` : ''}`, colour: SERIES[i % 6], dots: true, shape: SHAPES[i % 4], x: list(g.steps), y: list(g.share) })),
+      Charts.lines(content, { title: 'Gradient in the top eigenspace',
+          caption: 'Share ‖Uᵀg‖²/‖g‖² of the gradient that lies in the top-k eigenspace.', height: 260,
+        series: d.gradient.map((g, i) => ({ name: `${g.split}${isNumber(g.k) ? `, k = ${number(g.k)}` : ''}`,
+            colour: SERIES[i % 6], dots: true, shape: SHAPES[i % 4], x: list(g.steps), y: list(g.share) })),
         x: { label: 'training step', name: stepName }, y: { label: 'share', min: 0, max: 1 } });
     }
   }
 
   // ---------------------------------------------------------------------------------------------- details
 
-  const SELECTIONS = { positive: 'Most positive eigenvalues', negative: 'Most negative eigenvalues', both: 'Eigenvalues at both ends' };
+  const SELECTIONS = { positive: 'Most positive eigenvalues', negative: 'Most negative eigenvalues',
+      both: 'Eigenvalues at both ends' };
 
   /** One sign's eigenvalues on a panel of its own. */
   function panel(content, d, sign, title) {
-    const indices = list(d.eigenvalues).map((v, i) => i).filter((i) => isNumber(d.eigenvalues[i]) && (sign > 0 ? d.eigenvalues[i] >= 0 : d.eigenvalues[i] < 0) && !(state.y === 'log' && d.eigenvalues[i] === 0));
+    const indices = list(d.eigenvalues).map((v, i) => i).filter((i) => isNumber(d.eigenvalues[i])
+        && (sign > 0 ? d.eigenvalues[i] >= 0 : d.eigenvalues[i] < 0) && !(state.y === 'log' && d.eigenvalues[i] === 0));
     if (!indices.length) return absent(content, `${title}: none among the ${plural(list(d.eigenvalues).length, 'pair')}.`);
     const rank = indices.map((_, j) => j + 1), residuals = list(d.residuals);
-    const series = [{ name: sign > 0 ? 'λ > 0' : 'λ < 0', short: 'λ', kind: 'dots', colour: sign > 0 ? 'blue' : 'red', shape: sign > 0 ? 'circle' : 'triangle', filling: fillings(d, indices), x: rank, y: indices.map((i) => Math.abs(d.eigenvalues[i])),
+    const series = [{ name: sign > 0 ? 'λ > 0' : 'λ < 0', short: 'λ', kind: 'dots', colour: sign > 0 ? 'blue' : 'red',
+        shape: sign > 0 ? 'circle' : 'triangle', filling: fillings(d, indices), x: rank,
+        y: indices.map((i) => Math.abs(d.eigenvalues[i])),
       words: (j) => `${isNumber(residuals[indices[j]]) ? ` ± ${number(residuals[indices[j]])}` : ''}${isNumber(list(d.angle)[indices[j]]) ? `, vector within ${number(d.angle[indices[j]])} rad` : ''}${TRUST_WORDS[trustOf(d, indices[j])]}; index ${number(indices[j] + 1)}` }];
     // Residuals that are rounding lie far below all eigenvalues, and need no line.
     const smallest = Math.min(...series[0].y), bounds = indices.map((i) => residuals[i]);
-    if (bounds.some((r) => isNumber(r) && r > smallest / 30)) series.push({ name: 'residual bound', kind: 'edge', loose: true, colour: 'soft', quiet: true, x: rank, y: bounds });
-    Charts.lines(content, { title, series, height: 300, x: { label: 'rank among those of its sign', log: state.x === 'log', whole: true, name: (x) => `rank ${number(x)}` },
-      y: { label: '|λ|', log: state.y === 'log', zero: true }, caption: `${number(indices.length)} of ${plural(list(d.eigenvalues).length, 'pair')}.` });
+    if (bounds.some((r) => isNumber(r) && r > smallest / 30)) series.push({ name: 'residual bound', kind: 'edge', loose: true,
+        colour: 'soft', quiet: true, x: rank, y: bounds });
+    Charts.lines(content, { title, series, height: 300, x: { label: 'rank among those of its sign', log: state.x === 'log',
+        whole: true, name: (x) => `rank ${number(x)}` },
+      y: { label: '|λ|', log: state.y === 'log', zero: true },
+          caption: `${number(indices.length)} of ${plural(list(d.eigenvalues).length, 'pair')}.` });
   }
   function drawSpectrum(content, d) {
     const values = list(d.eigenvalues);
     if (!hasNumbers(values)) return absent(content, `No eigenvalues are stored for ${fullName(d)}.`);
     content.append(element('div', {}, toggle('|λ| axis', 'y', ['log', 'linear']), toggle('rank axis', 'x', ['linear', 'log'])));
-    const known = certainValues(d), negative = known.filter((v) => v < 0).length, mixed = countOf(d, VALUE), noise = countOf(d, NOISE), clustered = countOf(d, CLUSTER), words = [];
+    const known = certainValues(d), negative = known.filter((v) => v < 0).length, mixed = countOf(d, VALUE),
+        noise = countOf(d, NOISE), clustered = countOf(d, CLUSTER), words = [];
     if (!saysTrust(d)) {
       words.push(d.method === 'dense' ? 'Computed exactly.' : 'Without residuals it is not known which of them can be trusted.');
     } else {
@@ -709,7 +831,8 @@
       if (noise) words.push(`${number(noise)} (hollow) do not exceed their residual and may be noise.`);
     }
     if (known.length) words.push(`${number(negative)} of the ${number(known.length)}${saysTrust(d) ? ' whose sign is certain' : ''} are negative.`);
-    content.append(element('p', { class: 'note' }, `${SELECTIONS[d.selection] || 'Largest eigenvalues by magnitude'}, ${fullName(d)}. ${words.join(' ')}`));
+    content.append(element('p', { class: 'note' },
+        `${SELECTIONS[d.selection] || 'Largest eigenvalues by magnitude'}, ${fullName(d)}. ${words.join(' ')}`));
     const box = grid(content, 'pair'), left = element('div', {}), right = element('div', {});
     box.append(left, right);
     panel(left, d, 1, 'Positive eigenvalues');
@@ -719,9 +842,18 @@
     if (l && (hasNumbers(l.participation) || hasNumbers(l.layers))) {
       const D = parametersOf(d.run), sizes = list((d.tensors || {}).parameters), more = grid(content, 'pair');
       const haar = isNumber(l.participation_random) ? l.participation_random : D ? 3 / (D + 2) : null;
-      const layered = isNumber(l.layers_random) ? l.layers_random : D && sizes.length ? sizes.reduce((s, n) => s + n * (n + 2), 0) / (D * (D + 2)) : null;
-      for (const [curve, reference, title, caption] of [[l.participation, haar, 'Localisation of eigenvectors', 'Inverse participation ratio Σ U⁴ of each vector: 1 on a single parameter.'], [l.layers, layered, 'Localisation by layers', 'Σ over tensors of the squared share of each vector: 1 within a single tensor.']]) {
-        if (hasNumbers(curve)) Charts.lines(more, { title, caption, height: 240, series: [{ name: 'eigenvectors', short: '', kind: 'dots', r: 2, colour: 'blue', filling: fillings(d, list(curve).map((_, i) => i)), x: upTo(curve.length), y: curve }], rules: isNumber(reference) ? [{ y: reference, name: `a random vector (${number(reference)})` }] : [], x: { label: 'index of the vector', whole: true, name: (x) => `vector ${number(x)}` }, y: { label: 'ratio (log)', log: true } });
+      const layered = isNumber(l.layers_random) ? l.layers_random : D && sizes.length
+          ? sizes.reduce((s, n) => s + n * (n + 2), 0) / (D * (D + 2)) : null;
+      for (const [curve, reference, title, caption] of [[l.participation, haar, 'Localisation of eigenvectors',
+          'Inverse participation ratio Σ U⁴ of each vector: 1 on a single parameter.'],
+          [l.layers, layered, 'Localisation by layers',
+          'Σ over tensors of the squared share of each vector: 1 within a single tensor.']]) {
+        if (hasNumbers(curve)) Charts.lines(more, { title, caption, height: 240,
+            series: [{ name: 'eigenvectors', short: '', kind: 'dots', r: 2, colour: 'blue',
+            filling: fillings(d, list(curve).map((_, i) => i)), x: upTo(curve.length), y: curve }],
+            rules: isNumber(reference) ? [{ y: reference, name: `a random vector (${number(reference)})` }] : [],
+            x: { label: 'index of the vector', whole: true, name: (x) => `vector ${number(x)}` },
+            y: { label: 'ratio (log)', log: true } });
       }
     }
   }
@@ -736,7 +868,8 @@
     if (!c) return 'No certificate was computed.';
     const e = c.error_estimate, eps = c.epsilon, parts = [];
     if (isNumber(e) && isNumber(eps)) {
-      if (isNumber(c.probability_underestimate) && eps < 1) parts.push(`above ${number(e / Math.sqrt(1 - eps))} with probability at most ${percent(c.probability_underestimate)}`);
+      if (isNumber(c.probability_underestimate)
+          && eps < 1) parts.push(`above ${number(e / Math.sqrt(1 - eps))} with probability at most ${percent(c.probability_underestimate)}`);
       if (isNumber(c.probability_overestimate)) parts.push(`below ${number(e / Math.sqrt(1 + eps))} with probability at most ${percent(c.probability_overestimate)}`);
     }
     const from = isNumber(c.probes) ? `Estimated from ${plural(c.probes, 'random probe')}` : 'Estimated';
@@ -744,56 +877,90 @@
   }
   function drawTrust(content, chosen) {
     const all = selectedRun().decompositions;
-    const share = (d) => { const known = certainValues(d); return known.length ? percent(known.filter((v) => v < 0).length / known.length) : '–'; };
+    const share = (d) => { const known = certainValues(d); return known.length
+        ? percent(known.filter((v) => v < 0).length / known.length) : '–'; };
     for (const text of [
       'Error is the Frobenius norm of what the decomposition misses of the operator; relative error divides it by the operator’s own norm.',
       'Every pair has a bound on its residual ‖Hu − λu‖, and a true eigenvalue lies within that of λ. The bound is certain up to rounding for krylov, hmt and dense, and holds for each pair with probability 99.9 % for seigh and nystrom. A pair is certified when twice the bound is below the gap to every other eigenvalue, found or not: what was not found is bounded by the norm of what the computation left of the matrix. Several that cannot be told from each other, but from all others, are certified together, as a cluster. Of any other pair an eigenvalue lies within the bound, but its vector may mix those of several eigenvalues. Where the bound reaches |λ| and nothing else excludes zero, the pair may be noise.',
       'The negative share is of the pairs whose sign is certain. The selected decomposition is highlighted.',
     ]) absent(content, text);
-    content.append(table([['Decomposition'], ['λ₁', N], ['Negative share', N], ['Certified pairs', N], ['Value only', N], ['May be noise', N], ['Error (Frobenius)', N], ['Relative error', N], ['Operator products', N], ['Time (s)', N], ['What the estimate is worth', 'words']],
-      all.map((d) => ({ chosen: d === chosen, cells: [fullName(d), number(list(d.eigenvalues)[0]), share(d), saysTrust(d) ? `${number(certifiedOf(d))} of ${number(d.k || d.trust.length)}` : '–', saysTrust(d) ? number(countOf(d, VALUE)) : '–', saysTrust(d) ? number(countOf(d, NOISE)) : '–',
-        d.method === 'dense' ? 'exact' : number(d.certificate && d.certificate.error_estimate), d.method === 'dense' ? 'exact' : percent(d.certificate && d.certificate.relative_error), number(d.products), number(d.seconds), statement(d)] })), { class: 'cards' }));
+    content.append(table([['Decomposition'], ['λ₁', N], ['Negative share', N], ['Certified pairs', N], ['Value only', N],
+        ['May be noise', N], ['Error (Frobenius)', N], ['Relative error', N], ['Operator products', N], ['Time (s)', N],
+        ['What the estimate is worth', 'words']],
+      all.map((d) => ({ chosen: d === chosen, cells: [fullName(d), number(list(d.eigenvalues)[0]), share(d),
+          saysTrust(d) ? `${number(certifiedOf(d))} of ${number(d.k || d.trust.length)}` : '–',
+          saysTrust(d) ? number(countOf(d, VALUE)) : '–', saysTrust(d) ? number(countOf(d, NOISE)) : '–',
+        d.method === 'dense' ? 'exact' : number(d.certificate && d.certificate.error_estimate),
+            d.method === 'dense' ? 'exact' : percent(d.certificate && d.certificate.relative_error), number(d.products),
+            number(d.seconds), statement(d)] })), { class: 'cards' }));
     if (hasNumbers(chosen.residuals)) {
       const n = chosen.residuals.length, scale = Math.abs(list(chosen.eigenvalues)[0]) || 1;
-      Charts.lines(content, { title: `Residuals: ${fullName(chosen)}`, height: 260, caption: 'Upper bounds on ‖Hu − λu‖ of each pair, over |λ₁|, beside the pairs’ |λ|.',
-        series: [{ name: 'residual / |λ₁|', short: 'residual', kind: 'dots', r: 2, colour: 'red', filling: fillings(chosen, chosen.residuals.map((_, i) => i)), x: upTo(n), y: chosen.residuals.map((r) => ratio(r, scale)) }, { name: '|λ| / |λ₁|', short: '|λ|', colour: 'blue', width: 1.4, x: upTo(n), y: list(chosen.eigenvalues).map((v) => (isNumber(v) ? Math.abs(v) / scale : null)) }],
-        x: { label: 'index of the pair', whole: true, name: (x) => `pair ${number(x)}${TRUST_WORDS[trustOf(chosen, x - 1)]}` }, y: { label: 'over |λ₁|', log: true } });
+      Charts.lines(content, { title: `Residuals: ${fullName(chosen)}`, height: 260,
+          caption: 'Upper bounds on ‖Hu − λu‖ of each pair, over |λ₁|, beside the pairs’ |λ|.',
+        series: [{ name: 'residual / |λ₁|', short: 'residual', kind: 'dots', r: 2, colour: 'red',
+            filling: fillings(chosen, chosen.residuals.map((_, i) => i)), x: upTo(n),
+            y: chosen.residuals.map((r) => ratio(r, scale)) }, { name: '|λ| / |λ₁|', short: '|λ|', colour: 'blue', width: 1.4,
+            x: upTo(n), y: list(chosen.eigenvalues).map((v) => (isNumber(v) ? Math.abs(v) / scale : null)) }],
+        x: { label: 'index of the pair', whole: true, name: (x) => `pair ${number(x)}${TRUST_WORDS[trustOf(chosen, x - 1)]}` },
+            y: { label: 'over |λ₁|', log: true } });
     }
   }
   function drawConcentration(content, d) {
     const scree = d.scree || {};
-    if (!hasNumbers(scree.lower) && !hasNumbers(scree.upper)) return absent(content, `No scree bounds were computed for ${fullName(d)}.`);
+    if (!hasNumbers(scree.lower) && !hasNumbers(scree.upper)) return absent(content,
+        `No scree bounds were computed for ${fullName(d)}.`);
     const x = (curve) => (list(scree.k).length === curve.length ? scree.k : upTo(curve.length));
     Charts.lines(content, { title: `What the top k eigenpairs leave out: ${fullName(d)}`, height: 320,
       caption: 'Bounds on the share of the matrix’s squared Frobenius norm (sum of squared eigenvalues) that is not in the k leading eigenpairs.',
-      series: [{ name: 'upper bound', colour: 'red', y: list(scree.upper), x: x(list(scree.upper)) }, { name: 'lower bound', colour: 'blue', dash: '6 4', y: list(scree.lower), x: x(list(scree.lower)) }].filter((s) => hasNumbers(s.y)),
-      x: { label: 'k (eigenpairs kept)', whole: true, name: (k) => `k = ${number(k)}` }, y: { label: 'share of ‖A‖² left out', zero: true, max: 1 }, at: state.k });
+      series: [{ name: 'upper bound', colour: 'red', y: list(scree.upper), x: x(list(scree.upper)) },
+          { name: 'lower bound', colour: 'blue', dash: '6 4', y: list(scree.lower), x: x(list(scree.lower)) }].filter((s) =>
+          hasNumbers(s.y)),
+      x: { label: 'k (eigenpairs kept)', whole: true, name: (k) => `k = ${number(k)}` },
+          y: { label: 'share of ‖A‖² left out', zero: true, max: 1 }, at: state.k });
   }
   function drawNulls(content, d) {
     const o = overlapOf(d) || {}, factors = list(o.factors), two = (o.nulls || {}).two_way || {};
-    if (!factors.length) return absent(content, 'This overlap file holds no nulls by unit; seigh overlap makes it anew once it is deleted.');
-    content.append(table([['k', N], ['Overlap', N], ['Chance', N], ['Layer', N], ['Units', N], ['Parameter', N], ['z', N], ['p', N], ['Free entries', N], ['Effective samples', N], ['Autocorrelation', N], ['Moves accepted', N]], factors.map((f) => {
+    if (!factors.length) return absent(content,
+        'This overlap file holds no nulls by unit; seigh overlap makes it anew once it is deleted.');
+    content.append(table([['k', N], ['Overlap', N], ['Chance', N], ['Layer', N], ['Units', N], ['Parameter', N], ['z', N],
+        ['p', N], ['Free entries', N], ['Effective samples', N], ['Autocorrelation', N], ['Moves accepted', N]],
+        factors.map((f) => {
       const i = list(two.sizes).indexOf(f.size);
-      return { chosen: f.size === state.k, cells: [number(f.size), number(f.overlap), number(f.chance), number(f.layer), number(f.units), number(f.parameter), number(f.z), number(f.p), number(f.free), number(list(two.effective)[i]), number(list(two.autocorrelation)[i]), percent(list(two.acceptance)[i])] };
+      return { chosen: f.size === state.k, cells: [number(f.size), number(f.overlap), number(f.chance), number(f.layer),
+          number(f.units), number(f.parameter), number(f.z), number(f.p), number(f.free), number(list(two.effective)[i]),
+          number(list(two.autocorrelation)[i]), percent(list(two.acceptance)[i])] };
     }), { class: 'cards' }));
     absent(content, 'The two-way null keeps the mask’s count in every row and every column of every tensor and is sampled by swaps: z and p are of the overlap among its masks, and describe random placement in this network, no other seeds. With fewer than 100 entries free to move z says little, leverages being heavy-tailed: then p.');
     const at_ = (key, what) => valueAt(o, list(((o.nulls || {})[key] || {})[what]), state.k);
-    content.append(table([['Null at the chosen k'], ['Mean', N], ['Deviation', N], ['Overlap over it', N], ['z', N], ['Share free to move', N], ['p of max |z| over k', N], ['Share of the ceiling', N], ['Rank correlation', N]], ['layer', 'output_unit', 'input_unit', 'two_way'].map((key) => {
-      const mean = at_(key, 'mean'), std = at_(key, 'std'), overlap = valueAt(o, o.magnitude, state.k), ceiling = o.ceiling || d.ceiling, rank = (d.rank_correlation || o.rank_correlation || {})[key];
-      const reach = Array.isArray(ceiling) ? (ceiling.find((c) => c.size === state.k) || {})[key] : ceiling && Array.isArray(ceiling[key]) ? valueAt(o, ceiling[key], state.k) : null;
-      return { cells: [NULL_NAMES[key], number(mean), number(std), number(ratio(overlap, mean)), isNumber(std) && std > 0 ? number((overlap - mean) / std) : '–', percent(at_(key, 'free')), number(((o.bands || {})[key] || {}).p), percent(reach), rank ? `${number(rank.value)}${isNumber(rank.error) ? ` ± ${number(rank.error)}` : ''}` : '–'] };
+    content.append(table([['Null at the chosen k'], ['Mean', N], ['Deviation', N], ['Overlap over it', N], ['z', N],
+        ['Share free to move', N], ['p of max |z| over k', N], ['Share of the ceiling', N], ['Rank correlation', N]],
+        ['layer', 'output_unit', 'input_unit', 'two_way'].map((key) => {
+      const mean = at_(key, 'mean'), std = at_(key, 'std'), overlap = valueAt(o, o.magnitude, state.k),
+          ceiling = o.ceiling || d.ceiling, rank = (d.rank_correlation || o.rank_correlation || {})[key];
+      const reach = Array.isArray(ceiling) ? (ceiling.find((c) => c.size === state.k) || {})[key] : ceiling
+          && Array.isArray(ceiling[key]) ? valueAt(o, ceiling[key], state.k) : null;
+      return { cells: [NULL_NAMES[key], number(mean), number(std), number(ratio(overlap, mean)),
+          isNumber(std) && std > 0 ? number((overlap - mean) / std) : '–', percent(at_(key, 'free')),
+          number(((o.bands || {})[key] || {}).p), percent(reach), rank
+          ? `${number(rank.value)}${isNumber(rank.error) ? ` ± ${number(rank.error)}` : ''}` : '–'] };
     }), { class: 'cards' }));
     absent(content, 'Share of the ceiling: (overlap − null) over (best mask with the same counts − null). Rank correlation: of magnitudes and leverages within the groups of the null, for no mask size in particular.');
   }
   function drawTraining(content) {
-    const shown = runs.filter((run) => run === selectedRun() || runs.length > 1).filter((r) => hasNumbers((r.training || {}).loss) || hasNumbers((r.training || {}).test_accuracy));
+    const shown = runs.filter((run) => run === selectedRun() || runs.length > 1)
+        .filter((r) => hasNumbers((r.training || {}).loss) || hasNumbers((r.training || {}).test_accuracy));
     if (!shown.length) return absent(content, 'There is no training record in this folder.');
-    const box = grid(content, 'pair'), of = shown.every((r) => r.training.accuracy_of === 'train') ? 'accuracy on training samples' : 'test accuracy';
-    for (const [key, title, label, caption, scale] of [['loss', 'Training loss', 'loss (mean per sample)', 'Mean loss during training; the curvature is that of this loss at the saved steps.', 1],
+    const box = grid(content, 'pair'), of = shown.every((r) => r.training.accuracy_of === 'train')
+        ? 'accuracy on training samples' : 'test accuracy';
+    for (const [key, title, label, caption, scale] of [['loss', 'Training loss', 'loss (mean per sample)',
+        'Mean loss during training; the curvature is that of this loss at the saved steps.', 1],
       ['test_accuracy', capital(of), `${of} (%)`, 'Share of these samples that the network classifies correctly.', 100]]) {
-      const series = shown.filter((r) => hasNumbers(r.training[key])).map((r) => ({ name: runs.length > 1 ? runName(r) : label, colour: SERIES[Math.max(0, groups.indexOf(groupOfRun(r))) % 6], faint: r !== selectedRun(), dots: r === selectedRun(), r: 2.5,
+      const series = shown.filter((r) => hasNumbers(r.training[key])).map((r) =>
+          ({ name: runs.length > 1 ? runName(r) : label, colour: SERIES[Math.max(0, groups.indexOf(groupOfRun(r))) % 6],
+          faint: r !== selectedRun(), dots: r === selectedRun(), r: 2.5,
         x: list(r.training.step), y: r.training[key].map((v) => (isNumber(v) ? v * scale : null)) }));
-      if (series.length) Charts.lines(box, { title, caption, series, height: 260, x: { label: 'training step', name: stepName }, y: { label, zero: true, ...(scale === 100 ? { max: 100 } : {}) }, at: state.step });
+      if (series.length) Charts.lines(box, { title, caption, series, height: 260, x: { label: 'training step', name: stepName },
+          y: { label, zero: true, ...(scale === 100 ? { max: 100 } : {}) }, at: state.step });
     }
   }
   function drawSettings(content, d) {
@@ -801,16 +968,21 @@
     const rows = list(run.settings).filter(Array.isArray).map(([name, value]) => [String(name), String(value)]);
     if (run.folder) rows.unshift(['Folder', String(run.folder)]);
     if (d) {
-      const known = [['k', d.k], ['products at most', d.s], ['samples', d.samples]].filter((f) => isNumber(f[1])).map(([name, value]) => `${name} = ${number(value)}`).concat(d.dtype ? [String(d.dtype)] : []);
+      const known = [['k', d.k], ['products at most', d.s], ['samples', d.samples]].filter((f) => isNumber(f[1]))
+          .map(([name, value]) => `${name} = ${number(value)}`).concat(d.dtype ? [String(d.dtype)] : []);
       if (known.length) rows.push(['Selected decomposition', `${d.id || fullName(d)}: ${known.join(', ')}`]);
     }
     if (!rows.length) return absent(content, 'No settings are stored in this folder.');
-    content.append(element('div', { class: 'scroll' }, element('table', { class: 'pairs' }, element('tbody', {}, ...rows.map(([name, value]) => element('tr', {}, element('th', { scope: 'row' }, name), element('td', {}, value)))))));
+    content.append(element('div', { class: 'scroll' }, element('table', { class: 'pairs' },
+        element('tbody', {}, ...rows.map(([name, value]) => element('tr', {}, element('th', { scope: 'row' }, name),
+        element('td', {}, value)))))));
     const lines = list(run.headline).concat(runs.length > 1 ? list(page.headline) : []);
-    if (lines.length) content.append(element('h3', { class: 'sub' }, 'As the command says it'), element('pre', {}, lines.map(String).join('\n')));
+    if (lines.length) content.append(element('h3', { class: 'sub' }, 'As the command says it'),
+        element('pre', {}, lines.map(String).join('\n')));
   }
 
-  const DRAW = { spectrum: drawSpectrum, trust: drawTrust, concentration: drawConcentration, nulls: drawNulls, training: drawTraining, settings: drawSettings };
+  const DRAW = { spectrum: drawSpectrum, trust: drawTrust, concentration: drawConcentration, nulls: drawNulls,
+      training: drawTraining, settings: drawSettings };
 
   // ---------------------------------------------------------------------------------------------- putting it together
 
@@ -826,7 +998,8 @@
 
   function drawDetail(id) {
     const d = selected();
-    part(id, (content) => (d || id === 'training' || id === 'settings' ? DRAW[id](content, d) : absent(content, 'No decomposition has been computed in this folder.')));
+    part(id, (content) => (d || id === 'training' || id === 'settings' ? DRAW[id](content, d)
+        : absent(content, 'No decomposition has been computed in this folder.')));
   }
   function update() {
     const root = document.documentElement, d = selected();
@@ -846,7 +1019,8 @@
   }
 
   function start() {
-    window.addEventListener('error', (event) => { fault(event.message); say(`Part of this page could not be drawn: ${event.message}.`); });
+    window.addEventListener('error', (event) =>
+        { fault(event.message); say(`Part of this page could not be drawn: ${event.message}.`); });
     byId('message').hidden = true;
     document.documentElement.dataset.errors = '';
     let data;
@@ -860,7 +1034,8 @@
     byId('title').textContent = page.title || document.title || 'seigh report';
     byId('footer').textContent = `Written by seigh${page.version ? ` ${page.version}` : ''}.`;
     byId('selector').addEventListener('submit', (event) => event.preventDefault());
-    if (!everything().length && !page.training && !page.settings) say('This report holds no data: nothing has been computed in this folder yet.');
+    if (!everything().length && !page.training
+        && !page.settings) say('This report holds no data: nothing has been computed in this folder yet.');
 
     read();
     for (const id of DETAILS) {
@@ -883,7 +1058,8 @@
       update();
     });
     // On paper everything is open.
-    window.addEventListener('beforeprint', () => { for (const id of DETAILS) { byId(id).open = true; drawDetail(id); } finish(); });
+    window.addEventListener('beforeprint', () => { for (const id of DETAILS) { byId(id)
+        .open = true; drawDetail(id); } finish(); });
     document.documentElement.dataset.ready = String(Math.round(performance.now() - LOADED));
   }
 

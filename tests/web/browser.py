@@ -61,7 +61,7 @@ class Browser:
         if method == "Runtime.exceptionThrown":
             self.errors.append(what["exceptionDetails"].get("exception", {}).get("description", "exception"))
         elif method == "Runtime.consoleAPICalled" and what["type"] in ("error", "warning", "assert"):
-            self.errors.append(str(what["args"]))
+            self.errors.append("; ".join(str(a.get("description", a.get("value")))[:400] for a in what["args"]))
         elif method == "Log.entryAdded" and what["entry"]["level"] in ("error", "warning"):
             self.errors.append(what["entry"]["text"])
         elif method == "Network.requestWillBeSent":
@@ -84,7 +84,7 @@ class Browser:
 
     def evaluate(self, expression):
         """The value of JavaScript in the page; a promise is waited for."""
-        done = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        done = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True, userGesture=True)
         assert "exceptionDetails" not in done, done
         return done["result"].get("value")
 
@@ -111,11 +111,12 @@ class Browser:
 
     def downloaded(self, act, timeout=60):
         """The content of the file that JavaScript `act` saves."""
-        before = set(self.downloads.glob("*"))
+        for old in self.downloads.glob("*"):
+            old.unlink()
         self.evaluate(act)
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            fresh = [p for p in self.downloads.glob("*") if p not in before and p.suffix != ".crdownload"]
+            fresh = [p for p in self.downloads.glob("*") if p.suffix != ".crdownload"]
             if fresh and fresh[0].stat().st_size:
                 return fresh[0].name, fresh[0].read_bytes()
             time.sleep(0.05)
