@@ -44,8 +44,9 @@ std::string compared_runs(const std::vector<PageRun>& runs) {
   json all = json::array();
   for (size_t i = 0; i < runs.size(); ++i) {
     json data = json::parse(runs[i].data);
-    require(has_overlap(data), runs[i].name, " holds no overlap curves to compare; make them with: seigh run ",
-            runs[i].name, "/recipe.toml --out ", runs[i].name, " --resume");
+    require(has_overlap(data), runs[i].name,
+            " holds no overlap curves to compare; make them with: seigh run ", runs[i].name,
+            "/recipe.toml --out ", runs[i].name, " --resume");
     data["folder"] = runs[i].name;
     data["seed"] = runs[i].recipe.seed;
     all.push_back(std::move(data));

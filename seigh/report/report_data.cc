@@ -45,8 +45,7 @@ json numbers(const at::Tensor& tensor) {
 // and `more`, ascending.
 std::vector<int64_t> drawn_sizes(int64_t count, const std::vector<int64_t>& more) {
   std::vector<int64_t> sizes = more;
-  for (int i = 0; i < 100; ++i)
-    sizes.push_back(std::llround(std::pow(static_cast<double>(count), i / 99.0)));
+  for (int i = 0; i < 100; ++i) sizes.push_back(std::llround(std::pow(static_cast<double>(count), i / 99.0)));
   std::sort(sizes.begin(), sizes.end());
   sizes.erase(std::unique(sizes.begin(), sizes.end()), sizes.end());
   return sizes;
@@ -62,8 +61,7 @@ json overlap(const OverlapCurves& curves) {
   const at::Tensor k = at::tensor(drawn_sizes(curves.magnitude.numel(), tried), at::kLong);
   const auto drawn = [at = k - 1](const at::Tensor& curve) { return numbers(curve.index_select(0, at)); };
   json out = {{"k", numbers(k)}, {"magnitude", drawn(curves.magnitude)}, {"best", drawn(curves.best)}};
-  if (curves.magnitude_deviation.defined())
-    out["magnitude_deviation"] = drawn(curves.magnitude_deviation);
+  if (curves.magnitude_deviation.defined()) out["magnitude_deviation"] = drawn(curves.magnitude_deviation);
   if (curves.magnitude_low.defined()) {
     out["magnitude_low"] = drawn(curves.magnitude_low);
     out["magnitude_high"] = drawn(curves.magnitude_high);
@@ -77,18 +75,23 @@ json overlap(const OverlapCurves& curves) {
   }
   const OverlapNulls& n = curves.nulls;
   json& nulls = out["nulls"];
-  for (const auto& [name, null] : {std::pair("uniform", &n.uniform), std::pair("layer", &n.layer),
-                                   std::pair("output_unit", &n.output_unit),
-                                   std::pair("input_unit", &n.input_unit)}) {
+  for (const auto& [name, null] :
+       {std::pair("uniform", &n.uniform), std::pair("layer", &n.layer),
+        std::pair("output_unit", &n.output_unit), std::pair("input_unit", &n.input_unit)}) {
     nulls[name] = {{"mean", drawn(null->mean)}, {"std", drawn(null->deviation)}};
     if (null != &n.uniform) nulls[name]["free"] = drawn(null->free);
   }
   const TwoWayNull& t = n.two_way;
-  nulls["two_way"] = {{"sizes", numbers(t.sizes)},     {"overlap", numbers(t.overlap)},
-                      {"mean", numbers(t.mean)},       {"std", numbers(t.deviation)},
-                      {"free", numbers(t.free)},       {"samples", numbers(t.samples)},
-                      {"effective", numbers(t.effective)}, {"acceptance", numbers(t.acceptance)},
-                      {"autocorrelation", numbers(t.autocorrelation)}, {"p", numbers(t.p)}};
+  nulls["two_way"] = {{"sizes", numbers(t.sizes)},
+                      {"overlap", numbers(t.overlap)},
+                      {"mean", numbers(t.mean)},
+                      {"std", numbers(t.deviation)},
+                      {"free", numbers(t.free)},
+                      {"samples", numbers(t.samples)},
+                      {"effective", numbers(t.effective)},
+                      {"acceptance", numbers(t.acceptance)},
+                      {"autocorrelation", numbers(t.autocorrelation)},
+                      {"p", numbers(t.p)}};
   json factors = json::array();
   for (int64_t i = 0; i < t.sizes.numel(); ++i) {
     const OverlapFactors f = overlap_factors(n, i);
