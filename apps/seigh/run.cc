@@ -220,7 +220,7 @@ void add_report(CLI::App& app, Action& action) {
   add_data(command, options->data);
   command->footer(
       "Examples:\n  seigh report runs/mnist-mini\n"
-      "  seigh report runs/seed-1 runs/seed-2 runs/seed-3 --out seeds.html");
+      "  seigh report runs/mnist-mini runs/quick --out both.html");
   command->callback([options, &action] {
     action = [options](const Tools& tools) {
       if (options->folders.size() == 1 && options->out.empty()) {
