@@ -183,6 +183,17 @@ class Page(Case):
         self.refused("report", run, bare, "--out", self.tmp / "x.html", says="holds no overlap curves")
         self.assertFalse((self.tmp / "x.html").exists())
 
+    def test_page_of_another_version_is_replaced(self):
+        run = self.run_copy()
+        page = run / "report.html"
+        text = page.read_text()
+        page.write_text(text.replace("--page: #ffffff", "--page: #fffff0"))
+        self.ok("report", run)
+        self.assertEqual(page.read_text(), text)
+        before = page.stat().st_mtime_ns
+        self.ok("report", run)
+        self.assertEqual(page.stat().st_mtime_ns, before)
+
     # ---- controls and address
 
     def test_sliders_and_address(self):
