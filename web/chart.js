@@ -129,7 +129,7 @@ const Charts = (function () {
     return shape('circle', { cx: x, cy: y, r, ...style });
   }
   const fillingOf = (s, i) => (Array.isArray(s.filling) ? s.filling[i] : s.filling);
-  const dashOf = (s) => s.dash || (s.kind === 'edge' ? '3 3' : null);
+  const dashOf = (s) => s.dash || (s.kind === 'edge' ? '1.5 2.5' : null);
   const widthOf = (s) => s.width || (s.kind === 'edge' || s.faint ? 1.1 : 2.2);
 
   function text(x, y, words, more) {
