@@ -1,17 +1,15 @@
-# The report page: template, style, chart library and script joined into one HTML text, which is embedded in the program.
+# The report page: template, style and scripts joined into one HTML text, which is embedded in the program.
 #
 # This file serves twice: included by CMakeLists.txt it defines seigh_embed_web(target); run by `cmake -P` during the
 # build it joins the pieces. Texts are handled only as quoted arguments of string() and file(), which take them
 # literally; CMake interprets ; [ ] \ and $ only in unquoted arguments and in its own sources.
 
-# ---- at build time: cmake -DWEB=dir -DCHART=file -DOUT=file.cc|file.html -P EmbedWeb.cmake
+# ---- at build time: cmake -DWEB=dir -DOUT=file.cc|file.html -P EmbedWeb.cmake
 if(CMAKE_SCRIPT_MODE_FILE)
   file(READ ${WEB}/report.html page)
   file(READ ${WEB}/report.css style)
-  file(READ ${CHART} chart)
+  file(READ ${WEB}/chart.js chart)
   file(READ ${WEB}/report.js script)
-  # The map of the minified library is not shipped: do not make browsers look for it.
-  string(REGEX REPLACE "\n//# sourceMappingURL=[^\n]*" "" chart "${chart}")
   # In HTML the text "</script" ends a script wherever it stands, and "<!--" may start a comment that swallows the end.
   foreach(piece IN ITEMS chart script)
     string(REPLACE "</script" "<\\/script" ${piece} "${${piece}}")
@@ -64,34 +62,16 @@ std::string_view report_template() {
 endif()
 
 # ---- at configure time
-set(SEIGH_CHART_JS "" CACHE FILEPATH "Chart.js 3.9 or 4 as one UMD file; empty: Debian's")
 set(SEIGH_EMBED_WEB_SCRIPT ${CMAKE_CURRENT_LIST_FILE})
 
 # Adds to `target` a source that defines seigh::report_template(), and the target seigh_sample_report, which writes
 # sample_report.html into the build folder.
 function(seigh_embed_web target)
   set(web ${PROJECT_SOURCE_DIR}/web)
-  set(chart ${SEIGH_CHART_JS})
-  if(NOT chart)  # looked for at every configure, so that a newer one is noticed
-    foreach(candidate IN ITEMS /usr/share/javascript/chart.js/chart.umd.js
-                               /usr/share/javascript/chart.js/chart.min.js
-                               /usr/share/javascript/chart.js/Chart.min.js)
-      if(EXISTS ${candidate})
-        set(chart ${candidate})
-        break()
-      endif()
-    endforeach()
-  endif()
-  if(NOT chart OR NOT EXISTS ${chart})
-    message(FATAL_ERROR "The report page needs Chart.js: install it (Debian: libjs-chart.js), or give its UMD file: "
-                        "-DSEIGH_CHART_JS=/path/to/chart.umd.js")
-  endif()
-  message(STATUS "Chart.js of the report page: ${chart}")
-
   set(source ${PROJECT_BINARY_DIR}/report_template.cc)
   set(sample ${PROJECT_BINARY_DIR}/sample_report.html)
-  set(pieces ${web}/report.html ${web}/report.css ${web}/report.js ${chart} ${SEIGH_EMBED_WEB_SCRIPT})
-  set(join ${CMAKE_COMMAND} -DWEB=${web} -DCHART=${chart})
+  set(pieces ${web}/report.html ${web}/report.css ${web}/chart.js ${web}/report.js ${SEIGH_EMBED_WEB_SCRIPT})
+  set(join ${CMAKE_COMMAND} -DWEB=${web})
   add_custom_command(OUTPUT ${source} COMMAND ${join} -DOUT=${source} -P ${SEIGH_EMBED_WEB_SCRIPT}
                      DEPENDS ${pieces} COMMENT "Joining the report page" VERBATIM)
   add_custom_command(OUTPUT ${sample} COMMAND ${join} -DOUT=${sample} -P ${SEIGH_EMBED_WEB_SCRIPT}

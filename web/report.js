@@ -1,55 +1,33 @@
-// Draws the report from the JSON in the element "data" (the keys: web/README.md). Any key may be null or absent; a
-// part without data says so in words. Only features that behave alike in Chart.js 3.9 and 4 are used, through the
-// global `Chart`.
+// Draws the report from the JSON in the element "data" (the keys: web/README.md), by the figures of chart.js. Any key
+// may be null or absent; a part without data says so in words or is left out. What is shown (step, k, split, ...) is the
+// state, and the state is in the address, so that a link opens the same view.
 (function () {
   'use strict';
 
-  // Okabe and Ito's palette: told apart by colour-blind readers. Shapes and dashes repeat what the colours say.
-  const BLUE = '#0072b2', VERMILLION = '#d55e00', GREEN = '#009e73', PURPLE = '#cc79a7', SKY = '#56b4e9',
-    ORANGE = '#e69f00', BLACK = '#222222', GREY = '#8a929c';
-  const SERIES = [BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY];
+  const { element, number, isNumber, list } = Charts;
+  const LOADED = performance.now(), errors = [];
 
   // ---------------------------------------------------------------------------------------------- small helpers
 
   const byId = (id) => document.getElementById(id);
-  const isNumber = (x) => typeof x === 'number' && isFinite(x);
-  const list = (x) => (Array.isArray(x) ? x : []);
   const hasNumbers = (x) => list(x).some(isNumber);
   const unique = (x) => x.filter((value, i) => x.indexOf(value) === i);
+  const ascending = (x) => x.slice().sort((a, b) => a - b);
   const plural = (n, noun) => `${number(n)} ${noun}${n === 1 ? '' : 's'}`;
-
-  /** A new element with attributes and children; strings become text, never markup. */
-  function element(tag, attributes, ...children) {
-    const node = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes || {})) node.setAttribute(name, value);
-    for (const child of children) if (child !== null && child !== undefined) node.append(child);
-    return node;
-  }
-
-  function superscript(n) {
-    return String(n).replace(/./g, (c) => (c === '-' ? '⁻' : '⁰¹²³⁴⁵⁶⁷⁸⁹'[Number(c)]));
-  }
-
-  /** Three significant digits; powers of ten for the very large and the very small; a dash for what is not known. */
-  function number(x) {
-    if (!isNumber(x)) return '–';
-    if (x === 0) return '0';
-    const size = Math.abs(x), sign = x < 0 ? '−' : '';
-    if (Number.isInteger(x) && size < 1e7) return sign + size.toLocaleString('en');
-    if (size >= 1e-3 && size < 1e5) return sign + String(Number(size.toPrecision(3)));
-    const [digits, exponent] = size.toExponential(2).split('e');
-    const mantissa = String(Number(digits)), power = '10' + superscript(Number(exponent));
-    return sign + (mantissa === '1' ? power : `${mantissa} × ${power}`);
-  }
   const percent = (x) => (isNumber(x) ? `${number(100 * x)} %` : '–');
+  const upTo = (n) => Array.from({ length: n }, (_, i) => i + 1);
+  const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+  const SERIES = ['blue', 'red', 'green', 'purple', 'orange', 'sky'];
+  const SHAPES = ['circle', 'square', 'triangle', 'diamond'];
+  const DASHES = [null, '7 3', '2 3', '10 3 2 3'];
 
   const OPERATORS = { hessian: 'Hessian', ggn: 'Gauss-Newton', fisher: 'Fisher', gauss_newton: 'Gauss-Newton' };
   const operatorName = (name) => OPERATORS[name] || name || 'operator not named';
   const METHODS = { dense: 'exact (dense)', krylov: 'block Krylov' };
   const methodName = (name) => METHODS[name] || (name ? `sketched (${name})` : 'method not named');
   const stepName = (step) => `step ${number(step)}`;
-  const place = (d) => [isNumber(d.step) ? stepName(d.step) : null, d.split, operatorName(d.operator)]
-    .filter(Boolean).join(' · ');
+  const place = (d) => [isNumber(d.step) ? stepName(d.step) : null, d.split, operatorName(d.operator)].filter(Boolean)
+      .join(' · ');
   const fullName = (d) => `${place(d)} · ${methodName(d.method)}`;
 
   // How far pair i (from 0) can be trusted; results that say nothing of it are drawn as if they were certified.
@@ -62,491 +40,822 @@
   const certainValues = (d) => list(d.eigenvalues).filter((v, i) => isNumber(v) && trustOf(d, i) >= VALUE);
   /** The first k for which pair k may be noise, or infinity. */
   const firstNoise = (d) => list(d.eigenvalues).findIndex((_, i) => trustOf(d, i) === NOISE) + 1 || Infinity;
-  const TRUST_WORDS = { [NOISE]: 'may be noise', [VALUE]: 'value only', [CLUSTER]: 'in a cluster', [PAIR]: '' };
-  const remark = (d, i) => (TRUST_WORDS[trustOf(d, i)] ? ` (${TRUST_WORDS[trustOf(d, i)]})` : '');
+  const TRUST_WORDS = { [NOISE]: ' (may be noise)', [VALUE]: ' (value only)', [CLUSTER]: ' (in a cluster)', [PAIR]: '' };
+  const FILLING = { [NOISE]: 'hollow', [VALUE]: 'pale', [CLUSTER]: 'soft', [PAIR]: 'full' };
+  const fillings = (d, indices) => indices.map((i) => FILLING[trustOf(d, i)] || 'full');
 
-  // ---------------------------------------------------------------------------------------------- charts
+  // ---------------------------------------------------------------------------------------------- the data
 
-  /** Points (x, y) for Chart.js; a value that is not known, or not positive where a log axis needs it, leaves a gap. */
-  function points(x, y, positiveOnly) {
-    return list(y).map((value, i) => ({
-      x: x ? x[i] : i + 1,
-      y: isNumber(value) && !(positiveOnly && value <= 0) ? value : null,
-    })).filter((p) => isNumber(p.x));
-  }
+  let runs = [], groups = [], page = {};
+  const parametersOf = (run) => (isNumber(run.parameters) ? run.parameters : null);
 
-  /** Ticks of a log axis: the decades, with 2 and 5 between them when there is room (the same in every Chart.js). */
-  function logTicks(scale) {
-    const first = Math.floor(Math.log10(scale.min)), last = Math.ceil(Math.log10(scale.max));
-    const span = Math.log10(scale.max / scale.min);
-    const leads = span < 0.8 ? [1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9] : span < 3 ? [1, 2, 5] : [1];
-    const stride = Math.max(1, Math.ceil(span / 9));
-    const ticks = [];
-    for (let e = first; e <= last; e += stride) {
-      for (const lead of leads) {
-        const value = Number(`${lead}e${e}`);
-        if (value >= scale.min * (1 - 1e-9) && value <= scale.max * (1 + 1e-9)) ticks.push({ value });
-      }
+  function load(data) {
+    page = data;
+    runs = (Array.isArray(data.runs) ? data.runs : [data]).filter((r) => r && typeof r === 'object');
+    if (!runs.length) runs = [{}];
+    for (const run of runs) {
+      run.decompositions = list(run.decompositions).filter((d) => d && typeof d === 'object');
+      for (const d of run.decompositions) d.run = run;
     }
-    if (ticks.length) scale.ticks = ticks;
-  }
-
-  function axis(title, options) {
-    const { log, lastTick, ...rest } = options || {};
-    const scale = {
-      type: log ? 'logarithmic' : 'linear',
-      title: { display: true, text: title },
-      grid: { color: '#e8ebef' },
-      ticks: { callback: (value) => number(value), maxRotation: 0 },
-      ...rest,
-    };
-    // The room right of the last value gets no tick of its own.
-    if (lastTick) {
-      scale.afterBuildTicks = (s) => {
-        s.ticks = s.ticks.filter((t) => t.value <= lastTick && Number.isInteger(t.value));
-      };
+    groups = list(data.groups).map((g) => ({ name: String(g.name), differs: list(g.differs).map(String),
+        runs: list(g.runs).map((i) => runs[i]).filter(Boolean) }))
+      .filter((g) => g.runs.length);
+    if (!groups.length) groups = runs.map((run) => ({ name: String(run.title || 'run'), differs: [], runs: [run] }));
+    // Recipes of one name are told apart by what differs.
+    for (const g of groups) {
+      g.label = groups.filter((other) => other.name === g.name).length > 1 && g.differs.length
+        ? `${g.name}, ${g.differs.map((t) => t.replace(/: .* \/ /, ' = ')).join(', ')}` : g.name;
     }
-    if (log) {
-      scale.afterBuildTicks = logTicks;
-      scale.ticks.autoSkip = false;
+  }
+  const runName = (run) => (isNumber(run.seed) ? `${run.folder || run.title} (seed ${run.seed})`
+      : String(run.folder || run.title || 'run'));
+
+  /** The overlap of the mask that is chosen; that of the largest parameters has no name. */
+  const maskKey = (m) => [m.score, m.population].filter(Boolean).join(' · ');
+  function overlapOf(d) {
+    if (!d) return null;
+    if (!state.mask) return d.overlap || null;
+    const found = list(d.masks).find((m) => maskKey(m) === state.mask);
+    return found ? found.overlap || null : null;
+  }
+  const hasOverlap = (d) => hasNumbers((overlapOf(d) || {}).magnitude);
+  const maskWords = () => (state.mask ? `mask by ${state.mask}` : 'largest parameters');
+
+  /** The k of a curve: those the file names, of the two-way null's sizes, or 1, 2, ... */
+  function sizesOf(o, curve) {
+    const n = list(curve).length, two = list(o && o.nulls && o.nulls.two_way && o.nulls.two_way.sizes);
+    return n && list(o && o.k).length === n ? o.k : n && two.length === n ? two : upTo(n);
+  }
+  function valueAt(o, curve, k) {
+    const at = sizesOf(o, curve).indexOf(k);
+    return at < 0 ? null : list(curve)[at];
+  }
+  const largest = (o) => { const k = sizesOf(o, o.magnitude); return k[k.length - 1]; };
+  /** Chance: k/D, or what the uniform null says in another population of parameters. */
+  function chanceCurve(d, o) {
+    if (o.nulls && o.nulls.uniform && hasNumbers(o.nulls.uniform.mean)) return o.nulls.uniform.mean;
+    if (hasNumbers(o.chance)) return o.chance;
+    const D = parametersOf(d.run);
+    return D ? sizesOf(o, o.magnitude).map((k) => k / D) : [];
+  }
+  /** The size that stands for k: itself or, where only others were computed, one nearby. */
+  function nearestSize(sizes, k) {
+    const best = sizes.reduce((a, b) => (Math.abs(Math.log(b / k)) < Math.abs(Math.log(a / k)) ? b : a), sizes[0]);
+    return best && Math.abs(Math.log(best / k)) < Math.log(1.3) ? best : null;
+  }
+  const ratio = (a, b) => (isNumber(a) && isNumber(b) && b > 0 ? a / b : null);
+
+  /** Overlap at k as a product, with what is known of each factor; null where there is no overlap near k. */
+  function factorsAt(d, k) {
+    const o = overlapOf(d);
+    if (!o || !hasNumbers(o.magnitude)) return null;
+    const known = list(o.factors), size = known.length ? nearestSize(known.map((f) => f.size), k)
+        : nearestSize(sizesOf(o, o.magnitude), k);
+    if (!size) return null;
+    const chance = valueAt(o, chanceCurve(d, o), size), overlap = valueAt(o, o.magnitude, size);
+    const [low, high] = edges(o).map((curve) => ratio(valueAt(o, curve, size), chance));
+    const f = { size, overlap, chance, total: ratio(overlap, chance), low, high,
+        layer: ratio(valueAt(o, list(o.random_by_layer_mean), size), chance) };
+    const found = known.find((one) => one.size === size);
+    if (!found) return f;
+    Object.assign(f, found, { total: ratio(found.overlap, found.chance) });
+    const two = (o.nulls || {}).two_way || {}, i = list(two.sizes).indexOf(size);
+    const mean = list(two.mean)[i], std = list(two.std)[i], effective = list(two.effective)[i];
+    if (isNumber(mean) && mean > 0 && isNumber(std)) {
+      f.nullLow = Math.max(0, 1 - 1.96 * std / mean);
+      f.nullHigh = 1 + 1.96 * std / mean;
+      if (effective > 0) f.unitsError = 1.96 * std / Math.sqrt(effective) / mean * f.units;
     }
-    return scale;
+    return f;
   }
+  const isFew = (f) => isNumber(f.free) && f.free < 100;
+  const significance = (f) => (!isNumber(f.p) ? '' : isNumber(f.z) && !isFew(f) ? `z ${number(f.z)}, p ${number(f.p)}`
+      : `p ${number(f.p)}`);
 
-  /** Limits of a log axis holding these values, with a little room. Nothing positive: one decade below 1. */
-  function logLimits(values, floor) {
-    const positive = values.filter((v) => isNumber(v) && v > 0);
-    if (!positive.length) return { min: 0.1, max: 1 };
-    // Not Math.min(...positive): a spread of very many values would overflow the call stack.
-    const smallest = positive.reduce((a, b) => Math.min(a, b)), largest = positive.reduce((a, b) => Math.max(a, b));
-    return { min: Math.max(smallest / 1.3, floor || 0), max: largest * 1.3 };
-  }
-
-  // What our data sets may carry besides Chart.js's own options: `quiet` (no tooltip), `unlisted` (not in the legend),
-  // `name` (a label short enough for a tooltip on a narrow screen).
-  function line(label, colour, data, options) {
-    return {
-      type: 'line', label, data, borderColor: colour, backgroundColor: colour, borderWidth: 2,
-      pointRadius: data.length > 40 ? 0 : 2.5, pointHitRadius: 8, pointStyle: 'line', tension: 0, spanGaps: false,
-      ...options,
-    };
-  }
-  function dots(label, colour, data, options) {
-    return {
-      type: 'scatter', label, data, borderColor: colour, backgroundColor: colour, pointRadius: 3, pointHitRadius: 8,
-      showLine: false, ...options,
-    };
-  }
-  /** What dots of a trust level look like: filled, less so in a cluster, pale within a full outline, hollow with a faint one. */
-  function trustMark(level, colour) {
-    if (level === PAIR) return { borderColor: colour, backgroundColor: colour };
-    if (level === CLUSTER) return { borderColor: colour, backgroundColor: colour + 'aa', borderWidth: 1.5 };
-    return level === VALUE ? { borderColor: colour, backgroundColor: colour + '55', borderWidth: 1 }
-      : { borderColor: colour + '70', backgroundColor: 'transparent', borderWidth: 1 };
-  }
-  const LEVELS = [[PAIR, ''], [CLUSTER, ', in a cluster'], [VALUE, ', value only'], [NOISE, ', may be noise']];
-
-  /** A shaded band from `lower` to `upper`, as two data sets without outline. */
-  function band(label, colour, lower, upper, opacity) {
-    const bare = { borderWidth: 0, pointRadius: 0, pointHoverRadius: 0, pointHitRadius: 0, quiet: true };
-    return [
-      line(label, colour, upper, { ...bare, fill: '+1', backgroundColor: colour + (opacity || '40'), pointStyle: 'rect' }),
-      line('', colour, lower, { ...bare, unlisted: true, fill: false }),
-    ];
-  }
   /** Bounds on the overlap with the true eigenspaces or, of sketches, three deviations to both sides. */
-  function edges(overlap) {
-    const deviation = list(overlap.magnitude_deviation);
-    if (!hasNumbers(deviation)) return [list(overlap.magnitude_low), list(overlap.magnitude_high)];
-    const edge = (sign) => list(overlap.magnitude).map((v, i) => (isNumber(v) && isNumber(deviation[i]) ? v + sign * 3 * deviation[i] : null));
+  function edges(o) {
+    const deviation = list(o.magnitude_deviation);
+    if (!hasNumbers(deviation)) return [list(o.magnitude_low), list(o.magnitude_high)];
+    const edge = (sign) => list(o.magnitude).map((v, i) => (isNumber(v) && isNumber(deviation[i])
+        ? Math.max(0, v + sign * 3 * deviation[i]) : null));
     return [edge(-1), edge(1)];
   }
-  const isSpread = (overlap) => hasNumbers(list(overlap.magnitude_deviation));
-  /** Where the overlap with the true eigenspaces lies at worst, or spreads, cut off where the axis ends. Nothing if not known. */
-  function trueOverlap(label, colour, overlap, limits) {
-    const [low, high] = edges(overlap);
-    // Of exact decompositions it is no wider than a line.
-    if (!low.some((v, i) => isNumber(v) && isNumber(high[i]) && high[i] - v > 0.01 * high[i])) return [];
-    const cut = (values) => points(null, values.map((v) =>
-      (isNumber(v) ? Math.min(Math.max(v, limits.min), limits.max) : null)));
-    return band(label, colour, cut(low), cut(high), '20');
-  }
-  function verticalLine(label, x, limits) {
-    return line(label, GREY, [{ x, y: limits.min }, { x, y: limits.max }],
-      { borderWidth: 1.5, borderDash: [2, 3], pointRadius: 0, pointHoverRadius: 0, pointHitRadius: 0, quiet: true });
+  const isSpread = (o) => hasNumbers(o.magnitude_deviation);
+
+  // Student's t, two-sided 95 %, by degrees of freedom.
+  const T95 = [0, 12.706, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.306, 2.2622, 2.2281, 2.201, 2.1788, 2.1604, 2.1448,
+      2.1314,
+    2.1199, 2.1098, 2.1009, 2.093, 2.086, 2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484, 2.0452, 2.0423];
+  const t95 = (df) => T95[df] || 1.96 + 2.4 / df;
+  /** The geometric mean with a 95 % t-interval on the logarithms. */
+  function geometric(values) {
+    const logs = values.filter((v) => isNumber(v) && v > 0).map(Math.log), n = logs.length;
+    if (!n || n < values.length) return { n, mean: null };
+    const mean = logs.reduce((a, b) => a + b, 0) / n;
+    if (n === 1) return { n, mean: Math.exp(mean) };
+    const std = Math.sqrt(logs.reduce((s, v) => s + (v - mean) ** 2, 0) / (n - 1)), half = t95(n - 1) * std / Math.sqrt(n);
+    return { n, mean: Math.exp(mean), low: Math.exp(mean - half), high: Math.exp(mean + half) };
   }
 
-  const charts = new Map();  // element that holds charts → its charts, so that redrawing frees the old ones
+  // ---------------------------------------------------------------------------------------------- the state
 
-  /** Chart.js's legend items, with the dashes and the width of the lines they stand for. */
-  function legendItems(chart) {
-    return Chart.defaults.plugins.legend.labels.generateLabels(chart).map((item) => {
-      const set = chart.data.datasets[item.datasetIndex];
-      return set.pointStyle === 'line' ? { ...item, lineDash: set.borderDash || [], lineWidth: set.borderWidth } : item;
+  const state = { run: 0, step: null, split: null, operator: null, method: null, mask: '', k: null, theme: 'auto', y: 'log',
+      x: 'linear', null: 'layer', open: [] };
+  const DETAILS = ['spectrum', 'trust', 'concentration', 'nulls', 'training', 'settings'];
+
+  const selectedRun = () => runs[state.run] || runs[0];
+  /** The decomposition of a run that has these values or agrees most with them, the first ones weighing most. */
+  function pick(run, wanted, must) {
+    const order = ['step', 'split', 'operator', 'method'];
+    const usable = run.decompositions.filter((d) => list(must).every((key) => d[key] === wanted[key]));
+    const agreement = (d) => order.reduce((sum, key, i) => sum + (d[key] === wanted[key] ? 1 << (5 - i) : 0),
+        0) + (d.method === 'dense' ? 0 : 0.5);
+    return usable.length ? usable.reduce((a, b) => (agreement(b) > agreement(a) ? b : a)) : null;
+  }
+  /** Of a step and split, of the operator that is shown. */
+  const at = (run, step, split) => pick(run, { ...state, step, split }, ['step', 'split', 'operator']);
+  const selected = () => pick(selectedRun(), state);
+  const everything = () => [].concat(...runs.map((run) => run.decompositions));
+  const valuesOf = (key) => {
+    const values = unique(everything().map((d) => d[key]));
+    return values.every(isNumber) ? ascending(values) : values;
+  };
+  /** The k that can be chosen: where the overlap is known as a product, else a few round ones. */
+  function stops() {
+    const all = everything().map(overlapOf).filter((o) => o && hasNumbers(o.magnitude));
+    const sizes = ascending(unique([].concat(...all.map((o) => list(o.factors).map((f) => f.size)))));
+    if (sizes.length) return sizes;
+    const curves = all.map((o) => sizesOf(o, o.magnitude));
+    const known = ascending(unique([].concat(...curves))), round = known.filter((k) => /^[125]0*$/.test(String(k)));
+    return unique(round.concat(known.slice(-1)));
+  }
+
+  function read() {
+    const hash = new URLSearchParams(location.hash.slice(1));
+    const wanted = (key, values, usual) => {
+      const found = values.find((v) => String(v) === hash.get(key));
+      return found === undefined ? usual : found;
+    };
+    state.run = wanted('run', runs.map((_, i) => i), 0);
+    // First the last step, on training data, approximate: what the program is for.
+    const rank = (d) => [isNumber(d.step) ? d.step : -1, d.split === 'train' ? 1 : 0, d.method === 'dense' ? 0 : 1];
+    const usual = (selectedRun() || { decompositions: [] }).decompositions.slice().sort((a, b) => {
+      const x = rank(a), y = rank(b), i = x.findIndex((value, j) => value !== y[j]);
+      return i < 0 ? 0 : y[i] - x[i];
+    })[0] || {};
+    for (const key of ['step', 'split', 'operator', 'method']) state[key] = wanted(key, valuesOf(key), usual[key]);
+    state.mask = wanted('mask', unique([].concat(...everything().map((d) => list(d.masks).map(maskKey)))), '');
+    // The largest k that all runs have.
+    const all = stops(), shared = Math.min(...runs.map((run) => Math.max(1,
+        ...run.decompositions.map((d) => (hasOverlap(d) ? largest(overlapOf(d)) : 1)))));
+    state.k = wanted('k', all, all.filter((k) => k <= shared).pop() || all[0] || 1);
+    state.theme = wanted('theme', ['light', 'dark'], 'auto');
+    state.y = wanted('y', ['linear'], 'log');
+    state.x = wanted('x', ['log'], 'linear');
+    state.null = wanted('null', ['output_unit', 'input_unit', 'two_way'], 'layer');
+    const open = hash.get('open') || '';
+    state.open = open === 'all' ? DETAILS.slice() : open.split('.').filter((id) => DETAILS.includes(id));
+  }
+  function write() {
+    const hash = new URLSearchParams();
+    const put = (key, value, usual) => { if (value !== usual && value !== null && value !== undefined) hash.set(key, value); };
+    put('run', state.run, 0);
+    for (const key of ['step', 'split', 'operator', 'method', 'mask', 'k']) put(key, state[key], '');
+    put('theme', state.theme, 'auto');
+    put('y', state.y, 'log');
+    put('x', state.x, 'linear');
+    put('null', state.null, 'layer');
+    put('open', state.open.join('.'), '');
+    const text = `#${hash}`;
+    if (text === location.hash) return;
+    try { history.replaceState(null, '', text); } catch (error) { location.replace(text); }
+  }
+  function set(change) {
+    Object.assign(state, change);
+    const all = stops();
+    if (!all.includes(state.k)) state.k = (nearestSize(all, state.k) || all[all.length - 1] || 1);
+    write();
+    update();
+  }
+
+  // ---------------------------------------------------------------------------------------------- controls
+
+  // Each returns the label with its control and how to set it to the state.
+  function choice(key, label, values, name, more) {
+    const box = element('select', { name: key }, ...values.map((v, i) => element('option', { value: i }, name(v))));
+    box.addEventListener('change', () => set({ [key]: values[box.selectedIndex] }));
+    return { node: element('label', more || {}, label, box), sync: () => { box.selectedIndex = values.indexOf(state[key]); } };
+  }
+  function slider(key, label, values) {
+    const shown = element('output');
+    const box = element('input', { type: 'range', name: key, min: 0, max: values.length - 1, step: 1 });
+    const tell = (value) => {
+      shown.textContent = number(value);
+      box.setAttribute('aria-valuetext', shown.textContent);
+    };
+    let waiting = false;
+    box.addEventListener('input', () => {
+      tell(values[box.value]);
+      if (waiting) return;
+      waiting = true;
+      requestAnimationFrame(() => { waiting = false; set({ [key]: values[box.value] }); });
     });
+    return { node: element('label', {}, label, box, shown),
+      sync: () => { box.value = Math.max(0, values.indexOf(state[key])); tell(state[key]); } };
   }
-
-  /** Draws one chart with its title and caption into `parent`; `controls` (optional) go between title and chart. */
-  function figure(parent, { title, caption, datasets, x, y, tooltip, tooltipTitle, controls }) {
-    // Wide legend marks show dashes, but would stretch the shapes of dots.
-    const onlyLines = datasets.every((set) => set.pointStyle === 'line' || set.pointStyle === 'rect' || set.unlisted);
-    const drawn = datasets.some((set) => !set.quiet && set.data.some((p) => isNumber(p.y)));
-    if (!drawn) caption += ' There is nothing to draw: every value is zero (a log axis has no place for it) or missing.';
-    const canvas = element('canvas', { role: 'img', 'aria-label': `${title}. ${caption}` });
-    parent.append(element('figure', {}, element('h3', {}, title), controls, element('div', { class: 'canvas' }, canvas),
-      element('figcaption', {}, caption)));
-    const chart = new Chart(canvas, {
-      type: 'scatter',
-      data: { datasets },
-      options: {
-        animation: false, responsive: true, maintainAspectRatio: false, normalized: true,
-        interaction: { mode: 'nearest', axis: 'x', intersect: false },
-        scales: { x, y },
-        plugins: {
-          legend: {
-            display: datasets.length > 1,
-            position: 'bottom',
-            labels: {
-              usePointStyle: true, boxWidth: 10, boxHeight: 10, ...(onlyLines ? { pointStyleWidth: 28 } : {}),
-              generateLabels: legendItems,
-              filter: (item, data) => !data.datasets[item.datasetIndex].unlisted,
-            },
-          },
-          tooltip: {
-            backgroundColor: 'rgba(20, 26, 34, 0.94)', boxPadding: 4,
-            filter: (item) => !item.dataset.quiet,
-            callbacks: {
-              title: (items) => (items.length ? tooltipTitle(items[0].parsed.x) : ''),
-              label: (item) => tooltip(item),
-            },
-          },
-        },
-      },
-    });
-    const home = parent.closest('section') || parent;
-    charts.set(home, (charts.get(home) || []).concat(chart));
-    return chart;
-  }
-
-  const plainTooltip = (item) => `${item.dataset.name || item.dataset.label}: ${number(item.parsed.y)}`;
-
   /** A group of buttons, one pressed. */
-  function toggle(label, choices, current, choose) {
+  function toggle(label, key, choices, names) {
     return element('span', { class: 'toggle', role: 'group', 'aria-label': label }, element('span', {}, label),
-      ...choices.map((choice) => {
-        const button = element('button', { type: 'button', 'aria-pressed': String(choice === current) }, choice);
-        button.addEventListener('click', () => choose(choice));
-        return button;
-      }));
+        ...choices.map((value, i) => {
+      const button = element('button', { type: 'button', 'aria-pressed': String(value === state[key]) },
+          names ? names[i] : value);
+      button.addEventListener('click', () => set({ [key]: value }));
+      return button;
+    }));
+  }
+  let controls = [], built = null;
+  /** Controls stay the same elements while they are used; only another mask may have other k. */
+  function fillSelector() {
+    const form = byId('selector'), ks = stops();
+    if (built !== ks.join()) {
+      const steps = valuesOf('step').filter(isNumber);
+      const masks = unique([].concat(...everything().map((d) => list(d.masks).map(maskKey))));
+      const names = { split: ['Split', String], operator: ['Matrix', operatorName], method: ['Method', methodName] };
+      const several = Object.keys(names).filter((key) => valuesOf(key).length > 1);
+      controls = [
+        runs.length > 1 ? choice('run', 'Run', runs.map((_, i) => i), (i) => runName(runs[i]), { class: 'wide' }) : null,
+        steps.length > 1 ? slider('step', 'Step', steps) : null,
+        ks.length > 1 ? slider('k', 'k', ks) : null,
+        ...several.map((key) => choice(key, names[key][0], valuesOf(key), names[key][1])),
+        masks.length ? choice('mask', 'Mask', [''].concat(masks), (m) => m || 'magnitude') : null,
+        choice('theme', 'Theme', ['auto', 'light', 'dark'], String, { class: 'theme' }),
+      ].filter(Boolean);
+      const focused = form.contains(document.activeElement) ? document.activeElement.name : null;
+      form.replaceChildren(...controls.map((c) => c.node));
+      form.hidden = false;
+      built = ks.join();
+      const again = focused && form.querySelector(`[name="${focused}"]`);
+      if (again) again.focus({ preventScroll: true });
+    }
+    for (const c of controls) c.sync();
   }
 
-  // ---------------------------------------------------------------------------------------------- parts of the page
+  // ---------------------------------------------------------------------------------------------- the answer
 
-  /**
-   * Fills a section's content with draw(content). A failure is told in words in that section and leaves the others
-   * alone; so is a Chart.js that is missing, since then `new Chart` throws.
-   */
+  // Only the last factor is about parameters as such. A few per cent below 1 say nothing: the two-way null takes that
+  // much too much where magnitudes are a number for the row times one for the column times noise (docs/theory.md).
+  const VERDICTS = {
+    yes: ['Yes.', 'the largest parameters lie in directions of larger curvature than their layers and units account for'],
+    little: ['Hardly.', 'of the largest parameters as such there is little: a few per cent above what layers and units account for'],
+    no: ['Not as such.', 'the largest parameters lie where their layers and units are, and no more than that can be told'],
+    below: ['Not as such.', 'the largest parameters lie where their layers and units are; a factor a few per cent below 1 says nothing, since magnitudes without any meaning have it too'],
+    less: ['The contrary.', 'the largest parameters lie in directions of smaller curvature than their layers and units account for'],
+  };
+  function verdict(factor, decided) {
+    if (!isNumber(factor)) return null;
+    return VERDICTS[!decided ? 'no' : factor >= 1.05 ? 'yes' : factor > 1 ? 'little' : factor > 0.93 ? 'below' : 'less'];
+  }
+  const interval = (low, high) => (isNumber(low) && isNumber(high) && number(low) !== number(high)
+      ? ` [${number(low)}, ${number(high)}]` : '');
+
+  /** What is said of one group of runs at the state: factors with intervals and the words that say of what. */
+  function answer(group) {
+    const found = group.runs.map((run) => at(run, state.step, state.split)).filter(Boolean);
+    const factors = found.map((d) => factorsAt(d, state.k));
+    if (!found.length || factors.some((f) => !f)) return null;
+    const d = found[0], several = factors.length > 1, f = factors[0];
+    const one = (key, low, high) => (several ? geometric(factors.map((x) => x[key])) : { n: 1, mean: f[key], low, high });
+    const units = f.unitsError;
+    const result = { d, n: factors.length, size: f.size, overlap: several ? geometric(factors.map((x) => x.overlap))
+        .mean : f.overlap, chance: f.chance,
+      total: one('total', f.low, f.high), layer: one('layer'), units: one('units', f.units - units, f.units + units),
+          parameter: one('parameter'), f };
+    // An interval no wider than rounding says nothing.
+    if (!several && isNumber(f.low) && f.high - f.low < 2e-3 * f.total) delete result.total.low;
+    const p = result.parameter;
+    result.verdict = verdict(p.mean, several ? p.low > 1 || p.high < 1 : f.p < 0.05);
+    return result;
+  }
+
+  function sentence(group, a) {
+    const D = parametersOf(a.d.run), mask = state.mask ? `mask of ${number(a.size)} parameters by ${state.mask}`
+        : `${number(a.size)} largest${D ? ` of ${number(D)}` : ''} parameters`;
+    const words = [`${groups.length > 1 ? `${group.label}: a` : 'A'}t ${stepName(a.d.step)} the ${mask} ${state.mask ? 'holds' : 'hold'} ${number(a.total.mean)} times`,
+      `${interval(a.total.low, a.total.high)} the share of the top-${number(a.size)} eigenspace (${[operatorName(a.d.operator), a.d.split].filter(Boolean).join(', ')}) that chance would give`];
+    if (isNumber(a.parameter.mean)) {
+      words.push(`: which layer ${number(a.layer.mean)}${interval(a.layer.low, a.layer.high)} × which units ${number(a.units.mean)}${a.n > 1 ? interval(a.units.low, a.units.high) : ''}`,
+        ` × which parameter ${number(a.parameter.mean)}`,
+        a.n > 1 ? interval(a.parameter.low, a.parameter.high)
+          : isNumber(a.f.nullLow) && !isFew(a.f)
+              ? ` (null: ${number(a.f.nullLow)} to ${number(a.f.nullHigh)}; p ${number(a.f.p)})` : ` (p ${number(a.f.p)})`);
+      words.push(`; ${a.verdict[1]}.`);
+    } else if (isNumber(a.layer.mean)) {
+      words.push(`, of which ${number(a.layer.mean)} are by layer; this file knows no units: seigh overlap makes it anew.`);
+    } else {
+      words.push('.');
+    }
+    return element('p', { class: 'answer' }, a.verdict ? element('strong', {}, a.verdict[0]) : null, a.verdict ? ' ' : null,
+        words.join(''));
+  }
+  function uncertainty(a) {
+    if (a.n > 1) {
+      return `Geometric means over ${number(a.n)} runs that differ in the seed alone, with 95 % t-intervals on logarithms: the uncertainty is that of the run.`;
+    }
+    const o = overlapOf(a.d), parts = [];
+    if (isNumber(a.total.low)) parts.push(isSpread(o) ? 'Brackets: three standard deviations of the sketch’s columns.'
+        : 'Brackets: the solver’s worst case.');
+    else if (a.d.method === 'dense') parts.push('The decomposition is exact.');
+    if (isNumber(a.f.nullLow) && !isFew(a.f)) parts.push('The null’s range holds 95 % of random masks with the same count in every unit, of this one network.');
+    if (isFew(a.f)) parts.push(`Only ${number(a.f.free)} of the mask’s entries are free to move in the null: p stands for z.`);
+    parts.push('It is one run: nothing here says what another seed would give.');
+    return parts.join(' ');
+  }
+  function tiles(a) {
+    const tile = (name, what, x, note, kind) => element('div', { class: `tile ${kind || ''}` },
+        element('span', { class: 'what' }, name),
+      element('b', {}, number(x.mean)), element('span', { class: 'range' },
+          interval(x.low, x.high) ? `${number(x.low)} to ${number(x.high)}` : note || '\u00a0'),
+          element('span', { class: 'why' }, what));
+    const sign = (s) => element('span', { class: 'sign' }, s);
+    if (!isNumber(a.parameter.mean)) return element('div', { class: 'tiles' },
+        tile('overlap / chance', `overlap ${number(a.overlap)}`, a.total));
+    return element('div', { class: 'tiles' }, tile('overlap / chance', `overlap ${number(a.overlap)}, chance ${number(a.chance)}`,
+        a.total), sign('='),
+      tile('layer', 'which layers the mask is in', a.layer), sign('×'), tile('units', 'which units of them', a.units), sign('×'),
+      tile('parameter', 'which parameters of those', a.parameter, isNumber(a.f.nullLow) && !isFew(a.f)
+          ? `null ${number(a.f.nullLow)} to ${number(a.f.nullHigh)}` : `p ${number(a.f.p)}`, 'main'));
+  }
+  const groupOfRun = (run) => groups.find((g) => g.runs.includes(run)) || groups[0];
+
+  function drawAnswer(content) {
+    const mine = groupOfRun(selectedRun()), all = groups.map((g) => [g, answer(g)]).filter(([, a]) => a);
+    if (!all.length) return absent(content, hasOverlap(selected()) ? 'Not every run of the group has this step and k.'
+        : 'No overlap has been computed here.');
+    for (const [g, a] of all) content.append(sentence(g, a), element('p', { class: 'note' }, uncertainty(a)));
+    const shown = (all.find(([g]) => g === mine) || all[0])[1];
+    if (all.length > 1) subtitle(content, groupOfRun(shown.d.run).label);
+    content.append(tiles(shown));
+    if (shown.size !== state.k) absent(content,
+        `The product is known at k = ${number(shown.size)}, the size nearest to ${number(state.k)}.`);
+  }
+
+  function drawSigns(content) {
+    const found = new Map();
+    for (const run of runs) for (const d of run.decompositions) for (const text of list(d.signs)) {
+      const where = runs.length > 1 ? `${runName(run)}: ${place(d)}` : fullName(d);
+      found.set(String(text), (found.get(String(text)) || []).concat(where));
+    }
+    byId('signs').hidden = !found.size;
+    if (!found.size) return;
+    content.append(element('ul', {}, ...[...found].map(([text, places]) => element('li', {}, text,
+      element('span', { class: 'note' },
+          ` — ${places.slice(0, 2).join('; ')}${places.length > 2 ? `; and ${number(places.length - 2)} more` : ''}`)))));
+  }
+
+  // ---------------------------------------------------------------------------------------------- overview
+
   function part(id, draw) {
-    const section = byId(id), content = section.querySelector('.content');
-    content.style.minHeight = `${content.offsetHeight}px`;  // redrawing must not make the page jump
-    for (const chart of charts.get(section) || []) chart.destroy();
-    charts.delete(section);
+    const content = byId(id).querySelector('.content');
     content.replaceChildren();
     try {
       draw(content);
     } catch (error) {
+      fault(error.message);
       content.replaceChildren(element('p', { class: 'message' }, `This part could not be drawn: ${error.message}.`));
       if (window.console) console.error(error);
     }
-    content.style.minHeight = '';
+  }
+  /** Redrawing must not make the page jump. All heights are read before anything changes, so the page is laid out once. */
+  function hold() {
+    const contents = [...document.querySelectorAll('.content')], heights = contents.map((c) => c.offsetHeight);
+    contents.forEach((c, i) => { c.style.minHeight = `${heights[i]}px`; });
+  }
+  /** Draws the figures of all parts filled since, and lets go of the heights that were kept. */
+  function finish() {
+    Charts.flush();
+    for (const content of document.querySelectorAll('.content')) content.style.minHeight = '';
+    document.documentElement.dataset.charts = String(Charts.count());
   }
   const absent = (content, text) => content.append(element('p', { class: 'absent' }, text));
+  const grid = (content, kind) => { const box = element('div', { class: kind || 'grid' }); content.append(box); return box; };
+  const subtitle = (content, text) => content.append(element('h3', { class: 'sub' }, text));
 
-  function drawTraining(content, data) {
-    const training = data.training || {}, steps = list(training.step);
-    if (!hasNumbers(training.loss) && !hasNumbers(training.test_accuracy)) {
-      return absent(content, 'There is no training record in this folder.');
+  /** Curves by step, of groups of runs or, of one run, of its splits: {name, colour, shown, values(step) -> list of factors}. */
+  function overTime() {
+    if (groups.length > 1 || runs.length > 1) {
+      return groups.map((g, i) => ({ name: g.label, colour: SERIES[i % 6], shape: SHAPES[i % 4],
+          main: g.runs.includes(selectedRun()), runs: g.runs, split: state.split }));
     }
-    const pair = element('div', { class: 'pair' });
-    content.append(pair);
-    const at = (x) => stepName(x);
-    const x = () => axis('training step (parameter updates)');
-    if (hasNumbers(training.loss)) {
-      figure(pair, {
-        title: 'Training loss',
-        caption: 'Mean loss during training; the curvature below is that of this loss at the saved steps.',
-        datasets: [line('loss', BLUE, points(steps, training.loss), { pointStyle: 'circle' })],
-        x: x(), y: axis('loss (mean per sample)', { beginAtZero: true }), tooltip: plainTooltip, tooltipTitle: at,
-      });
+    const splits = valuesOf('split');
+    return splits.map((split, i) => ({ name: String(split || 'overlap'), colour: SERIES[i % 6], shape: SHAPES[i % 4],
+        main: split === state.split, runs, split }));
+  }
+  const stepAxis = (steps) => ({ label: 'training step', ticks: steps, name: (x) => stepName(x) });
+
+  function drawOverTime(content) {
+    const steps = valuesOf('step').filter(isNumber), lines = overTime();
+    const factors = new Map();  // computed once: [line, run, step]
+    for (const l of lines) for (const run of l.runs) {
+      factors.set(`${lines.indexOf(l)} ${runs.indexOf(run)}`, steps.map((step) =>
+          { const d = at(run, step, l.split); return d ? factorsAt(d, state.k) : null; }));
     }
-    if (hasNumbers(training.test_accuracy)) {
-      // Without a test part it is of the samples that the network was given.
-      const what = training.accuracy_of === 'train' ? 'accuracy on training samples' : 'test accuracy';
-      figure(pair, {
-        title: what[0].toUpperCase() + what.slice(1),
-        caption: `Share of ${training.accuracy_of === 'train' ? 'the training' : 'held-out'} samples that the network classifies correctly.`,
-        datasets: [line(what, VERMILLION, points(steps, list(training.test_accuracy)
-          .map((a) => (isNumber(a) ? 100 * a : null))), { pointStyle: 'circle' })],
-        x: x(), y: axis(`${what} (%)`, { beginAtZero: true, suggestedMax: 100 }),
-        tooltip: (item) => `${item.dataset.label}: ${number(item.parsed.y)} %`, tooltipTitle: at,
-      });
+    if (![...factors.values()].some((row) => row.some(Boolean))) return absent(content,
+        'No overlap was computed, so there is nothing to show over time.');
+    // Uncertainties of the run and of the solver are not mixed in one figure.
+    const repeated = lines.some((l) => l.runs.length > 1);
+    const rowsOf = (l) => l.runs.map((run) => factors.get(`${lines.indexOf(l)} ${runs.indexOf(run)}`));
+    const curves = (key, low, high) => lines.map((l) => {
+      const rows = rowsOf(l), several = rows.length > 1;
+      const there = (i) => rows.map((row) => row[i]).filter(Boolean);
+      const means = steps.map((_, i) => (several ? geometric(there(i).map((f) => f[key]))
+          : { mean: (there(i)[0] || {})[key], low: low && !repeated ? low(there(i)[0] || {}) : null,
+          high: high && !repeated ? high(there(i)[0] || {}) : null }));
+      return { name: l.name, colour: l.colour, shape: l.shape, dots: true, width: l.main ? 2.4 : 1.5,
+          dash: l.main || lines.length < 2 ? null : '6 3', x: steps,
+        y: means.map((m) => (isNumber(m.mean) ? m.mean : null)), low: means.map((m) => m.low), high: means.map((m) => m.high),
+            wide: !several };
+    });
+    const singles = (key) => [].concat(...lines.map((l) => (l.runs.length > 1
+        ? l.runs.map((run, j) => ({ name: runName(run), colour: l.colour, faint: true, quiet: true, unlisted: true,
+      x: steps, y: rowsOf(l)[j].map((f) => (f ? f[key] : null)) })) : [])));
+    const whiskers = repeated ? ' Whiskers: 95 % t-interval over seeds; faint: single runs.' : '';
+    const charts = [['Overlap over chance', 'total',
+        `How much more of the top-k eigenspace the mask holds than chance would.${whiskers || ' Whiskers: the solver’s bounds, where they are wider than a mark.'}`,
+        (f) => (f.high - f.low > 0.01 * f.total ? f.low : null), (f) => (f.high - f.low > 0.01 * f.total ? f.high : null)],
+      ['Which layer', 'layer', `The layer null over chance.${whiskers}`],
+      ['Which units', 'units', `The two-way null over the layer null.${whiskers || ' Whiskers: the sampling error of the null.'}`,
+          (f) => f.units - f.unitsError, (f) => f.units + f.unitsError],
+      ['Which parameter', 'parameter',
+          `Overlap over the two-way null: the only factor about magnitudes as such.${whiskers || ' Thin dashed lines: 95 % of masks with the same counts.'}`]]
+      .map(([title, key, caption, low, high]) => ({ title, key, caption, series: curves(key, low, high).concat(singles(key)) }))
+      .filter((c) => c.series.some((s) => hasNumbers(s.y)));
+    const main = lines.find((l) => l.main) || lines[0], parameter = charts.find((c) => c.key === 'parameter');
+    if (parameter && !repeated) {
+      const row = rowsOf(main)[0];
+      for (const [key, name] of [['nullLow', '95 % of the null'], ['nullHigh', '']]) {
+        parameter.series.push({ name, kind: 'edge', colour: main.colour, quiet: true, unlisted: !name, x: steps,
+            y: row.map((f) => (f ? f[key] : null)) });
+      }
+    }
+    // One logarithmic scale for all: on it the three factors add up to the first.
+    const every = [].concat(...charts.map((c) => [].concat(...c.series.map((s) =>
+        (s.wide ? s.y : s.y.concat(list(s.low), list(s.high))))))).filter((v) => isNumber(v) && v > 0).concat(1);
+    const min = Math.max(Math.min(...every) / 1.12, 0.02), max = Math.max(...every) * 1.15;
+    const box = grid(content, 'grid four');
+    for (const c of charts) {
+      Charts.lines(box, { title: c.title, caption: c.caption, height: 210, compact: true, series: c.series, x: stepAxis(steps),
+          y: { label: '× (log)', log: true, min, max },
+        rules: [{ y: 1, name: '' }], marks: [{ x: state.step, name: '' }], at: state.step, pick: (x) => set({ step: x }) });
+    }
+    content.append(element('p', { class: 'note' },
+        `k = ${number(state.k)}. All share one logarithmic scale, on which the three factors add up to the first.${steps.length > 1 ? ' A click on a chart chooses its step.' : ''}`));
+  }
+
+  const NULLS = [['uniform', 'chance', 'ink', '2 3'], ['layer', 'layer null', 'purple', '7 3'],
+      ['output_unit', 'output-unit null', 'sky', '4 2'], ['input_unit', 'input-unit null', 'orange', '4 2']];
+  const NULL_NAMES = { layer: 'layer', output_unit: 'output unit', input_unit: 'input unit', two_way: 'two-way' };
+
+  /** Null curves by k of a decomposition's overlap. */
+  function nullSeries(d, o) {
+    const series = [], nulls = o.nulls || {};
+    for (const [key, name, colour, dash] of NULLS) {
+      const curve = key === 'uniform' ? chanceCurve(d, o) : list(nulls[key] && nulls[key].mean);
+      if (hasNumbers(curve)) series.push({ name, colour, dash, width: 1.6, x: sizesOf(o, curve), y: curve });
+    }
+    const two = nulls.two_way || {};
+    if (hasNumbers(two.mean)) {
+      series.push({ name: 'two-way null (mean, 95 %)', short: 'two-way null', kind: 'dots', colour: 'red', shape: 'square',
+          x: two.sizes, y: two.mean,
+        low: two.mean.map((m, i) => Math.max(0, m - 1.96 * list(two.std)[i])),
+            high: two.mean.map((m, i) => m + 1.96 * list(two.std)[i]) });
+    }
+    if (!o.nulls) {
+      for (const [key, name, colour, dash] of [['random', 'random masks (mean)', 'orange', '4 2'],
+          ['random_by_layer', 'random masks, same count per layer (mean)', 'purple', '7 3']]) {
+        const mean = list(o[`${key}_mean`]), std = list(o[`${key}_std`]);
+        if (hasNumbers(mean)) series.push({ name, short: name.split(',')[0], colour, dash, width: 1.6, x: sizesOf(o, mean),
+            y: mean, words: (i) => (isNumber(std[i]) ? ` ± ${number(std[i])}` : '') });
+      }
+    }
+    return series;
+  }
+  function solverEdges(o, colour) {
+    const [low, high] = edges(o);
+    // Of exact decompositions it is no wider than a line.
+    if (!low.some((v, i) => isNumber(v) && isNumber(high[i]) && high[i] - v > 0.01 * high[i])) return [];
+    const name = isSpread(o) ? 'spread of the sketch (± 3 std)' : 'bounds for the true eigenspace';
+    return [[low, name], [high, '']].map(([y, words]) => ({ name: words, kind: 'edge', loose: true, colour, quiet: true,
+        unlisted: !words, x: sizesOf(o, y), y }));
+  }
+  /** What lies below this would squeeze all else: a mask that misses the eigenspace at very small k. */
+  const floorOf = (d, o) => (chanceCurve(d, o).filter((v) => v > 0)[0] || 0) / 30;
+
+  function drawByK(content, d) {
+    const o = overlapOf(d);
+    if (!o || !hasNumbers(o.magnitude)) return absent(content, `No overlap was computed for ${fullName(d)}.`);
+    const chance = chanceCurve(d, o), sizes = sizesOf(o, o.magnitude), [low, high] = edges(o);
+    const series = [{ name: state.mask ? `mask by ${state.mask}` : 'k largest parameters', short: state.mask || 'k largest',
+        colour: 'blue', width: 3, x: sizes, y: o.magnitude,
+      words: (i) => `${isNumber(ratio(o.magnitude[i], chance[i])) ? ` (${number(o.magnitude[i] / chance[i])} × chance)` : ''}${isNumber(low[i]) && isNumber(high[i]) ? `, ${isSpread(o) ? 'spread' : 'true'} ${number(low[i])} to ${number(high[i])}` : ''}` }];
+    if (hasNumbers(o.best)) series.push({ name: 'best possible mask', short: 'best', colour: 'green', dash: '10 4',
+        x: sizesOf(o, o.best), y: o.best });
+    series.push(...nullSeries(d, o), ...solverEdges(o, 'blue'));
+    const chosen = state.null, n = (o.nulls || {})[chosen], band = (o.bands || {})[chosen];
+    let words = '';
+    if (chosen !== 'two_way' && n && hasNumbers(n.mean)) {
+      const colour = { layer: 'purple', output_unit: 'sky', input_unit: 'orange' }[chosen];
+      const simultaneous = band && hasNumbers(band.low);
+      const pairs = simultaneous ? [band.low, band.high] : [-1, 1].map((s) =>
+          n.mean.map((m, i) => Math.max(0, m + s * 1.96 * list(n.std)[i])));
+      pairs.forEach((y, j) => series.push({ name: j ? ''
+          : `${NULL_NAMES[chosen]} null, 95 %${simultaneous ? ' for all k together' : ''}`, kind: 'edge', loose: true, colour,
+          quiet: true, unlisted: j === 1, x: sizesOf(o, y), y }));
+      words = simultaneous ? ` The thin dashed lines hold masks of the ${NULL_NAMES[chosen]} null for all k at once with probability 95 %${isNumber(band.p) ? `; the largest |z| over k has p = ${number(band.p)}` : ''}.`
+        : ` The thin dashed lines hold 95 % of the ${NULL_NAMES[chosen]} null’s masks at each k by itself.`;
+    }
+    const first = firstNoise(d), K = largest(o), marks = [{ x: state.k, name: '' }];
+    if (first <= K) marks.push({ x: first, name: `first pair that may be noise (k = ${number(first)})`, colour: 'red' });
+    const available = ['layer', 'output_unit', 'input_unit'].filter((key) => (o.nulls || {})[key]);
+    const bounds = solverEdges(o, 'blue').length ? (isSpread(o)
+      ? ' The spread is three standard deviations of what the curve would vary by with other columns of the sketch (jackknife), and no bound.'
+      : ' The true eigenspace overlaps with the mask somewhere within the bounds: a worst case from residuals and from what can have been missed.')
+          : '';
+    Charts.lines(content, { title: `Overlap by k: ${fullName(d)}`, height: 380, series, marks, at: state.k,
+      caption: `Share of the top-k eigenspace that lies in the span of k parameters (Σcos²θ/k over the principal angles: 0 orthogonal, 1 equal), beside what masks would have that keep only some of the mask’s properties.${bounds}${words}`,
+      x: { label: 'k (parameters kept = eigenvectors kept)', log: true, min: 1, max: Math.max(2, K),
+          name: (x) => `k = ${number(x)}${TRUST_WORDS[trustOf(d, x - 1)] || ''}` },
+      y: { label: 'overlap Σcos²θ/k', log: true, floor: floorOf(d, o) },
+          pick: (x) => { const k = nearestSize(stops(), x); if (k) set({ k }); } },
+    available.length > 1 ? element('div', {}, toggle('95 % of the null by', 'null', available,
+        available.map((key) => NULL_NAMES[key]))) : null);
+  }
+
+  function drawNullsOverTime(content, run) {
+    const steps = valuesOf('step').filter((s) => isNumber(s) && at(run, s, state.split)),
+        columns = steps.map((s) => at(run, s, state.split));
+    const values = (get) => columns.map((d) => { const o = overlapOf(d),
+        f = factorsAt(d, state.k); return f ? get(d, o, f) : null; });
+    const curve = (key) => values((d, o, f) => (key === 'uniform' ? f.chance
+        : valueAt(o, list(((o.nulls || {})[key] || {}).mean), f.size)));
+    const series = [{ name: `the ${maskWords()}`, short: 'overlap', colour: 'blue', dots: true, width: 3, x: steps,
+        y: values((d, o, f) => f.overlap), low: values((d, o, f) => (f.high - f.low > 0.01 * f.total ? f.low * f.chance : null)),
+        high: values((d, o, f) => (f.high - f.low > 0.01 * f.total ? f.high * f.chance : null)), wide: true }];
+    for (const [key, name, colour, dash] of NULLS) series.push({ name, colour, dash, width: 1.6, dots: true, r: 2, x: steps,
+        y: curve(key) });
+    const two = (get) => values((d, o, f) => { const t = (o.nulls || {}).two_way || {},
+        i = list(t.sizes).indexOf(f.size); return i < 0 ? null : get(t, i); });
+    series.push({ name: 'two-way null (95 %)', short: 'two-way null', kind: 'dots', colour: 'red', shape: 'square', x: steps,
+        y: two((t, i) => t.mean[i]),
+      low: two((t, i) => Math.max(0, t.mean[i] - 1.96 * t.std[i])), high: two((t, i) => t.mean[i] + 1.96 * t.std[i]) });
+    const drawn = series.filter((s) => hasNumbers(s.y));
+    if (!drawn.length) return absent(content, 'No overlap was computed here.');
+    Charts.lines(content, { title: `Overlap and its nulls over time: k = ${number(state.k)}${state.split ? `, ${state.split}` : ''}`,
+        height: 380, series: drawn, at: state.step, marks: [{ x: state.step, name: '' }],
+      caption: 'Each null keeps one property of the mask and shuffles the rest: nothing (chance), the counts of every layer, of every output or input unit, of both at once (two-way). What is left between overlap and the two-way null is about parameters as such.',
+      x: stepAxis(steps), y: { label: 'overlap Σcos²θ/k', log: true }, pick: (x) => set({ step: x }) });
+  }
+
+  function drawOverview(content) {
+    drawOverTime(content);
+    const d = selected();
+    if (!d) return;
+    if (runs.length > 1) subtitle(content, `One of the runs: ${runName(selectedRun())}`);
+    const box = grid(content, 'pair');
+    const left = element('div', {}), right = element('div', {});
+    box.append(left, right);
+    drawByK(left, d);
+    drawNullsOverTime(right, selectedRun());
+  }
+
+  function table(columns, rows, more) {
+    const head = element('tr', {}, ...columns.map(([name, kind]) => element('th', { scope: 'col', class: kind || '' }, name)));
+    return element('div', { class: 'scroll' }, element('table', more || {}, element('thead', {}, head),
+        element('tbody', {}, ...rows.map((r) => element('tr', r.chosen ? { class: 'selected' } : {},
+      ...r.cells.map((c, i) => element('td', { class: columns[i][1] || '', 'data-label': columns[i][0] },
+          element('span', {}, c))))))));
+  }
+  const N = 'number';
+
+  function drawGroups(content) {
+    byId('groups').hidden = runs.length < 2;
+    if (runs.length < 2) return;
+    const show = (x) => (isNumber(x.mean) ? `${number(x.mean)}${interval(x.low, x.high)}` : '–');
+    const rows = [];
+    for (const g of groups) {
+      const steps = ascending(unique([].concat(...g.runs.map((r) => r.decompositions.filter((d) => d.split === state.split
+          && hasOverlap(d)).map((d) => d.step)))));
+      const last = steps[steps.length - 1], first = steps[0];
+      for (const step of unique([first, last])) {
+        const f = g.runs.map((r) => { const d = at(r, step, state.split); return d ? factorsAt(d, state.k) : null; });
+        if (f.some((one) => !one)) continue;
+        const all = (key) => geometric(f.map((one) => one[key]));
+        rows.push({ chosen: g.runs.includes(selectedRun()) && step === last,
+            cells: [g.label, number(g.runs.length), number(step), number(f[0].size), number(all('overlap').mean),
+            ...['total', 'layer', 'units', 'parameter'].map((key) => show(all(key)))] });
+      }
+    }
+    content.append(table([['Group'], ['Runs', N], ['Step', N], ['k', N], ['Overlap', N], ['Over chance', N], ['Layer', N],
+        ['Units', N], ['Parameter', N]], rows, { class: 'cards' }),
+      element('p', { class: 'note' },
+          'First and last step of each group. Runs that differ in the seed alone are a group: geometric mean with the 95 % t-interval on logarithms. The first step is the control: what magnitudes that are random numbers have.'));
+    if (groups.length > 1) {
+      content.append(element('ul', {}, ...groups.map((g) => element('li', {},
+          `${g.label}: ${g.runs.map(runName).join('; ')}${g.differs.length ? ` — differs from the first in ${g.differs.join(', ')}` : ''}`))));
     }
   }
 
-  const SELECTIONS = { positive: 'Most positive eigenvalues', negative: 'Most negative eigenvalues', both: 'Eigenvalues at both ends' };
-  const view = { magnitude: 'log', index: 'linear' };  // axes of the spectrum, kept from one selection to the next
+  function drawMasks(content, d) {
+    const masks = d ? list(d.masks) : [];
+    byId('masks').hidden = !masks.length;
+    if (!masks.length) return;
+    const all = [{ score: 'magnitude', population: 'all', overlap: d.overlap, parameters: parametersOf(d.run),
+        key: '' }].concat(masks.map((m) => ({ ...m, key: maskKey(m) })));
+    const kept = state.mask;
+    const rows = all.map((m) => {
+      state.mask = m.key;
+      const f = factorsAt(d, state.k) || {};
+      return { m, f, chosen: m.key === kept };
+    });
+    state.mask = kept;
+    content.append(table([['Mask by'], ['Among'], ['Parameters', N], ['Ties at the cut', N], ['Overlap', N], ['Over chance', N],
+        ['Layer', N], ['Units', N], ['Parameter', N], ['z or p', N]],
+      rows.map(({ m, f, chosen }) => ({ chosen, cells: [String(m.score), String(m.population || ''), number(m.parameters),
+          number(m.ties), number(f.overlap), number(f.total), number(f.layer), number(f.units), number(f.parameter),
+          significance(f) || '–'] })), { class: 'cards' }));
+    absent(content, `At k = ${number(state.k)}, ${fullName(d)}. The mask that is chosen above is shown in all figures of overlap.`);
+    const curves = rows.filter(({ m }) => m.overlap && hasNumbers(m.overlap.magnitude));
+    Charts.lines(content, { title: `Overlap of masks by k: ${fullName(d)}`, caption: 'All masks against the same eigenspaces.',
+        height: 300,
+      series: curves.map(({ m, chosen }, i) => ({ name: `${m.score} · ${m.population || 'all'}`, colour: SERIES[i % 6],
+          dash: DASHES[Math.floor(i / 6) % 4], width: chosen ? 3 : 1.6, x: sizesOf(m.overlap, m.overlap.magnitude),
+          y: m.overlap.magnitude })),
+      x: { label: 'k', log: true, name: (x) => `k = ${number(x)}` }, y: { label: 'overlap Σcos²θ/k', log: true,
+          floor: d.overlap ? floorOf(d, d.overlap) : 0 }, at: state.k, marks: [{ x: state.k, name: '' }] });
+  }
 
+  function drawTensors(content, d) {
+    const t = d && d.tensors;
+    byId('tensors').hidden = !t || !list(t.names).length;
+    if (byId('tensors').hidden) return;
+    const size = nearestSize(list(t.sizes), state.k) || list(t.sizes)[list(t.sizes).length - 1], i = list(t.sizes).indexOf(size);
+    const row = (x) => list(list(x)[i]).map((v) => (Array.isArray(v) ? v[0] : v));
+    const total = list(t.parameters).reduce((a, b) => a + b, 0), names = t.names.map(String);
+    const shares = list(t.parameters).map((n) => n / total), space = row(t.space), mask = row(t.mask), within = row(t.within);
+    Charts.bars(content, { title: `Where mask and curvature lie: k = ${number(size)}, ${place(d)}`, what: 'tensor', labels: names,
+        words: percent,
+      caption: 'Of each parameter tensor its share of the mask, of the top-k eigenspace (sum of leverages over k) and of all parameters.',
+      series: [{ name: 'share of the mask', colour: 'blue', values: mask },
+          { name: 'share of the top-k eigenspace', colour: 'red', values: space },
+          { name: 'share of the parameters', colour: 'soft', values: shares }] });
+    content.append(table([['Tensor'], ['Kind'], ['Parameters', N], ['Mask', N], ['Eigenspace', N], ['Overlap within', N]],
+        names.map((n, j) => ({ cells: [n, String(list(t.kinds)[j] || '–'), number(list(t.parameters)[j]), percent(mask[j]),
+        percent(space[j]), number(within[j])] }))));
+  }
+
+  function drawExact(content) {
+    const all = selectedRun() ? selectedRun().decompositions : [];
+    const pairs = all.filter((d) => d.method === 'dense').map((exact) =>
+        ({ exact, sketched: all.filter((d) => d.method !== 'dense' && place(d) === place(exact)) }))
+        .filter((p) => p.sketched.length);
+    byId('exact').hidden = !pairs.length;
+    if (!pairs.length) return;
+    const box = grid(content, 'grid');
+    for (const { exact, sketched } of pairs) {
+      const oe = overlapOf(exact), overlapping = sketched.filter(hasOverlap);
+      if (oe && hasNumbers(oe.magnitude) && overlapping.length) {
+        const series = [{ name: 'exact', colour: 'ink', width: 1.8, x: sizesOf(oe, oe.magnitude), y: oe.magnitude }];
+        overlapping.forEach((d, i) => {
+          const o = overlapOf(d);
+          series.unshift({ name: d.method, colour: SERIES[(i + 1) % 6], dash: '5 4', width: 2.6, x: sizesOf(o, o.magnitude),
+              y: o.magnitude });
+          series.push(...solverEdges(o, SERIES[(i + 1) % 6]));
+        });
+        series.push({ name: 'chance', colour: 'soft', dash: '2 3', width: 1.4, x: sizesOf(oe, oe.magnitude),
+            y: chanceCurve(exact, oe) });
+        const facts = sketched.map((d) => d.exact_comparison).filter(Boolean)
+            .map((c) => (isNumber(c.overlap_difference) ? `At the largest k they differ by ${percent(c.overlap_difference)}.`
+            : '')).join(' ');
+        Charts.lines(box, { title: `Overlap, ${place(exact)}`, compact: true, height: 210, series, at: state.k,
+            marks: [{ x: state.k, name: '' }], caption: facts,
+          x: { label: 'k', log: true, name: (x) => `k = ${number(x)}` },
+              y: { label: 'overlap', log: true, floor: floorOf(exact, oe) } });
+      }
+      if (hasNumbers(exact.eigenvalues)) {
+        const K = Math.max(...sketched.map((d) => list(d.eigenvalues).length), 2),
+            size = (d) => list(d.eigenvalues).map((v) => (isNumber(v) ? Math.abs(v) : null));
+        const series = [];
+        sketched.forEach((d, i) => series.push({ name: d.method, kind: 'dots', colour: SERIES[(i + 1) % 6], r: 2,
+            filling: fillings(d, list(d.eigenvalues).map((_, j) => j)), x: upTo(size(d).length), y: size(d) }));
+        series.unshift({ name: 'exact', colour: 'ink', width: 1.4, x: upTo(Math.min(K, list(exact.eigenvalues).length)),
+            y: size(exact).slice(0, K) });
+        const facts = sketched.map((d) => d.exact_comparison).filter(Boolean)
+            .map((c) => [isNumber(c.relative_frobenius_error) ? `|H − Ĥ| / |H| = ${number(c.relative_frobenius_error)}` : null,
+          isNumber(c.leading_eigenvalues_difference)
+              ? `the ${number(c.leading)} leading eigenvalues differ by at most ${number(c.leading_eigenvalues_difference)} (relative)`
+              : null].filter(Boolean).join('; ')).join('. ');
+        Charts.lines(box, { title: `|λ|, ${place(exact)}`, compact: true, height: 210, series,
+            caption: facts ? `${capital(facts)}.` : '', x: { label: 'index', name: (x) => `index ${number(x)}`, whole: true },
+            y: { label: '|λ|', log: true } });
+      }
+    }
+    content.append(element('p', { class: 'note' },
+        'Approximate results over the exact ones: where the method works, the two fall on top of each other. Filled marks are certified pairs, pale ones certain in value only, hollow ones may be noise.'));
+  }
+
+  function drawDynamics(content) {
+    const d = (selectedRun() || {}).dynamics;
+    byId('dynamics').hidden = !d;
+    if (!d) return;
+    const box = grid(content, 'grid maps');
+    for (const m of list(d.maps)) {
+      const steps = list(m.steps), others = Array.isArray(m.other_steps) ? m.other_steps : steps;
+      Charts.heat(box, { title: `${m.name}${isNumber(m.rho) ? `, ρ = ${number(m.rho)}` : ''}${isNumber(m.k) ? ` (k = ${number(m.k)})` : ''}`,
+          rows: steps, columns: others, values: list(m.values), chance: m.chance, xLabel: 'step', yLabel: 'step' });
+    }
+    if (list(d.crystallisation).length) {
+      const thresholds = unique([].concat(...d.crystallisation.map((c) => list(c.thresholds))));
+      subtitle(content, 'When it stays above its final form');
+      content.append(table([['Of what'], ['ρ', N], ['Similarity(0, end)', N],
+          ...thresholds.map((t) => [`above ${number(t)} from step`, N])],
+          d.crystallisation.map((c) => ({ cells: [String(c.what), number(c.rho), number(c.similarity0),
+        ...thresholds.map((t) => { const i = list(c.thresholds).indexOf(t), step = list(c.steps)[i],
+            before = list(c.before)[i]; return i < 0 ? '–' : isNumber(step)
+            ? `${number(step)}${isNumber(before) ? ` (after ${number(before)})` : ''}` : 'not before the last record'; })] })),
+            { class: 'cards' }));
+    }
+    if (list(d.gradient).length) {
+      Charts.lines(content, { title: 'Gradient in the top eigenspace',
+          caption: 'Share ‖Uᵀg‖²/‖g‖² of the gradient that lies in the top-k eigenspace.', height: 260,
+        series: d.gradient.map((g, i) => ({ name: `${g.split}${isNumber(g.k) ? `, k = ${number(g.k)}` : ''}`,
+            colour: SERIES[i % 6], dots: true, shape: SHAPES[i % 4], x: list(g.steps), y: list(g.share) })),
+        x: { label: 'training step', name: stepName }, y: { label: 'share', min: 0, max: 1 } });
+    }
+  }
+
+  // ---------------------------------------------------------------------------------------------- details
+
+  const SELECTIONS = { positive: 'Most positive eigenvalues', negative: 'Most negative eigenvalues',
+      both: 'Eigenvalues at both ends' };
+
+  /** One sign's eigenvalues on a panel of its own. */
+  function panel(content, d, sign, title) {
+    const indices = list(d.eigenvalues).map((v, i) => i).filter((i) => isNumber(d.eigenvalues[i])
+        && (sign > 0 ? d.eigenvalues[i] >= 0 : d.eigenvalues[i] < 0) && !(state.y === 'log' && d.eigenvalues[i] === 0));
+    if (!indices.length) return absent(content, `${title}: none among the ${plural(list(d.eigenvalues).length, 'pair')}.`);
+    const rank = indices.map((_, j) => j + 1), residuals = list(d.residuals);
+    const series = [{ name: sign > 0 ? 'λ > 0' : 'λ < 0', short: 'λ', kind: 'dots', colour: sign > 0 ? 'blue' : 'red',
+        shape: sign > 0 ? 'circle' : 'triangle', filling: fillings(d, indices), x: rank,
+        y: indices.map((i) => Math.abs(d.eigenvalues[i])),
+      words: (j) => `${isNumber(residuals[indices[j]]) ? ` ± ${number(residuals[indices[j]])}` : ''}${isNumber(list(d.angle)[indices[j]]) ? `, vector within ${number(d.angle[indices[j]])} rad` : ''}${TRUST_WORDS[trustOf(d, indices[j])]}; index ${number(indices[j] + 1)}` }];
+    // Residuals that are rounding lie far below all eigenvalues, and need no line.
+    const smallest = Math.min(...series[0].y), bounds = indices.map((i) => residuals[i]);
+    if (bounds.some((r) => isNumber(r) && r > smallest / 30)) series.push({ name: 'residual bound', kind: 'edge', loose: true,
+        colour: 'soft', quiet: true, x: rank, y: bounds });
+    Charts.lines(content, { title, series, height: 300, x: { label: 'rank among those of its sign', log: state.x === 'log',
+        whole: true, name: (x) => `rank ${number(x)}` },
+      y: { label: '|λ|', log: state.y === 'log', zero: true },
+          caption: `${number(indices.length)} of ${plural(list(d.eigenvalues).length, 'pair')}.` });
+  }
   function drawSpectrum(content, d) {
     const values = list(d.eigenvalues);
     if (!hasNumbers(values)) return absent(content, `No eigenvalues are stored for ${fullName(d)}.`);
-    const log = view.magnitude === 'log', logIndex = view.index === 'log';
-    const choose = (test) => values.map((value, i) => ({ x: i + 1, y: Math.abs(value), signed: value }))
-      .filter((p, i) => isNumber(values[i]) && (!log || values[i] !== 0) && test(values[i], i));
-    const shapes = { plus: { pointStyle: 'circle' }, minus: { pointStyle: 'triangle', pointRadius: 3.5 } };
-    // The first set is drawn last: the rarer negative ones stay visible.
-    const datasets = [];
-    for (const [level, what] of LEVELS) {
-      datasets.push(
-        dots(`negative λ${what}`, VERMILLION, choose((v, i) => v < 0 && trustOf(d, i) === level),
-          { ...shapes.minus, ...trustMark(level, VERMILLION) }),
-        dots(`positive λ${what}`, BLUE, choose((v, i) => v >= 0 && trustOf(d, i) === level),
-          { ...shapes.plus, ...trustMark(level, BLUE) }));
-    }
-    const limits = log ? logLimits(values.map(Math.abs)) : { min: 0 };
-    // Residuals that are rounding lie far below all eigenvalues, and need no line.
-    const bounds = points(null, list(d.residuals), log);
-    if (bounds.some((p) => p.y > limits.min)) datasets.push(line('residual bound', GREY, bounds, { borderWidth: 1, pointRadius: 0, quiet: true }));
-    const drawn = datasets.filter((set) => set.data.length);
-    const known = certainValues(d), negative = known.filter((v) => v < 0).length;
-    const mixed = countOf(d, VALUE), noise = countOf(d, NOISE), clustered = countOf(d, CLUSTER);
-    const sentences = [];
+    content.append(element('div', {}, toggle('|λ| axis', 'y', ['log', 'linear']), toggle('rank axis', 'x', ['linear', 'log'])));
+    const known = certainValues(d), negative = known.filter((v) => v < 0).length, mixed = countOf(d, VALUE),
+        noise = countOf(d, NOISE), clustered = countOf(d, CLUSTER), words = [];
     if (!saysTrust(d)) {
-      sentences.push(d.method === 'dense' ? 'Computed exactly.' : 'Without residuals it is not known which of them can be trusted.');
+      words.push(d.method === 'dense' ? 'Computed exactly.' : 'Without residuals it is not known which of them can be trusted.');
     } else {
-      if (d.method === 'dense') sentences.push('Computed exactly, up to rounding.');
-      sentences.push(`A true eigenvalue lies within ± the residual of each. ${number(certifiedOf(d))} of ${plural(values.length, 'pair')} are certified${mixed || noise ? ' (filled)' : ''}${clustered ? `, ${number(clustered)} of them together with others that they cannot be told from` : ''}.`);
-      if (mixed) sentences.push(`Of ${number(mixed)} (pale) an eigenvalue lies there, but the eigenvector may mix those of several, or a larger one may have been missed.`);
-      if (noise) sentences.push(`${number(noise)} (hollow) do not exceed their residual and may be noise.`);
+      if (d.method === 'dense') words.push('Computed exactly, up to rounding.');
+      words.push(`A true eigenvalue lies within ± the residual of each. ${number(certifiedOf(d))} of ${plural(values.length, 'pair')} are certified${mixed || noise ? ' (filled)' : ''}${clustered ? `, ${number(clustered)} of them together with others that they cannot be told from` : ''}.`);
+      if (mixed) words.push(`Of ${number(mixed)} (pale) an eigenvalue lies there, but the eigenvector may mix those of several, or a larger one may have been missed.`);
+      if (noise) words.push(`${number(noise)} (hollow) do not exceed their residual and may be noise.`);
     }
-    const note = sentences.join(' ');
-    const redraw = (change) => { Object.assign(view, change); part('spectrum', (c) => drawSpectrum(c, d)); };
-    figure(content, {
-      title: `${SELECTIONS[d.selection] || 'Largest eigenvalues by magnitude'}: ${fullName(d)}`,
-      caption: `Size of each eigenvalue against its rank, sign by colour and shape${known.length
-        ? `; ${number(negative)} of the ${number(known.length)}${saysTrust(d) ? ' whose sign is certain' : ''} are negative` : ''}. ${note}`,
-      controls: element('div', {}, toggle('|λ| axis', ['log', 'linear'], view.magnitude, (c) => redraw({ magnitude: c })),
-        toggle('Index axis', ['linear', 'log'], view.index, (c) => redraw({ index: c }))),
-      datasets: drawn,
-      x: axis('index of the eigenvalue (1 = leading)',
-        logIndex ? { log: true, min: 1, max: Math.max(2, values.length) }
-          : { min: 0, max: values.length + 1, lastTick: values.length }),
-      y: axis('|λ| (loss per squared unit of parameter)',
-        log ? { log: true, ...limits } : { beginAtZero: true }),
-      tooltip: (item) => {
-        const i = item.parsed.x - 1, residual = list(d.residuals)[i];
-        return `λ = ${number(item.raw.signed)}${isNumber(residual) ? ` ± ${number(residual)}` : ''}${remark(d, i)}`;
-      },
-      tooltipTitle: (x) => `index ${number(x)}`,
-    });
-  }
+    if (known.length) words.push(`${number(negative)} of the ${number(known.length)}${saysTrust(d) ? ' whose sign is certain' : ''} are negative.`);
+    content.append(element('p', { class: 'note' },
+        `${SELECTIONS[d.selection] || 'Largest eigenvalues by magnitude'}, ${fullName(d)}. ${words.join(' ')}`));
+    const box = grid(content, 'pair'), left = element('div', {}), right = element('div', {});
+    box.append(left, right);
+    panel(left, d, 1, 'Positive eigenvalues');
+    panel(right, d, -1, 'Negative eigenvalues');
 
-  /** chance[k-1] = k/D, computed here if the file does not have it. */
-  function chanceOf(d, data) {
-    const overlap = d.overlap || {};
-    if (hasNumbers(overlap.chance)) return overlap.chance;
-    return isNumber(data.parameters) ? list(overlap.magnitude).map((_, i) => (i + 1) / data.parameters) : [];
-  }
-
-  const BAND_WORDS = 'The true eigenspace, which the computed one only approximates, overlaps with the k largest parameters somewhere within the shaded band. The band is a worst case from residuals and from what can have been missed, and wide where eigenvalues lie close to each other; the computed curve is usually much nearer.';
-
-  const SPREAD_WORDS = 'The shaded band is a spread and no bound: three standard deviations of what the curve would vary by with other columns of the sketch, estimated by leaving a tenth of them out at a time (jackknife), as far as the smaller sketches reach. What all sketches of this size get wrong it does not show.';
-
-  function drawOverlap(content, d, data) {
-    const overlap = d.overlap || {};
-    if (!hasNumbers(overlap.magnitude)) return absent(content, `No overlap was computed for ${fullName(d)}.`);
-    const K = overlap.magnitude.length, chance = chanceOf(d, data);
-    // Overlaps far below chance (a mask that misses the eigenspace at very small k) would squeeze all else.
-    const smallest = chance.filter((v) => v > 0)[0] || 0;
-    const series = [overlap.magnitude, overlap.best, overlap.random_mean, overlap.random_by_layer_mean, chance];
-    const limits = logLimits([].concat(...series.map(list)), smallest / 30);
-    limits.max = Math.min(limits.max, 1.3);
-    const std = { random: list(overlap.random_std), layer: list(overlap.random_by_layer_std) };
-    const curve = (values) => points(null, values, true);
-    const datasets = [line('k largest parameters (magnitude mask)', BLUE, curve(overlap.magnitude),
-      { borderWidth: 3, name: 'k largest', low: edges(overlap)[0], high: edges(overlap)[1], spread: isSpread(overlap) })];
-    const bounds = trueOverlap(isSpread(overlap) ? 'spread of the sketch (± 3 std)' : 'where it lies for the true eigenspace', BLUE, overlap, limits);
-    if (hasNumbers(overlap.best)) {
-      datasets.push(line('best possible mask', GREEN, curve(overlap.best), { borderDash: [10, 4], name: 'best' }));
-    }
-    if (hasNumbers(overlap.random_mean)) {
-      datasets.push(line('random masks (mean)', ORANGE, curve(overlap.random_mean), { std: std.random, name: 'random' }));
-      if (hasNumbers(std.random)) {
-        const edge = (sign) => list(overlap.random_mean).map((mean, i) => (isNumber(mean) && isNumber(std.random[i])
-          ? Math.max(mean + sign * std.random[i], limits.min) : null));
-        datasets.push(...band('random masks (± 1 std)', ORANGE, curve(edge(-1)), curve(edge(1))));
+    const l = d.localisation;
+    if (l && (hasNumbers(l.participation) || hasNumbers(l.layers))) {
+      const D = parametersOf(d.run), sizes = list((d.tensors || {}).parameters), more = grid(content, 'pair');
+      const haar = isNumber(l.participation_random) ? l.participation_random : D ? 3 / (D + 2) : null;
+      const layered = isNumber(l.layers_random) ? l.layers_random : D && sizes.length
+          ? sizes.reduce((s, n) => s + n * (n + 2), 0) / (D * (D + 2)) : null;
+      for (const [curve, reference, title, caption] of [[l.participation, haar, 'Localisation of eigenvectors',
+          'Inverse participation ratio Σ U⁴ of each vector: 1 on a single parameter.'],
+          [l.layers, layered, 'Localisation by layers',
+          'Σ over tensors of the squared share of each vector: 1 within a single tensor.']]) {
+        if (hasNumbers(curve)) Charts.lines(more, { title, caption, height: 240,
+            series: [{ name: 'eigenvectors', short: '', kind: 'dots', r: 2, colour: 'blue',
+            filling: fillings(d, list(curve).map((_, i) => i)), x: upTo(curve.length), y: curve }],
+            rules: isNumber(reference) ? [{ y: reference, name: `a random vector (${number(reference)})` }] : [],
+            x: { label: 'index of the vector', whole: true, name: (x) => `vector ${number(x)}` },
+            y: { label: 'ratio (log)', log: true } });
       }
     }
-    if (hasNumbers(overlap.random_by_layer_mean)) {
-      datasets.push(line('random masks, same count per layer (mean)', PURPLE, curve(overlap.random_by_layer_mean),
-        { borderDash: [6, 3], std: std.layer, name: 'random by layer' }));
-    }
-    if (chance.length) datasets.push(line('chance, k/D', BLACK, curve(chance), { borderDash: [2, 3], borderWidth: 1.5, pointRadius: 0 }));
-    datasets.push(...bounds);
-    const first = firstNoise(d), cut = first <= K;
-    if (cut) datasets.push(verticalLine(`first eigenpair that may be noise (k = ${number(first)})`, first, limits));
-    figure(content, {
-      title: `Overlap by k: ${fullName(d)}`,
-      caption: 'Share of the top-k eigenspace that lies in the span of k parameters (Σcos²θ/k over the principal angles: 0 orthogonal, 1 equal), beside the best k parameters and random ones.' +
-        (bounds.length ? ` ${isSpread(overlap) ? SPREAD_WORDS : BAND_WORDS}` : '') + (cut ? ' To the right of the dotted line the eigenspace holds directions that cannot be told from noise.' : ''),
-      datasets,
-      x: axis('k (parameters kept = eigenvectors kept)', { log: true, min: 1, max: Math.max(2, K) }),
-      y: axis('overlap Σcos²θ/k (no unit)', { log: true, ...limits }),
-      tooltip: (item) => {
-        const spread = item.dataset.std && item.dataset.std[item.dataIndex];
-        const ratio = chance[Math.round(item.parsed.x) - 1];
-        const times = ratio > 0 && !item.dataset.label.startsWith('chance')
-          ? ` (${number(item.parsed.y / ratio)} × chance)` : '';
-        const low = list(item.dataset.low)[item.dataIndex], high = list(item.dataset.high)[item.dataIndex];
-        const within = isNumber(low) && isNumber(high) ? `, ${item.dataset.spread ? 'spread' : 'of the true eigenspace'} ${number(low)} to ${number(high)}` : '';
-        return `${plainTooltip(item)}${isNumber(spread) ? ` ± ${number(spread)}` : ''}${times}${within}`;
-      },
-      tooltipTitle: (x) => `k = ${number(x)}${remark(d, x - 1).replace('(', '(pair: ')}`,
-    });
-  }
-
-  function drawOverlapByStep(content, d, data) {
-    // One decomposition per step and split, of the selected operator; the selected method where there is one.
-    const usable = list(data.decompositions).filter((e) => e.operator === d.operator && isNumber(e.step) &&
-      e.overlap && hasNumbers(e.overlap.magnitude) && chanceOf(e, data).length);
-    const splits = unique(usable.map((e) => e.split)), steps = unique(usable.map((e) => e.step)).sort((a, b) => a - b);
-    if (!usable.length) return absent(content, 'No overlap was computed, so there is nothing to show by step.');
-    const pick = (step, split) => {
-      const here = usable.filter((e) => e.step === step && e.split === split);
-      return here.find((e) => e.method === d.method) || here[0];
-    };
-    const K = usable.map((e) => e.overlap.magnitude.length).reduce((a, b) => Math.min(a, b));
-    const ks = unique([10, 35, 100, K].map((k) => Math.min(k, K)));
-    const dashes = [[], [6, 4], [2, 3], [10, 3, 2, 3]], shapes = ['circle', 'rect', 'triangle', 'rectRot'];
-    const datasets = [];
-    ks.forEach((k, i) => splits.forEach((split, j) => {
-      const data_points = steps.map((step) => pick(step, split)).filter(Boolean).map((e) => {
-        const ratio = e.overlap.magnitude[k - 1] / chanceOf(e, data)[k - 1];
-        return { x: e.step, y: isNumber(ratio) && ratio > 0 ? ratio : null, uncertain: firstNoise(e) <= k };
-      });
-      datasets.push(line([`k = ${number(k)}`, split].filter(Boolean).join(', '), SERIES[i], data_points, {
-        borderDash: dashes[j % 4], pointStyle: shapes[j % 4], pointRadius: 4, order: j,
-        // Hollow: some of the k eigenvectors may be noise.
-        pointBackgroundColor: data_points.map((p) => (p.uncertain ? '#fff' : SERIES[i])),
-      }));
-    }));
-    const ratios = [].concat(...datasets.map((set) => set.data.map((p) => p.y)));
-    const limits = logLimits(ratios.concat(1));
-    const [first, last] = [steps[0], steps[steps.length - 1]], margin = (last - first || 1) * 0.04;
-    datasets.push(line('chance', BLACK, [{ x: first - margin, y: 1 }, { x: last + margin, y: 1 }],
-      { borderDash: [2, 3], borderWidth: 1.5, pointRadius: 0, pointHitRadius: 0, quiet: true, order: 9 }));
-    const hollow = datasets.some((set) => set.data.some((p) => p.uncertain));
-    figure(content, {
-      title: `Overlap of the k largest parameters, relative to chance: ${operatorName(d.operator)}`,
-      caption: 'How many times more of the top-k eigenspace the k largest parameters hold than k random ones would (1 = chance), as training goes on.' +
-        (hollow ? ' Hollow points count eigenvectors that may be noise too.' : ''),
-      datasets,
-      x: axis('training step (parameter updates)', {
-        min: first - margin, max: last + margin,
-        afterBuildTicks: (scale) => {  // the steps themselves, as far as their labels have room
-          const kept = [];
-          for (const step of steps) if (!kept.length || step - kept[kept.length - 1] >= (last - first) / 7) kept.push(step);
-          scale.ticks = kept.map((value) => ({ value }));
-        },
-      }),
-      y: axis('overlap / chance (×)', { log: true, ...limits }),
-      tooltip: (item) => `${item.dataset.label}: ${number(item.parsed.y)} × chance${item.raw.uncertain ? ' (some pairs may be noise)' : ''}`,
-      tooltipTitle: (x) => stepName(x),
-    });
-  }
-
-  function drawExact(content, data) {
-    const all = list(data.decompositions);
-    const pairs = all.filter((d) => d.method === 'dense').map((exact) => ({
-      exact, sketched: all.filter((d) => d.method !== 'dense' && place(d) === place(exact)),
-    })).filter((p) => p.sketched.length);
-    if (!pairs.length) return absent(content, 'No step has both an exact and an approximate decomposition to compare.');
-    absent(content, 'Approximate results drawn over the exact ones: where the method works, the two fall on top of each other.');
-    for (const { exact, sketched } of pairs) {
-      const box = element('div', { class: 'comparison' }, element('h3', {}, place(exact)));
-      for (const d of sketched) {
-        const c = d.exact_comparison;
-        if (!c) continue;
-        const facts = [['error |H − Ĥ| relative to |H| (Frobenius)', c.relative_frobenius_error],
-          [`largest relative difference among the ${number(c.leading)} leading eigenvalues of either sign`, c.leading_eigenvalues_difference],
-          ['relative difference in overlap at the largest k', c.overlap_difference]].filter((f) => isNumber(f[1]));
-        if (facts.length) box.append(element('p', {}, `${methodName(d.method)} against exact: ${facts.map(([what, x]) => `${what} ${number(x)}`).join('; ')}.`));
-      }
-      const pair = element('div', { class: 'pair' });
-      box.append(pair);
-      content.append(box);
-
-      const sizes = (d) => list(d.eigenvalues).map((v) => (isNumber(v) ? Math.abs(v) : null));
-      if (hasNumbers(exact.eigenvalues)) {
-        const K = Math.max(...sketched.map((d) => list(d.eigenvalues).length), 2);
-        const datasets = [line('exact', BLACK, points(null, sizes(exact).slice(0, K), true), { order: 1 })];
-        sketched.forEach((d, i) => {
-          const all_points = points(null, sizes(d), true), colour = SERIES[(i + 1) % 6];
-          for (const [level, what] of LEVELS) {
-            const some = all_points.filter((p) => trustOf(d, p.x - 1) === level);
-            if (some.length) datasets.push(dots(`${d.method}${what}`, colour, some, { pointRadius: 2.5, borderWidth: 1, ...trustMark(level, colour) }));
-          }
-        });
-        figure(pair, {
-          title: 'Eigenvalues',
-          caption: 'Size of the eigenvalues by rank. Filled marks are certified pairs; of pale ones an eigenvalue lies there, but the vector is not certain; hollow ones may be noise.',
-          datasets,
-          x: axis('index of the eigenvalue', { min: 0, max: K + 1, lastTick: K }),
-          y: axis('|λ| (loss per squared unit)', { log: true, ...logLimits([].concat(...datasets.map((s) => s.data.map((p) => p.y)))) }),
-          tooltip: (item) => `${item.dataset.label}: |λ| = ${number(item.parsed.y)}`, tooltipTitle: (x) => `index ${number(x)}`,
-        });
-      }
-      const overlapping = sketched.filter((d) => d.overlap && hasNumbers(d.overlap.magnitude));
-      if (exact.overlap && hasNumbers(exact.overlap.magnitude) && overlapping.length) {
-        const K = Math.max(...overlapping.map((d) => d.overlap.magnitude.length), 2);
-        const datasets = [line('exact', BLACK, points(null, exact.overlap.magnitude.slice(0, K), true), { order: 1, pointRadius: 0 })];
-        overlapping.forEach((d, i) => datasets.push(line(`${d.method}`, SERIES[(i + 1) % 6],
-          points(null, d.overlap.magnitude, true), { borderDash: [5, 4], pointRadius: 0, borderWidth: 2.5 })));
-        const chance = chanceOf(exact, data).slice(0, K);
-        if (chance.length) datasets.push(line('chance, k/D', GREY, points(null, chance, true), { borderDash: [2, 3], borderWidth: 1.5, order: 2, pointRadius: 0 }));
-        const limits = logLimits([].concat(...datasets.map((s) => s.data.map((p) => p.y))), (chance[0] || 0) / 30);
-        limits.max = Math.min(limits.max, 1.3);
-        const bands = [].concat(...overlapping.map((d, i) => trueOverlap(`${isSpread(d.overlap) ? 'spread' : 'bounds'} of ${d.method}`, SERIES[(i + 1) % 6], d.overlap, limits)));
-        datasets.push(...bands);
-        figure(pair, {
-          title: 'Overlap of the k largest parameters',
-          caption: `Overlap with the exact and with the approximate top-k eigenspace.${bands.length ? ' The shaded band is where the exact curve could lie at worst, by residuals and gaps, or, of sketches, three standard deviations of their columns’ choice.' : ''}`,
-          datasets,
-          x: axis('k', { log: true, min: 1, max: K }),
-          y: axis('overlap Σcos²θ/k (no unit)', { log: true, ...limits }),
-          tooltip: plainTooltip, tooltipTitle: (x) => `k = ${number(x)}`,
-        });
-      }
-    }
-  }
-
-  function drawScree(content, d) {
-    const scree = d.scree || {};
-    if (!hasNumbers(scree.lower) && !hasNumbers(scree.upper)) return absent(content, `No scree bounds were computed for ${fullName(d)}.`);
-    const lower = points(null, scree.lower), upper = points(null, scree.upper);
-    const datasets = [
-      line('upper bound', VERMILLION, upper, { pointRadius: 0, pointHitRadius: 8, fill: '+1', backgroundColor: VERMILLION + '25' }),
-      line('lower bound', BLUE, lower, { pointRadius: 0, borderDash: [6, 4] }),
-    ].filter((set) => set.data.length);
-    if (datasets.length < 2) datasets[0].fill = false;
-    const K = Math.max(lower.length, upper.length);
-    figure(content, {
-      title: `What the top k eigenpairs leave out: ${fullName(d)}`,
-      caption: 'Bounds on the share of the matrix’s squared Frobenius norm (sum of squared eigenvalues) that is not in the k leading eigenpairs.',
-      datasets,
-      x: axis('k (eigenpairs kept)', { min: 1, max: Math.max(2, K) }),
-      y: axis('share of ‖A‖² (Frobenius) left out', { beginAtZero: true, suggestedMax: 1 }),
-      tooltip: plainTooltip, tooltipTitle: (x) => `k = ${number(x)}`,
-    });
   }
 
   /**
@@ -559,154 +868,199 @@
     if (!c) return 'No certificate was computed.';
     const e = c.error_estimate, eps = c.epsilon, parts = [];
     if (isNumber(e) && isNumber(eps)) {
-      if (isNumber(c.probability_underestimate) && eps < 1) {
-        parts.push(`above ${number(e / Math.sqrt(1 - eps))} with probability at most ${percent(c.probability_underestimate)}`);
-      }
-      if (isNumber(c.probability_overestimate)) {
-        parts.push(`below ${number(e / Math.sqrt(1 + eps))} with probability at most ${percent(c.probability_overestimate)}`);
-      }
+      if (isNumber(c.probability_underestimate)
+          && eps < 1) parts.push(`above ${number(e / Math.sqrt(1 - eps))} with probability at most ${percent(c.probability_underestimate)}`);
+      if (isNumber(c.probability_overestimate)) parts.push(`below ${number(e / Math.sqrt(1 + eps))} with probability at most ${percent(c.probability_overestimate)}`);
     }
     const from = isNumber(c.probes) ? `Estimated from ${plural(c.probes, 'random probe')}` : 'Estimated';
     return parts.length ? `${from} (ε = ${number(eps)}): the true error is ${parts.join(', and ')}.` : `${from}.`;
   }
-
-  function drawCertificates(content, data, selected) {
-    const all = list(data.decompositions);
-    if (!all.length) return absent(content, 'No decomposition has been computed in this folder.');
-    const share = (d) => {
-      const known = certainValues(d);
-      return known.length ? percent(known.filter((v) => v < 0).length / known.length) : '–';
-    };
-    const columns = [  // title, text of a decomposition's cell, class
-      ['Decomposition', (d) => fullName(d), ''],
-      ['λ₁', (d) => number(list(d.eigenvalues)[0]), 'number'],
-      ['Negative share', share, 'number'],
-      ['Certified pairs', (d) => (saysTrust(d) ? `${number(certifiedOf(d))} of ${number(d.k || d.trust.length)}` : '–'), 'number'],
-      ['Value only', (d) => (saysTrust(d) ? number(countOf(d, VALUE)) : '–'), 'number'],
-      ['May be noise', (d) => (saysTrust(d) ? number(countOf(d, NOISE)) : '–'), 'number'],
-      ['Error (Frobenius)', (d) => (d.method === 'dense' ? 'exact' : number(d.certificate && d.certificate.error_estimate)), 'number'],
-      ['Relative error', (d) => (d.method === 'dense' ? 'exact' : percent(d.certificate && d.certificate.relative_error)), 'number'],
-      ['Operator products', (d) => number(d.products), 'number'],
-      ['Time (s)', (d) => number(d.seconds), 'number'],
-      ['What the estimate is worth', statement, 'words'],
-    ];
-    const head = element('tr', {}, ...columns.map(([title, , kind]) => element('th', { scope: 'col', class: kind }, title)));
-    const rows = all.map((d) => element('tr', d === selected ? { class: 'selected' } : {},
-      ...columns.map(([title, cell, kind]) => element('td', { class: kind, 'data-label': title }, element('span', {}, cell(d))))));
+  function drawTrust(content, chosen) {
+    const all = selectedRun().decompositions;
+    const share = (d) => { const known = certainValues(d); return known.length
+        ? percent(known.filter((v) => v < 0).length / known.length) : '–'; };
     for (const text of [
       'Error is the Frobenius norm of what the decomposition misses of the operator; relative error divides it by the operator’s own norm.',
       'Every pair has a bound on its residual ‖Hu − λu‖, and a true eigenvalue lies within that of λ. The bound is certain up to rounding for krylov, hmt and dense, and holds for each pair with probability 99.9 % for seigh and nystrom. A pair is certified when twice the bound is below the gap to every other eigenvalue, found or not: what was not found is bounded by the norm of what the computation left of the matrix. Several that cannot be told from each other, but from all others, are certified together, as a cluster. Of any other pair an eigenvalue lies within the bound, but its vector may mix those of several eigenvalues. Where the bound reaches |λ| and nothing else excludes zero, the pair may be noise.',
       'The negative share is of the pairs whose sign is certain. The selected decomposition is highlighted.',
     ]) absent(content, text);
-    content.append(element('div', { class: 'scroll' }, element('table', {}, element('thead', {}, head), element('tbody', {}, ...rows))));
+    content.append(table([['Decomposition'], ['λ₁', N], ['Negative share', N], ['Certified pairs', N], ['Value only', N],
+        ['May be noise', N], ['Error (Frobenius)', N], ['Relative error', N], ['Operator products', N], ['Time (s)', N],
+        ['What the estimate is worth', 'words']],
+      all.map((d) => ({ chosen: d === chosen, cells: [fullName(d), number(list(d.eigenvalues)[0]), share(d),
+          saysTrust(d) ? `${number(certifiedOf(d))} of ${number(d.k || d.trust.length)}` : '–',
+          saysTrust(d) ? number(countOf(d, VALUE)) : '–', saysTrust(d) ? number(countOf(d, NOISE)) : '–',
+        d.method === 'dense' ? 'exact' : number(d.certificate && d.certificate.error_estimate),
+            d.method === 'dense' ? 'exact' : percent(d.certificate && d.certificate.relative_error), number(d.products),
+            number(d.seconds), statement(d)] })), { class: 'cards' }));
+    if (hasNumbers(chosen.residuals)) {
+      const n = chosen.residuals.length, scale = Math.abs(list(chosen.eigenvalues)[0]) || 1;
+      Charts.lines(content, { title: `Residuals: ${fullName(chosen)}`, height: 260,
+          caption: 'Upper bounds on ‖Hu − λu‖ of each pair, over |λ₁|, beside the pairs’ |λ|.',
+        series: [{ name: 'residual / |λ₁|', short: 'residual', kind: 'dots', r: 2, colour: 'red',
+            filling: fillings(chosen, chosen.residuals.map((_, i) => i)), x: upTo(n),
+            y: chosen.residuals.map((r) => ratio(r, scale)) }, { name: '|λ| / |λ₁|', short: '|λ|', colour: 'blue', width: 1.4,
+            x: upTo(n), y: list(chosen.eigenvalues).map((v) => (isNumber(v) ? Math.abs(v) / scale : null)) }],
+        x: { label: 'index of the pair', whole: true, name: (x) => `pair ${number(x)}${TRUST_WORDS[trustOf(chosen, x - 1)]}` },
+            y: { label: 'over |λ₁|', log: true } });
+    }
   }
-
-  function drawSettings(content, data, d) {
-    const rows = list(data.settings).filter(Array.isArray).map(([name, value]) => [String(name), String(value)]);
-    if (isNumber(data.parameters)) rows.push(['Parameters (D)', number(data.parameters)]);
+  function drawConcentration(content, d) {
+    const scree = d.scree || {};
+    if (!hasNumbers(scree.lower) && !hasNumbers(scree.upper)) return absent(content,
+        `No scree bounds were computed for ${fullName(d)}.`);
+    const x = (curve) => (list(scree.k).length === curve.length ? scree.k : upTo(curve.length));
+    Charts.lines(content, { title: `What the top k eigenpairs leave out: ${fullName(d)}`, height: 320,
+      caption: 'Bounds on the share of the matrix’s squared Frobenius norm (sum of squared eigenvalues) that is not in the k leading eigenpairs.',
+      series: [{ name: 'upper bound', colour: 'red', y: list(scree.upper), x: x(list(scree.upper)) },
+          { name: 'lower bound', colour: 'blue', dash: '6 4', y: list(scree.lower), x: x(list(scree.lower)) }].filter((s) =>
+          hasNumbers(s.y)),
+      x: { label: 'k (eigenpairs kept)', whole: true, name: (k) => `k = ${number(k)}` },
+          y: { label: 'share of ‖A‖² left out', zero: true, max: 1 }, at: state.k });
+  }
+  function drawNulls(content, d) {
+    const o = overlapOf(d) || {}, factors = list(o.factors), two = (o.nulls || {}).two_way || {};
+    if (!factors.length) return absent(content,
+        'This overlap file holds no nulls by unit; seigh overlap makes it anew once it is deleted.');
+    content.append(table([['k', N], ['Overlap', N], ['Chance', N], ['Layer', N], ['Units', N], ['Parameter', N], ['z', N],
+        ['p', N], ['Free entries', N], ['Effective samples', N], ['Autocorrelation', N], ['Moves accepted', N]],
+        factors.map((f) => {
+      const i = list(two.sizes).indexOf(f.size);
+      return { chosen: f.size === state.k, cells: [number(f.size), number(f.overlap), number(f.chance), number(f.layer),
+          number(f.units), number(f.parameter), number(f.z), number(f.p), number(f.free), number(list(two.effective)[i]),
+          number(list(two.autocorrelation)[i]), percent(list(two.acceptance)[i])] };
+    }), { class: 'cards' }));
+    absent(content, 'The two-way null keeps the mask’s count in every row and every column of every tensor and is sampled by swaps: z and p are of the overlap among its masks, and describe random placement in this network, no other seeds. With fewer than 100 entries free to move z says little, leverages being heavy-tailed: then p.');
+    const at_ = (key, what) => valueAt(o, list(((o.nulls || {})[key] || {})[what]), state.k);
+    content.append(table([['Null at the chosen k'], ['Mean', N], ['Deviation', N], ['Overlap over it', N], ['z', N],
+        ['Share free to move', N], ['p of max |z| over k', N], ['Share of the ceiling', N], ['Rank correlation', N]],
+        ['layer', 'output_unit', 'input_unit', 'two_way'].map((key) => {
+      const mean = at_(key, 'mean'), std = at_(key, 'std'), overlap = valueAt(o, o.magnitude, state.k),
+          ceiling = o.ceiling || d.ceiling, rank = (d.rank_correlation || o.rank_correlation || {})[key];
+      const reach = Array.isArray(ceiling) ? (ceiling.find((c) => c.size === state.k) || {})[key] : ceiling
+          && Array.isArray(ceiling[key]) ? valueAt(o, ceiling[key], state.k) : null;
+      return { cells: [NULL_NAMES[key], number(mean), number(std), number(ratio(overlap, mean)),
+          isNumber(std) && std > 0 ? number((overlap - mean) / std) : '–', percent(at_(key, 'free')),
+          number(((o.bands || {})[key] || {}).p), percent(reach), rank
+          ? `${number(rank.value)}${isNumber(rank.error) ? ` ± ${number(rank.error)}` : ''}` : '–'] };
+    }), { class: 'cards' }));
+    absent(content, 'Share of the ceiling: (overlap − null) over (best mask with the same counts − null). Rank correlation: of magnitudes and leverages within the groups of the null, for no mask size in particular.');
+  }
+  function drawTraining(content) {
+    const shown = runs.filter((run) => run === selectedRun() || runs.length > 1)
+        .filter((r) => hasNumbers((r.training || {}).loss) || hasNumbers((r.training || {}).test_accuracy));
+    if (!shown.length) return absent(content, 'There is no training record in this folder.');
+    const box = grid(content, 'pair'), of = shown.every((r) => r.training.accuracy_of === 'train')
+        ? 'accuracy on training samples' : 'test accuracy';
+    for (const [key, title, label, caption, scale] of [['loss', 'Training loss', 'loss (mean per sample)',
+        'Mean loss during training; the curvature is that of this loss at the saved steps.', 1],
+      ['test_accuracy', capital(of), `${of} (%)`, 'Share of these samples that the network classifies correctly.', 100]]) {
+      const series = shown.filter((r) => hasNumbers(r.training[key])).map((r) =>
+          ({ name: runs.length > 1 ? runName(r) : label, colour: SERIES[Math.max(0, groups.indexOf(groupOfRun(r))) % 6],
+          faint: r !== selectedRun(), dots: r === selectedRun(), r: 2.5,
+        x: list(r.training.step), y: r.training[key].map((v) => (isNumber(v) ? v * scale : null)) }));
+      if (series.length) Charts.lines(box, { title, caption, series, height: 260, x: { label: 'training step', name: stepName },
+          y: { label, zero: true, ...(scale === 100 ? { max: 100 } : {}) }, at: state.step });
+    }
+  }
+  function drawSettings(content, d) {
+    const run = selectedRun() || {};
+    const rows = list(run.settings).filter(Array.isArray).map(([name, value]) => [String(name), String(value)]);
+    if (run.folder) rows.unshift(['Folder', String(run.folder)]);
     if (d) {
       const known = [['k', d.k], ['products at most', d.s], ['samples', d.samples]].filter((f) => isNumber(f[1]))
-        .map(([name, value]) => `${name} = ${number(value)}`).concat(d.dtype ? [d.dtype] : []);
+          .map(([name, value]) => `${name} = ${number(value)}`).concat(d.dtype ? [String(d.dtype)] : []);
       if (known.length) rows.push(['Selected decomposition', `${d.id || fullName(d)}: ${known.join(', ')}`]);
     }
     if (!rows.length) return absent(content, 'No settings are stored in this folder.');
-    content.append(element('table', {}, element('tbody', {}, ...rows.map(([name, value]) =>
-      element('tr', {}, element('th', { scope: 'row' }, name), element('td', {}, value))))));
+    content.append(element('div', { class: 'scroll' }, element('table', { class: 'pairs' },
+        element('tbody', {}, ...rows.map(([name, value]) => element('tr', {}, element('th', { scope: 'row' }, name),
+        element('td', {}, value)))))));
+    const lines = list(run.headline).concat(runs.length > 1 ? list(page.headline) : []);
+    if (lines.length) content.append(element('h3', { class: 'sub' }, 'As the command says it'),
+        element('pre', {}, lines.map(String).join('\n')));
   }
 
-  // ---------------------------------------------------------------------------------------------- selection
+  const DRAW = { spectrum: drawSpectrum, trust: drawTrust, concentration: drawConcentration, nulls: drawNulls,
+      training: drawTraining, settings: drawSettings };
 
-  /** The selector's fields in order; one with a single value is not shown. */
-  const FIELDS = [['step', 'Step', (v) => (isNumber(v) ? number(v) : 'none')], ['split', 'Split', String],
-    ['operator', 'Operator', operatorName], ['method', 'Method', methodName]];
+  // ---------------------------------------------------------------------------------------------- putting it together
 
-  /** Fills the selector; choosing a value shows the decomposition that has it and agrees most with the rest. */
-  function fillSelector(all, selected, select) {
-    const form = byId('selector');
-    form.replaceChildren();
-    form.addEventListener('submit', (event) => event.preventDefault());
-    for (const [key, label, name] of FIELDS) {
-      const values = unique(all.map((d) => d[key]));
-      if (values.every(isNumber)) values.sort((a, b) => a - b);
-      if (values.length < 2) continue;
-      const box = element('select', { name: key }, ...values.map((value, i) => element('option', { value: i }, name(value))));
-      box.selectedIndex = values.indexOf(selected[key]);
-      box.addEventListener('change', () => {
-        const wanted = values[box.selectedIndex];
-        const agreement = (d) => FIELDS.reduce((sum, [other], i) => sum + (d[other] === selected[other] ? 1 << (4 - i) : 0), 0);
-        select(all.filter((d) => d[key] === wanted).reduce((a, b) => (agreement(b) > agreement(a) ? b : a)));
-        const again = form.querySelector(`[name="${key}"]`);
-        if (again) again.focus({ preventScroll: true });
-      });
-      form.append(element('label', {}, label, box));
-    }
-    form.hidden = !form.childElementCount;
+  function fault(text) {
+    errors.push(text);
+    document.documentElement.dataset.errors = errors.join(' | ');
   }
-
-  function show(data, d) {
-    const all = list(data.decompositions);
-    fillSelector(all, d, (chosen) => show(data, chosen));
-    part('spectrum', (content) => drawSpectrum(content, d));
-    part('overlap', (content) => drawOverlap(content, d, data));
-    part('overlap-by-step', (content) => drawOverlapByStep(content, d, data));
-    part('scree', (content) => drawScree(content, d));
-    part('certificates', (content) => drawCertificates(content, data, d));
-    part('settings', (content) => drawSettings(content, data, d));
-  }
-
   function say(text) {
     const message = byId('message');
     message.textContent = text;
     message.hidden = false;
   }
 
+  function drawDetail(id) {
+    const d = selected();
+    part(id, (content) => (d || id === 'training' || id === 'settings' ? DRAW[id](content, d)
+        : absent(content, 'No decomposition has been computed in this folder.')));
+  }
+  function update() {
+    const root = document.documentElement, d = selected();
+    hold();
+    if (state.theme === 'auto') delete root.dataset.theme; else root.dataset.theme = state.theme;
+    fillSelector();
+    part('answer', drawAnswer);
+    part('signs', drawSigns);
+    part('overview', drawOverview);
+    part('groups', drawGroups);
+    part('masks', (c) => drawMasks(c, d));
+    part('tensors', (c) => drawTensors(c, d));
+    part('exact', drawExact);
+    part('dynamics', drawDynamics);
+    for (const id of DETAILS) if (byId(id).open) drawDetail(id);
+    finish();
+  }
+
   function start() {
-    window.addEventListener('error', (event) => say(`Part of this page could not be drawn: ${event.message}.`));
+    window.addEventListener('error', (event) =>
+        { fault(event.message); say(`Part of this page could not be drawn: ${event.message}.`); });
     byId('message').hidden = true;
+    document.documentElement.dataset.errors = '';
     let data;
     try {
       data = JSON.parse(byId('data').textContent);
     } catch (error) {
+      fault(error.message);
       return say(`The data of this report cannot be read (${error.message}).`);
     }
-    if (!data || typeof data !== 'object') data = {};
-    byId('title').textContent = data.title || document.title || 'seigh report';
-    for (const text of list(data.headline)) byId('headline').append(element('p', {}, String(text)));
-    byId('footer').textContent = `Written by seigh${data.version ? ` ${data.version}` : ''}.`;
+    load(data && typeof data === 'object' ? data : {});
+    byId('title').textContent = page.title || document.title || 'seigh report';
+    byId('footer').textContent = `Written by seigh${page.version ? ` ${page.version}` : ''}.`;
+    byId('selector').addEventListener('submit', (event) => event.preventDefault());
+    if (!everything().length && !page.training
+        && !page.settings) say('This report holds no data: nothing has been computed in this folder yet.');
 
-    if (typeof Chart === 'undefined') {
-      say('The chart library is missing from this page, so only the tables are shown.');
-    } else {
-      Chart.defaults.font.family = getComputedStyle(document.body).fontFamily;
-      Chart.defaults.font.size = 12;
-      Chart.defaults.color = '#3a4450';
-      // Paper is narrower than most windows: redraw at about its width, so that the letters keep their size. The style
-      // sheet then fits the picture to the page, whatever its format.
-      const each = (act) => charts.forEach((group) => group.forEach(act));
-      window.addEventListener('beforeprint', () => each((chart) => {
-        if (chart.canvas.closest('.pair')) chart.resize(350, 240); else chart.resize(720, 340);
-      }));
-      window.addEventListener('afterprint', () => each((chart) => chart.resize()));
+    read();
+    for (const id of DETAILS) {
+      const box = byId(id);
+      box.open = state.open.includes(id);
+      box.addEventListener('toggle', () => {
+        const open = DETAILS.filter((one) => byId(one).open);
+        if (open.join() === state.open.join()) return;
+        const fresh = box.open && !state.open.includes(id);
+        state.open = open;
+        write();
+        if (fresh) drawDetail(id);
+        finish();
+      });
     }
-
-    const all = list(data.decompositions).filter((d) => d && typeof d === 'object');
-    data.decompositions = all;
-    part('training', (content) => drawTraining(content, data));
-    part('exact', (content) => drawExact(content, data));
-    if (all.length) {
-      // First the last step, on training data, sketched: what the program is for.
-      const rank = (d) => [isNumber(d.step) ? d.step : -1, d.split === 'train' ? 1 : 0, d.method === 'dense' ? 0 : 1];
-      show(data, all.slice().sort((a, b) => {
-        const x = rank(a), y = rank(b), i = x.findIndex((value, j) => value !== y[j]);
-        return i < 0 ? 0 : y[i] - x[i];
-      })[0]);
-    } else {
-      if (!data.training && !data.settings) say('This report holds no data: nothing has been computed in this folder yet.');
-      for (const id of ['spectrum', 'overlap', 'overlap-by-step', 'scree', 'certificates']) {
-        part(id, (content) => absent(content, 'No decomposition has been computed in this folder.'));
-      }
-      part('settings', (content) => drawSettings(content, data, null));
-    }
+    update();
+    window.addEventListener('hashchange', () => {
+      read();
+      for (const id of DETAILS) byId(id).open = state.open.includes(id);
+      update();
+    });
+    // On paper everything is open.
+    window.addEventListener('beforeprint', () => { for (const id of DETAILS) { byId(id)
+        .open = true; drawDetail(id); } finish(); });
+    document.documentElement.dataset.ready = String(Math.round(performance.now() - LOADED));
   }
 
   start();

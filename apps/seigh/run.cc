@@ -11,7 +11,10 @@
 #include "seigh/core/filesystem.h"
 #include "seigh/core/printable.h"
 #include "seigh/core/timer.h"
+#include "seigh/report/compared_runs.h"
 #include "seigh/report/headline.h"
+#include "seigh/report/page.h"
+#include "seigh/results/inventory.h"
 #include "seigh/run/forecast.h"
 #include "seigh/run/stages.h"
 
@@ -30,6 +33,33 @@ void print_result(const Run& run, size_t printed = 0) {
   print_headline(run, printed);
   std::printf("report: %s\n",
               printable(fs::absolute(run.folder().report()).lexically_normal().string()).c_str());
+}
+
+// One page of runs that are only looked at: no lock, no data, no code of theirs.
+void write_page_of(const std::vector<std::string>& folders, const fs::path& out, const Context& context) {
+  std::error_code none;
+  if (fs::exists(out, none)) {
+    try {
+      read_report_data(out);
+    } catch (const Error&) {
+      fail(out.string(), " is there and no report page of seigh; choose another with --out");
+    }
+  }
+  std::vector<PageRun> runs;
+  context.progress().begin("reading", static_cast<int64_t>(folders.size()), "runs");
+  for (const std::string& folder : folders) {
+    context.check_cancelled();
+    const Run run(RunFolder::view(folder), {}, context);
+    for (const Item& item : run.folder().items())
+      require(item.differs.empty(), (run.folder().path() / item.file).string(),
+              " was made by another recipe than its recipe.toml is; redo it with seigh run ... --resume");
+    runs.push_back({folder, run.folder().recipe(), run.page_data()});
+    context.progress().advance(1);
+  }
+  context.progress().end();
+  const std::string data = runs.size() == 1 ? runs[0].data : compared_runs(runs);
+  write_report_page(out, runs.size() == 1 ? runs[0].recipe.name : page_title(runs), data);
+  std::printf("report: %s\n", printable(fs::absolute(out).lexically_normal().string()).c_str());
 }
 
 }  // namespace
@@ -177,9 +207,31 @@ void add_overlap(CLI::App& app, Action& action) {
 }
 
 void add_report(CLI::App& app, Action& action) {
-  add_stage(app, action, "report", "Write report.html from what a run folder holds", [](Run& run) {
-    run.report();
-    print_result(run);
+  struct Options {
+    std::vector<std::string> folders;
+    std::string data, out;
+  };
+  const auto options = std::make_shared<Options>();
+  CLI::App* command =
+      app.add_subcommand("report", "Write report.html from what a run folder holds, or one page of several");
+  command->add_option("RUN", options->folders, "Run folders, as seigh run made them")->required();
+  command->add_option("--out", options->out,
+                      "The page; default: report.html in the run folder or, of several, in the current one");
+  add_data(command, options->data);
+  command->footer(
+      "Examples:\n  seigh report runs/mnist-mini\n"
+      "  seigh report runs/mnist-mini runs/quick --out both.html");
+  command->callback([options, &action] {
+    action = [options](const Tools& tools) {
+      if (options->folders.size() == 1 && options->out.empty()) {
+        Run run = open_run(tools, options->folders[0], options->data);
+        run.report();
+        print_result(run);
+        return;
+      }
+      if (!tools.context.ranks().root()) return;
+      write_page_of(options->folders, options->out.empty() ? "report.html" : options->out, tools.context);
+    };
   });
 }
 

@@ -2,14 +2,12 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
-#include <ATen/ops/cat.h>
-#include <ATen/ops/cumsum.h>
 #include <ATen/ops/full.h>
-#include <ATen/ops/isfinite.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/stack.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "seigh/core/context.h"
@@ -22,6 +20,18 @@ namespace {
 
 // Fewer would say little of a deviation, and cost little less.
 constexpr int64_t kLeastSamples = 200;
+
+// The score of a parameter over the median one.
+double contrast(const at::Tensor& scores, int64_t index, const std::vector<char>& eligible) {
+  const at::Tensor values = scores.to(at::kCPU, at::kDouble).contiguous();
+  const double* value = values.const_data_ptr<double>();
+  std::vector<double> sizes;
+  for (size_t i = 0; i < eligible.size(); ++i)
+    if (eligible[i] != 0) sizes.push_back(std::abs(value[i]));
+  const auto middle = sizes.begin() + static_cast<int64_t>(sizes.size() / 2);
+  std::nth_element(sizes.begin(), middle, sizes.end());
+  return *middle > 0 ? std::abs(value[index]) / *middle : std::numeric_limits<double>::infinity();
+}
 
 }  // namespace
 
@@ -78,6 +88,7 @@ OverlapCurves overlap_curves(const Eigenspace& space, const at::Tensor& scores,
   const int64_t k = std::min(space.count(), result.eligible);
   result.mask = magnitude_order(scores, k, eligible);
   result.tied = tied_at(scores, result.mask, eligible);
+  result.contrast = contrast(scores, result.mask[k - 1].item<int64_t>(), eligible);
   result.magnitude = curves_of(space, {result.mask}, options.piece_bytes, context)[0].clone();
   result.best = best_overlap(space, options.piece_bytes, context, eligible).slice(0, 0, k).clone();
   result.nulls = overlap_nulls(space, result.mask, layouts,

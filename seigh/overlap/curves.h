@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "seigh/core/context.h"
@@ -35,6 +36,9 @@ struct OverlapCurves {
   at::Tensor mask;       ///< int64 [K]: parameters by falling score; the first k are the mask
   int64_t eligible = 0;  ///< how many parameters masks may hold
   int64_t tied = 1;      ///< how many have the score of the mask's last; index decided between them
+  /// The mask's last score over the median of those that masks may hold: infinity where that is 0, NaN in files
+  /// of earlier versions.
+  double contrast = std::numeric_limits<double>::quiet_NaN();
   /// Where the magnitude mask's overlap with the true eigenspaces lies; undefined where that is not known.
   at::Tensor magnitude_low, magnitude_high;
 

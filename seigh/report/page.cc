@@ -18,12 +18,15 @@ const std::string kOpening = "<script type=\"application/json\" id=\"data\">";
 
 }  // namespace
 
-void write_report_page(const fs::path& path, const std::string& title, const std::string& data) {
+std::string report_page(const std::string& title, const std::string& data) {
   std::string escaped = replaced(replaced(replaced(title, "&", "&amp;"), "<", "&lt;"), ">", "&gt;");
   std::string page(report_template());
   page = replaced(std::move(page), "<!--SEIGH:TITLE-->", escaped);
-  page = replaced(std::move(page), "<!--SEIGH:DATA-->", replaced(data, "<", "\\u003c"));
-  write_file(path, page);
+  return replaced(std::move(page), "<!--SEIGH:DATA-->", replaced(data, "<", "\\u003c"));
+}
+
+void write_report_page(const fs::path& path, const std::string& title, const std::string& data) {
+  write_file(path, report_page(title, data));
 }
 
 std::string read_report_data(const fs::path& path) {

@@ -1,16 +1,22 @@
 #include "seigh/report/report_data.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/tensor.h>
 
 #include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <utility>
 
 #include "seigh/core/filesystem.h"
 #include "seigh/core/version.h"
 #include "seigh/eigen/certificates.h"
 #include "seigh/recipe/options.h"
 #include "seigh/recipe/own_network.h"
+#include "seigh/report/signs.h"
 #include "seigh/results/finished.h"
 
 namespace seigh {
@@ -20,11 +26,134 @@ using nlohmann::json;
 
 constexpr double kEpsilon = 0.5;  // of the probability statement in the report
 
+// To six significant digits, which no chart resolves; integers without a point.
+json number(double value) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.6g", value);
+  const double rounded = std::isfinite(value) ? std::strtod(text, nullptr) : value;
+  if (rounded == std::floor(rounded) && std::abs(rounded) < 1e15) return std::llround(rounded);
+  return rounded;
+}
+
 json numbers(const at::Tensor& tensor) {
   const at::Tensor values = tensor.to(at::kDouble).contiguous();
   json list = json::array();
-  for (int64_t i = 0; i < values.numel(); ++i) list.push_back(values.data_ptr<double>()[i]);
+  for (int64_t i = 0; i < values.numel(); ++i) list.push_back(number(values.data_ptr<double>()[i]));
   return list;
+}
+
+// The k of 1 to `count` that curves are drawn by: a hundred logarithmically spaced ones, without repetitions,
+// and `more`, ascending.
+std::vector<int64_t> drawn_sizes(int64_t count, const std::vector<int64_t>& more) {
+  std::vector<int64_t> sizes = more;
+  for (int i = 0; i < 100; ++i) sizes.push_back(std::llround(std::pow(static_cast<double>(count), i / 99.0)));
+  std::sort(sizes.begin(), sizes.end());
+  sizes.erase(std::unique(sizes.begin(), sizes.end()), sizes.end());
+  return sizes;
+}
+
+// Overlap curves at drawn_sizes(), or of masks beside the first at the two-way null's alone. What is k/D or
+// one is left out.
+json overlap(const OverlapCurves& curves, bool first = true) {
+  std::vector<int64_t> tried;
+  if (curves.nulls.defined()) {
+    const at::Tensor sizes = curves.nulls.two_way.sizes.to(at::kLong).contiguous();
+    tried.assign(sizes.data_ptr<int64_t>(), sizes.data_ptr<int64_t>() + sizes.numel());
+  }
+  const bool few = !first && !tried.empty();
+  const at::Tensor k = at::tensor(few ? tried : drawn_sizes(curves.magnitude.numel(), tried), at::kLong);
+  const auto drawn = [at = k - 1](const at::Tensor& curve) { return numbers(curve.index_select(0, at)); };
+  json out = {{"k", numbers(k)}, {"magnitude", drawn(curves.magnitude)}, {"best", drawn(curves.best)}};
+  if (curves.magnitude_deviation.defined()) out["magnitude_deviation"] = drawn(curves.magnitude_deviation);
+  if (curves.magnitude_low.defined()) {
+    out["magnitude_low"] = drawn(curves.magnitude_low);
+    out["magnitude_high"] = drawn(curves.magnitude_high);
+  }
+  if (!curves.nulls.defined()) return out;  // an earlier version's
+  if (curves.bands.layer.low.defined()) {
+    for (const auto& [name, band] :
+         {std::pair("layer", &curves.bands.layer), std::pair("output_unit", &curves.bands.output_unit),
+          std::pair("input_unit", &curves.bands.input_unit)})
+      out["bands"][name] = {{"low", drawn(band->low)}, {"high", drawn(band->high)}, {"p", number(band->p)}};
+  }
+  const OverlapNulls& n = curves.nulls;
+  json& nulls = out["nulls"];
+  for (const auto& [name, null] :
+       {std::pair("uniform", &n.uniform), std::pair("layer", &n.layer),
+        std::pair("output_unit", &n.output_unit), std::pair("input_unit", &n.input_unit)}) {
+    nulls[name] = {{"mean", drawn(null->mean)}, {"std", drawn(null->deviation)}};
+    if (null != &n.uniform) nulls[name]["free"] = drawn(null->free);
+  }
+  const TwoWayNull& t = n.two_way;
+  nulls["two_way"] = {{"sizes", numbers(t.sizes)},
+                      {"overlap", numbers(t.overlap)},
+                      {"mean", numbers(t.mean)},
+                      {"std", numbers(t.deviation)},
+                      {"free", numbers(t.free)},
+                      {"samples", numbers(t.samples)},
+                      {"effective", numbers(t.effective)},
+                      {"acceptance", numbers(t.acceptance)},
+                      {"autocorrelation", numbers(t.autocorrelation)},
+                      {"p", numbers(t.p)}};
+  json factors = json::array();
+  for (int64_t i = 0; i < t.sizes.numel(); ++i) {
+    const OverlapFactors f = overlap_factors(n, i);
+    factors.push_back({{"size", f.size},
+                       {"overlap", number(f.overlap)},
+                       {"chance", number(f.chance)},
+                       {"layer", number(f.layer)},
+                       {"units", number(f.units)},
+                       {"parameter", number(f.parameter)},
+                       {"z", number(f.z)},
+                       {"p", number(f.p)},
+                       {"free", f.free}});
+  }
+  out["factors"] = std::move(factors);
+  return out;
+}
+
+// What stands beside the first mask's curves: other masks, tensors, localisation.
+void add_study(const OverlapStudy& study, json& entry) {
+  const OverlapStudy::Mask& first = study.masks.front();
+  entry["score"] = first.score;
+  entry["population"] = first.population;
+  for (size_t i = 1; i < study.masks.size(); ++i) {
+    const OverlapStudy::Mask& mask = study.masks[i];
+    entry["masks"].push_back({{"score", mask.score},
+                              {"population", mask.population},
+                              {"parameters", mask.curves.eligible},
+                              {"ties", mask.curves.tied},
+                              {"overlap", overlap(mask.curves, false)}});
+  }
+  if (!study.space.defined()) return;
+  const at::Tensor& energy = study.space.energy;
+  entry["localisation"] = {{"participation", numbers(study.space.participation)},
+                           {"layers", numbers(energy.square().sum(0))}};
+  if (!first.anatomy.defined()) return;
+  const MaskAnatomy& a = first.anatomy;
+  for (const auto& [name, c] : {std::pair("layer", a.layer), std::pair("output_unit", a.output_unit),
+                                std::pair("input_unit", a.input_unit), std::pair("two_way", a.two_way)})
+    entry["rank_correlation"][name] = {{"value", number(c.value)}, {"error", number(c.deviation)}};
+  entry["ceiling"] = {{"layer", numbers(a.ceiling_layer)},
+                      {"output_unit", numbers(a.ceiling_output_unit)},
+                      {"input_unit", numbers(a.ceiling_input_unit)}};
+  if (study.tensors.empty()) return;
+  json names = json::array(), kinds = json::array(), parameters = json::array();
+  for (const ParameterSpec& tensor : study.tensors) {
+    names.push_back(tensor.name);
+    kinds.push_back(tensor_kind({tensor.name, tensor.shape}));
+    parameters.push_back(tensor.numel());
+  }
+  json space = json::array(), mask = json::array(), within = json::array();
+  for (int64_t s = 0; s < a.sizes.numel(); ++s) {
+    const auto k = static_cast<double>(a.sizes[s].item<int64_t>());
+    space.push_back(numbers(energy.slice(1, 0, a.sizes[s].item<int64_t>()).sum(1) / k));
+    mask.push_back(numbers(a.counts.select(1, s).to(at::kDouble) / k));
+    within.push_back(numbers(a.within.select(1, s) / a.counts.select(1, s).to(at::kDouble)));
+  }
+  entry["tensors"] = {{"names", names},          {"kinds", kinds}, {"parameters", parameters},
+                      {"sizes", numbers(a.sizes)}, {"space", space}, {"mask", mask},
+                      {"within", within}};
 }
 
 json certificate(const ErrorEstimate& e) {
@@ -183,36 +312,24 @@ std::string report_data(const RunFolder& folder, const Model& model, int64_t par
           const Certificates& c = result.certificates;
           entry["trust"] = numbers(c.trust);
           entry["angle"] = numbers(c.angle);
-          entry["low"] = numbers(c.low);
-          entry["high"] = numbers(c.high);
-          entry["first"] = numbers(c.first);
-          entry["last"] = numbers(c.last);
         }
         if (result.error) {
           entry["certificate"] = certificate(*result.error);
           if (result.rank > 0) {
             const Scree bounds = scree(result.eigenvalues, result.error->error());
-            entry["scree"] = {{"lower", numbers(bounds.lower)}, {"upper", numbers(bounds.upper)}};
+            const at::Tensor k = at::tensor(drawn_sizes(bounds.lower.numel(), {}), at::kLong);
+            entry["scree"] = {{"k", numbers(k)},
+                              {"lower", numbers(bounds.lower.index_select(0, k - 1))},
+                              {"upper", numbers(bounds.upper.index_select(0, k - 1))}};
           }
         }
         std::optional<OverlapCurves> curves;
         if (fs::exists(folder.overlap(s, split, method), none)) {
-          curves = finished_overlap(folder.overlap(s, split, method));
-          entry["overlap"] = {{"magnitude", numbers(curves->magnitude)},
-                              {"best", numbers(curves->best)},
-                              {"chance", numbers(curves->chance)}};
-          if (curves->nulls.defined()) {
-            entry["overlap"]["random_mean"] = numbers(curves->nulls.uniform.mean);
-            entry["overlap"]["random_std"] = numbers(curves->nulls.uniform.deviation);
-            entry["overlap"]["random_by_layer_mean"] = numbers(curves->nulls.layer.mean);
-            entry["overlap"]["random_by_layer_std"] = numbers(curves->nulls.layer.deviation);
-          }
-          if (curves->magnitude_deviation.defined())
-            entry["overlap"]["magnitude_deviation"] = numbers(curves->magnitude_deviation);
-          if (curves->magnitude_low.defined()) {
-            entry["overlap"]["magnitude_low"] = numbers(curves->magnitude_low);
-            entry["overlap"]["magnitude_high"] = numbers(curves->magnitude_high);
-          }
+          const OverlapStudy study = finished_study(folder.overlap(s, split, method));
+          curves = study.masks.front().curves;
+          entry["overlap"] = overlap(*curves);
+          entry["signs"] = failure_signs(file, study);
+          add_study(study, entry);
         }
         if (method == "dense") {
           if (sketch)

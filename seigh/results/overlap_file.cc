@@ -3,6 +3,7 @@
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
@@ -81,7 +82,8 @@ void write_mask(Hdf5Writer& file, const std::string& prefix, const OverlapStudy:
   for (const auto& [name, member] : kCurves) file.write(prefix + name, curves.*member);
   for (const auto& [name, member] : kSometimes)
     if ((curves.*member).defined()) file.write(prefix + name, curves.*member);
-  file.write(prefix + "population", at::tensor(std::vector<int64_t>{curves.eligible, curves.tied}, at::kLong));
+  file.write(prefix + "population", numbers({static_cast<double>(curves.eligible),
+                                             static_cast<double>(curves.tied), curves.contrast}));
   if (curves.nulls.defined()) {
     for (const auto& [null, curve] : kNulls) {
       for (const auto& [name, member] : kNullCurves)
@@ -115,10 +117,11 @@ void read_mask(const Hdf5Reader& file, const std::string& prefix, OverlapStudy::
     if (file.has(prefix + name)) curves.*member = file.read(prefix + name);
   if (file.has(prefix + "population")) {
     const at::Tensor population = file.read(prefix + "population");
-    require(population.numel() == 2, "data set ", prefix, "population has ", population.numel(),
-            " numbers, not 2");
-    curves.eligible = population[0].item<int64_t>();
-    curves.tied = population[1].item<int64_t>();
+    require(population.numel() == 3, "data set ", prefix, "population has ", population.numel(),
+            " numbers, not 3");
+    curves.eligible = std::llround(population[0].item<double>());
+    curves.tied = std::llround(population[1].item<double>());
+    curves.contrast = population[2].item<double>();
   }
   if (file.has(prefix + "two_way_sizes")) {
     for (const auto& [null, curve] : kNulls) {

@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
-#include <nlohmann/json.hpp>
 #include <random>
 #include <utility>
 
@@ -47,15 +46,11 @@ std::string label(int64_t step, const std::string& split, const std::string& wha
   return "step " + std::to_string(step) + " " + split + " " + what;
 }
 
-// Is `data` what the page says already?
-bool report_shows(const fs::path& page, const std::string& data) {
+bool file_holds(const fs::path& path, const std::string& text) {
   std::error_code none;
-  if (!fs::is_regular_file(page, none)) return false;
+  if (!fs::is_regular_file(path, none)) return false;
   try {
-    const std::string text = read_report_data(page);
-    require_plain_json(text, page.string());
-    const auto shown = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-    return shown == nlohmann::json::parse(data);
+    return read_file(path) == text;
   } catch (const Error&) {
     return false;
   }
@@ -682,11 +677,15 @@ void Run::overlap(std::optional<int64_t> step) {
   context_.ranks().wait();
 }
 
+std::string Run::page_data() const {
+  return report_data(folder_, *model_, subset_.count, plan_.method, headline());
+}
+
 void Run::report() {
   if (!context_.ranks().root()) return;
-  const std::string data = report_data(folder_, *model_, subset_.count, plan_.method, headline());
-  if (report_shows(folder_.report(), data)) return;
-  write_report_page(folder_.report(), folder_.recipe().name, data);
+  const std::string page = report_page(folder_.recipe().name, page_data());
+  if (file_holds(folder_.report(), page)) return;
+  write_file(folder_.report(), page);
   folder_.log("report", {{"file", "report.html"}});
 }
 

@@ -59,6 +59,8 @@ class Run {
   /// Overlap curves of every decomposition, or of those of one step. Throws Error when decompositions or
   /// their eigenvectors are missing.
   void overlap(std::optional<int64_t> step = {});
+  /// The data of the report page, from what is there: JSON (web/README.md).
+  std::string page_data() const;
   /// report.html from what is there.
   void report();
   /// The result in words: a heading and one line per step.

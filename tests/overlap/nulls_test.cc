@@ -367,7 +367,7 @@ TEST(OverlapNulls, HaveSizesByTheLogarithm) {
 TEST(OverlapNulls, RejectBadInput) {
   const DenseEigenspace space(haar_basis(89, 6, 2));
   EXPECT_SEIGH_ERROR(overlap_nulls(space, order_of({0, 1}), {{2, 2, 1}}), "hold 4 parameters", "6 entries");
-  EXPECT_SEIGH_ERROR(overlap_nulls(space, order_of({0, 1, 2}), {{2, 3, 1}}), "an order of 1");
+  EXPECT_SEIGH_ERROR(overlap_nulls(space, order_of({0, 1, 2}), {{2, 3, 1}}), "an order of 3");
   EXPECT_SEIGH_ERROR(overlap_nulls(space, order_of({0, 6}), {{2, 3, 1}}), "no parameter 6 of 6");
   EXPECT_SEIGH_ERROR(overlap_nulls(space, order_of({1, 1}), {{2, 3, 1}}), "names parameter 1 twice");
   EXPECT_SEIGH_ERROR(overlap_nulls(space, order_of({0, 1}), {{2, 3, 1}}, {.sizes = {2, 2}}), "2 follows 2");

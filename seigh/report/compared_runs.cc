@@ -1,0 +1,83 @@
+#include "seigh/report/compared_runs.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <nlohmann/json.hpp>
+
+#include "seigh/core/error.h"
+#include "seigh/core/version.h"
+
+namespace seigh {
+namespace {
+
+using nlohmann::json;
+
+// What decides the results of `b` otherwise than those of `a`, but for the seed.
+std::vector<std::string> apart(const Recipe& a, const Recipe& b) {
+  std::vector<std::string> keys = differences(a, b, Stage::overlap);
+  // A key that does not matter to b may be all the difference to a.
+  if (keys.empty()) keys = differences(b, a, Stage::overlap);
+  std::erase_if(keys, [](const std::string& key) { return key.starts_with("seed:"); });
+  return keys;
+}
+
+bool has_overlap(const json& data) {
+  const json& all = data.at("decompositions");
+  return std::any_of(all.begin(), all.end(), [](const json& d) { return d.contains("overlap"); });
+}
+
+}  // namespace
+
+std::string page_title(const std::vector<PageRun>& runs) {
+  std::vector<std::string> names;
+  for (const PageRun& run : runs) {
+    if (std::find(names.begin(), names.end(), run.recipe.name) == names.end())
+      names.push_back(run.recipe.name);
+  }
+  std::string title;
+  for (const std::string& name : names) title.append(title.empty() ? "" : ", ").append(name);
+  return title + ", " + std::to_string(runs.size()) + " runs";
+}
+
+std::string compared_runs(const std::vector<PageRun>& runs) {
+  std::vector<std::vector<size_t>> groups;
+  json all = json::array();
+  for (size_t i = 0; i < runs.size(); ++i) {
+    json data = json::parse(runs[i].data);
+    require(has_overlap(data), runs[i].name,
+            " holds no overlap curves to compare; make them with: seigh run ", runs[i].name,
+            "/recipe.toml --out ", runs[i].name, " --resume");
+    data["folder"] = runs[i].name;
+    data["seed"] = runs[i].recipe.seed;
+    all.push_back(std::move(data));
+    const auto group = std::find_if(groups.begin(), groups.end(), [&](const std::vector<size_t>& g) {
+      return apart(runs[g[0]].recipe, runs[i].recipe).empty();
+    });
+    if (group == groups.end()) {
+      groups.push_back({i});
+      continue;
+    }
+    for (const size_t j : *group)
+      require(runs[j].recipe.seed != runs[i].recipe.seed, runs[j].name, " and ", runs[i].name,
+              " are runs of one recipe with one seed, no repetitions; name one of them");
+    group->push_back(i);
+  }
+
+  json described = json::array(), headline = json::array();
+  for (const std::vector<size_t>& group : groups) {
+    const Recipe& recipe = runs[group[0]].recipe;
+    std::string seeds;
+    for (const size_t i : group)
+      seeds.append(seeds.empty() ? "" : ", ").append(std::to_string(runs[i].recipe.seed));
+    const std::vector<std::string> differs = apart(runs[groups[0][0]].recipe, recipe);
+    described.push_back({{"name", recipe.name}, {"runs", group}, {"differs", differs}});
+    std::string line = recipe.name + (group.size() == 1 ? ": seed " : ": seeds ") + seeds;
+    for (const std::string& key : differs) line += "; " + key;
+    headline.push_back(line);
+  }
+  const json data = {{"title", page_title(runs)}, {"version", version()},   {"headline", headline},
+                     {"settings", json::array()}, {"runs", std::move(all)}, {"groups", described}};
+  return data.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+}  // namespace seigh
