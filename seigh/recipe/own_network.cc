@@ -159,25 +159,33 @@ void probe(const Recipe& r, const Model& model, const Loss& loss, DataSplits& da
 
 at::Tensor curvature_samples(const Recipe& r, const Dataset& part, const std::string& split) {
   const int64_t n = r.curvature.samples;
-  if (r.data.x.empty()) return curvature_subset(part, n);
+  const int64_t subset = r.curvature.subset;
+  if (r.data.x.empty()) return curvature_subset(part, n, subset);
   require(n <= part.size(), n, " samples are asked for, but ", split == "test" ? r.data.test_x : r.data.x,
           " holds ", part.size());
-  if (has_classes(part)) {
+  bool balanced = has_classes(part);
+  if (balanced) {
     try {
-      return balanced_subset(part.y, part.classes, n);
+      const at::Tensor chosen = balanced_subset(part.y, part.classes, n);
+      if (subset == 0) return chosen;
     } catch (const Error&) {  // too few of a class, or not classes at all
+      balanced = false;
     }
   }
-  return first_subset(part.size(), n);
+  // Whether balanced or not the first subset decides for all, else they would not be disjoint.
+  return balanced ? balanced_subset(part.y, part.classes, n, subset) : first_subset(part.size(), n, subset);
 }
 
 std::vector<std::string> chosen_samples_note(const Recipe& r, const Dataset& part, const std::string& split) {
   const int64_t n = r.curvature.samples;
   if (r.data.x.empty() || n == part.size()) return {};
-  const bool first = at::equal(curvature_samples(r, part, split), first_subset(part.size(), n));
+  const int64_t subset = r.curvature.subset;
+  const bool fits = n * (subset + 1) <= part.size();
+  const bool first = fits && at::equal(curvature_samples(r, part, split), first_subset(part.size(), n, subset));
+  const std::string which = subset == 0 ? "the first ones" : text_of("subset ", subset, " of the first ones");
   return {text_of("curvature is taken on ", n, " of the ", part.size(), " samples of ",
-                  split == "test" ? r.data.test_x : r.data.x,
-                  first ? ": the first ones" : ": the first ones of each class, equally many of each")};
+                  split == "test" ? r.data.test_x : r.data.x, ": ", which,
+                  first ? "" : " of each class, equally many of each")};
 }
 
 }  // namespace seigh

@@ -193,6 +193,10 @@ void for_each_key(R& r, Visitor&& visit) {
         "Samples of each split: the first ones of each class, equally many of each; of text, and where "
         "data.x has no classes or too few of one, simply the first ones; of data.python the first ones, by "
         "default as many as every split has.");
+  visit("curvature.subset", r.curvature.subset, {Stage::eigh, !python},
+        "Which samples of each split: 0: those first ones; n: as many others, those after what subsets 0 to "
+        "n - 1 "
+        "take.");
   visit("curvature.steps", r.curvature.steps, {Stage::none},
         "Checkpoints to decompose: a list, or a number n for every n-th. Default: all.");
   visit(
@@ -667,6 +671,9 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals, b
   }
   check(r.curvature.samples >= (r.data.python.empty() ? 1 : 0), "curvature.samples must be at least 1, not ",
         r.curvature.samples);
+  check(r.curvature.subset >= 0, "curvature.subset must not be negative: ", r.curvature.subset);
+  check(r.curvature.subset == 0 || r.data.python.empty(),
+        "curvature.subset is for data that seigh reads itself; of data.python give others there");
   parsed(r.curvature.products, origin, "curvature.products", parse_products);
   check(r.curvature.batch_size >= 0, "curvature.batch_size must not be negative: ", r.curvature.batch_size);
   check(r.eigh.test_matrix == "auto" || r.eigh.test_matrix == "ssrft" || r.eigh.test_matrix == "sparse",
