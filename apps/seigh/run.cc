@@ -6,6 +6,7 @@
 
 #include "apps/seigh/commands.h"
 #include "apps/seigh/stage_command.h"
+#include "apps/seigh/sweep.h"
 #include "seigh/core/context.h"
 #include "seigh/core/error.h"
 #include "seigh/core/filesystem.h"
@@ -14,6 +15,7 @@
 #include "seigh/report/headline.h"
 #include "seigh/run/forecast.h"
 #include "seigh/run/stages.h"
+#include "seigh/run/sweep.h"
 
 namespace seigh::app {
 namespace {
@@ -72,7 +74,8 @@ Run open_run(const Tools& tools, const std::string& folder, const std::string& d
 }
 
 void add_stage(CLI::App& app, Action& action, const std::string& name, const std::string& description,
-               const std::function<void(Run&)>& stage) {
+               const std::function<void(Run&)>& stage,
+               const std::function<void(const fs::path&, const Context&)>& of_sweep) {
   struct Options {
     std::string folder, data;
   };
@@ -81,8 +84,9 @@ void add_stage(CLI::App& app, Action& action, const std::string& name, const std
   command->add_option("RUN", options->folder, "Run folder, as seigh run made it")->required();
   add_data(command, options->data);
   command->footer("Example:\n  seigh " + name + " runs/mnist-mini");
-  command->callback([options, stage, &action] {
-    action = [options, stage](const Tools& tools) {
+  command->callback([options, stage, of_sweep, &action] {
+    action = [options, stage, of_sweep](const Tools& tools) {
+      if (of_sweep && holds_sweep(options->folder)) return of_sweep(options->folder, tools.context);
       Run run = open_run(tools, options->folder, options->data);
       stage(run);
     };
@@ -121,6 +125,7 @@ void add_run(CLI::App& app, Action& action) {
       "dense.steps=[]\n"
       "  seigh run recipes/mnist-mini.toml --out runs/quick --set eigh.k=60 --resume\n"
       "  seigh run recipes/mnist-mini.toml --dry-run\n"
+      "  seigh run recipes/mnist-mini.toml --out runs/seeds --set sweep.seeds=3\n"
       "  seigh run --keys eigh");
   command->callback([options, keys, &action] {
     action = [options, list = keys->count() > 0](const Tools& tools) {
@@ -131,6 +136,14 @@ void add_run(CLI::App& app, Action& action) {
       }
       require(!options->recipe.empty(),
               "run: RECIPE is missing; for example: seigh run recipes/mnist-mini.toml");
+      if (is_sweep(options->recipe, options->overrides))
+        return run_sweep_command(tools, {.recipe = options->recipe,
+                                         .out = options->out,
+                                         .data = options->data,
+                                         .overrides = options->overrides,
+                                         .resume = options->resume,
+                                         .dry_run = options->dry_run,
+                                         .strict = options->strict});
       const Timer timer;
       Recipe recipe = load_recipe(options->recipe, options->overrides);
       const fs::path out = options->out.empty() ? fs::path("runs") / recipe.name : fs::path(options->out);
@@ -177,10 +190,13 @@ void add_overlap(CLI::App& app, Action& action) {
 }
 
 void add_report(CLI::App& app, Action& action) {
-  add_stage(app, action, "report", "Write report.html from what a run folder holds", [](Run& run) {
-    run.report();
-    print_result(run);
-  });
+  add_stage(
+      app, action, "report", "Write report.html from what a run folder holds, or a sweep's joint report",
+      [](Run& run) {
+        run.report();
+        print_result(run);
+      },
+      report_sweep);
 }
 
 }  // namespace seigh::app

@@ -8,9 +8,10 @@
 
 namespace seigh::app {
 
-/// A command that does one stage on an existing run folder.
+/// A command that does one stage on an existing run folder; `of_sweep`: what it does on that of a sweep.
 void add_stage(CLI::App& app, Action& action, const std::string& name, const std::string& description,
-               const std::function<void(Run&)>& stage);
+               const std::function<void(Run&)>& stage,
+               const std::function<void(const fs::path&, const Context&)>& of_sweep = {});
 
 /// --data FOLDER.
 void add_data(CLI::App* command, std::string& folder);

@@ -9,6 +9,9 @@
 
 namespace seigh::app {
 
+/// "40 s", "3 min 20 s", "2 h 05 min".
+std::string duration(double seconds);
+
 class TerminalProgress final : public Progress {
  public:
   /// `silent`: draws nothing, as ranks but the root.

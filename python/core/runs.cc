@@ -67,6 +67,7 @@ Checkpoint PythonForeign::checkpoint(int64_t step, const fs::path& file) const {
     c.parameters = parameters;
     c.buffers = buffers;
     c.loss = loss(c);
+    c.train_loss = c.loss;
     c.test_accuracy = std::numeric_limits<double>::quiet_NaN();
     return c;
   });
