@@ -111,7 +111,8 @@ void run_sweep_command(const Tools& tools, const SweepCommand& command) {
   const fs::path folder = command.out.empty() ? fs::path("runs") / sweep.name : fs::path(command.out);
   if (command.dry_run) {
     for (const SweepRun& run : sweep.runs)
-      require(run.recipe.model.python.empty(), "--dry-run knows nothing of networks in Python; run without it");
+      require(run.recipe.model.python.empty(),
+              "--dry-run knows nothing of networks in Python; run without it");
   }
   check_sweep(sweep, tools.make_foreign);
   if (command.dry_run) {
@@ -137,7 +138,8 @@ void run_sweep_command(const Tools& tools, const SweepCommand& command) {
             const std::vector<std::string> lines = one.headline();
             const size_t last = std::min(lines.size(), one.folder().recipe().curvature.splits.size());
             for (size_t i = lines.size() - last; i < lines.size(); ++i)
-              std::printf("%s: %s\n", printable(run.label(sweep.subsets)).c_str(), printable(lines[i]).c_str());
+              std::printf("%s: %s\n", printable(run.label(sweep.subsets)).c_str(),
+                          printable(lines[i]).c_str());
             std::fflush(stdout);
           },
       .failed =
@@ -149,9 +151,10 @@ void run_sweep_command(const Tools& tools, const SweepCommand& command) {
       run_sweep(folder, sweep, command.resume, command.data, tools.make_foreign, calls, context);
   by_root(context, [&] { report(folder, sweep); });
   if (!context.ranks().root()) return;
-  std::fprintf(stderr, "done in %.0f s, peak memory %.2f GB%s\n", timer.seconds(),
-               static_cast<double>(peak_memory_bytes()) / 1e9,
-               outcome.skipped > 0 ? ("; " + count_of(outcome.skipped, "run") + " finished before").c_str() : "");
+  std::fprintf(
+      stderr, "done in %.0f s, peak memory %.2f GB%s\n", timer.seconds(),
+      static_cast<double>(peak_memory_bytes()) / 1e9,
+      outcome.skipped > 0 ? ("; " + count_of(outcome.skipped, "run") + " finished before").c_str() : "");
   require(outcome.failed == 0, failures_in_words(outcome, sweep));
   if (decompositions > 0)
     print_certified(certified, wanted, command.strict,
@@ -175,7 +178,8 @@ void show_sweep(const fs::path& folder) {
                               : s.state == RunState::failed ? "failed: " + shortened(s.why, 300)
                               : s.state == RunState::begun  ? "begun"
                                                             : "not yet";
-    std::printf("%-*s  %s\n", static_cast<int>(width), printable(sweep.runs[i].folder).c_str(), state.c_str());
+    std::printf("%-*s  %s\n", static_cast<int>(width), printable(sweep.runs[i].folder).c_str(),
+                state.c_str());
   }
 }
 

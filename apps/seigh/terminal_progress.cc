@@ -62,7 +62,7 @@ void TerminalProgress::end() {
 }
 
 void TerminalProgress::note(std::string_view text) {
-  if (silent_) return;
+  if (silent_ || !told_.insert(std::string(text)).second) return;
   if (drawn_) std::fputs("\r\033[2K", stderr);
   drawn_ = false;
   std::fprintf(stderr, "note: %s\n", printable(text).c_str());

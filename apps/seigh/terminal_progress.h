@@ -2,6 +2,7 @@
 // terminal.
 #pragma once
 
+#include <set>
 #include <string>
 
 #include "seigh/core/progress.h"
@@ -31,6 +32,7 @@ class TerminalProgress final : public Progress {
   int64_t total_ = 0, done_ = 0;
   double last_ = 0;  // seconds at the last drawing
   Timer timer_;
+  std::set<std::string> told_;  // notes: the runs of a sweep have the same ones
 };
 
 }  // namespace seigh::app

@@ -113,7 +113,8 @@ MeanInterval prediction_interval(const std::vector<double>& values, double level
   return interval(values, level, 1);
 }
 
-MeanInterval ratio_interval(const std::vector<double>& values, const std::vector<double>& base, double level) {
+MeanInterval ratio_interval(const std::vector<double>& values, const std::vector<double>& base,
+                            double level) {
   require(values.size() == base.size(), values.size(), " values cannot be paired with ", base.size());
   std::vector<double> ratios;
   for (size_t i = 0; i < values.size(); ++i)

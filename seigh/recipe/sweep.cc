@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <charconv>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -35,22 +36,41 @@ struct Variant {
   bool of_factor = false;
 };
 
-std::string text_of_node(const toml::node& node) {
+// On one line, numbers as short as they can be; strings in quotes where they are `quoted`.
+std::string in_words(const toml::node& node, bool quoted) {
+  if (const toml::array* list = node.as_array(); list != nullptr) {
+    std::string text;
+    for (const toml::node& element : *list)
+      text.append(text.empty() ? "" : ", ").append(in_words(element, quoted));
+    return "[" + text + "]";
+  }
+  if (const toml::table* table = node.as_table(); table != nullptr) {
+    std::string text;
+    for (const auto& [key, value] : *table)
+      text.append(text.empty() ? "" : ", ").append(key.str()).append(" = ").append(in_words(value, quoted));
+    return "{" + text + "}";
+  }
+  if (const auto number = node.value_exact<double>(); number) {
+    char buffer[32];
+    return {buffer, std::to_chars(buffer, buffer + sizeof(buffer), *number).ptr};
+  }
+  if (const auto text = node.value_exact<std::string>(); text && !quoted) return *text;
   std::ostringstream out;
   node.visit([&](const auto& value) { out << value; });
-  std::string text = out.str();  // on one line
-  text.erase(std::unique(text.begin(), text.end(),
-                         [](char a, char b) { return std::isspace(static_cast<unsigned char>(a)) != 0 &&
-                                                     std::isspace(static_cast<unsigned char>(b)) != 0; }),
-             text.end());
-  std::replace(text.begin(), text.end(), '\n', ' ');
-  return text;
+  return out.str();
 }
 
-// As it stands in the name of a variant.
 std::string shown(const toml::node& node) {
-  const auto text = node.value<std::string>();
-  return shortened(node.is_string() && text ? *text : text_of_node(node), 60);
+  return shortened(in_words(node, /*quoted=*/false), 60);
+}
+
+// A value in the name of a variant. Of a file its name and its folder's, which are the same wherever the
+// recipe is.
+std::string shown(const std::string& key, const toml::node& node, const fs::path& folder) {
+  const auto text = node.value_exact<std::string>();
+  if (!text || !names_file(key, *text)) return shown(node);
+  const fs::path file = located(key, *text, folder);
+  return shortened((file.parent_path().filename() / file.filename()).string(), 60);
 }
 
 // The keys of [sweep]; the last source that has one decides.
@@ -65,8 +85,8 @@ class Keys {
         if (key == "sweep" && node->is_table()) continue;  // an empty one
         const auto& keys = sweep_keys();
         require(std::any_of(keys.begin(), keys.end(), [&k = key](const SweepKey& s) { return s.name == k; }),
-                place(source.origin, *node), ": unknown key \"", shortened(key), "\"; the keys of a sweep are ",
-                names());
+                place(source.origin, *node), ": unknown key \"", shortened(key),
+                "\"; the keys of a sweep are ", names());
         values_[key] = {node, place(source.origin, *node), source.origin, source.folder};
       }
     }
@@ -111,8 +131,8 @@ std::vector<int64_t> seeds_of(const Keys& keys, const Recipe& base) {
   std::set<int64_t> seen;
   for (const toml::node& node : *list) {
     const auto seed = node.is_integer() ? node.value<int64_t>() : std::nullopt;
-    require(seed && *seed >= 0, value->where, ": every element of sweep.seeds must be an integer from 0 on, not ",
-            shown(node));
+    require(seed && *seed >= 0, value->where,
+            ": every element of sweep.seeds must be an integer from 0 on, not ", shown(node));
     require(seen.insert(*seed).second, value->where, ": sweep.seeds names ", *seed, " twice");
     seeds.push_back(*seed);
   }
@@ -186,7 +206,8 @@ std::vector<Factor> factors_of(const Keys& keys) {
   std::vector<Factor> factors;
   const Value *key = keys.find("key"), *values = keys.find("values");
   if (key != nullptr || values != nullptr)
-    factors.push_back(factor_of(key == nullptr ? nullptr : key->node, values == nullptr ? nullptr : values->node,
+    factors.push_back(factor_of(key == nullptr ? nullptr : key->node,
+                                values == nullptr ? nullptr : values->node,
                                 values == nullptr ? *key : *values));
   if (const Value* more = keys.find("factors"); more != nullptr) {
     for (const toml::table* table : tables_of(*more, "factors", {"key", "values"}))
@@ -204,7 +225,7 @@ std::vector<Variant> variants_of(const Keys& keys, const std::vector<Factor>& fa
       return other.key != factor.key && leaf(other.key) == leaf(factor.key);
     });
     for (const toml::node& node : *factor.values) {
-      Variant v{(ambiguous ? factor.key : leaf(factor.key)) + "=" + shown(node),
+      Variant v{(ambiguous ? factor.key : leaf(factor.key)) + "=" + shown(factor.key, node, factor.folder),
                 {factor.where, {}, factor.folder},
                 true};
       put(v.settings.table, factor.key, node);
@@ -239,9 +260,12 @@ std::vector<Variant> variants_of(const Keys& keys, const std::vector<Factor>& fa
 std::string safe(const std::string& name) {
   std::string text;
   for (const char c : name) {
-    const bool plain = std::isalnum(static_cast<unsigned char>(c)) != 0 || std::string("._=+-").find(c) != std::string::npos;
-    if (plain && !(c == '.' && text.empty())) text += c;
-    else if (!text.empty() && text.back() != '-') text += '-';
+    const bool plain =
+        std::isalnum(static_cast<unsigned char>(c)) != 0 || std::string("._=+-").find(c) != std::string::npos;
+    if (plain && !(c == '.' && text.empty()))
+      text += c;
+    else if (!text.empty() && text.back() != '-')
+      text += '-';
   }
   text = text.substr(0, kMostName);
   while (!text.empty() && text.back() == '-') text.pop_back();
@@ -426,7 +450,8 @@ Sweep parse_sweep(const std::string& text, const std::string& origin,
         std::replace(run.recipe.name.begin(), run.recipe.name.end(), '/', '-');
         std::map<std::string, const toml::node*> values;
         collect_values(v.settings.table, "", values);
-        for (const auto& [key, node] : values) run.overrides.push_back(key + " = " + text_of_node(*node));
+        for (const auto& [key, node] : values)
+          run.overrides.push_back(key + " = " + in_words(*node, /*quoted=*/true));
         sweep.runs.push_back(std::move(run));
       }
     }

@@ -44,7 +44,8 @@ struct Sweep {
   int64_t seeds = 1, subsets = 1;
   std::optional<double> at_loss;  ///< training loss at which variants are compared, too
   std::vector<SweepRun> runs;     ///< seed by seed, so that comparisons between variants come early
-  std::string text;  ///< the sweep as TOML, overrides applied and names of files absolute: load_sweep reads it
+  std::string
+      text;  ///< the sweep as TOML, overrides applied and names of files absolute: load_sweep reads it
 };
 
 /// Whether a recipe with these overrides has a key of [sweep]. Throws Error where it cannot be read.

@@ -58,13 +58,16 @@ std::string place(const std::string& origin, const toml::node& node) {
              : origin;
 }
 
-std::string located(const std::string& key, const std::string& value, const fs::path& folder) {
+bool names_file(const std::string& key, const std::string& value) {
   static const std::set<std::string> files = {"data.x",       "data.y",        "data.test_x", "data.test_y",
                                               "model.module", "model.weights", "data.python", "model.python"};
-  const bool file =
-      files.contains(key) ||
-      (key == "train.loss" && (value.ends_with(".pt") || value.find(".py:") != std::string::npos));
-  return file && !value.empty() ? (folder / value).lexically_normal().string() : value;
+  return !value.empty() &&
+         (files.contains(key) ||
+          (key == "train.loss" && (value.ends_with(".pt") || value.find(".py:") != std::string::npos)));
+}
+
+std::string located(const std::string& key, const std::string& value, const fs::path& folder) {
+  return names_file(key, value) ? (folder / value).lexically_normal().string() : value;
 }
 
 bool of_sweep(const std::string& key) {

@@ -42,9 +42,8 @@ std::optional<SummaryRow> where_loss_is(const std::vector<SummaryRow>& rows, dou
     row.step = (1 - t) * a.step + t * b.step;
     row.test_accuracy = (1 - t) * a.test_accuracy + t * b.test_accuracy;
     row.k = std::min(a.k, b.k);
-    for (double SummaryRow::* factor :
-         {&SummaryRow::overlap, &SummaryRow::chance, &SummaryRow::layer, &SummaryRow::units,
-          &SummaryRow::parameter})
+    for (double SummaryRow::*factor : {&SummaryRow::overlap, &SummaryRow::chance, &SummaryRow::layer,
+                                       &SummaryRow::units, &SummaryRow::parameter})
       row.*factor = between(a.*factor, b.*factor, t);
     row.z = row.p = kNaN;
     row.certified = -1;
@@ -91,7 +90,8 @@ std::vector<double> means(const BySeed& values) {
 double deviation_of_logs(const std::vector<double>& values) {
   double sum = 0, squares = 0;
   for (const double x : values) sum += std::log(x);
-  for (const double x : values) squares += std::pow(std::log(x) - sum / static_cast<double>(values.size()), 2);
+  for (const double x : values)
+    squares += std::pow(std::log(x) - sum / static_cast<double>(values.size()), 2);
   return values.size() < 2 ? kNaN : std::sqrt(squares / static_cast<double>(values.size() - 1));
 }
 
@@ -119,8 +119,8 @@ std::string in_words(const MeanInterval& i, bool mean = true) {
 
 // Characters, not bytes, so that names that are not ASCII stay in their columns.
 std::string padded(std::string text, size_t width) {
-  const auto characters = static_cast<size_t>(
-      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+  const auto characters = static_cast<size_t>(std::count_if(
+      text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
   return characters < width ? text.append(width - characters, ' ') : text;
 }
 
@@ -198,9 +198,11 @@ class Table {
       return;
     }
     const int64_t seeds = static_cast<int64_t>(by_seed(rows, 0).size());
-    add(variant, [&](int i) { return in_words(mean_interval(means(by_seed(rows, i)))); },
-        seeds < sweep_.seeds ? "  (" + std::to_string(seeds) + " of " + std::to_string(sweep_.seeds) + " seeds)"
-                             : "");
+    add(
+        variant, [&](int i) { return in_words(mean_interval(means(by_seed(rows, i)))); },
+        seeds < sweep_.seeds
+            ? "  (" + std::to_string(seeds) + " of " + std::to_string(sweep_.seeds) + " seeds)"
+            : "");
     if (seeds > 2)
       add("  one more run", [&](int i) {  // with probability 99 %
         return in_words(prediction_interval(means(by_seed(rows, i))), /*mean=*/false) + " 99 %";
@@ -324,16 +326,25 @@ std::vector<SummaryRow> summary_rows(const SweepRun& run, const RunFolder& folde
 
 std::string summary_csv(const std::vector<SummaryRow>& rows) {
   std::string text =
-      "variant,seed,subset,step,split,loss,test_accuracy,k,overlap,chance,layer,units,parameter,z,p,certified,"
+      "variant,seed,subset,step,split,loss,test_accuracy,k,overlap,chance,layer,units,parameter,z,p,"
+      "certified,"
       "interpolated,folder\n";
   for (const SummaryRow& r : rows) {
-    text += csv_text(r.variant) + "," + std::to_string(r.seed) + "," + std::to_string(r.subset) + "," +
-            csv_number(r.step) + "," + r.split + "," + csv_number(r.loss) + "," + csv_number(r.test_accuracy) +
-            "," + std::to_string(r.k);
+    std::vector<std::string> cells = {csv_text(r.variant),
+                                      std::to_string(r.seed),
+                                      std::to_string(r.subset),
+                                      csv_number(r.step),
+                                      r.split,
+                                      csv_number(r.loss),
+                                      csv_number(r.test_accuracy),
+                                      std::to_string(r.k)};
     for (const double x : {r.overlap, r.chance, r.layer, r.units, r.parameter, r.z, r.p})
-      text += "," + csv_number(x);
-    text += "," + (r.certified < 0 ? std::string() : std::to_string(r.certified)) +
-            (r.at_loss ? ",1," : ",0,") + csv_text(r.folder) + "\n";
+      cells.push_back(csv_number(x));
+    cells.push_back(r.certified < 0 ? std::string() : std::to_string(r.certified));
+    cells.emplace_back(r.at_loss ? "1" : "0");
+    cells.push_back(csv_text(r.folder));
+    for (size_t i = 0; i < cells.size(); ++i) text.append(i == 0 ? "" : ",").append(cells[i]);
+    text.append("\n");
   }
   return text;
 }

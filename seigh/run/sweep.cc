@@ -88,7 +88,7 @@ void check_place(const fs::path& folder, const Sweep& sweep, bool resume) {
             " holds something other than a sweep; choose another folder with --out");
     require(resume, folder.string(), " already holds ",
             read_file(file, kMostRecipeBytes) == sweep.text ? "this sweep; continue it"
-                                                             : "another sweep; make it this one",
+                                                            : "another sweep; make it this one",
             " with --resume, which keeps every run that is the same, or choose another folder with --out");
     return;
   }
@@ -219,6 +219,12 @@ SweepOutcome run_sweep(const fs::path& folder, const Sweep& sweep, bool resume, 
     write_file(folder / "recipe.toml", sweep.text);
     status = sweep_status(folder, sweep);
     failures = read_failures(folder);
+    const size_t known =
+        std::erase_if(failures, [&](const auto& failure) {  // of runs that are no longer asked for
+          return std::none_of(sweep.runs.begin(), sweep.runs.end(),
+                              [&](const SweepRun& run) { return run.folder == failure.first; });
+        });
+    if (known > 0) write_failures(folder, failures);
   });
   const Shared shared(folder, sweep);
   const bool root = context.ranks().root();
@@ -236,8 +242,9 @@ SweepOutcome run_sweep(const fs::path& folder, const Sweep& sweep, bool resume, 
     const int64_t before = outcome.done + outcome.failed;
     if (root && calls.begin)
       calls.begin(run, static_cast<int64_t>(i) + 1,
-                  before == 0 ? -1
-                              : timer.seconds() / static_cast<double>(before) * static_cast<double>(all - before));
+                  before == 0
+                      ? -1
+                      : timer.seconds() / static_cast<double>(before) * static_cast<double>(all - before));
     std::string why;
     bool failed = false;
     try {
@@ -270,8 +277,7 @@ SweepOutcome run_sweep(const fs::path& folder, const Sweep& sweep, bool resume, 
 }
 
 std::string failures_in_words(const SweepOutcome& outcome, const Sweep& sweep) {
-  return text_of(outcome.failed, " of ", sweep.runs.size(),
-                 sweep.runs.size() == 1 ? " run" : " runs",
+  return text_of(outcome.failed, " of ", sweep.runs.size(), sweep.runs.size() == 1 ? " run" : " runs",
                  " failed, the others are done; seigh show says why, --resume tries again");
 }
 
@@ -282,7 +288,8 @@ std::vector<SummaryRow> sweep_rows(const fs::path& path, const Sweep& sweep) {
     if (!fs::exists(path / run.folder / "recipe.toml", none)) continue;
     const RunFolder folder = RunFolder::view(path / run.folder, run.recipe);
     const std::vector<Item> items = folder.items();
-    const bool ours = std::all_of(items.begin(), items.end(), [](const Item& i) { return i.differs.empty(); });
+    const bool ours =
+        std::all_of(items.begin(), items.end(), [](const Item& i) { return i.differs.empty(); });
     const std::optional<Method> method = method_of(folder, run.recipe);
     if (!ours || !method) continue;
     for (SummaryRow& row : summary_rows(run, folder, *method, sweep.at_loss)) all.push_back(std::move(row));

@@ -5,9 +5,9 @@
 //   failures.json   of the runs that failed when they were last tried: {"<run>": "why"}
 //   summary.csv     one line a run, step and split (seigh/report/sweep_summary.h)
 //
-// Runs whose training is the same, as those that differ in subsets or in eigh, train once: checkpoints are hard
-// links to the other run's where these say that the same keys decided them (or copies, on file systems without
-// links). Files are never changed in place, so a link is as good as a copy.
+// Runs whose training is the same, as those that differ in subsets or in eigh, train once: checkpoints are
+// hard links to the other run's where these say that the same keys decided them (or copies, on file systems
+// without links). Files are never changed in place, so a link is as good as a copy.
 #pragma once
 
 #include <cstdint>
@@ -50,12 +50,13 @@ struct SweepOutcome {
   int64_t done = 0, failed = 0;
 };
 
-/// Makes what the runs' recipes leave open known, and checks every one of them as Run::check does. Throws Error.
+/// Makes what the runs' recipes leave open known, and checks every one of them as Run::check does. Throws
+/// Error.
 void check_sweep(Sweep& sweep, const MakeForeign& make_foreign);
-/// Does every run that is not finished; one that fails (Error) is told and written down, the others go on. For
-/// all ranks together: there only what fails in the root's own part (training, overlap) lets the others go on.
-/// `sweep` has been through check_sweep(). Throws Error when `folder` holds something else, when another process
-/// works in it, and without `resume` when it holds this sweep.
+/// Does every run that is not finished; one that fails (Error) is told and written down, the others go on.
+/// For all ranks together: there only what fails in the root's own part (training, overlap) lets the others
+/// go on. `sweep` has been through check_sweep(). Throws Error when `folder` holds something else, when
+/// another process works in it, and without `resume` when it holds this sweep.
 SweepOutcome run_sweep(const fs::path& folder, const Sweep& sweep, bool resume, const fs::path& data_folder,
                        const MakeForeign& make_foreign, const SweepCalls& calls, const Context& context);
 /// "3 of 15 runs failed ...", and what to do about it.

@@ -15,8 +15,8 @@ struct Known {
   double p, degrees, t;
 };
 
-// scipy.stats.t.ppf (1.17), to its 15 digits; both are some ten roundings of 1e-16 off, more where 1 - p has lost
-// digits.
+// scipy.stats.t.ppf (1.17), to its 15 digits; both are some ten roundings of 1e-16 off, more where 1 - p has
+// lost digits.
 TEST(Student, QuantilesAreThoseOfSciPy) {
   for (const Known& k : {Known{.5, 1, 0},
                          {.75, 1, 1},
@@ -38,7 +38,8 @@ TEST(Student, QuantilesAreThoseOfSciPy) {
     EXPECT_NEAR(student_quantile(k.p, k.degrees), k.t, 1e-12 * std::abs(k.t)) << k.p << " of " << k.degrees;
 }
 
-// With one and two degrees of freedom in closed form: tan(pi (p - 1/2)), a sqrt(2 / (1 - a^2)) with a = 2p - 1.
+// With one and two degrees of freedom in closed form: tan(pi (p - 1/2)), a sqrt(2 / (1 - a^2)) with a = 2p
+// - 1.
 TEST(Student, ClosedForms) {
   const double pi = std::acos(-1);
   for (const double p : {.501, .6, .8, .99, .9999}) {
@@ -53,7 +54,8 @@ TEST(Student, IncompleteBetaIsThatOfSciPy) {
   EXPECT_NEAR(incomplete_beta(.5, .5, .3), .3690101195655454, 1e-14);
   EXPECT_NEAR(incomplete_beta(2, 3, .4), .5248, 1e-14);
   EXPECT_NEAR(incomplete_beta(10, .5, .95), .317151575465545, 1e-14);
-  EXPECT_NEAR(incomplete_beta(500, .5, .999), .3173104473097172, 1e-12);  // lgamma(500) has three digits before the dot
+  EXPECT_NEAR(incomplete_beta(500, .5, .999), .3173104473097172,
+              1e-12);  // lgamma(500) has three digits before the dot
   EXPECT_NEAR(incomplete_beta(.5, .5, 1e-8), 6.366197734286143e-5, 1e-18);
   EXPECT_NEAR(incomplete_beta(30, 40, .5), .8857998873233515, 1e-13);
   EXPECT_EQ(incomplete_beta(3, 4, 0), 0);
@@ -106,8 +108,8 @@ TEST(Interval, ZerosMakeItArithmetic) {
   EXPECT_NEAR(mean.high, 3.287987010226309, 1e-13);
 }
 
-// Of lognormal runs the intervals hold what they say. 2000 experiments of three runs: a coverage of 95 % (99 %) is
-// within 4 standard deviations, 1.95 % (.89 %), with probability 99.99 %.
+// Of lognormal runs the intervals hold what they say. 2000 experiments of three runs: a coverage of 95 % (99
+// %) is within 4 standard deviations, 1.95 % (.89 %), with probability 99.99 %.
 TEST(Interval, CoversWhatItPromises) {
   constexpr int kExperiments = 2000;
   const at::Tensor normal = random_gaussian(1, Stream::test, 4, 0, kExperiments, at::kDouble);
