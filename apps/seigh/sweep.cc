@@ -6,13 +6,13 @@
 #include <set>
 
 #include "apps/seigh/stage_command.h"
+#include "apps/seigh/sweep_report.h"
 #include "apps/seigh/terminal_progress.h"
 #include "seigh/core/context.h"
 #include "seigh/core/error.h"
 #include "seigh/core/memory.h"
 #include "seigh/core/printable.h"
 #include "seigh/core/timer.h"
-#include "seigh/io/file.h"
 #include "seigh/report/headline.h"
 #include "seigh/run/forecast.h"
 #include "seigh/run/sweep.h"
@@ -35,19 +35,8 @@ std::string size_in_words(const Sweep& sweep) {
          (sweep.subsets > 1 ? ", " + count_of(sweep.subsets, "subset") : std::string());
 }
 
-// The page of all runs together. Called by the root, once they are done.
-void write_joint_report(const std::vector<fs::path>& /*runs*/, const fs::path& /*page*/) {}
-
-// All that is about the sweep as a whole: summary.csv, the joint page, the table on the terminal.
 void report(const fs::path& folder, const Sweep& sweep) {
-  const std::vector<SummaryRow> rows = sweep_rows(folder, sweep);
-  write_file(folder / "summary.csv", summary_csv(rows));
-  std::vector<fs::path> runs;
-  std::set<std::string> with_results;
-  for (const SummaryRow& row : rows)
-    if (with_results.insert(row.folder).second) runs.push_back(folder / row.folder);
-  write_joint_report(runs, folder / "report.html");
-  print_lines(summary_table(sweep, rows));
+  print_lines(write_sweep_report(folder, sweep));
   std::printf("summary: %s\n",
               printable(fs::absolute(folder / "summary.csv").lexically_normal().string()).c_str());
   std::fflush(stdout);

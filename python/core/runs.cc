@@ -4,10 +4,10 @@
 #include <cstdio>
 
 #include "apps/seigh/command.h"
+#include "apps/seigh/sweep_report.h"
 #include "python/core/sources.h"
 #include "seigh/core/dtype.h"
 #include "seigh/core/error.h"
-#include "seigh/io/file.h"
 #include "seigh/io/safetensors.h"
 #include "seigh/nn/model.h"
 #include "seigh/recipe/recipe.h"
@@ -53,9 +53,9 @@ std::string run_whole_sweep(const std::string& recipe, const std::vector<std::st
       .failed = [&](const SweepRun& run,
                     const std::string& why) { say(run.label(sweep.subsets) + " failed: " + why); }};
   const SweepOutcome outcome = run_sweep(folder, sweep, resume, data, make, calls, context);
-  const std::vector<SummaryRow> rows = sweep_rows(folder, sweep);
-  write_file(folder / "summary.csv", summary_csv(rows));
-  for (const std::string& text : summary_table(sweep, rows)) say(text);
+  by_root(context, [&] {
+    for (const std::string& text : app::write_sweep_report(folder, sweep)) say(text);
+  });
   require(outcome.failed == 0, failures_in_words(outcome, sweep));
   return folder.string();
 }

@@ -55,11 +55,19 @@ std::optional<Method> method_of(const RunFolder& folder, const Recipe& recipe) {
   });
 }
 
+// The recipe of a run as its folder knows it, where the sweep leaves the number of samples to data in Python.
+Recipe recipe_there(const fs::path& path, Recipe recipe) {
+  if (!recipe.model.python.empty() && recipe.curvature.samples == 0)
+    recipe.curvature.samples = RunFolder::view(path).recipe().curvature.samples;
+  return recipe;
+}
+
 // All that a recipe asks for, made by that recipe.
-bool finished(const fs::path& path, const Recipe& recipe) {
+bool finished(const fs::path& path, const Recipe& wanted) {
   std::error_code none;
   if (!fs::exists(path / "recipe.toml", none)) return false;
   try {
+    const Recipe recipe = recipe_there(path, wanted);
     const RunFolder folder = RunFolder::view(path, recipe);
     if (!differences(RunFolder::view(path).recipe(), recipe).empty()) return false;
     for (const Item& item : folder.items())
@@ -286,11 +294,12 @@ std::vector<SummaryRow> sweep_rows(const fs::path& path, const Sweep& sweep) {
   std::error_code none;
   for (const SweepRun& run : sweep.runs) {
     if (!fs::exists(path / run.folder / "recipe.toml", none)) continue;
-    const RunFolder folder = RunFolder::view(path / run.folder, run.recipe);
+    const RunFolder folder =
+        RunFolder::view(path / run.folder, recipe_there(path / run.folder, run.recipe));
     const std::vector<Item> items = folder.items();
     const bool ours =
         std::all_of(items.begin(), items.end(), [](const Item& i) { return i.differs.empty(); });
-    const std::optional<Method> method = method_of(folder, run.recipe);
+    const std::optional<Method> method = method_of(folder, folder.recipe());
     if (!ours || !method) continue;
     for (SummaryRow& row : summary_rows(run, folder, *method, sweep.at_loss)) all.push_back(std::move(row));
   }
