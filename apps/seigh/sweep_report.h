@@ -9,8 +9,8 @@
 
 namespace seigh::app {
 
-/// Writes it into the sweep's folder: summary.csv, the joint page. Returns the table, line by line. For the root
-/// alone. Throws Error on damaged results.
+/// Writes it into the sweep's folder: summary.csv, the joint page. Returns the table, line by line. For the
+/// root alone. Throws Error on damaged results.
 std::vector<std::string> write_sweep_report(const fs::path& folder, const Sweep& sweep);
 
 }  // namespace seigh::app

@@ -131,7 +131,8 @@ class Shared {
         const fs::path source = folder_ / other->folder / "checkpoints" / target.filename();
         if (other == &run || !made_by(source, keys)) continue;
         fs::create_directories(target.parent_path(), none);
-        if (::link(source.c_str(), target.c_str()) != 0) write_file(target, read_file(source));
+        if (fs::is_symlink(source) || ::link(source.c_str(), target.c_str()) != 0)
+          write_file(target, read_file(source));
         break;
       }
     }
@@ -224,6 +225,9 @@ SweepOutcome run_sweep(const fs::path& folder, const Sweep& sweep, bool resume, 
             "; choose another folder with --out");
     lock.emplace(folder, /*shared=*/false);
     check_place(folder, sweep, resume);  // another process may have begun meanwhile
+    for (const SweepRun& run : sweep.runs)
+      require(!fs::is_symlink(folder / run.folder), (folder / run.folder).string(),
+              " is a symbolic link, which seigh does not write through; put what it points to in its place");
     write_file(folder / "recipe.toml", sweep.text);
     status = sweep_status(folder, sweep);
     failures = read_failures(folder);
@@ -294,8 +298,7 @@ std::vector<SummaryRow> sweep_rows(const fs::path& path, const Sweep& sweep) {
   std::error_code none;
   for (const SweepRun& run : sweep.runs) {
     if (!fs::exists(path / run.folder / "recipe.toml", none)) continue;
-    const RunFolder folder =
-        RunFolder::view(path / run.folder, recipe_there(path / run.folder, run.recipe));
+    const RunFolder folder = RunFolder::view(path / run.folder, recipe_there(path / run.folder, run.recipe));
     const std::vector<Item> items = folder.items();
     const bool ours =
         std::all_of(items.begin(), items.end(), [](const Item& i) { return i.differs.empty(); });

@@ -267,6 +267,25 @@ class Stopped(Sweeps):
             self.assertEqual((out / "summary.csv").read_text(), (self.tmp / "whole/summary.csv").read_text())
             self.assertEqual(snapshot(out), snapshot(self.tmp / "whole"))
 
+    def test_folders_from_elsewhere(self):
+        """A link in place of a run leads nowhere; what is damaged is named."""
+        self.ok(*self.arguments("[sweep]\nseeds = 2\n"))
+        out, other = self.tmp / "out", self.tmp / "other"
+        (out / "base-seed-4").rename(other)
+        (out / "base-seed-4").symlink_to(other)
+        before = snapshot(other)
+        self.refused(*self.arguments("[sweep]\nseeds = 2\n", "--resume", "--set", "eigh.k=3"), says="symbolic link")
+        self.assertEqual(snapshot(other), before)
+        (out / "base-seed-4").unlink()
+        (out / "failures.json").write_text("[" * 1000)
+        self.refused("show", out, says=["failures.json", "nests"])
+        (out / "failures.json").write_text('{"base-seed-4": "a\\u001b[31m", "base-seed-3": 3, "x": [')
+        self.assertIn("base-seed-4  not yet", self.ok("show", out).stdout)
+        (out / "failures.json").write_text('{"base-seed-4": "a\\u001b[31m"}')
+        self.assertIn("failed: a\\x1b[31m", self.ok("show", out).stdout)
+        (out / "recipe.toml").write_text("[sweep]\nseeds = 'x'\n")
+        self.refused("show", out, says=["recipe.toml:2", "sweep.seeds", "mend"])
+
     def test_two_at_a_time(self):
         process = subprocess.Popen([SEIGH, *map(str, self.arguments("[sweep]\nseeds = 4\n"))], stdout=subprocess.PIPE,
                                    stderr=subprocess.PIPE, text=True, env=environment())

@@ -84,7 +84,8 @@ TEST(Sweep, TheTextReadsBackAsTheSameRuns) {
   const Sweep sweep = parse(
       "[data]\nx = \"x.npy\"\n[model]\nmodule = \"net.pt\"\n[train]\nsteps = 30\ncheckpoints = \"log\"\n"
       "learning_rate = 0.1\n[sweep]\nseeds = 2\nkey = \"data.x\"\nvalues = [\"other/x.npy\"]\n"
-      "[[sweep.variants]]\nname = \"\\\"q\\\"\"\nset = { \"model.module\" = \"b.pt\", eigh.tolerance = 1e-3 }\n",
+      "[[sweep.variants]]\nname = \"\\\"q\\\"\"\nset = { \"model.module\" = \"b.pt\", eigh.tolerance = 1e-3 "
+      "}\n",
       {"eigh.k=7", "sweep.subsets=2", "train.learning_rate=0.30000000000000004"});
   const Sweep again = parse_sweep(sweep.text, "elsewhere/recipe.toml");
   EXPECT_EQ(again.name, "thing");
@@ -125,8 +126,8 @@ TEST(Sweep, WhatIsWrongIsNamed) {
   EXPECT_SEIGH_ERROR(wrong("values = [1]\n"), "needs key");
   EXPECT_SEIGH_ERROR(wrong("key = 3\nvalues = [1]\n"), "needs key");
   EXPECT_SEIGH_ERROR(wrong("key = \"train.steps\"\nvalues = []\n"), "at least one");
-  EXPECT_SEIGH_ERROR(wrong("key = \"train.learning_rat\"\nvalues = [1]\n"), "thing.toml:3", "train.learning_rat",
-                     "nearest known key is \"train.learning_rate\"");
+  EXPECT_SEIGH_ERROR(wrong("key = \"train.learning_rat\"\nvalues = [1]\n"), "thing.toml:3",
+                     "train.learning_rat", "nearest known key is \"train.learning_rate\"");
   EXPECT_SEIGH_ERROR(wrong("key = \"train.learning_rate\"\nvalues = [0.1, \"x\"]\n"), "must be a number");
   EXPECT_SEIGH_ERROR(wrong("key = \"train.learning_rate\"\nvalues = [0.1, { a = 1 }]\n"), "thing.toml:3");
   EXPECT_SEIGH_ERROR(wrong("key = \"train.learning_rate\"\nvalues = [0.1, 0.1]\n"), "two variants",
@@ -143,27 +144,30 @@ TEST(Sweep, WhatIsWrongIsNamed) {
   };
   EXPECT_SEIGH_ERROR(named("\"a\"", ""), "\"a\"", "needs set");
   EXPECT_SEIGH_ERROR(named("\"a\"", "set = { \"eigh.k\" = 5 }\nvalues = [1]\n"), "unknown key \"values\"");
-  EXPECT_SEIGH_ERROR(named("\"a\"", "set = { \"eigh.kk\" = 5 }\n"), "eigh.kk", "nearest known key is \"eigh.k\"");
+  EXPECT_SEIGH_ERROR(named("\"a\"", "set = { \"eigh.kk\" = 5 }\n"), "eigh.kk",
+                     "nearest known key is \"eigh.k\"");
   EXPECT_SEIGH_ERROR(named("3"), "needs a name");
   EXPECT_SEIGH_ERROR(named("\"\""), "needs a name");
   EXPECT_SEIGH_ERROR(named("\"a\\u0007b\""), "printable", "a\\x07b");
   EXPECT_SEIGH_ERROR(named("\"" + std::string(101, 'a') + "\""), "at most 100");
-  EXPECT_SEIGH_ERROR(named("\"a/b\"", "set = { \"eigh.k\" = 5 }\n[[sweep.variants]]\nname = \"a b\"\n"
-                                      "set = { \"eigh.k\" = 6 }\n"),
+  EXPECT_SEIGH_ERROR(named("\"a/b\"",
+                           "set = { \"eigh.k\" = 5 }\n[[sweep.variants]]\nname = \"a b\"\n"
+                           "set = { \"eigh.k\" = 6 }\n"),
                      "\"a/b\" and \"a b\"", "the same folder, a-b");
-  EXPECT_SEIGH_ERROR(named("\"a\"", "set = { \"eigh.k\" = 5 }\n[[sweep.variants]]\nname = \"a\"\n"
-                                    "set = { \"eigh.k\" = 6 }\n"),
+  EXPECT_SEIGH_ERROR(named("\"a\"",
+                           "set = { \"eigh.k\" = 5 }\n[[sweep.variants]]\nname = \"a\"\n"
+                           "set = { \"eigh.k\" = 6 }\n"),
                      "two variants \"a\"");
-  EXPECT_SEIGH_ERROR(parse("[sweep]\nbase = true\n[[sweep.variants]]\nname = \"base\"\nset = { \"eigh.k\" = 5 }\n"),
-                     "\"base\" is the name of the recipe itself");
+  EXPECT_SEIGH_ERROR(
+      parse("[sweep]\nbase = true\n[[sweep.variants]]\nname = \"base\"\nset = { \"eigh.k\" = 5 }\n"),
+      "\"base\" is the name of the recipe itself");
   EXPECT_SEIGH_ERROR(parse("[sweep]\nkey = \"train.steps\"\nvalues = [5]\n[curvature]\nsteps = [1000]\n"),
                      "step 1000");
 }
 
 TEST(Sweep, FoldersArePlainFileNames) {
   for (const std::string name : {"../../etc", ".hidden", "a b", "日本", "-x", "x/../../y", "..."}) {
-    const Sweep sweep =
-        parse("[[sweep.variants]]\nname = \"" + name + "\"\nset = { \"eigh.k\" = 5 }\n");
+    const Sweep sweep = parse("[[sweep.variants]]\nname = \"" + name + "\"\nset = { \"eigh.k\" = 5 }\n");
     const std::string folder = sweep.runs[0].folder;
     EXPECT_EQ(folder.find('/'), std::string::npos) << folder;
     EXPECT_NE(folder.front(), '.') << folder;
@@ -176,7 +180,8 @@ TEST(Sweep, FoldersArePlainFileNames) {
 TEST(Sweep, TenThousandRuns) {
   std::string values;
   for (int i = 1; i < 10'000; ++i) values += std::to_string(i) + ", ";
-  EXPECT_EQ(parse("[sweep]\nkey = \"eigh.k\"\nvalues = [" + values + "]\n").runs.size(), 9999U);  // 100 is the base's
+  EXPECT_EQ(parse("[sweep]\nkey = \"eigh.k\"\nvalues = [" + values + "]\n").runs.size(),
+            9999U);  // 100 is the base's
   EXPECT_SEIGH_ERROR(parse("[sweep]\nkey = \"eigh.k\"\nvalues = [" + values + "10000, 10001]\n"),
                      "at most 10000");
 }
