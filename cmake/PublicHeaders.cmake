@@ -33,6 +33,7 @@ set(SEIGH_PUBLIC_HEADERS
     seigh/overlap/masks.h
     seigh/overlap/metrics.h
     seigh/overlap/nulls.h
+    seigh/overlap/statistics.h
     seigh/overlap/swaps.h
     seigh/overlap/units.h
     # networks, data, training
@@ -62,8 +63,10 @@ set(SEIGH_PUBLIC_HEADERS
     # recipes, runs, and files of results
     seigh/recipe/options.h
     seigh/recipe/recipe.h
+    seigh/recipe/sweep.h
     seigh/results/eigen_file.h
     seigh/results/finished.h
+    seigh/results/folder_lock.h
     seigh/results/overlap_file.h
     seigh/results/inventory.h
     seigh/results/run_folder.h

@@ -5,18 +5,18 @@
 #include <vector>
 
 #include "apps/seigh/commands.h"
+#include "apps/seigh/joint_page.h"
 #include "apps/seigh/stage_command.h"
+#include "apps/seigh/sweep.h"
 #include "seigh/core/context.h"
 #include "seigh/core/error.h"
 #include "seigh/core/filesystem.h"
 #include "seigh/core/printable.h"
 #include "seigh/core/timer.h"
-#include "seigh/report/compared_runs.h"
 #include "seigh/report/headline.h"
-#include "seigh/report/page.h"
-#include "seigh/results/inventory.h"
 #include "seigh/run/forecast.h"
 #include "seigh/run/stages.h"
+#include "seigh/run/sweep.h"
 
 namespace seigh::app {
 namespace {
@@ -33,33 +33,6 @@ void print_result(const Run& run, size_t printed = 0) {
   print_headline(run, printed);
   std::printf("report: %s\n",
               printable(fs::absolute(run.folder().report()).lexically_normal().string()).c_str());
-}
-
-// One page of runs that are only looked at: no lock, no data, no code of theirs.
-void write_page_of(const std::vector<std::string>& folders, const fs::path& out, const Context& context) {
-  std::error_code none;
-  if (fs::exists(out, none)) {
-    try {
-      read_report_data(out);
-    } catch (const Error&) {
-      fail(out.string(), " is there and no report page of seigh; choose another with --out");
-    }
-  }
-  std::vector<PageRun> runs;
-  context.progress().begin("reading", static_cast<int64_t>(folders.size()), "runs");
-  for (const std::string& folder : folders) {
-    context.check_cancelled();
-    const Run run(RunFolder::view(folder), {}, context);
-    for (const Item& item : run.folder().items())
-      require(item.differs.empty(), (run.folder().path() / item.file).string(),
-              " was made by another recipe than its recipe.toml is; redo it with seigh run ... --resume");
-    runs.push_back({folder, run.folder().recipe(), run.page_data()});
-    context.progress().advance(1);
-  }
-  context.progress().end();
-  const std::string data = runs.size() == 1 ? runs[0].data : compared_runs(runs);
-  write_report_page(out, runs.size() == 1 ? runs[0].recipe.name : page_title(runs), data);
-  std::printf("report: %s\n", printable(fs::absolute(out).lexically_normal().string()).c_str());
 }
 
 }  // namespace
@@ -151,6 +124,7 @@ void add_run(CLI::App& app, Action& action) {
       "dense.steps=[]\n"
       "  seigh run recipes/mnist-mini.toml --out runs/quick --set eigh.k=60 --resume\n"
       "  seigh run recipes/mnist-mini.toml --dry-run\n"
+      "  seigh run recipes/mnist-mini.toml --out runs/seeds --set sweep.seeds=3\n"
       "  seigh run --keys eigh");
   command->callback([options, keys, &action] {
     action = [options, list = keys->count() > 0](const Tools& tools) {
@@ -161,6 +135,14 @@ void add_run(CLI::App& app, Action& action) {
       }
       require(!options->recipe.empty(),
               "run: RECIPE is missing; for example: seigh run recipes/mnist-mini.toml");
+      if (is_sweep(options->recipe, options->overrides))
+        return run_sweep_command(tools, {.recipe = options->recipe,
+                                         .out = options->out,
+                                         .data = options->data,
+                                         .overrides = options->overrides,
+                                         .resume = options->resume,
+                                         .dry_run = options->dry_run,
+                                         .strict = options->strict});
       const Timer timer;
       Recipe recipe = load_recipe(options->recipe, options->overrides);
       const fs::path out = options->out.empty() ? fs::path("runs") / recipe.name : fs::path(options->out);
@@ -213,7 +195,7 @@ void add_report(CLI::App& app, Action& action) {
   };
   const auto options = std::make_shared<Options>();
   CLI::App* command =
-      app.add_subcommand("report", "Write report.html from what a run folder holds, or one page of several");
+      app.add_subcommand("report", "Write report.html from what a run folder or a sweep holds, or one page of several runs");
   command->add_option("RUN", options->folders, "Run folders, as seigh run made them")->required();
   command->add_option("--out", options->out,
                       "The page; default: report.html in the run folder or, of several, in the current one");
@@ -223,6 +205,8 @@ void add_report(CLI::App& app, Action& action) {
       "  seigh report runs/mnist-mini runs/quick --out both.html");
   command->callback([options, &action] {
     action = [options](const Tools& tools) {
+      if (options->folders.size() == 1 && holds_sweep(options->folders[0]))
+        return report_sweep(options->folders[0], tools.context);
       if (options->folders.size() == 1 && options->out.empty()) {
         Run run = open_run(tools, options->folders[0], options->data);
         run.report();
@@ -230,7 +214,9 @@ void add_report(CLI::App& app, Action& action) {
         return;
       }
       if (!tools.context.ranks().root()) return;
-      write_page_of(options->folders, options->out.empty() ? "report.html" : options->out, tools.context);
+      const fs::path out = options->out.empty() ? "report.html" : options->out;
+      write_joint_page({options->folders.begin(), options->folders.end()}, out, tools.context);
+      std::printf("report: %s\n", printable(fs::absolute(out).lexically_normal().string()).c_str());
     };
   });
 }

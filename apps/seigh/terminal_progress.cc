@@ -13,6 +13,8 @@ constexpr double kRedraw = 0.1;      // seconds between drawings on a terminal
 constexpr double kBrief = 0.5;       // tasks shorter than this leave no line behind
 constexpr double kPlainLine = 15.0;  // seconds between lines elsewhere
 
+}  // namespace
+
 std::string duration(double seconds) {
   char text[32];
   if (seconds < 60) {
@@ -26,8 +28,6 @@ std::string duration(double seconds) {
   }
   return text;
 }
-
-}  // namespace
 
 TerminalProgress::TerminalProgress(bool silent)
     : silent_(silent), terminal_(!silent && ::isatty(STDERR_FILENO) != 0) {}
@@ -62,7 +62,7 @@ void TerminalProgress::end() {
 }
 
 void TerminalProgress::note(std::string_view text) {
-  if (silent_) return;
+  if (silent_ || !told_.insert(std::string(text)).second) return;
   if (drawn_) std::fputs("\r\033[2K", stderr);
   drawn_ = false;
   std::fprintf(stderr, "note: %s\n", printable(text).c_str());

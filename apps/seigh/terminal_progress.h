@@ -2,12 +2,16 @@
 // terminal.
 #pragma once
 
+#include <set>
 #include <string>
 
 #include "seigh/core/progress.h"
 #include "seigh/core/timer.h"
 
 namespace seigh::app {
+
+/// "40 s", "3 min 20 s", "2 h 05 min".
+std::string duration(double seconds);
 
 class TerminalProgress final : public Progress {
  public:
@@ -28,6 +32,7 @@ class TerminalProgress final : public Progress {
   int64_t total_ = 0, done_ = 0;
   double last_ = 0;  // seconds at the last drawing
   Timer timer_;
+  std::set<std::string> told_;  // notes: the runs of a sweep have the same ones
 };
 
 }  // namespace seigh::app

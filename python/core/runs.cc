@@ -4,13 +4,17 @@
 #include <cstdio>
 
 #include "apps/seigh/command.h"
+#include "apps/seigh/sweep_report.h"
 #include "python/core/sources.h"
 #include "seigh/core/dtype.h"
+#include "seigh/core/error.h"
 #include "seigh/io/safetensors.h"
 #include "seigh/nn/model.h"
 #include "seigh/recipe/recipe.h"
+#include "seigh/recipe/sweep.h"
 #include "seigh/results/run_folder.h"
 #include "seigh/run/stages.h"
+#include "seigh/run/sweep.h"
 #ifdef SEIGH_MPI
 #include "seigh/mpi/mpi.h"
 #endif
@@ -31,6 +35,29 @@ MakeForeign maker(const py::object& make) {
       return std::make_shared<PythonForeign>((*make)(keys));
     });
   };
+}
+
+std::string run_whole_sweep(const std::string& recipe, const std::vector<std::string>& set,
+                            const std::string& out, bool resume, const std::string& data,
+                            const MakeForeign& make, const Reference& tell, const Context& context) {
+  const auto say = [&](const std::string& text) { with_gil([&] { (*tell)(text); }); };
+  Sweep sweep = load_sweep(recipe, set);
+  const fs::path folder = out.empty() ? fs::path("runs") / sweep.name : fs::path(out);
+  check_sweep(sweep, make);
+  const SweepCalls calls = {
+      .begin =
+          [&](const SweepRun& run, int64_t number, double) {
+            say(text_of("run ", number, " of ", sweep.runs.size(), ": ", run.label(sweep.subsets)));
+          },
+      .done = {},
+      .failed = [&](const SweepRun& run,
+                    const std::string& why) { say(run.label(sweep.subsets) + " failed: " + why); }};
+  const SweepOutcome outcome = run_sweep(folder, sweep, resume, data, make, calls, context);
+  by_root(context, [&] {
+    for (const std::string& text : app::write_sweep_report(folder, sweep)) say(text);
+  });
+  require(outcome.failed == 0, failures_in_words(outcome, sweep));
+  return folder.string();
 }
 
 }  // namespace
@@ -67,6 +94,7 @@ Checkpoint PythonForeign::checkpoint(int64_t step, const fs::path& file) const {
     c.parameters = parameters;
     c.buffers = buffers;
     c.loss = loss(c);
+    c.train_loss = c.loss;
     c.test_accuracy = std::numeric_limits<double>::quiet_NaN();
     return c;
   });
@@ -97,6 +125,10 @@ void define_runs(py::module_& m) {
         const MakeForeign make_it = maker(make);
         const Reference tell = refer(line);
         const py::gil_scoped_release released;
+        if (!text && is_sweep(origin, set)) {
+          require(decompose, origin, ": [sweep] makes a folder of runs; seigh.run() and seigh run do them");
+          return run_whole_sweep(origin, set, out, resume, data, make_it, tell, context);
+        }
         Recipe recipe = text ? parse_recipe(*text, origin, set) : load_recipe(origin, set);
         const fs::path folder = out.empty() ? fs::path("runs") / recipe.name : fs::path(out);
         const std::shared_ptr<const Foreign> foreign = make_foreign(recipe, make_it);

@@ -213,6 +213,7 @@ def make_problem(keys):
 
 def run(recipe, *, out=None, set=(), resume=False, data=None, context=None):
     """Does a whole recipe: train or take weights, decompose, overlap, report; as `seigh run` does. Prints each result as it is known.
+    Of a recipe with a [sweep] all its runs, in one folder, and prints their summary at the end (docs/sweeps.md).
 
     Args:
         recipe: path of the TOML file (`seigh run --keys` describes every key).
@@ -223,7 +224,7 @@ def run(recipe, *, out=None, set=(), resume=False, data=None, context=None):
     Returns:
         The run folder, a path.
     Raises:
-        ValueError: the recipe, with its line. OSError: files.
+        ValueError: the recipe, with its line; of a sweep also, at the end, that runs failed. OSError: files.
     """
     words = [f"{key}={_toml(value)}" for key, value in set.items()] if isinstance(set, dict) else list(set)
     return _core.run(None, os.fspath(recipe), words, os.fspath(out or ""), resume, os.fspath(data or ""), make_problem, print, core_of(context))

@@ -13,13 +13,16 @@ Dataset Dataset::select(const at::Tensor& index) const {
           numbers.defined() ? numbers.index_select(0, index) : index};
 }
 
-at::Tensor balanced_subset(const at::Tensor& labels, int64_t classes, int64_t count) {
+at::Tensor balanced_subset(const at::Tensor& labels, int64_t classes, int64_t count, int64_t subset) {
   require(labels.dim() == 1 && labels.scalar_type() == at::kLong, "labels must be int64 of rank 1");
   require(classes >= 1, "a balanced subset needs at least one class, not ", classes);
   require(count >= 0, "a subset cannot have ", count, " samples");
+  require(0 <= subset && subset <= labels.numel(), "there is no disjoint subset number ", subset, " of ",
+          labels.numel(), " samples");
   std::vector<int64_t> wanted, missing;
   for (int64_t c = 0; c < classes; ++c) wanted.push_back(count / classes + (c < count % classes ? 1 : 0));
   missing = wanted;
+  std::vector<int64_t> passed(wanted.size(), 0);  // of each class, by the subsets before
 
   const at::Tensor dense = labels.cpu().contiguous();
   const int64_t* label = dense.data_ptr<int64_t>();
@@ -28,13 +31,17 @@ at::Tensor balanced_subset(const at::Tensor& labels, int64_t classes, int64_t co
   for (int64_t i = 0; i < dense.numel(); ++i) {
     require(label[i] >= 0 && label[i] < classes, "label ", label[i], " of sample ", i, " is not among the ",
             classes, " classes 0..", classes - 1);
-    if (missing[label[i]] == 0) continue;
+    if (missing[label[i]] == 0 || passed[label[i]]++ < subset * wanted[label[i]]) continue;
     --missing[label[i]];
     *out++ = i;
   }
   for (int64_t c = 0; c < classes; ++c)
-    require(missing[c] == 0, "a balanced subset of ", count, " samples needs ", wanted[c], " of class ", c,
-            " but only ", wanted[c] - missing[c], " are there; ask for fewer samples");
+    require(missing[c] == 0,
+            subset == 0 ? text_of("a balanced subset of ", count, " samples needs ", wanted[c])
+                        : text_of("disjoint balanced subsets 0 to ", subset, " of ", count, " samples need ",
+                                  (subset + 1) * wanted[c]),
+            " of class ", c, " but only ", passed[c], " are there; ask for fewer samples",
+            subset == 0 ? "" : " or subsets");
   return index;
 }
 

@@ -32,8 +32,9 @@ struct DataSplits {
 };
 
 /// Indices (int64 [count], ascending) of the first count/classes samples of each class; when `classes` does
-/// not divide `count` the lowest classes give one more. Throws Error when a class has too few samples.
-at::Tensor balanced_subset(const at::Tensor& labels, int64_t classes, int64_t count);
+/// not divide `count` the lowest classes give one more. `subset` n > 0 takes those after what the n subsets
+/// before have taken: disjoint ones. Throws Error when a class has too few samples.
+at::Tensor balanced_subset(const at::Tensor& labels, int64_t classes, int64_t count, int64_t subset = 0);
 
 struct MnistOptions {
   std::string name = "mnist";           ///< "mnist" or "fashion-mnist": which files to look for

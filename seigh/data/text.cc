@@ -64,9 +64,11 @@ DataSplits load_text(const TextOptions& options) {
   return splits;
 }
 
-at::Tensor first_subset(int64_t samples, int64_t count) {
+at::Tensor first_subset(int64_t samples, int64_t count, int64_t subset) {
   require(0 <= count && count <= samples, "a subset of ", count, " samples cannot be taken of ", samples);
-  return at::arange(count, at::kLong);
+  require(0 <= subset && (count == 0 || subset < samples / count), "disjoint subset number ", subset, " of ",
+          count, " samples cannot be taken of ", samples, "; ask for fewer samples or subsets");
+  return at::arange(subset * count, (subset + 1) * count, at::kLong);
 }
 
 }  // namespace seigh

@@ -23,8 +23,8 @@ struct TextOptions {
 /// shorter than one window.
 DataSplits load_text(const TextOptions& options);
 
-/// Indices (int64 [count]) 0..count-1: what balanced_subset() is for labelled data. Throws Error unless 0 <=
-/// count <= samples.
-at::Tensor first_subset(int64_t samples, int64_t count);
+/// Indices (int64 [count]) 0..count-1, or of `subset` n the count after n count: what balanced_subset() is
+/// for labelled data. Throws Error where there are too few.
+at::Tensor first_subset(int64_t samples, int64_t count, int64_t subset = 0);
 
 }  // namespace seigh

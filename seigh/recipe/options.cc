@@ -125,8 +125,9 @@ at::ScalarType eigh_dtype(const Recipe& r) {
   return r.eigh.dtype == "float64" ? at::kDouble : at::kFloat;
 }
 
-at::Tensor curvature_subset(const Dataset& part, int64_t count) {
-  return part.y.dim() == 1 ? balanced_subset(part.y, part.classes, count) : first_subset(part.size(), count);
+at::Tensor curvature_subset(const Dataset& part, int64_t count, int64_t subset) {
+  return part.y.dim() == 1 ? balanced_subset(part.y, part.classes, count, subset)
+                           : first_subset(part.size(), count, subset);
 }
 
 }  // namespace seigh

@@ -37,7 +37,7 @@ std::vector<std::string> result_methods(Method method);
 /// Of the products and the vectors.
 at::ScalarType eigh_dtype(const Recipe& recipe);
 /// Indices of the `count` samples of `part` that curvature is taken on: the first of each class, the first
-/// sequences of a text. Throws Error when there are too few.
-at::Tensor curvature_subset(const Dataset& part, int64_t count);
+/// sequences of a text; or those of a later disjoint `subset`. Throws Error when there are too few.
+at::Tensor curvature_subset(const Dataset& part, int64_t count, int64_t subset = 0);
 
 }  // namespace seigh

@@ -1,7 +1,5 @@
 #include "seigh/recipe/own_network.h"
 
-#include <ATen/core/grad_mode.h>
-#include <ATen/ops/cat.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/isfinite.h>
 
@@ -26,27 +24,11 @@ bool has_classes(const Dataset& part) {
   return !part.y.is_floating_point() && part.y.dim() == 1;
 }
 
-double mean_loss(const Model& model, const Loss& loss, const Checkpoint& c, const Dataset& data) {
-  const at::NoGradGuard no_grad;
-  const std::vector<at::Tensor> pieces = unflatten(model.parameters(), c.parameters);
-  std::vector<at::Tensor> outputs;
-  constexpr int64_t kChunk = 250;  // bounds the activations in memory
-  for (int64_t begin = 0; begin < data.size(); begin += kChunk)
-    outputs.push_back(
-        model.forward(pieces, c.buffers, data.x.slice(0, begin, std::min(begin + kChunk, data.size()))));
-  return loss_sum(loss, at::cat(outputs), data.y).item<double>() / static_cast<double>(target_count(data.y));
-}
-
 bool begins_like_a_zip_file(const fs::path& file) {
   std::ifstream in(file.string(), std::ios::binary);
   char begin[2] = {};
   in.read(begin, 2);
   return begin[0] == 'P' && begin[1] == 'K';
-}
-
-Dataset first(const Dataset& data, int64_t n) {
-  return {data.x.slice(0, 0, std::min(n, data.size())), data.y.slice(0, 0, std::min(n, data.size())),
-          data.classes};
 }
 
 }  // namespace
@@ -113,9 +95,9 @@ Checkpoint brought_checkpoint(const Recipe& r, const Model& model, const Loss& l
   }
   const std::string source = (r.model.weights.empty() ? r.model.module : weights_file(r, step).string());
   require(c.parameters.isfinite().all().item<bool>(), source, " holds parameters that are NaN or infinite");
-  constexpr int64_t kSamples = 1000;
-  c.loss = mean_loss(model, loss, c, first(data.train, kSamples));
-  c.test_accuracy = accuracy(model, c.parameters, c.buffers, first(data.test, kSamples));
+  c.loss = mean_loss(model, loss, c.parameters, c.buffers, first_samples(data.train, kLossSamples));
+  c.train_loss = c.loss;
+  c.test_accuracy = accuracy(model, c.parameters, c.buffers, first_samples(data.test, kLossSamples));
   return c;
 }
 
@@ -159,25 +141,34 @@ void probe(const Recipe& r, const Model& model, const Loss& loss, DataSplits& da
 
 at::Tensor curvature_samples(const Recipe& r, const Dataset& part, const std::string& split) {
   const int64_t n = r.curvature.samples;
-  if (r.data.x.empty()) return curvature_subset(part, n);
+  const int64_t subset = r.curvature.subset;
+  if (r.data.x.empty()) return curvature_subset(part, n, subset);
   require(n <= part.size(), n, " samples are asked for, but ", split == "test" ? r.data.test_x : r.data.x,
           " holds ", part.size());
-  if (has_classes(part)) {
+  bool balanced = has_classes(part);
+  if (balanced) {
     try {
-      return balanced_subset(part.y, part.classes, n);
+      const at::Tensor chosen = balanced_subset(part.y, part.classes, n);
+      if (subset == 0) return chosen;
     } catch (const Error&) {  // too few of a class, or not classes at all
+      balanced = false;
     }
   }
-  return first_subset(part.size(), n);
+  // Whether balanced or not the first subset decides for all, else they would not be disjoint.
+  return balanced ? balanced_subset(part.y, part.classes, n, subset) : first_subset(part.size(), n, subset);
 }
 
 std::vector<std::string> chosen_samples_note(const Recipe& r, const Dataset& part, const std::string& split) {
   const int64_t n = r.curvature.samples;
   if (r.data.x.empty() || n == part.size()) return {};
-  const bool first = at::equal(curvature_samples(r, part, split), first_subset(part.size(), n));
+  const int64_t subset = r.curvature.subset;
+  const bool fits = n * (subset + 1) <= part.size();
+  const bool first =
+      fits && at::equal(curvature_samples(r, part, split), first_subset(part.size(), n, subset));
+  const std::string which = subset == 0 ? "the first ones" : text_of("subset ", subset, " of the first ones");
   return {text_of("curvature is taken on ", n, " of the ", part.size(), " samples of ",
-                  split == "test" ? r.data.test_x : r.data.x,
-                  first ? ": the first ones" : ": the first ones of each class, equally many of each")};
+                  split == "test" ? r.data.test_x : r.data.x, ": ", which,
+                  first ? "" : " of each class, equally many of each")};
 }
 
 }  // namespace seigh

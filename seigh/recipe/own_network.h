@@ -32,8 +32,8 @@ DataSplits load_own_data(const Recipe& recipe);
 /// own. Throws Error as probe() does, and on test data with other classes.
 void probe(const Recipe& recipe, const Model& model, const Loss& loss, DataSplits& data);
 /// The samples of `part`, the split of that name, the curvature is taken on: int64 [curvature.samples]. A
-/// balanced_subset(), or the first ones of data of the user's own without enough of each class. Throws Error
-/// when there are too few.
+/// balanced_subset(), or the first ones of data of the user's own without enough of each class; those of
+/// curvature.subset. Throws Error when there are too few.
 at::Tensor curvature_samples(const Recipe& recipe, const Dataset& part, const std::string& split);
 /// What the user should know of that choice among data of their own: one line, or none where it is all of
 /// them.

@@ -1,8 +1,5 @@
 #include "seigh/recipe/recipe.h"
 
-#define TOML_HEADER_ONLY 0
-#include <toml++/toml.h>
-
 #include <algorithm>
 #include <cmath>
 #include <initializer_list>
@@ -20,6 +17,8 @@
 #include "seigh/io/limits.h"
 #include "seigh/nn/zoo.h"
 #include "seigh/overlap/scores.h"
+#include "seigh/recipe/sweep.h"
+#include "seigh/recipe/toml_source.h"
 
 namespace seigh {
 namespace {
@@ -194,6 +193,10 @@ void for_each_key(R& r, Visitor&& visit) {
         "Samples of each split: the first ones of each class, equally many of each; of text, and where "
         "data.x has no classes or too few of one, simply the first ones; of data.python the first ones, by "
         "default as many as every split has.");
+  visit("curvature.subset", r.curvature.subset, {Stage::eigh, !python},
+        "Which samples of each split: 0: those first ones; n: as many others, those after what subsets 0 to "
+        "n - 1 "
+        "take.");
   visit("curvature.steps", r.curvature.steps, {Stage::none},
         "Checkpoints to decompose: a list, or a number n for every n-th. Default: all.");
   visit(
@@ -306,12 +309,6 @@ std::string listed(const std::vector<std::string>& names) {
   return text;
 }
 
-std::string place(const std::string& origin, const toml::node& node) {
-  return node.source().begin && !origin.starts_with("--set ")
-             ? origin + ":" + std::to_string(node.source().begin.line)
-             : origin;
-}
-
 // A table that holds nothing is no key, but its name may still be misspelt.
 const std::set<std::string> kTables = [] {
   std::set<std::string> tables;
@@ -321,20 +318,6 @@ const std::set<std::string> kTables = [] {
   });
   return tables;
 }();
-
-// Values by dotted key.
-void collect(const toml::table& table, const std::string& prefix,
-             std::map<std::string, const toml::node*>& out) {
-  for (const auto& [key, node] : table) {
-    const std::string name = prefix + std::string(key.str());
-    const toml::table* inner = node.as_table();
-    if (inner != nullptr && (!inner->empty() || kTables.contains(name))) {
-      collect(*inner, name + ".", out);
-    } else {
-      out[name] = &node;
-    }
-  }
-}
 
 template <typename T>
 T scalar(const toml::node& node, const std::string& where, const std::string& key, const char* type) {
@@ -469,15 +452,6 @@ std::vector<int64_t> powers_of_two(int64_t last) {
   return steps;
 }
 
-toml::table parse_text(const std::string& text, const std::string& origin) {
-  require_plain_toml(text, origin);
-  try {
-    return toml::parse(text, origin);
-  } catch (const toml::parse_error& error) {
-    fail(origin, ":", error.source().begin.line, ": ", error.description());
-  }
-}
-
 void sort_unique(std::vector<int64_t>& steps) {
   std::sort(steps.begin(), steps.end());
   steps.erase(std::unique(steps.begin(), steps.end()), steps.end());
@@ -572,12 +546,7 @@ void resolve_training(Recipe::Training& t, const std::string& origin) {
 
 // Makes the names of files absolute that a source of settings in `folder` gives for `key`.
 void locate(const std::string& key, std::string& value, const fs::path& folder) {
-  static const std::set<std::string> files = {"data.x",       "data.y",        "data.test_x", "data.test_y",
-                                              "model.module", "model.weights", "data.python", "model.python"};
-  const bool file =
-      files.contains(key) ||
-      (key == "train.loss" && (value.ends_with(".pt") || value.find(".py:") != std::string::npos));
-  if (file && !value.empty()) value = (folder / value).lexically_normal().string();
+  value = located(key, value, folder);
 }
 void locate(const std::string& key, std::vector<std::string>& values, const fs::path& folder) {
   if (key != "overlap.files") return;
@@ -692,6 +661,9 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals, b
   }
   check(r.curvature.samples >= (r.data.python.empty() ? 1 : 0), "curvature.samples must be at least 1, not ",
         r.curvature.samples);
+  check(r.curvature.subset >= 0, "curvature.subset must not be negative: ", r.curvature.subset);
+  check(r.curvature.subset == 0 || r.data.python.empty(),
+        "curvature.subset is for data that seigh reads itself; of data.python give others there");
   parsed(r.curvature.products, origin, "curvature.products", parse_products);
   check(r.curvature.batch_size >= 0, "curvature.batch_size must not be negative: ", r.curvature.batch_size);
   check(r.eigh.test_matrix == "auto" || r.eigh.test_matrix == "ssrft" || r.eigh.test_matrix == "sparse",
@@ -768,39 +740,33 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals, b
 
 }  // namespace
 
-Recipe parse_recipe(const std::string& text, const std::string& origin,
-                    const std::vector<std::string>& overrides) {
-  std::vector<std::pair<std::string, toml::table>> sources;
-  sources.emplace_back(origin, parse_text(text, origin));
-  for (const std::string& override_text : overrides) {
-    const std::string where = "--set " + shortened(override_text);
-    const size_t equals = override_text.find('=');
-    require(equals != std::string::npos && equals > 0, where,
-            ": expected KEY=VALUE, for example --set eigh.k=100");
-    const std::string key = override_text.substr(0, equals), value = override_text.substr(equals + 1);
-    toml::table table;
-    require_plain_toml(key + " = " + value, where);
-    try {  // a bare word is taken for a string
-      table = toml::parse(key + " = " + value);
-    } catch (const toml::parse_error&) {
-      table = parse_text(key + " = " + literal(value), where);
+void collect_values(const toml::table& table, const std::string& prefix,
+                    std::map<std::string, const toml::node*>& out) {
+  for (const auto& [key, node] : table) {
+    const std::string name = prefix + std::string(key.str());
+    const toml::table* inner = node.as_table();
+    if (inner != nullptr && (!inner->empty() || kTables.contains(name))) {
+      collect_values(*inner, name + ".", out);
+    } else {
+      out[name] = &node;
     }
-    sources.emplace_back(where, std::move(table));
   }
+}
 
+Recipe resolve_sources(const std::vector<const TomlSource*>& sources) {
+  const std::string& origin = sources.front()->origin;
   Recipe recipe;
   recipe.name = fs::path(origin).stem().string();
   Intervals intervals;
   std::set<std::string> given;
-  for (const auto& [source, table] : sources) {
-    const fs::path folder =
-        &source == &sources.front().first ? fs::absolute(origin).parent_path() : fs::current_path();
+  for (const TomlSource* source : sources) {
     std::map<std::string, const toml::node*> values;
-    collect(table, "", values);
+    collect_values(source->table, "", values);
+    std::erase_if(values, [](const auto& value) { return of_sweep(value.first); });
     for_each_key(recipe, [&](const std::string& key, auto& field, Use, const char*) {
       const auto found = values.find(key);
       if (found == values.end()) return;
-      const std::string where = place(source, *found->second);
+      const std::string where = place(source->origin, *found->second);
       given.insert(key);
       if (kStepKeys.contains(key) && found->second->is_integer()) {
         const int64_t n = *found->second->template value<int64_t>();
@@ -814,20 +780,34 @@ Recipe parse_recipe(const std::string& text, const std::string& origin,
       } else {
         intervals.erase(key);
         read_value(*found->second, where, key, field);
-        locate(key, field, folder);
+        locate(key, field, source->folder);
       }
       values.erase(found);
     });
     if (!values.empty()) {
       const auto& [key, node] = *values.begin();
       const std::string name = shortened(key);
-      fail(place(source, *node), ": unknown key \"", name, "\"; the nearest known key is \"",
+      fail(place(source->origin, *node), ": unknown key \"", name, "\"; the nearest known key is \"",
            nearest_key(name), "\"");
     }
   }
   resolve_own(recipe, origin, given);
   resolve(recipe, origin, intervals, given.contains("model.hidden"));
   return recipe;
+}
+
+Recipe parse_recipe(const std::string& text, const std::string& origin,
+                    const std::vector<std::string>& overrides) {
+  const std::vector<TomlSource> sources = toml_sources(text, origin, overrides);
+  std::vector<const TomlSource*> all;
+  for (const TomlSource& source : sources) {
+    require(
+        !names_sweep(source), source.origin,
+        ": [sweep] makes a folder of runs of it: seigh run does them; what takes one run takes a folder in "
+        "that one");
+    all.push_back(&source);
+  }
+  return resolve_sources(all);
 }
 
 Recipe load_recipe(const fs::path& path, const std::vector<std::string>& overrides) {
@@ -852,13 +832,16 @@ std::string to_toml(const Recipe& recipe) {
 std::string recipe_reference(const std::string& word) {
   std::ostringstream out;
   const Recipe recipe;
-  const bool table = kTables.contains(word);
+  const bool table = kTables.contains(word) || word == "sweep";
   const auto list = [&](const auto& wanted) {
     for_each_key(recipe, [&](const std::string& key, const auto& field, Use, const char* meaning) {
       if (wanted(key, std::string(meaning)))
         out << key << "  (" << type_name(field) << ", default " << literal(field) << ")\n    " << meaning
             << '\n';
     });
+    for (const SweepKey& key : sweep_keys())
+      if (wanted(key.name, std::string(key.meaning)))
+        out << key.name << "  (" << key.type << ")\n    " << key.meaning << '\n';
   };
   list([&](const std::string& key, const std::string&) {
     return table ? key.starts_with(word + ".") : key.find(word) != std::string::npos;
@@ -869,7 +852,8 @@ std::string recipe_reference(const std::string& word) {
     });
   if (out.str().empty()) {
     std::string tables;
-    for (const std::string& name : kTables) tables += (tables.empty() ? "" : ", ") + name;
+    for (const std::string& name : kTables) tables += name + ", ";
+    tables += "sweep";
     fail("no key has \"", word, "\" in its name or meaning; the tables are ", tables);
   }
   return out.str();
@@ -898,9 +882,9 @@ std::string record(const Recipe& recipe, Stage stage) {
 }
 
 Recipe read_record(const std::string& text) {
-  const toml::table table = parse_text(text, "record");
+  const toml::table table = parse_toml(text, "record");
   std::map<std::string, const toml::node*> values;
-  collect(table, "", values);
+  collect_values(table, "", values);
   Recipe recipe;
   for_each_key(recipe, [&](const std::string& key, auto& field, Use, const char*) {
     if (const auto found = values.find(key); found != values.end())

@@ -73,6 +73,7 @@ struct Recipe {
     int64_t draws = 1;
     std::vector<std::string> splits = {"train", "test"};
     int64_t samples = 500;
+    int64_t subset = 0;
     std::vector<int64_t> steps;
     int64_t batch_size = 0;
     std::string products = "auto";

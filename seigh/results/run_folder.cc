@@ -1,13 +1,6 @@
 #include "seigh/results/run_folder.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <sys/types.h>
-#include <unistd.h>
-
 #include <cerrno>
-#include <climits>
-#include <csignal>
 #include <cstring>
 #include <ctime>
 #include <nlohmann/json.hpp>
@@ -17,6 +10,7 @@
 #include "seigh/core/context.h"
 #include "seigh/core/error.h"
 #include "seigh/io/file.h"
+#include "seigh/recipe/sweep.h"
 #include "seigh/train/checkpoint.h"
 
 namespace seigh {
@@ -81,25 +75,6 @@ void refuse_links(const fs::path& folder) {
   }
 }
 
-std::string host() {
-  char name[HOST_NAME_MAX + 1] = {};
-  return ::gethostname(name, sizeof(name) - 1) == 0 ? name : "";
-}
-
-// Whose lock it is, as far as that can be told: "" of a process that has ended, which another one that shares
-// the folder may have outlived.
-std::string holder(int lock) {
-  char text[HOST_NAME_MAX + 32] = {};
-  if (::pread(lock, text, sizeof(text) - 1, 0) <= 0) return "";
-  char* end = nullptr;
-  const long process = std::strtol(text, &end, 10);
-  if (process <= 0) return "";
-  const std::string where = *end == ' ' ? end + 1 : "";
-  if (!where.empty() && where != host()) return " (process " + std::to_string(process) + " on " + where + ")";
-  const bool alive = ::kill(static_cast<pid_t>(process), 0) == 0 || errno == EPERM;
-  return alive ? " (process " + std::to_string(process) + ")" : "";
-}
-
 // A run that was refused or stopped before it had a result: its folder may be given to another recipe. The
 // lock tells it from a folder in which somebody keeps a recipe of his own.
 bool nothing_finished(const fs::path& folder) {
@@ -135,6 +110,13 @@ Recipe recipe_of(const fs::path& folder) {
   try {
     return load_recipe(folder / "recipe.toml");
   } catch (const Error& error) {
+    bool sweep = false;
+    try {
+      sweep = is_sweep(folder / "recipe.toml");
+    } catch (const Error&) {  // damaged
+    }
+    require(!sweep, folder.string(), " is the folder of a sweep; name one of the runs in it (seigh show ",
+            folder.string(), " lists them)");
     fail(error.what(), "; mend this file, or start the run anew in another folder");
   }
 }
@@ -164,23 +146,7 @@ RunFolder::RunFolder(fs::path path, Recipe recipe, const Context& context, bool 
     : context_(context), path_(std::move(path)), recipe_(std::move(recipe)) {
   if (!context.ranks().root()) return;
   refuse_links(path_);
-  const fs::path lock = path_ / ".lock";
-  lock_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
-  require(lock_ >= 0, "cannot write ", lock.string(), ": ", std::strerror(errno),
-          "; choose another folder with --out");
-  if (::flock(lock_, (shared ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0) {
-    const int error = errno;
-    const std::string who = holder(lock_);
-    ::close(std::exchange(lock_, -1));
-    require(error == EWOULDBLOCK, "cannot lock ", lock.string(), ": ", std::strerror(error),
-            "; choose a folder on a file system with locks with --out");
-    fail("another seigh", who, " is working in ", path_.string(),
-         "; wait for it, or choose another folder with --out");
-  }
-  const std::string pid = std::to_string(::getpid()) + " " + host();
-  if (::ftruncate(lock_, 0) != 0 || ::pwrite(lock_, pid.data(), pid.size(), 0) < 0) {
-    // The process number only serves the message above; the lock itself holds without it.
-  }
+  lock_ = FolderLock(path_, shared);
   if (!shared) {  // nobody else is writing
     remove_temporaries(path_);
     cut_torn_line(path_ / "log.jsonl");
@@ -195,12 +161,10 @@ RunFolder::RunFolder(RunFolder&& other) noexcept
     : context_(other.context_),
       path_(std::move(other.path_)),
       recipe_(std::move(other.recipe_)),
-      lock_(std::exchange(other.lock_, -1)),
+      lock_(std::move(other.lock_)),
       log_(std::move(other.log_)) {}
 
-RunFolder::~RunFolder() {
-  if (lock_ >= 0) ::close(lock_);
-}
+RunFolder::~RunFolder() = default;
 
 // The root opens the folder as `open` does; the other ranks then join it.
 template <typename Open>

@@ -10,6 +10,7 @@
 
 #include "seigh/core/filesystem.h"
 #include "seigh/recipe/recipe.h"
+#include "seigh/results/folder_lock.h"
 #include "seigh/results/inventory.h"
 
 namespace seigh {
@@ -81,7 +82,7 @@ class RunFolder {
   Context context_;
   fs::path path_;
   Recipe recipe_;
-  int lock_ = -1;
+  FolderLock lock_;
   std::ofstream log_;
 };
 

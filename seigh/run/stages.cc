@@ -69,6 +69,20 @@ std::unique_ptr<Model> model_of(const Recipe& r, const Foreign* foreign, const R
 
 }  // namespace
 
+void by_root(const Context& context, const std::function<void()>& body) {
+  if (context.ranks().alone()) return body();
+  std::string error;
+  bool failed = false;
+  try {
+    if (context.ranks().root()) body();
+  } catch (const Error& e) {
+    failed = true;
+    error = e.what();
+  }
+  if (context.ranks().agree(failed))
+    throw SharedError(context.ranks().root() ? error : "the root could not do its part");
+}
+
 Run::Run(RunFolder folder, const fs::path& data_folder, const Context& context,
          std::shared_ptr<const Foreign> foreign)
     : context_(context),
@@ -136,7 +150,11 @@ void Run::train() {
     if (!is_there(folder_.checkpoint(step), context_)) missing.push_back(step);
   check_foreign(missing);
   if (missing.empty()) return;
-  if (!context_.ranks().root()) return context_.ranks().wait();  // training is not shared out
+  by_root(context_, [&] { train_alone(missing); });  // training is not shared out
+}
+
+void Run::train_alone(const std::vector<int64_t>& missing) {
+  const Recipe& r = folder_.recipe();
   const Timer timer;
   const std::string recipe = record(r, Stage::train);
   const auto save = [&](const Checkpoint& c) {
@@ -154,7 +172,7 @@ void Run::train() {
     for (const int64_t step : missing)
       save(foreign_ ? foreign_->checkpoint(step, r.model.weights.empty() ? fs::path() : weights_file(r, step))
                     : brought_checkpoint(r, *model_, loss_, data(), step));
-    return context_.ranks().wait();
+    return;
   }
   for (const Stretch& stretch : training_stretches(missing, folder_.checkpoints())) {
     Checkpoint start;
@@ -170,7 +188,6 @@ void Run::train() {
     folder_.log("train", {{"from", start.step}, {"to", options.steps}});
     seigh::train(*model_, data(), options, std::move(start), save, context_);
   }
-  context_.ranks().wait();
 }
 
 void Run::write_overlap(const Decomposition& d, const EigenResult& result, const Checkpoint& checkpoint) {
@@ -663,18 +680,17 @@ void Run::eigh(const std::function<void(int64_t)>& after_step) {
 }
 
 void Run::overlap(std::optional<int64_t> step) {
-  if (!context_.ranks().root())
-    return context_.ranks().wait();  // eigenvectors from a file are not shared out
-  for (const Decomposition& d : plan_.decompositions) {
-    std::error_code none;
-    if (step && d.step != *step) continue;
-    if (fs::exists(folder_.overlap(d.step, d.split, to_string(d.method)), none)) continue;
-    const auto path = folder_.eigen(d.step, d.split, to_string(d.method));
-    require(fs::exists(path, none), path.string(), " is missing; make it with: seigh eigh ",
-            folder_.path().string());
-    write_overlap(d, stored(d).result, finished_checkpoint(folder_, *model_, d.step));
-  }
-  context_.ranks().wait();
+  by_root(context_, [&] {  // eigenvectors from a file are not shared out
+    for (const Decomposition& d : plan_.decompositions) {
+      std::error_code none;
+      if (step && d.step != *step) continue;
+      if (fs::exists(folder_.overlap(d.step, d.split, to_string(d.method)), none)) continue;
+      const auto path = folder_.eigen(d.step, d.split, to_string(d.method));
+      require(fs::exists(path, none), path.string(), " is missing; make it with: seigh eigh ",
+              folder_.path().string());
+      write_overlap(d, stored(d).result, finished_checkpoint(folder_, *model_, d.step));
+    }
+  });
 }
 
 std::string Run::page_data() const {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "seigh/core/context.h"
+#include "seigh/core/error.h"
 #include "seigh/core/filesystem.h"
 #include "seigh/curvature/curvature.h"
 #include "seigh/data/dataset.h"
@@ -26,6 +27,16 @@
 #include "seigh/train/checkpoint.h"
 
 namespace seigh {
+
+/// Of work that the root did for all ranks: every rank throws it, so that they may go on together.
+class SharedError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// What the root does alone, as all ranks see it: they wait for it, and where it throws Error they all throw
+/// SharedError (one process alone: the error itself).
+void by_root(const Context& context, const std::function<void()>& body);
 
 class Run {
  public:
@@ -73,6 +84,7 @@ class Run {
   static void check(const Recipe& recipe, const ParameterSubset& subset, const Loss& loss);
   EigenFile stored(const Decomposition& d) const;
   void check_foreign(const std::vector<int64_t>& missing) const;
+  void train_alone(const std::vector<int64_t>& missing);
   at::Tensor chosen(const std::string& split);
   Dataset chosen_samples(const std::string& split);
   Checkpoint checkpoint(int64_t step) const;

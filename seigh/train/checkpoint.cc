@@ -55,6 +55,7 @@ void write_checkpoint(const fs::path& path, const Model& model, const Checkpoint
   }
   content.metadata = {{"step", std::to_string(checkpoint.step)},
                       {"loss", shortest(checkpoint.loss)},
+                      {"train_loss", shortest(checkpoint.train_loss)},
                       {"test_accuracy", shortest(checkpoint.test_accuracy)},
                       {"network", model.description()},
                       {"parameters", std::to_string(model.parameters().size())},
@@ -85,6 +86,8 @@ Checkpoint read_checkpoint(const fs::path& path, const Model& model) {
   checkpoint.step = number<int64_t>(path, content, "step");
   checkpoint.loss = number<double>(path, content, "loss");
   checkpoint.test_accuracy = number<double>(path, content, "test_accuracy");
+  if (content.metadata.contains("train_loss"))
+    checkpoint.train_loss = number<double>(path, content, "train_loss");
   checkpoint.parameters = take_all("");
   for (const ParameterSpec& spec : model.buffers()) checkpoint.buffers.push_back(take(spec));
   for (const auto& entry : content.tensors) {

@@ -54,6 +54,23 @@ double accuracy(const Model& model, const at::Tensor& parameters, const std::vec
   return static_cast<double>(correct) / static_cast<double>(target_count(data.y));
 }
 
+double mean_loss(const Model& model, const Loss& loss, const at::Tensor& parameters,
+                 const std::vector<at::Tensor>& buffers, const Dataset& data) {
+  const torch::NoGradGuard no_grad;
+  const std::vector<at::Tensor> pieces = unflatten(model.parameters(), parameters);
+  std::vector<at::Tensor> outputs;
+  constexpr int64_t kChunk = 250;  // bounds the activations in memory
+  for (int64_t begin = 0; begin < data.size(); begin += kChunk)
+    outputs.push_back(
+        model.forward(pieces, buffers, data.x.slice(0, begin, std::min(begin + kChunk, data.size()))));
+  return loss_sum(loss, at::cat(outputs), data.y).item<double>() / static_cast<double>(target_count(data.y));
+}
+
+Dataset first_samples(const Dataset& data, int64_t n) {
+  return {data.x.slice(0, 0, std::min(n, data.size())), data.y.slice(0, 0, std::min(n, data.size())),
+          data.classes};
+}
+
 void train(const Model& model, const DataSplits& data, const TrainOptions& options, Checkpoint start,
            const std::function<void(const Checkpoint&)>& save, const Context& context) {
   const int64_t samples = data.train.size();
@@ -93,7 +110,8 @@ void train(const Model& model, const DataSplits& data, const TrainOptions& optio
   const auto checkpoint = [&](int64_t step, double loss) {
     if (!std::binary_search(options.checkpoint_steps.begin(), options.checkpoint_steps.end(), step)) return;
     save({step, loss, accuracy(model, parameters, buffers, data.test), parameters.clone(), copied(buffers),
-          step == 0 ? OptimizerState() : optimizer.state()});
+          step == 0 ? OptimizerState() : optimizer.state(),
+          mean_loss(model, options.loss, parameters, buffers, first_samples(data.train, kLossSamples))});
   };
 
   context.progress().begin("training " + model.description(), options.steps - start.step, "steps");

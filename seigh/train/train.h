@@ -40,6 +40,12 @@ at::Tensor batch_indices(const TrainOptions& options, int64_t train_samples, int
 double accuracy(const Model& model, const at::Tensor& parameters, const std::vector<at::Tensor>& buffers,
                 const Dataset& data);
 
+/// Mean loss over `data` in evaluation mode, which holds their outputs at the same time.
+double mean_loss(const Model& model, const Loss& loss, const at::Tensor& parameters,
+                 const std::vector<at::Tensor>& buffers, const Dataset& data);
+/// The first `n` samples of `data`, or all of fewer; a view.
+Dataset first_samples(const Dataset& data, int64_t n);
+
 /// Trains from `start` (its step, parameters, buffers and, after step 0, state of the optimizer) and calls
 /// `save` at every checkpoint step after it, including start.step itself when that is 0 and among them. A
 /// mini-batch depends on (seed, step) alone, so training from a checkpoint repeats the uninterrupted run.

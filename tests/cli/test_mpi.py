@@ -118,6 +118,21 @@ class Ranks(Case):
         with open(f"/proc/{pid}/task/{pid}/children") as file:
             return sorted(int(child) for child in file.read().split())
 
+    def test_sweep(self):
+        """A run whose training diverges, on the root alone, keeps no other from going on; the rest is what one process finds."""
+        (self.tmp / "recipe.toml").write_text(STORE + '[sweep]\nkey = "train.learning_rate"\nvalues = [3e38, 0.2]\n')
+        options = ["--set", 'eigh.method="krylov"', "--set", 'eigh.dtype="float64"', "--set", "eigh.k=20"]
+        alone, several = seigh(*self.arguments(self.tmp / "one", *options)), self.ranks(*self.arguments(self.tmp / "several", *options))
+        for done in (alone, several):
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertEqual(done.stderr.count("learning_rate=3e+38, seed 7 failed: "), 1, done.stderr)
+            self.assertEqual(done.stderr.count("1 of 3 runs failed"), 1, done.stderr)
+        for run in ("base-seed-7", "learning_rate=0.2-seed-7"):
+            self.same(self.tmp / "one" / run, self.tmp / "several" / run, "krylov", 1e-8)
+        self.assertEqual(several.stdout.replace("several", "one"), alone.stdout)
+        fixed = self.ranks(*self.arguments(self.tmp / "several", "--resume", "--set", "sweep.values=[0.3]", *options))
+        self.assertEqual(fixed.returncode, 0, fixed.stderr)
+
     def test_bad_input_is_said_once(self):
         for arguments, words in ((["run", self.tmp / "nowhere.toml"], "nowhere.toml"),
                                  (["measure", self.tmp / "no-run"], "holds no run"),

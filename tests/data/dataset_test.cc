@@ -4,6 +4,7 @@
 #include <ATen/ops/equal.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -187,6 +188,23 @@ TEST(BalancedSubset, FirstOfEachClassAndTheLowestGiveOneMore) {
   EXPECT_TRUE(at::equal(balanced_subset(labels, 3, 4), integers({0, 2, 3, 4})));
   EXPECT_TRUE(at::equal(balanced_subset(labels, 3, 5), integers({0, 2, 3, 4, 6})));
   EXPECT_EQ(balanced_subset(labels, 3, 0).numel(), 0);
+}
+
+TEST(BalancedSubset, SubsetsAreDisjointAndEachIsBalanced) {
+  at::Tensor labels = at::arange(60, at::kLong).mul(7).remainder(3);
+  std::vector<int64_t> taken;
+  for (int64_t subset = 0; subset < 5; ++subset) {
+    const at::Tensor index = balanced_subset(labels, 3, 10, subset);  // 4 of class 0, 3 of 1 and 2
+    for (int64_t i = 0; i < 10; ++i) taken.push_back(index[i].item<int64_t>());
+    EXPECT_EQ(labels.index_select(0, index).eq(0).sum().item<int64_t>(), 4);
+    EXPECT_EQ(labels.index_select(0, index).eq(1).sum().item<int64_t>(), 3);
+  }
+  std::sort(taken.begin(), taken.end());
+  EXPECT_EQ(std::unique(taken.begin(), taken.end()), taken.end());
+  EXPECT_TRUE(at::equal(balanced_subset(integers({0, 1, 0, 1, 1, 0}), 2, 2, 2), integers({4, 5})));
+  EXPECT_SEIGH_ERROR(balanced_subset(labels, 3, 10, 5), "subsets 0 to 5", "need 24 of class 0", "only 20");
+  EXPECT_SEIGH_ERROR(balanced_subset(labels, 3, 10, -1), "-1");
+  EXPECT_SEIGH_ERROR(balanced_subset(labels, 3, 10, int64_t{1} << 62), "no disjoint subset");
 }
 
 TEST(BalancedSubset, BadArgumentsAreNamed) {

@@ -87,6 +87,8 @@ TEST(FirstSubset, IsTheFirstOnes) {
   EXPECT_EQ(first_subset(5, 5).numel(), 5);
   EXPECT_SEIGH_ERROR(first_subset(5, 6), "6", "5");
   EXPECT_SEIGH_ERROR(first_subset(5, -1), "-1");
+  EXPECT_TRUE(at::equal(first_subset(5, 2, 1), at::arange(2, 4)));
+  EXPECT_SEIGH_ERROR(first_subset(5, 2, 2), "number 2", "fewer");
 }
 
 }  // namespace

@@ -26,7 +26,7 @@ MAY = {
     "curvature": "core linop data nn",
     "recipe": "core io data nn train curvature eigen",
     "results": "core io tall eigen spectrum overlap nn train recipe",
-    "report": "core io eigen nn recipe results",
+    "report": "core io eigen overlap nn recipe results",
     "run": "core io linop tall sketch eigen spectrum overlap data nn train curvature recipe results report",
     "mpi": "core",
 }

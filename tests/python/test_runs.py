@@ -120,6 +120,26 @@ class Runs(Case):
         self.run_recipe(self.recipe(), resume=True)
         self.assertEqual((folder / "eigen/step_000000_train_hessian_krylov.h5").stat().st_mtime_ns, stamp)
 
+    def test_a_sweep(self):
+        states = self.states()
+        sweep = '[sweep]\nkey = "eigh.k"\nvalues = [3, 5]\n'
+        folder, lines = self.run_recipe(self.recipe(sweep))
+        self.assertEqual({p.name for p in folder.iterdir() if p.is_dir()}, {"base-seed-12345", "k=3-seed-12345", "k=5-seed-12345"})
+        self.check_eigenvalues(folder / "base-seed-12345", states)
+        self.check_eigenvalues(folder / "k=5-seed-12345", states, k=5)
+        self.assertIn("run 3 of 3: k=5, seed 12345", lines)
+        self.assertRegex(lines, r"(?m)^train, last step: one seed, so no intervals$")
+        self.assertEqual(len((folder / "summary.csv").read_text().splitlines()), 1 + 3 * 3 * 2)
+        # The program shows it, and runs none of its code.
+        shown = self.command("show", folder, program=os.path.abspath(PROGRAM))
+        self.assertIn("3 of 3 finished", shown.stdout)
+        self.assertIn("k=3 ", shown.stdout)
+        self.run_recipe(self.recipe(sweep), resume=True)
+        with self.assertRaisesRegex(ValueError, "already holds this sweep"):
+            self.run_recipe(self.recipe(sweep))
+        with self.assertRaisesRegex(ValueError, "folder of a sweep"):
+            seigh.report(folder)
+
     def test_safetensors_and_a_loss_in_python(self):
         from safetensors.torch import save_file
         states = self.states()

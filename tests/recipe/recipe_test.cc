@@ -239,7 +239,7 @@ TEST(Recipe, KeysThatCannotMatterAreLeftOut) {
       if (!line.empty() && line[0] != '#' && line[0] != '[') keys.append(line, 0, line.find(' ')).append(" ");
     return keys;
   };
-  const std::string curvature = "matrix parameters l2 splits samples steps batch_size products ";
+  const std::string curvature = "matrix parameters l2 splits samples subset steps batch_size products ";
   EXPECT_EQ(written("[model]\nmodule = \"net.pt\"\ngroups = 16\n[data]\nx = \"x.npy\"\ny = \"y.npy\"\n"
                     "[train]\nbatch_size = 7\n"),
             "name seed x y test_x module weights steps loss label_smoothing checkpoints " + curvature);
@@ -247,12 +247,12 @@ TEST(Recipe, KeysThatCannotMatterAreLeftOut) {
             "name seed name image_size validation_samples module weights steps batch_size learning_rate "
             "optimizer momentum weight_decay schedule warmup loss label_smoothing checkpoints " +
                 curvature);
-  EXPECT_EQ(
-      written("", {"data.name=text", "model.kind=transformer", "train.optimizer=adamw", "model.patch=9",
-                   "curvature.matrix=mc_fisher"}),
-      "name seed name text context vocabulary kind width depth heads mlp_ratio tied experts steps "
-      "batch_size learning_rate optimizer weight_decay betas epsilon schedule warmup loss "
-      "label_smoothing checkpoints matrix parameters l2 draws splits samples steps batch_size products ");
+  EXPECT_EQ(written("", {"data.name=text", "model.kind=transformer", "train.optimizer=adamw", "model.patch=9",
+                         "curvature.matrix=mc_fisher"}),
+            "name seed name text context vocabulary kind width depth heads mlp_ratio tied experts steps "
+            "batch_size learning_rate optimizer weight_decay betas epsilon schedule warmup loss "
+            "label_smoothing checkpoints matrix parameters l2 draws splits samples subset steps batch_size "
+            "products ");
   EXPECT_EQ(written("", {"data.name=cifar-10", "model.kind=3c3d", "train.schedule=step",
                          "train.milestones=[5]", "train.loss=mean_squared_error", "model.tied=false"}),
             "name seed name validation_samples normalise kind hidden channels steps batch_size "
