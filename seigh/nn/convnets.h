@@ -31,6 +31,7 @@ class ThreeC3d final : public LayeredModel {
   ThreeC3d(const std::vector<int64_t>& input_shape, int64_t classes, const ThreeC3dOptions& options = {});
 
   std::string description() const override;
+  std::vector<Coupling> couplings() const override;
   at::Tensor forward(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& buffers,
                      const at::Tensor& x, bool training = false) const override;
 
@@ -56,6 +57,7 @@ class AllCnn final : public LayeredModel {
   AllCnn(const std::vector<int64_t>& input_shape, int64_t classes, const AllCnnOptions& options = {});
 
   std::string description() const override;
+  std::vector<Coupling> couplings() const override;
   at::Tensor forward(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& buffers,
                      const at::Tensor& x, bool training = false) const override;
 

@@ -25,6 +25,7 @@ class Mlp final : public Model {
 
   std::string description() const override;
   at::Tensor initial_parameters(uint64_t seed) const override;
+  std::vector<Coupling> couplings() const override;
   at::Tensor forward(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& buffers,
                      const at::Tensor& x, bool training = false) const override;
 

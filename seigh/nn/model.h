@@ -18,6 +18,13 @@ struct ParameterSpec {
   int64_t numel() const;
 };
 
+/// A layer of hidden units between two layers of weights, as indices into Model::parameters(): row u of
+/// `weight` [units, ...] and entry u of `bias` [units] make unit u, and block u of `next` [out, units n, ...],
+/// n columns wide, is all that reads it. In between are only functions f with f(c h) = c f(h) for c > 0.
+struct Coupling {
+  size_t weight, bias, next;
+};
+
 /// A differentiable map from inputs to outputs, without state of its own: parameters and buffers are
 /// arguments.
 class Model {
@@ -38,6 +45,9 @@ class Model {
   const std::vector<ParameterSpec>& buffers() const { return buffers_; }
   /// Their values before training, float32 or float64; none for most models.
   virtual std::vector<at::Tensor> initial_buffers() const { return {}; }
+  /// Its hidden layers, where c > 0 times what makes a unit and 1 / c times what reads it leave the function
+  /// as it is; none where there are others too.
+  virtual std::vector<Coupling> couplings() const { return {}; }
   /// What the user should know of it, a line each.
   virtual std::vector<std::string> notes() const { return {}; }
   /// Outputs [N, classes] for x [N, ...] ([N, T, classes] for sequences x [N, T]), differentiable at least

@@ -207,6 +207,10 @@ void for_each_key(R& r, Visitor&& visit) {
       "Products by \"autograd\" (second derivatives) or \"difference\" (central differences of the gradient "
       "in float64, two gradients each); \"auto\": differences where second derivatives are missing or found "
       "wrong.");
+  visit("curvature.rescaled", r.curvature.rescaled, {Stage::eigh},
+        "\"balanced\": hidden units of ReLU networks (mlp, 3c3d, all-cnn-c) are rescaled, each checkpoint's by "
+        "themselves, to equal incoming (with the bias) and outgoing norms before matrix, scores and masks are "
+        "taken; the function stays the same. \"none\": as trained.");
   visit("eigh.method", r.eigh.method, {Stage::eigh},
         "Eigensolver: \"krylov\" (the most accurate for its products), \"seigh\", \"nystrom\" (independent "
         "products), "
@@ -665,6 +669,8 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals, b
   check(r.curvature.subset == 0 || r.data.python.empty(),
         "curvature.subset is for data that seigh reads itself; of data.python give others there");
   parsed(r.curvature.products, origin, "curvature.products", parse_products);
+  check(r.curvature.rescaled == "none" || r.curvature.rescaled == "balanced",
+        "curvature.rescaled must be \"none\" or \"balanced\", not \"", shortened(r.curvature.rescaled), "\"");
   check(r.curvature.batch_size >= 0, "curvature.batch_size must not be negative: ", r.curvature.batch_size);
   check(r.eigh.test_matrix == "auto" || r.eigh.test_matrix == "ssrft" || r.eigh.test_matrix == "sparse",
         "eigh.test_matrix must be \"auto\", \"ssrft\" or \"sparse\", not \"", r.eigh.test_matrix, "\"");

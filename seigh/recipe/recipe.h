@@ -77,6 +77,7 @@ struct Recipe {
     std::vector<int64_t> steps;
     int64_t batch_size = 0;
     std::string products = "auto";
+    std::string rescaled = "none";
   } curvature;
 
   struct Eigh : SolverOptions {

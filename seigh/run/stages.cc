@@ -23,6 +23,7 @@
 #include "seigh/eigen/seigh.h"
 #include "seigh/io/file.h"
 #include "seigh/io/limits.h"
+#include "seigh/nn/rescale.h"
 #include "seigh/overlap/curves.h"
 #include "seigh/recipe/options.h"
 #include "seigh/recipe/own_network.h"
@@ -92,16 +93,17 @@ Run::Run(RunFolder folder, const fs::path& data_folder, const Context& context,
       model_(model_of(folder_.recipe(), foreign_.get(), &folder_)),
       subset_(select_parameters(model_->parameters(), folder_.recipe().curvature.parameters)),
       loss_(make_loss(folder_.recipe())) {
-  check(folder_.recipe(), subset_, loss_);
+  check(folder_.recipe(), *model_, subset_, loss_);
   plan_ = plan_run(folder_.recipe(), &folder_, subset_.count, context_);
 }
 
 void Run::check(const Recipe& r, const Foreign* foreign) {
-  check(r, select_parameters(model_of(r, foreign, nullptr)->parameters(), r.curvature.parameters),
-        make_loss(r));
+  const std::unique_ptr<Model> model = model_of(r, foreign, nullptr);
+  check(r, *model, select_parameters(model->parameters(), r.curvature.parameters), make_loss(r));
 }
 
-void Run::check(const Recipe& r, const ParameterSubset& subset, const Loss& loss) {
+void Run::check(const Recipe& r, const Model& model, const ParameterSubset& subset, const Loss& loss) {
+  if (r.curvature.rescaled == "balanced") require_rescalable(model);
   train_options(r, loss);
   solver_options(r).validate(subset.count);
   curvature_options(r, loss).validate();
@@ -134,7 +136,7 @@ void Run::check_foreign(const std::vector<int64_t>& missing) const {
   const int64_t step = *std::find_if(wanted.begin(), wanted.end(), [&](int64_t s) {
     return !std::binary_search(missing.begin(), missing.end(), s);
   });
-  const Checkpoint there = checkpoint(step);
+  const Checkpoint there = trained(step);
   const double now = foreign_->loss(there), then = there.loss;
   const double same = there.parameters.scalar_type() == at::kDouble ? 1e-9 : 1e-4;
   require(std::abs(now - then) <= same * std::max(std::abs(then), same) || std::isnan(then),
@@ -533,11 +535,19 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
   }
 }
 
-Checkpoint Run::checkpoint(int64_t step) const {
+// As it came from training.
+Checkpoint Run::trained(int64_t step) const {
   const auto path = folder_.checkpoint(step);
   require(is_there(path, context_), path.string(), " is missing; make it with: seigh train ",
           folder_.path().string());
   return finished_checkpoint(folder_, *model_, step);
+}
+
+// The same as matrices, scores and masks see it.
+Checkpoint Run::checkpoint(int64_t step) const {
+  Checkpoint c = trained(step);
+  if (folder_.recipe().curvature.rescaled == "balanced") c.parameters = balanced(*model_, c.parameters);
+  return c;
 }
 
 // Calls body(d, store, checkpoint) for every decomposition by seigh that is not finished (or whose
@@ -688,7 +698,7 @@ void Run::overlap(std::optional<int64_t> step) {
       const auto path = folder_.eigen(d.step, d.split, to_string(d.method));
       require(fs::exists(path, none), path.string(), " is missing; make it with: seigh eigh ",
               folder_.path().string());
-      write_overlap(d, stored(d).result, finished_checkpoint(folder_, *model_, d.step));
+      write_overlap(d, stored(d).result, checkpoint(d.step));
     }
   });
 }

@@ -81,12 +81,14 @@ class Run {
   const RunPlan& plan() const { return plan_; }
 
  private:
-  static void check(const Recipe& recipe, const ParameterSubset& subset, const Loss& loss);
+  static void check(const Recipe& recipe, const Model& model, const ParameterSubset& subset,
+                    const Loss& loss);
   EigenFile stored(const Decomposition& d) const;
   void check_foreign(const std::vector<int64_t>& missing) const;
   void train_alone(const std::vector<int64_t>& missing);
   at::Tensor chosen(const std::string& split);
   Dataset chosen_samples(const std::string& split);
+  Checkpoint trained(int64_t step) const;
   Checkpoint checkpoint(int64_t step) const;
   EigenFileInfo file_info(const Decomposition& d);
   std::string recipe_of(Stage stage) const;
