@@ -29,6 +29,11 @@ size_t print_headline(const Run& run, size_t from) {
   return lines.size();
 }
 
+void print_pruning(const Run& run) {
+  if (run.folder().recipe().prune.scores.empty()) return;
+  for (const std::string& line : run.pruning()) std::printf("%s\n", printable(line).c_str());
+}
+
 void print_result(const Run& run, size_t printed = 0) {
   print_headline(run, printed);
   std::printf("report: %s\n",
@@ -163,7 +168,9 @@ void add_run(CLI::App& app, Action& action) {
         run.overlap(step);
         printed = print_headline(run, printed);
       });
+      run.prune();
       run.report();
+      print_pruning(run);
       print_result(run, printed);
       if (!context.ranks().root()) return;
       std::fprintf(stderr, "done in %.0f s, peak memory %.2f GB\n", timer.seconds(),
@@ -185,6 +192,17 @@ void add_overlap(CLI::App& app, Action& action) {
             "Overlap of masks and eigenspaces for every decomposition of a run folder", [](Run& run) {
               run.overlap();
               for (const std::string& line : run.headline()) std::printf("%s\n", printable(line).c_str());
+            });
+}
+
+void add_prune(CLI::App& app, Action& action) {
+  add_stage(app, action, "prune", "Test accuracy of a run's network without the parameters that scores put last",
+            [](Run& run) {
+              require(!run.folder().recipe().prune.scores.empty(), run.folder().path().string(),
+                      ": the recipe prunes nothing; name scores: seigh run RECIPE --resume --set "
+                      "prune.scores='[\"magnitude\"]'");
+              run.prune();
+              print_pruning(run);
             });
 }
 

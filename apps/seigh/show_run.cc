@@ -15,7 +15,9 @@
 #include "seigh/results/eigen_file.h"
 #include "seigh/results/inventory.h"
 #include "seigh/results/overlap_file.h"
+#include "seigh/results/pruning_file.h"
 #include "seigh/run/plan.h"
+#include "seigh/run/pruning.h"
 #include "seigh/sketch/store.h"
 
 namespace seigh::app {
@@ -63,6 +65,7 @@ std::string in_words(const Item& item, const fs::path& path) {
     return !item.finished               ? unfinished_in_words(path)
            : item.stage == Stage::train ? checkpoint_in_words(path)
            : item.stage == Stage::eigh  ? decomposition_in_words(path)
+           : item.stage == Stage::prune ? std::to_string(read_pruning_file(path).rows.size()) + " masks"
                                         : overlap_in_words(path);
   } catch (const Error& error) {
     return error.what();
@@ -127,6 +130,14 @@ void show_run(const fs::path& path) {
   print_stage("decompositions", decomposed, of,
               unfinished > 0 ? ", " + std::to_string(unfinished) + " under way" : "");
   print_stage("overlap", overlaps, of);
+  if (const int64_t masks = static_cast<int64_t>(pruning_rows(r).size()); masks > 0) {
+    try {
+      const std::vector<PruningRow> rows = pruning_there(folder).rows;
+      print_stage("pruning", masks - static_cast<int64_t>(missing_rows(r, rows).size()), masks);
+    } catch (const Error& error) {
+      std::printf("%s\n", printable(error.what()).c_str());
+    }
+  }
   std::printf("%-15s %s\n", "report", there(folder.report()) > 0 ? "written" : "not yet");
 
   std::printf("\n");

@@ -146,6 +146,8 @@ void define_runs(py::module_& m) {
           say();
         });
         say();
+        run.prune();
+        for (const std::string& line : run.pruning()) with_gil([&] { (*tell)(line); });
         run.report();
         return run.folder().path().string();
       },

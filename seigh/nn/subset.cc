@@ -1,6 +1,7 @@
 #include "seigh/nn/subset.h"
 
 #include <ATen/ops/cat.h>
+#include <ATen/ops/zeros.h>
 #include <fnmatch.h>
 
 #include <algorithm>
@@ -56,6 +57,15 @@ at::Tensor ParameterSubset::gather(const std::vector<ParameterSpec>& all, const 
   std::vector<at::Tensor> chosen;
   for (const size_t i : tensors) chosen.push_back(pieces[i].reshape({-1}));
   return at::cat(chosen);
+}
+
+at::Tensor ParameterSubset::spread(const std::vector<ParameterSpec>& all, const at::Tensor& flat) const {
+  if (tensors.size() == all.size()) return flat;
+  const std::vector<at::Tensor> pieces = unflatten(specs, flat);
+  std::vector<at::Tensor> whole;
+  for (const ParameterSpec& spec : all) whole.push_back(at::zeros({spec.numel()}, flat.options()));
+  for (size_t i = 0; i < tensors.size(); ++i) whole[tensors[i]] = pieces[i].reshape({-1});
+  return at::cat(whole);
 }
 
 }  // namespace seigh

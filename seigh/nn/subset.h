@@ -16,6 +16,8 @@ struct ParameterSubset {
 
   /// The subset's entries of a flat vector [D] of all parameters: flat [count].
   at::Tensor gather(const std::vector<ParameterSpec>& all, const at::Tensor& flat) const;
+  /// The other way: [D] of `all`, with the entries of flat [count], 0 elsewhere.
+  at::Tensor spread(const std::vector<ParameterSpec>& all, const at::Tensor& flat) const;
 };
 
 /// The parameters whose name a pattern matches, in registration order; all without patterns. A pattern is the

@@ -50,6 +50,10 @@ bool is_score(const std::string& name) {
   return std::count(score_names().begin(), score_names().end(), basis_of(name)) == 1;
 }
 
+bool is_random_score(const std::string& name) {
+  return basis_of(name).starts_with("random");
+}
+
 std::string score_needs(const std::string& name) {
   const std::string basis = basis_of(name);
   if (basis == "movement" || basis == "initial") return "initial";
@@ -115,10 +119,10 @@ at::Tensor scores(const std::string& name, const ScoreInputs& inputs, const std:
             " eigenvalues, but ", inputs.space->count(), " eigenvectors");
     score = leverage(*inputs.space, weights, context);
   } else if (basis == "random") {
-    score = random_uniform(inputs.seed, Stream::random_score, theta.numel());
+    score = random_uniform(inputs.seed, Stream::random_score, theta.numel(), 2 * inputs.draw);
   } else {  // random_by_layer: every tensor keeps its magnitudes, at places drawn at random
     score = theta.abs();
-    const at::Tensor keys = random_uniform(inputs.seed, Stream::random_score, theta.numel(), 1);
+    const at::Tensor keys = random_uniform(inputs.seed, Stream::random_score, theta.numel(), 2 * inputs.draw + 1);
     by_tensor(score, [&](at::Tensor& part) {
       const int64_t begin = part.storage_offset();
       part.copy_(part.index_select(0, keys.slice(0, begin, begin + part.numel()).argsort()));

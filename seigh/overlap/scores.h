@@ -32,12 +32,15 @@ struct ScoreInputs {
   const Eigenspace* space = nullptr;
   at::Tensor eigenvalues;  ///< [K]
   uint64_t seed = 0;
+  int64_t draw = 0;  ///< of random scores: which one
 };
 
 /// Names of all scores, without layerwise ones.
 const std::vector<std::string>& score_names();
 /// Whether there is a score of that name, layerwise or not.
 bool is_score(const std::string& name);
+/// "random" and "random_by_layer", layerwise or not: of those there are several.
+bool is_random_score(const std::string& name);
 /// Which of "initial", "gradient", "fisher", "diagonal", "space" a score needs; empty where the parameters do.
 std::string score_needs(const std::string& name);
 

@@ -42,6 +42,9 @@ void for_each_key(R& r, Visitor&& visit) {
     return ours && std::find(kinds.begin(), kinds.end(), r.model.kind) != kinds.end();
   };
   const bool trained = ours || (!python && r.model.weights.empty() && r.train.steps != 0);
+  // Fine-tuning takes them, too.
+  const bool tuned = !python && !r.prune.scores.empty() && r.prune.fine_tune > 0;
+  const Use training{trained ? Stage::train : Stage::prune, trained || tuned};
   const bool adamw = r.train.optimizer == "adamw", by_steps = r.train.schedule == "step";
   const auto method = [&](std::initializer_list<Method> these) {  // may it be one of them?
     return r.eigh.method == Method::automatic ||
@@ -138,20 +141,20 @@ void for_each_key(R& r, Visitor&& visit) {
         "torch.save().");
   visit("train.steps", r.train.steps, {trained && r.train.schedule == "cosine" ? Stage::train : Stage::none},
         "Steps of the optimizer.");
-  visit("train.batch_size", r.train.batch_size, {Stage::train, trained}, "Samples per step.");
-  visit("train.learning_rate", r.train.learning_rate, {Stage::train, trained},
+  visit("train.batch_size", r.train.batch_size, training, "Samples per step.");
+  visit("train.learning_rate", r.train.learning_rate, training,
         "Step size, which train.schedule may lower.");
-  visit("train.optimizer", r.train.optimizer, {Stage::train, trained},
+  visit("train.optimizer", r.train.optimizer, training,
         "\"sgd\" (stochastic gradient descent) or \"adamw\", as PyTorch defines them.");
-  visit("train.momentum", r.train.momentum, {Stage::train, trained && !adamw},
+  visit("train.momentum", r.train.momentum, {training.stage, training.matters && !adamw},
         "Of sgd, at least 0 and below 1.");
   visit(
-      "train.weight_decay", r.train.weight_decay, {Stage::train, trained},
+      "train.weight_decay", r.train.weight_decay, training,
       "w: sgd adds w times the parameters to the gradient, adamw shrinks them by w times the step size. Not "
       "part of the loss whose curvature is taken.");
-  visit("train.betas", r.train.betas, {Stage::train, trained && adamw},
+  visit("train.betas", r.train.betas, {training.stage, training.matters && adamw},
         "Of adamw: decay of the means of the gradient and of its square.");
-  visit("train.epsilon", r.train.epsilon, {Stage::train, trained && adamw},
+  visit("train.epsilon", r.train.epsilon, {training.stage, training.matters && adamw},
         "Of adamw: added to the root of the mean square.");
   visit(
       "train.schedule", r.train.schedule, {Stage::train, trained},
@@ -272,6 +275,20 @@ void for_each_key(R& r, Visitor&& visit) {
   visit("overlap.files", r.overlap.files, {Stage::overlap},
         "Masks or scores from files beside them: .npy, a number for each parameter, or .safetensors, a tensor "
         "for each by its name.");
+  const bool prunes = !r.prune.scores.empty();
+  visit("prune.scores", r.prune.scores, {Stage::none},
+        "Scores, as of overlap.scores, whose last parameters are set to zero, to see what that costs in test "
+        "accuracy; none: no pruning. What may be pruned: overlap.parameters; without it all that the matrix is "
+        "over, or, where there are scales of norms among that, its weights alone.");
+  visit("prune.sparsities", r.prune.sparsities, {Stage::none, prunes}, "Shares of them that are.");
+  visit("prune.by_layer_controls", r.prune.by_layer_controls, {Stage::none, prunes},
+        "Beside every score random masks that keep as many of each tensor.");
+  visit("prune.draws", r.prune.draws, {Stage::none, prunes}, "How many, and of random scores.");
+  visit("prune.fine_tune", r.prune.fine_tune, {Stage::prune, prunes},
+        "Steps of fine-tuning of each pruned network, by train.optimizer at train.learning_rate without the "
+        "schedule, from the optimizer's beginning; what is pruned stays zero.");
+  visit("prune.steps", r.prune.steps, {Stage::none, prunes},
+        "Checkpoints to prune, of those decomposed: a list, or n for every n-th. Default: the last.");
 }
 
 int64_t edit_distance(const std::string& a, const std::string& b) {
@@ -436,7 +453,8 @@ const char* type_name(const std::vector<std::string>&) {
 }
 
 // A list of steps may be written as one number n: the possible steps that n divides.
-const std::set<std::string> kStepKeys = {"train.checkpoints", "curvature.steps", "dense.steps"};
+const std::set<std::string> kStepKeys = {"train.checkpoints", "curvature.steps", "dense.steps",
+                                         "prune.steps"};
 
 using Intervals = std::map<std::string, std::pair<int64_t, std::string>>;  // key -> n and where it stands
 constexpr int64_t kLogarithmic = 0;                                        // as n, of train.checkpoints
@@ -704,6 +722,30 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals, b
               intervals.contains("train.checkpoints"),
           "overlap.scores: ", score, " needs the parameters of step 0; put 0 into train.checkpoints");
   }
+  for (const std::string& score : r.prune.scores) {
+    check(is_score(score), "prune.scores: there is no score \"", shortened(score), "\"; there are ",
+          listed(score_names()), ", and \"layerwise_\" before them");
+    check(std::count(r.prune.scores.begin(), r.prune.scores.end(), score) == 1, "prune.scores names \"", score,
+          "\" twice");
+    check(score_needs(score) != "initial" || r.train.checkpoints.empty() || r.train.checkpoints.front() == 0 ||
+              intervals.contains("train.checkpoints"),
+          "prune.scores: ", score, " needs the parameters of step 0; put 0 into train.checkpoints");
+    check(score_needs(score) != "space" || r.eigh.vectors, "prune.scores: ", score,
+          " needs eigenvectors on disk; set eigh.vectors = true");
+  }
+  check(r.prune.scores.empty() || r.model.python.empty(),
+        "prune.scores: networks in Python are not pruned; export the network as TorchScript (model.module), or "
+        "remove it");
+  check(!r.prune.sparsities.empty(), "prune.sparsities is empty; name at least one share, as 0.9");
+  std::sort(r.prune.sparsities.begin(), r.prune.sparsities.end());
+  for (const double sparsity : r.prune.sparsities) {
+    check(0 < sparsity && sparsity < 1, "prune.sparsities must lie between 0 and 1, not ", sparsity);
+    check(std::count(r.prune.sparsities.begin(), r.prune.sparsities.end(), sparsity) == 1,
+          "prune.sparsities names ", sparsity, " twice");
+  }
+  check(1 <= r.prune.draws && r.prune.draws <= 1000, "prune.draws must lie between 1 and 1000, not ",
+        r.prune.draws);
+  check(r.prune.fine_tune >= 0, "prune.fine_tune must not be negative: ", r.prune.fine_tune);
   constexpr size_t kMostFiles = 100;
   check(r.overlap.files.size() <= kMostFiles, "overlap.files names ", r.overlap.files.size(),
         " files; at most ", kMostFiles, " can be studied at once");
@@ -742,6 +784,9 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals, b
   within(r.curvature.steps, r.train.checkpoints, "curvature.steps", "train.checkpoints");
   select("dense.steps", r.dense.steps, r.curvature.steps);
   within(r.dense.steps, r.curvature.steps, "dense.steps", "curvature.steps");
+  select("prune.steps", r.prune.steps, r.curvature.steps);
+  if (r.prune.steps.empty()) r.prune.steps = {r.curvature.steps.back()};
+  within(r.prune.steps, r.curvature.steps, "prune.steps", "curvature.steps");
 }
 
 }  // namespace

@@ -98,6 +98,15 @@ struct Recipe {
     std::vector<std::string> scores = {"magnitude"};
     std::vector<std::string> files;
   } overlap;
+
+  struct Prune {
+    std::vector<std::string> scores;
+    std::vector<double> sparsities = {0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99};
+    bool by_layer_controls = true;
+    int64_t draws = 3;
+    int64_t fine_tune = 0;
+    std::vector<int64_t> steps;
+  } prune;
 };
 
 /// Reads and resolves a recipe: defaults filled in, lists of steps expanded, values checked, and file names
@@ -116,7 +125,7 @@ std::string to_toml(const Recipe& recipe);
 std::string recipe_reference(const std::string& word = "");
 
 /// The stages that compute something, each from the results of those before it.
-enum class Stage { train, eigh, overlap, none };
+enum class Stage { train, eigh, overlap, prune, none };
 /// The keys in which two resolved recipes differ, as "eigh.k: 355 / 100": of those that decide the results of
 /// the stages up to `stage`, or, none, of all. Those
 /// that do not matter to `b` are not looked at: what makes them matter to `a` is a difference, too.

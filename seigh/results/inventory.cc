@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <cctype>
 #include <optional>
+#include <set>
 #include <utility>
 
 #include "seigh/core/error.h"
 #include "seigh/io/file.h"
 #include "seigh/io/hdf5.h"
 #include "seigh/io/safetensors.h"
+#include "seigh/overlap/scores.h"
+#include "seigh/results/pruning_file.h"
 
 namespace seigh {
 namespace {
@@ -16,6 +19,7 @@ namespace {
 // The recipe that decided a result; none where it does not say.
 std::optional<Recipe> made_by(const fs::path& path, bool unfinished) {
   try {
+    if (path.extension() == ".csv") return read_record(read_pruning_file(path).recipe);
     if (unfinished) return read_record(read_file(path / "recipe.toml"));
     if (path.extension() == ".safetensors") {
       const auto metadata = read_safetensors_metadata(path, Maker::seigh);
@@ -90,6 +94,29 @@ std::vector<std::string> compare(const Item& item, Recipe made, Recipe now) {
   return differences(made, now, stage);
 }
 
+// Of what pruning has come to only what its scores are made of decides, beside training and fine-tuning.
+std::vector<std::string> compare_pruning(const fs::path& path, Recipe made, Recipe now) {
+  std::set<std::string> needs;
+  try {
+    for (const PruningRow& row : read_pruning_file(path).rows) needs.insert(score_needs(row.score));
+  } catch (const Error&) {  // for the stage that reads it to say
+  }
+  const bool space = needs.contains("space");
+  const bool model = needs.contains("gradient") || needs.contains("fisher") || needs.contains("diagonal");
+  const std::vector<std::string> parameters = made.overlap.parameters;
+  made.overlap = now.overlap;
+  made.overlap.parameters = parameters;
+  if (!space) made.eigh = now.eigh;
+  if (now.eigh.method == Method::automatic) now.eigh.method = made.eigh.method;  // auto takes what is there
+  if (!space && !model) {
+    const Recipe::Curvature of = made.curvature;
+    made.curvature = now.curvature;
+    made.curvature.parameters = of.parameters;
+    made.curvature.rescaled = of.rescaled;
+  }
+  return differences(made, now, Stage::prune);
+}
+
 std::string plural(int64_t count, const char* what) {
   return std::to_string(count) + " " + what + (count == 1 ? "" : "s");
 }
@@ -118,6 +145,13 @@ std::vector<Item> inventory(const fs::path& folder, const Recipe& written, const
       items.push_back(std::move(item));
     }
   }
+  std::error_code none;
+  Item pruning{.file = "pruning.csv", .stage = Stage::prune};
+  if (fs::exists(folder / pruning.file, none)) {
+    const fs::path path = folder / pruning.file;
+    pruning.differs = compare_pruning(path, made_by(path, false).value_or(written), recipe);
+    items.push_back(std::move(pruning));
+  }
   return items;
 }
 
@@ -135,6 +169,7 @@ std::string count_in_words(const std::vector<Item>& items) {
   add(count(Stage::eigh, true), "decomposition");
   add(count(Stage::eigh, false), "unfinished decomposition");
   add(count(Stage::overlap, true), "overlap");
+  add(count(Stage::prune, true), "pruning table");
   return text;
 }
 

@@ -191,7 +191,7 @@ void RunFolder::check_start(const fs::path& folder, const Recipe& recipe, bool r
     if (nothing_finished(folder)) return;
     const Recipe written = recipe_of(folder);
     const std::vector<std::string> different = differences(written, recipe),
-                                   decisive = differences(written, recipe, Stage::overlap);
+                                   decisive = differences(written, recipe, Stage::prune);
     std::string which;
     if (!different.empty())
       which = " (" + (decisive.empty() ? different : decisive)[0] + (different.size() > 1 ? ", ...)" : ")");

@@ -23,7 +23,8 @@ struct LogField {
 
 /// One process at a time works in a run folder, or several that measure; they hold a lock for the life of
 /// this object. Of the ranks of one run, the root holds it and writes the log.
-///   recipe.toml  log.jsonl  checkpoints/step_*.safetensors  model/*.h5  eigen/*.h5  partial/  overlap/*.h5  report.html
+///   recipe.toml  log.jsonl  checkpoints/step_*.safetensors  model/*.h5  eigen/*.h5  partial/  overlap/*.h5
+///   pruning.csv  report.html
 ///   old/<n>/     results that another recipe has superseded, with theirs, in the same places
 class RunFolder {
  public:
@@ -62,6 +63,8 @@ class RunFolder {
   fs::path model(int64_t step, const std::string& split) const;
   /// Folder of what an unfinished decomposition has come to so far.
   fs::path partial(int64_t step, const std::string& split, const std::string& method) const;
+  /// What pruning leaves of the network (pruning_file.h).
+  fs::path pruning() const { return path_ / "pruning.csv"; }
   fs::path report() const { return path_ / "report.html"; }
 
   /// Appends one line to log.jsonl: an object of `fields` after "time" (UTC) and "event".

@@ -20,6 +20,7 @@
 #include "seigh/recipe/own_network.h"
 #include "seigh/results/finished.h"
 #include "seigh/run/data.h"
+#include "seigh/run/pruning.h"
 
 namespace seigh {
 namespace {
@@ -280,6 +281,10 @@ std::vector<std::string> Forecast::lines() const {
                      : std::to_string(overlaps) + (overlaps == 1 ? " curve" : " sets of curves") + timed([&] {
                          return ": " + about(static_cast<double>(overlaps) * seconds->overlap);
                        }));
+  if (pruned > 0)
+    add("pruning", text_of(pruned, pruned == 1 ? " mask" : " masks", ", each the test data twice",
+                           fine_tuning > 0 ? text_of(" and ", fine_tuning, " steps of training") : "",
+                           "; not in the time below"));
   const int64_t memory = std::max(with(false) > 0 ? solver.memory : 0, with(true) > 0 ? exact.memory : 0);
   add("memory", format_bytes(memory) + " for the decomposition" +
                     timed([&] { return ", " + format_bytes(measured_memory) + " for a block of products"; }) +
@@ -340,6 +345,10 @@ Forecast forecast(const fs::path& path, const Recipe& r, const fs::path& data_fo
     if (!is_kept(eigen(d))) f.decompositions.push_back(d);
     if (!is_kept(folder.overlap(d.step, d.split, to_string(d.method)))) ++f.overlaps;
   }
+  std::vector<PruningRow> rows;
+  if (is_kept(folder.pruning())) rows = pruning_there(folder).rows;
+  f.pruned = static_cast<int64_t>(missing_rows(r, rows).size());
+  f.fine_tuning = r.prune.fine_tune;
   const bool by_choice = r.eigh.method == Method::automatic && !method;
   solver.state = path / "partial";
   if (!by_choice) solver.method = f.plan.method;  // for its reason, where it was chosen

@@ -32,6 +32,7 @@ struct Forecast {
   RunPlan plan;
   std::vector<Decomposition> decompositions;  ///< those to be made
   int64_t overlaps = 0;                       ///< curves to be made
+  int64_t pruned = 0, fine_tuning = 0;        ///< masks to be tried, steps of training after each
   bool adaptive = false;                      ///< products are the most there may be
   EighPlan solver, exact;                     ///< of one of them each
   int64_t available_memory = 0, measured_memory = 0;

@@ -25,6 +25,7 @@
 #include "seigh/io/limits.h"
 #include "seigh/nn/rescale.h"
 #include "seigh/overlap/curves.h"
+#include "seigh/overlap/eigenspace.h"
 #include "seigh/recipe/options.h"
 #include "seigh/recipe/own_network.h"
 #include "seigh/report/headline.h"
@@ -35,6 +36,7 @@
 #include "seigh/results/model_file.h"
 #include "seigh/results/overlap_file.h"
 #include "seigh/run/data.h"
+#include "seigh/run/pruning.h"
 #include "seigh/run/study.h"
 #include "seigh/sketch/measure.h"
 #include "seigh/spectrum/diagonal.h"
@@ -211,7 +213,7 @@ void Run::write_overlap(const Decomposition& d, const EigenResult& result, const
       .piece_bytes = result.eigenvectors.divided() ? context_.ranks().agree(piece) : piece};
   const Recipe& r = folder_.recipe();
   StudyInputs inputs{subset_, subset_.gather(model_->parameters(), checkpoint.parameters), {}, {}};
-  const std::set<std::string> needed = needed_of_model(r);
+  const std::set<std::string> needed = needed_of_model(r.overlap.scores);
   if (needed.contains("initial"))
     inputs.initial = subset_.gather(model_->parameters(), this->checkpoint(0).parameters);
   if (needed.contains("gradient") || needed.contains("fisher") || needed.contains("diagonal"))
@@ -231,17 +233,26 @@ bool Run::model_file_lacks(int64_t step, const std::string& split_name) const {
   bool lacks = !is_there(path, context_);
   if (!lacks && context_.ranks().root()) {
     const ModelFile there = read_model_file(path, subset_.count);
-    const std::set<std::string> needed = needed_of_model(folder_.recipe());
+    const std::set<std::string> needed = needed_of_model_at(step, split_name);
     lacks = (needed.contains("fisher") && !there.fisher.defined()) ||
             (needed.contains("diagonal") && !there.diagonal.defined());
   }
   return context_.ranks().agree(lacks);
 }
 
+// With what pruning needs there.
+std::set<std::string> Run::needed_of_model_at(int64_t step, const std::string& split_name) const {
+  const Recipe& r = folder_.recipe();
+  std::set<std::string> needed = needed_of_model(r.overlap.scores);
+  if (std::binary_search(r.prune.steps.begin(), r.prune.steps.end(), step) && split_name == pruning_split(r))
+    needed.merge(needed_of_model(r.prune.scores));
+  return needed;
+}
+
 // Of the matrix h; ranks that share out its samples have their part of each mean.
 void Run::write_model(const Decomposition& d, const Checkpoint& checkpoint, CurvatureOperator& h) {
   const Recipe& r = folder_.recipe();
-  const std::set<std::string> needed = needed_of_model(r);
+  const std::set<std::string> needed = needed_of_model_at(d.step, d.split);
   const double samples = static_cast<double>(r.curvature.samples);
   const int64_t mine = plan_.divides_samples ? context_.ranks().share(r.curvature.samples).count
                                              : r.curvature.samples;
@@ -497,7 +508,7 @@ void Run::decompose(int64_t step, const std::string& split_name, const Checkpoin
   if (!need_sketch && !dense_only) forget_finished_partial(sketched);
   if (!need_sketch && !need_dense) {
     // Scores that the recipe asks for since.
-    std::set<std::string> needed = needed_of_model(r);
+    std::set<std::string> needed = needed_of_model_at(step, split_name);
     needed.erase("initial");
     if (!needed.empty() && model_file_lacks(step, split_name))
       write_model(sketched, checkpoint, *matrix(sketched, checkpoint, eigh_dtype(r), 0));
@@ -701,6 +712,127 @@ void Run::overlap(std::optional<int64_t> step) {
       write_overlap(d, stored(d).result, checkpoint(d.step));
     }
   });
+}
+
+void Run::prune() {
+  const Recipe& r = folder_.recipe();
+  if (r.prune.scores.empty()) return;
+  by_root(context_, [&] {  // networks are not shared out
+    PruningFile there = pruning_there(folder_);
+    const std::vector<PruningRow> missing = missing_rows(r, there.rows);
+    if (!missing.empty()) prune_alone(missing, std::move(there));
+  });
+}
+
+// What scores at a step are made of, the eigenvectors apart.
+ScoreInputs Run::score_inputs(int64_t step, const Checkpoint& c, const std::set<std::string>& needed) const {
+  ScoreInputs inputs;
+  inputs.parameters = subset_.gather(model_->parameters(), c.parameters);
+  if (needed.contains("initial"))
+    inputs.initial = subset_.gather(model_->parameters(), checkpoint(0).parameters);
+  if (needed.contains("gradient") || needed.contains("fisher") || needed.contains("diagonal")) {
+    const fs::path path = folder_.model(step, pruning_split(folder_.recipe()));
+    std::error_code none;
+    require(fs::exists(path, none), path.string(), " is missing; make it with: seigh eigh ",
+            folder_.path().string());
+    const ModelFile model = read_model_file(path, subset_.count);
+    inputs.gradient = model.gradient;
+    inputs.fisher = model.fisher;
+    inputs.diagonal = model.diagonal;
+  }
+  return inputs;
+}
+
+// Masks are those of the parameters as matrices see them; what they are applied to is the network as trained,
+// which without the same parameters is the same function.
+void Run::prune_alone(const std::vector<PruningRow>& missing, PruningFile there) {
+  const Recipe& r = folder_.recipe();
+  const Context::Scope scope(context_);
+  const Timer timer;
+  const std::vector<UnitLayout> layouts = prunable(r, subset_);
+  const int64_t count = eligible_count(layouts);
+  there.recipe = recipe_of(Stage::prune);
+  std::optional<Checkpoint> whole;
+  std::optional<EigenFile> eigen;
+  std::optional<ResultEigenspace> space;
+  ScoreInputs inputs;
+  at::Tensor order;
+  // Training tells of itself.
+  const bool told = r.prune.fine_tune == 0;
+  if (told) context_.progress().begin("pruning", static_cast<int64_t>(missing.size()), "masks");
+  for (size_t i = 0; i < missing.size(); ++i) {
+    context_.check_cancelled();
+    PruningRow row = missing[i];
+    if (!whole || whole->step != row.step) {
+      const std::set<std::string> needed = needed_of_scores(r.prune.scores);
+      whole = trained(row.step);
+      inputs = score_inputs(row.step, checkpoint(row.step), needed);
+      space.reset();
+      if (needed.contains("space")) {
+        eigen = stored({row.step, pruning_split(r), plan_.method});
+        space.emplace(eigen->result.eigenvectors);
+        inputs.space = &*space;
+        inputs.eigenvalues = eigen->result.eigenvalues;
+      }
+    }
+    at::Tensor pruned;
+    row.prunable = row.kept = count;
+    if (row.score != "none") {
+      // The masks of an order hold each other, so the first, of the lowest sparsity, knows all of them.
+      const bool same = i > 0 && row.step == missing[i - 1].step && row.score == missing[i - 1].score &&
+                        row.control == missing[i - 1].control && row.draw == missing[i - 1].draw;
+      row.kept = kept_of(count, row.sparsity);
+      if (!same)
+        order = pruning_order(row, row.kept, inputs, layouts, static_cast<uint64_t>(r.seed), context_);
+      pruned = subset_.spread(model_->parameters(), pruned_by(order, row.kept, layouts));
+    }
+    there.rows.push_back(pruned_result(std::move(row), *whole, pruned));
+    write_pruning_file(folder_.pruning(), there);
+    if (told) context_.progress().advance(1);
+  }
+  if (told) context_.progress().end();
+  folder_.log("prune", {{"file", folder_.pruning().filename().string()},
+                        {"masks", static_cast<int64_t>(missing.size())},
+                        {"seconds", timer.seconds()}});
+}
+
+// The network without the parameters that `pruned` (undefined: none) marks, before and after fine-tuning.
+PruningRow Run::pruned_result(PruningRow row, const Checkpoint& whole, const at::Tensor& pruned) {
+  const Recipe& r = folder_.recipe();
+  const Dataset& test = data().test;
+  const at::Tensor left =
+      pruned.defined() ? whole.parameters.masked_fill(pruned, 0) : whole.parameters;
+  row.accuracy = accuracy(*model_, left, whole.buffers, test);
+  row.loss = mean_loss(*model_, loss_, left, whole.buffers, test);
+  if (r.prune.fine_tune == 0) return row;
+  TrainOptions options = train_options(r, loss_);
+  options.schedule = {};
+  options.steps = r.prune.fine_tune;
+  options.checkpoint_steps = {options.steps};
+  options.pruned = pruned;
+  Checkpoint start;
+  start.parameters = left;
+  start.buffers = whole.buffers;
+  try {
+    seigh::train(*model_, data(), options, std::move(start), [&](const Checkpoint& c) {
+      row.tuned_accuracy = c.test_accuracy;
+      row.tuned_loss = mean_loss(*model_, loss_, c.parameters, c.buffers, test);
+    }, context_);
+  } catch (const Diverged& error) {  // which is a result, too
+    folder_.log("note", {{"text", text_of("pruned by ", row.score, " to ", row.kept, " of ", row.prunable, ": ",
+                                          error.what())}});
+  }
+  return row;
+}
+
+std::vector<std::string> Run::pruning() const {
+  const Recipe& r = folder_.recipe();
+  std::vector<PruningRow> rows = pruning_there(folder_).rows;
+  const std::vector<PruningRow> wanted = pruning_rows(r);
+  std::erase_if(rows, [&](const PruningRow& row) {
+    return std::none_of(wanted.begin(), wanted.end(), [&](const PruningRow& w) { return w.same_mask(row); });
+  });
+  return pruning_table(rows);
 }
 
 std::string Run::page_data() const {

@@ -47,10 +47,7 @@ at::Tensor read_scores(const fs::path& path, const ParameterSubset& subset) {
   return values;
 }
 
-struct Population {
-  std::string name;
-  std::vector<UnitLayout> layouts;
-};
+}  // namespace
 
 std::vector<Population> populations(const Recipe& recipe, const ParameterSubset& subset) {
   std::vector<NamedShape> tensors;
@@ -73,14 +70,16 @@ std::vector<Population> populations(const Recipe& recipe, const ParameterSubset&
   return all;
 }
 
-}  // namespace
-
-std::set<std::string> needed_of_model(const Recipe& recipe) {
+std::set<std::string> needed_of_scores(const std::vector<std::string>& names) {
   std::set<std::string> needed;
-  for (const std::string& score : recipe.overlap.scores) {
-    const std::string need = score_needs(score);
-    if (!need.empty() && need != "space") needed.insert(need);
-  }
+  for (const std::string& score : names) needed.insert(score_needs(score));
+  needed.erase("");
+  return needed;
+}
+
+std::set<std::string> needed_of_model(const std::vector<std::string>& names) {
+  std::set<std::string> needed = needed_of_scores(names);
+  needed.erase("space");
   return needed;
 }
 

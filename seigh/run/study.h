@@ -5,20 +5,30 @@
 
 #include <set>
 #include <string>
+#include <vector>
 
 #include "seigh/core/context.h"
 #include "seigh/eigen/result.h"
 #include "seigh/nn/subset.h"
 #include "seigh/overlap/curves.h"
+#include "seigh/overlap/units.h"
 #include "seigh/recipe/recipe.h"
 #include "seigh/results/model_file.h"
 #include "seigh/results/overlap_file.h"
 
 namespace seigh {
 
-/// Which of "gradient", "fisher" and "diagonal" the recipe's scores need of the model; "initial" for the
-/// parameters of step 0.
-std::set<std::string> needed_of_model(const Recipe& recipe);
+/// score_needs() of any of the scores of these names; the same without "space", what the model must tell.
+std::set<std::string> needed_of_scores(const std::vector<std::string>& names);
+std::set<std::string> needed_of_model(const std::vector<std::string>& names);
+
+/// Parameters that masks may hold.
+struct Population {
+  std::string name;  ///< "all", "chosen" (overlap.parameters) or "weights"
+  std::vector<UnitLayout> layouts;
+};
+/// Those that overlap.parameters names, or all; then, where there are norms, weights alone.
+std::vector<Population> populations(const Recipe& recipe, const ParameterSubset& subset);
 
 /// What a study is made of, over the parameters of the matrix.
 struct StudyInputs {

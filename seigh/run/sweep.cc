@@ -17,6 +17,7 @@
 #include "seigh/io/safetensors.h"
 #include "seigh/recipe/own_network.h"
 #include "seigh/results/folder_lock.h"
+#include "seigh/run/pruning.h"
 
 namespace seigh {
 namespace {
@@ -79,7 +80,7 @@ bool finished(const fs::path& path, const Recipe& wanted) {
           !fs::exists(folder.overlap(d.step, d.split, to_string(d.method)), none))
         return false;
     }
-    return true;
+    return missing_rows(recipe, pruning_there(folder).rows).empty();
   } catch (const Error&) {  // for the run itself to say
     return false;
   }
@@ -267,6 +268,7 @@ SweepOutcome run_sweep(const fs::path& folder, const Sweep& sweep, bool resume, 
       by_root(context, [&] { shared.give(run, one.folder()); });
       one.train();
       one.eigh([&](int64_t step) { one.overlap(step); });
+      one.prune();
       by_root(context, [&] {
         one.report();
         if (calls.done) calls.done(run, one);

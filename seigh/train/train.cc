@@ -82,6 +82,10 @@ void train(const Model& model, const DataSplits& data, const TrainOptions& optio
     return tensors;
   };
   std::vector<at::Tensor> buffers = copied(start.buffers);
+  const auto prune = [&] {
+    if (options.pruned.defined()) parameters.masked_fill_(options.pruned, 0);
+  };
+  prune();
   Optimizer optimizer(options.optimizer, parameters.numel(), start.optimizer, start.step);
   const int64_t per_epoch = samples / options.batch_size;
   int64_t epoch = -1;
@@ -102,8 +106,9 @@ void train(const Model& model, const DataSplits& data, const TrainOptions& optio
                  batch.y) /
         target_count(batch.y);
     const double value = loss.item<double>();
-    require(std::isfinite(value), "training diverged: the loss is ", value, " at step ", step,
-            "; lower train.learning_rate (now ", options.learning_rate, ")");
+    if (!std::isfinite(value))
+      throw Diverged(text_of("training diverged: the loss is ", value, " at step ", step,
+                             "; lower train.learning_rate (now ", options.learning_rate, ")"));
     if (gradient != nullptr) *gradient = torch::autograd::grad({loss}, {leaf})[0];
     return value;
   };
@@ -121,6 +126,7 @@ void train(const Model& model, const DataSplits& data, const TrainOptions& optio
     at::Tensor gradient;
     const double loss = evaluate(step, &gradient);
     optimizer.step(parameters, gradient, options.learning_rate * options.schedule.factor(step), step);
+    prune();  // momentum, moments and decay go on, but move nothing there
     checkpoint(step, loss);
     context.progress().advance(1);
   }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "seigh/core/context.h"
+#include "seigh/core/error.h"
 #include "seigh/data/dataset.h"
 #include "seigh/nn/loss.h"
 #include "seigh/nn/model.h"
@@ -16,6 +17,12 @@
 #include "seigh/train/schedule.h"
 
 namespace seigh {
+
+/// The loss became NaN or infinite.
+class Diverged : public Error {
+ public:
+  using Error::Error;
+};
 
 struct TrainOptions {
   int64_t steps = 1000;
@@ -26,6 +33,7 @@ struct TrainOptions {
   Loss loss = {};
   uint64_t seed = 12345;                  ///< of the order of samples
   std::vector<int64_t> checkpoint_steps;  ///< ascending, each in 0..steps
+  at::Tensor pruned;                      ///< bool [D]: parameters that are 0 and stay so; undefined: none
 
   /// Throws Error on values that cannot be trained with.
   void validate(int64_t train_samples) const;
@@ -49,7 +57,8 @@ Dataset first_samples(const Dataset& data, int64_t n);
 /// Trains from `start` (its step, parameters, buffers and, after step 0, state of the optimizer) and calls
 /// `save` at every checkpoint step after it, including start.step itself when that is 0 and among them. A
 /// mini-batch depends on (seed, step) alone, so training from a checkpoint repeats the uninterrupted run.
-/// Throws Error when the loss becomes NaN or infinite, and when `start` lacks the optimizer's state.
+/// Pruned parameters are 0 from the first step on, whatever `start` and the optimizer say.
+/// Throws Diverged when the loss becomes NaN or infinite, and Error when `start` lacks the optimizer's state.
 void train(const Model& model, const DataSplits& data, const TrainOptions& options, Checkpoint start,
            const std::function<void(const Checkpoint&)>& save, const Context& context = Context());
 

@@ -75,6 +75,38 @@ std::vector<OptimizerOptions> all_optimizers() {
           {.kind = OptimizerKind::adamw, .weight_decay = 0.1}};
 }
 
+// From step 5 on with its optimizer's state, which would move every parameter.
+TEST(Train, PrunedParametersStayZero) {
+  const at::Tensor pruned = at::arange(kModel.parameter_count()).remainder(3).eq(1);
+  for (const OptimizerOptions& optimizer : all_optimizers()) {
+    TrainOptions options = tiny_options();
+    options.optimizer = optimizer;
+    const Checkpoint start = run(options, initial(uint64_t{1})).at(5);
+    options.pruned = pruned;
+    const at::Tensor end = run(options, start).at(12).parameters;
+    EXPECT_EQ(end.masked_select(pruned).count_nonzero().item<int64_t>(), 0);
+    EXPECT_GT((end - start.parameters).masked_select(~pruned).abs().min().item<double>(), 0);
+    EXPECT_GT(start.parameters.masked_select(pruned).abs().min().item<double>(), 0);  // as it was
+  }
+}
+
+TEST(Train, AStepOfAPrunedNetworkIsAStepOfItsOtherParameters) {
+  TrainOptions options = tiny_options();
+  options.steps = 1;
+  options.checkpoint_steps = {1};
+  options.pruned = at::arange(kModel.parameter_count()).remainder(3).eq(1);
+  const at::Tensor left = kModel.initial_parameters(1).masked_fill(options.pruned, 0);
+  const Dataset batch = tiny_splits().train.select(batch_indices(options, 60, 1));
+  const at::Tensor gradient = test::plain_gradient(kModel, left, batch, LossKind::cross_entropy);
+  const at::Tensor expected = left - options.learning_rate * gradient.masked_fill(options.pruned, 0);
+  EXPECT_GT(gradient.masked_select(options.pruned).abs().max().item<double>(), 1e-3);
+  EXPECT_LT((run(options, initial(kModel.initial_parameters(1))).at(1).parameters - expected)
+                .abs()
+                .max()
+                .item<double>(),
+            1e-6);
+}
+
 TEST(Train, ContinuingFromACheckpointFileRepeatsTheRunBitwise) {
   const test::TempFolder folder;
   for (const OptimizerOptions& optimizer : all_optimizers()) {
