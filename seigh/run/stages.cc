@@ -8,6 +8,7 @@
 #include <cmath>
 #include <iterator>
 #include <random>
+#include <sstream>
 #include <utility>
 
 #include "seigh/core/context.h"
@@ -54,6 +55,15 @@ bool file_holds(const fs::path& path, const std::string& text) {
   } catch (const Error&) {
     return false;
   }
+}
+
+// A record without the keys of the eigensolver.
+std::string without_eigh(const std::string& record) {
+  std::istringstream lines(record);
+  std::string kept;
+  for (std::string line; std::getline(lines, line);)
+    if (!line.starts_with("eigh.")) kept += line + "\n";
+  return kept;
 }
 
 // The network of a recipe; of one from elsewhere its names and shapes, be they only in a checkpoint.
@@ -277,7 +287,7 @@ void Run::write_model(const Decomposition& d, const Checkpoint& checkpoint, Curv
     content.diagonal_error = diagonal.error;
   }
   if (context_.ranks().root())
-    write_model_file(folder_.model(d.step, d.split), content, recipe_of(Stage::eigh));
+    write_model_file(folder_.model(d.step, d.split), content, without_eigh(recipe_of(Stage::eigh)));
   context_.ranks().wait();
 }
 
