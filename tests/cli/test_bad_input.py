@@ -308,7 +308,7 @@ class Folders(Case):
         with changed(run / overlap.relative_to(self.tmp / "run")) as file:
             del file["magnitude"]
             file["magnitude"] = np.zeros(0)
-        self.refused("report", run, says="a curve has shape")
+        self.refused("report", run, says="has shape")
         run = self.run_copy("run4")
         (run / "eigen/step_000020_train_hessian_seigh.h5").unlink()
         (run / "eigen/step_000020_train_hessian_seigh.h5").mkdir()
