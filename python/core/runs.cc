@@ -146,6 +146,7 @@ void define_runs(py::module_& m) {
           say();
         });
         say();
+        run.dynamics(/*whatever_it_takes=*/false);
         run.report();
         return run.folder().path().string();
       },

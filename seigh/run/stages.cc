@@ -34,6 +34,7 @@
 #include "seigh/results/model_file.h"
 #include "seigh/results/overlap_file.h"
 #include "seigh/run/data.h"
+#include "seigh/run/dynamics.h"
 #include "seigh/run/study.h"
 #include "seigh/sketch/measure.h"
 #include "seigh/spectrum/diagonal.h"
@@ -695,6 +696,38 @@ void Run::overlap(std::optional<int64_t> step) {
 
 std::string Run::page_data() const {
   return report_data(folder_, *model_, subset_.count, plan_.method, headline());
+}
+
+std::optional<Dynamics> Run::dynamics(bool whatever_it_takes) {
+  if (!context_.ranks().root()) {  // files are not shared out
+    context_.ranks().wait();
+    return std::nullopt;
+  }
+  std::optional<Dynamics> dynamics = current_dynamics(folder_, plan_.method);
+  const DynamicsOf run{folder_, *model_, subset_, plan_.method};
+  const DynamicsSources sources = dynamics_sources(folder_, plan_.method);
+  const bool cheap = dynamics_cost(run, sources).cheap();
+  if (!dynamics && (whatever_it_takes || (cheap && sources.checkpoints.size() >= 2))) {
+    const Timer timer;
+    dynamics = dynamics_of(run, context_);
+    write_dynamics_file(folder_.dynamics(), *dynamics);
+    folder_.log("dynamics", {{"file", folder_.dynamics().filename().string()}, {"seconds", timer.seconds()}});
+  } else if (!dynamics && !cheap) {
+    context_.progress().note("the maps of all pairs of steps take long; make them with: seigh dynamics " +
+                             folder_.path().string());
+  }
+  context_.ranks().wait();
+  return dynamics;
+}
+
+Dynamics Run::dynamics_with(const Run& other) {
+  const DynamicsOf run{folder_, *model_, subset_, plan_.method},
+      with{other.folder_, *other.model_, other.subset_, other.plan_.method};
+  Dynamics dynamics = dynamics_between(run, with, context_);
+  const fs::path path = folder_.dynamics(dynamics.other);
+  write_dynamics_file(path, dynamics);
+  folder_.log("dynamics", {{"file", path.filename().string()}});
+  return dynamics;
 }
 
 void Run::report() {
