@@ -12,9 +12,9 @@
 
 #include "seigh/core/error.h"
 #include "seigh/overlap/chance.h"
+#include "seigh/overlap/eigenspace.h"
 #include "seigh/overlap/masks.h"
 #include "seigh/results/finished.h"
-#include "seigh/results/overlap_file.h"
 
 namespace seigh {
 namespace {
@@ -25,12 +25,29 @@ int64_t length(const auto& list) {
   return static_cast<int64_t>(list.size());
 }
 
+// Vectors of a file in the precision in which they are stored: float32 multiplies twice as fast.
+class StoredEigenspace final : public Eigenspace {
+ public:
+  explicit StoredEigenspace(const Eigenvectors& vectors) : vectors_(vectors) {}
+  int64_t dimension() const override { return vectors_.dimension(); }
+  int64_t count() const override { return vectors_.count(); }
+  at::Tensor rows(const at::Tensor& index) const override {
+    return vectors_.rows(index).to(vectors_.dtype());
+  }
+  at::Tensor row_range(int64_t begin, int64_t n) const override {
+    return vectors_.row_range(begin, n).to(vectors_.dtype());
+  }
+
+ private:
+  const Eigenvectors& vectors_;
+};
+
 // Eigenspaces of one split, their vectors on disk.
 struct Spaces {
   std::string split;
   std::vector<int64_t> steps;
   std::vector<std::unique_ptr<EigenFile>> files;
-  std::vector<std::unique_ptr<ResultEigenspace>> spaces;
+  std::vector<std::unique_ptr<StoredEigenspace>> spaces;
   std::vector<const Eigenspace*> list;
 };
 
@@ -59,7 +76,7 @@ Opened open(const DynamicsOf& run, const DynamicsSources& sources, const Context
       opened.splits.emplace_back().split = source.split;
     Spaces& spaces = opened.splits.back();
     spaces.steps.push_back(source.step);
-    spaces.spaces.push_back(std::make_unique<ResultEigenspace>(file->result.eigenvectors));
+    spaces.spaces.push_back(std::make_unique<StoredEigenspace>(file->result.eigenvectors));
     spaces.list.push_back(spaces.spaces.back().get());
     spaces.files.push_back(std::move(file));
     opened.common = opened.common == 0 ? rank : std::min(opened.common, rank);
