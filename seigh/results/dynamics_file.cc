@@ -22,6 +22,8 @@
 namespace seigh {
 namespace {
 
+using Json = nlohmann::ordered_json;
+
 constexpr int64_t kNone = -1;
 const std::string kMaps = "_similarity", kGradient = "_gradient_share";
 
@@ -134,34 +136,32 @@ void read_crystallisation(const Reader& file, const std::vector<double>& thresho
 }
 
 // Numbers for people and pages; what is not finite becomes null.
-nlohmann::ordered_json rounded(const at::Tensor& values) {
+Json rounded(const at::Tensor& values) {
   if (values.dim() == 0) {
     const double value = values.item<double>();
     return std::round(value * 1e6) / 1e6;
   }
-  auto all = nlohmann::ordered_json::array();
+  auto all = Json::array();
   for (int64_t i = 0; i < values.size(0); ++i) all.push_back(rounded(values[i]));
   return all;
 }
 
-nlohmann::ordered_json or_null(const std::optional<int64_t>& step) {
-  return step ? nlohmann::ordered_json(*step) : nlohmann::ordered_json(nullptr);
+Json or_null(const std::optional<int64_t>& step) {
+  return step ? Json(*step) : Json(nullptr);
 }
 
-nlohmann::ordered_json crystallisation_json(const DynamicsMaps& maps, const Crystallisation& c, size_t size) {
-  nlohmann::ordered_json one = {
-      {"what", maps.name},    {"rho", maps.rho[size]},
-      {"k", maps.k[size]},    {"reference", c.reference},
-      {"ceiling", c.ceiling}, {"similarity0", std::round(c.similarity0 * 1e6) / 1e6}};
-  auto &thresholds = one["thresholds"] = nlohmann::ordered_json::array(),
-       &steps = one["steps"] = nlohmann::ordered_json::array(),
-       &before = one["before"] = nlohmann::ordered_json::array();
+Json crystallisation_json(const DynamicsMaps& maps, const Crystallisation& c, size_t size) {
+  Json thresholds = Json::array(), steps = Json::array(), before = Json::array();
   for (const Crystallisation::Passage& p : c.passages) {
     thresholds.push_back(p.threshold);
     steps.push_back(or_null(p.step));
     before.push_back(or_null(p.before));
   }
-  return one;
+  return {{"what", maps.name},        {"rho", maps.rho[size]},
+          {"k", maps.k[size]},        {"reference", c.reference},
+          {"ceiling", c.ceiling},     {"similarity0", std::round(c.similarity0 * 1e6) / 1e6},
+          {"thresholds", thresholds}, {"steps", steps},
+          {"before", before}};
 }
 
 }  // namespace
@@ -299,7 +299,7 @@ std::optional<Dynamics> current_dynamics(const RunFolder& folder, Method method)
 }
 
 std::string dynamics_json(const Dynamics& dynamics) {
-  nlohmann::ordered_json json;
+  Json json;
   json["parameters"] = dynamics.parameters;
   json["matrix"] = dynamics.matrix;
   json["method"] = dynamics.method;
@@ -307,26 +307,24 @@ std::string dynamics_json(const Dynamics& dynamics) {
     json["other"] = dynamics.other;
     json["other_matrix"] = dynamics.other_matrix;
   }
-  auto& maps_json = json["maps"] = nlohmann::ordered_json::array();
-  auto& passages = json["crystallisation"] = nlohmann::ordered_json::array();
+  Json all = Json::array(), passages = Json::array(), gradients = Json::array(), notes = Json::array();
   std::vector<int64_t> sizes;  // for the gradient
   for (const DynamicsMaps& maps : dynamics.maps) {
     for (size_t i = 0; i < maps.k.size(); ++i) {
-      nlohmann::ordered_json one = {{"name", maps.name},
-                                    {"kind", maps.name == "mask" ? "iou" : "overlap"},
-                                    {"rho", maps.rho[i]},
-                                    {"k", maps.k[i]},
-                                    {"steps", maps.steps}};
+      Json one = {{"name", maps.name},
+                  {"kind", maps.name == "mask" ? "iou" : "overlap"},
+                  {"rho", maps.rho[i]},
+                  {"k", maps.k[i]},
+                  {"steps", maps.steps}};
       if (!maps.symmetric()) one["other_steps"] = maps.other_steps;
       one["chance"] = maps.chance[i];
       one["values"] = rounded(maps.values[static_cast<int64_t>(i)]);
-      maps_json.push_back(std::move(one));
+      all.push_back(std::move(one));
       for (const auto& of_reference : maps.crystallisation)
         passages.push_back(crystallisation_json(maps, of_reference[i], i));
     }
     if (maps.name != "mask") sizes = maps.k;
   }
-  auto& gradients = json["gradient"] = nlohmann::ordered_json::array();
   for (const DynamicsGradient& gradient : dynamics.gradients) {
     std::vector<int64_t> k = sizes;
     k.push_back(1);
@@ -341,12 +339,15 @@ std::string dynamics_json(const Dynamics& dynamics) {
                          {"k", k},
                          {"share", rounded(gradient.share.index_select(1, integers(index)))}});
   }
-  auto& notes = json["notes"] = nlohmann::ordered_json::array();
   for (size_t begin = 0; begin < dynamics.notes.size();) {
     const size_t end = std::min(dynamics.notes.find('\n', begin), dynamics.notes.size());
     notes.push_back(dynamics.notes.substr(begin, end - begin));
     begin = end + 1;
   }
+  json["maps"] = std::move(all);
+  json["crystallisation"] = std::move(passages);
+  json["gradient"] = std::move(gradients);
+  json["notes"] = std::move(notes);
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 

@@ -7,7 +7,7 @@ import unittest
 from support import *
 
 GOLDEN = HERE / "golden"
-COMMANDS = ("run", "train", "eigh", "trace", "diagonal", "density", "overlap", "report", "show", "help")
+COMMANDS = ("run", "train", "eigh", "trace", "diagonal", "density", "overlap", "dynamics", "report", "show", "help")
 
 
 class Golden(Case):
