@@ -123,7 +123,8 @@ void add_dynamics(CLI::App& app, Action& action) {
   command->add_flag("--json", options->json, "All maps, as JSON");
   command->footer(
       "Examples:\n  seigh dynamics runs/mnist-mini\n"
-      "  seigh dynamics runs/mnist-mini --with runs/mnist-mini-ggn --json");
+      "  seigh run recipes/mnist-mini.toml --set curvature.matrix=ggn --out runs/ggn\n"
+      "  seigh dynamics runs/mnist-mini --with runs/ggn --json");
   command->callback([options, &action] {
     action = [options](const Tools& tools) {
       Run run = open_run(tools, options->folder, "");

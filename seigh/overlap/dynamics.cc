@@ -45,8 +45,10 @@ struct Blocks {
 };
 
 Blocks plan_blocks(int64_t steps, int64_t d, int64_t k, int64_t element, int64_t bytes) {
-  // Both blocks' vectors, and the product of one step with a block.
-  const int64_t whole = bytes / (2 * k * d * element + 12 * k * k);
+  // Both blocks' vectors, what one step's come as (float64, say) before they are in their block, and the
+  // product of one step with a block.
+  const int64_t whole =
+      std::max<int64_t>(bytes - 3 * k * d * element, 0) / (2 * k * d * element + 12 * k * k);
   // Half for the products of all pairs, the rest for panels and what is made of them.
   constexpr int64_t kFewRows = 512;
   const auto side = static_cast<int64_t>(std::sqrt(static_cast<double>(bytes) / 2 / (8.0 * k * k)));
