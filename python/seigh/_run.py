@@ -258,8 +258,7 @@ class Dynamics:
         crystallisation: a list of dictionaries what (a name), k, rho, reference (the step T), ceiling, similarity0 (of the first record
             with T), thresholds, steps, before: between which records similarity with T has come that far from chance to the ceiling, to stay.
             A step is None where it is later than the last record before T.
-        gradients: {split: (steps [n], share [n, K])}: what of the gradient's square lies in the k leading eigenvectors' span, of runs that
-            store gradients.
+        gradients: {split: (steps [n], share [n, K])}: what of the gradient's square lies in the k leading eigenvectors' span.
         parameters: D. notes: what could not be compared. path: the file.
     """
 

@@ -17,7 +17,7 @@
 #include "seigh/core/error.h"
 #include "seigh/io/crc64.h"
 #include "seigh/io/hdf5.h"
-#include "seigh/train/checkpoint.h"
+#include "seigh/results/model_file.h"
 
 namespace seigh {
 namespace {
@@ -188,7 +188,7 @@ DynamicsSources dynamics_sources(const RunFolder& folder, Method method) {
   for (const std::string& split : r.curvature.splits) {
     for (const int64_t step : r.curvature.steps) {
       const fs::path file = folder.eigen(step, split, to_string(method)),
-                     gradient = gradient_file(folder, step, split);
+                     gradient = folder.model(step, split);
       if (!fs::exists(file, none)) continue;
       sources.spaces.push_back({split, step, file});
       if (fs::exists(gradient, none)) sources.gradient_files.push_back(gradient);
@@ -197,17 +197,12 @@ DynamicsSources dynamics_sources(const RunFolder& folder, Method method) {
   return sources;
 }
 
-fs::path gradient_file(const RunFolder& folder, int64_t step, const std::string& split) {
-  return folder.path() / "scores" / (step_name(step) + "_" + split + ".h5");
-}
-
-std::optional<at::Tensor> stored_gradient(const RunFolder& folder, int64_t step, const std::string& split) {
-  const fs::path path = gradient_file(folder, step, split);
+std::optional<at::Tensor> stored_gradient(const RunFolder& folder, int64_t step, const std::string& split,
+                                          int64_t parameters) {
+  const fs::path path = folder.model(step, split);
   std::error_code none;
   if (!fs::exists(path, none)) return std::nullopt;
-  const Hdf5Reader file(path, Maker::seigh);
-  if (!file.has("gradient")) return std::nullopt;
-  return file.read("gradient");
+  return read_model_file(path, parameters).gradient;
 }
 
 void write_dynamics_file(const fs::path& path, const Dynamics& dynamics) {

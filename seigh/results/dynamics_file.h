@@ -74,8 +74,8 @@ DynamicsSources dynamics_sources(const RunFolder& folder, Method method);
 
 /// The gradient of a split's loss at a step, over the parameters of the matrix: float32 or float64 [D]; none
 /// where the run has none.
-fs::path gradient_file(const RunFolder& folder, int64_t step, const std::string& split);
-std::optional<at::Tensor> stored_gradient(const RunFolder& folder, int64_t step, const std::string& split);
+std::optional<at::Tensor> stored_gradient(const RunFolder& folder, int64_t step, const std::string& split,
+                                          int64_t parameters);
 
 /// Written completely or not at all.
 void write_dynamics_file(const fs::path& path, const Dynamics& dynamics);

@@ -178,7 +178,8 @@ void add_gradients(const DynamicsOf& run, const Opened& opened, Dynamics& dynami
     DynamicsGradient gradient{.split = spaces.split, .steps = {}, .share = {}};
     std::vector<at::Tensor> shares;
     for (int64_t i = 0; i < length(spaces.steps); ++i) {
-      const std::optional<at::Tensor> g = stored_gradient(run.folder, spaces.steps[i], spaces.split);
+      const std::optional<at::Tensor> g =
+          stored_gradient(run.folder, spaces.steps[i], spaces.split, run.subset.count);
       if (!g) continue;
       gradient.steps.push_back(spaces.steps[i]);
       shares.push_back(gradient_in_space(*spaces.list[i], *g, context.memory().available() / 8, context)

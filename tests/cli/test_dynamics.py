@@ -99,7 +99,11 @@ class Dynamics(Case):
             stored = content[c["what"] + "_crystallisation"][r, i]
             self.assertEqual([[-1 if s is None else s for s in p] for p in zip(c["steps"], c["before"])], stored.tolist())
             self.assertEqual(c["thresholds"], [.5, .8, .9])
-        self.assertEqual((shown["gradient"], shown["notes"], shown["parameters"]), ([], [], PARAMETERS))
+        for g in shown["gradient"]:
+            self.assertEqual((g["steps"], g["k"]), ([10, 20], [1, 2, 9, 10]))
+            np.testing.assert_allclose(g["share"], content[g["split"] + "_gradient_share"][:, [0, 1, 8, 9]], atol=5.1e-7)
+        self.assertEqual([g["split"] for g in shown["gradient"]], ["test", "train"])
+        self.assertEqual((shown["notes"], shown["parameters"]), ([], PARAMETERS))
         text = self.ok("dynamics", run).stdout
         for says in ("similarity with step 20", "similarity with step 10", r"mask +0\.2 +34 ", r"train +0\.05 +9 ", r"train_test .*step 10: 0\.\d+ +step 20: 0\.\d+",
                      "written to .*dynamics.h5"):
@@ -140,24 +144,22 @@ class Dynamics(Case):
 
     def test_gradient_in_the_top_space(self):
         run = self.run_copy()
-        (run / "scores").mkdir()
-        gradients = {10: np.random.default_rng(1).standard_normal(PARAMETERS), 20: np.zeros(PARAMETERS)}
-        for step, gradient in gradients.items():
-            path = run / f"scores/step_{step:06}_train.h5"
-            with h5py.File(path, "w", userblock_size=512) as file:
-                file["gradient"] = gradient
-            seal_again(path)
-        (shown,) = json.loads(self.ok("dynamics", run, "--json").stdout)["gradient"]
+        with changed(run / "model/step_000020_train_hessian.h5") as file:
+            file["gradient"][:] = 0
+        (run / "model/step_000010_test_hessian.h5").unlink()
+        shown = {g["split"]: g for g in json.loads(self.ok("dynamics", run, "--json").stdout)["gradient"]}  # made anew
         with h5py.File(run / "dynamics.h5") as file:
-            share = file["train_gradient_share"][()]
-            self.assertNotIn("test_gradient_share", file)
-        u = vectors(run, 10, "train")
-        expected = np.cumsum((u.T @ gradients[10]) ** 2) / (gradients[10] ** 2).sum()
-        np.testing.assert_allclose(share[0], expected, rtol=1e-6)
-        self.assertTrue(np.all(np.isnan(share[1])))
-        self.assertEqual((shown["split"], shown["steps"], shown["k"]), ("train", [10, 20], [1, 2, 9, 10]))
-        np.testing.assert_allclose(shown["share"][0], expected[[0, 1, 8, 9]], atol=1e-6)
-        self.assertEqual(shown["share"][1], [None] * 4)
+            share = {split: file[f"{split}_gradient_share"][()] for split in ("train", "test")}
+        for split, row, step in (("train", 0, 10), ("test", 0, 20)):
+            with h5py.File(run / f"model/step_{step:06}_{split}_hessian.h5") as file:
+                g = file["gradient"][()].astype(float)
+            expected = np.cumsum((vectors(run, step, split).T @ g) ** 2) / (g ** 2).sum()
+            self.assertTrue(0 < expected[-1] < 1)
+            np.testing.assert_allclose(share[split][row], expected, rtol=1e-5)
+            self.assertEqual((shown[split]["steps"][row], shown[split]["k"]), (step, [1, 2, 9, 10]))
+            np.testing.assert_allclose(shown[split]["share"][row], expected[[0, 1, 8, 9]], atol=1e-5)
+        self.assertTrue(np.all(np.isnan(share["train"][1])))
+        self.assertEqual((shown["test"]["steps"], shown["train"]["share"][1]), ([20], [None] * 4))
         self.assertRegex(self.ok("dynamics", run).stdout, r"train gradient in the top space: +k = 10: 0\.\d+ at step 10, nan at step 20")
 
     def test_without_eigenvectors(self):
