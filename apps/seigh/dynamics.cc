@@ -85,7 +85,7 @@ void print_gradients(const Dynamics& dynamics) {
   for (const DynamicsGradient& gradient : dynamics.gradients) {
     const int64_t k = gradient.share.size(1), last = gradient.share.size(0) - 1;
     std::printf("\nShare of the %s gradient in the top space:", printable(gradient.split).c_str());
-    for (const int64_t size : {std::min<int64_t>(10, k), k})
+    for (const int64_t size : k > 10 ? std::vector<int64_t>{10, k} : std::vector<int64_t>{k})
       std::printf("   k = %lld: %.4f at step %lld, %.4f at step %lld", static_cast<long long>(size),
                   at(gradient.share, 0, size - 1), static_cast<long long>(gradient.steps.front()),
                   at(gradient.share, last, size - 1), static_cast<long long>(gradient.steps.back()));
