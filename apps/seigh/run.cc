@@ -163,6 +163,7 @@ void add_run(CLI::App& app, Action& action) {
         run.overlap(step);
         printed = print_headline(run, printed);
       });
+      run.dynamics(/*whatever_it_takes=*/false);
       run.report();
       print_result(run, printed);
       if (!context.ranks().root()) return;

@@ -24,7 +24,7 @@ class Refusals(Case):
 class CommandLine(Refusals):
     def test_unknown_words(self):
         self.all_refused([
-            (["name a command", "run, train, eigh, trace, diagonal, density, measure, recover, verify, overlap, report, show, help", "seigh --help"],),
+            (["name a command", "run, train, eigh, trace, diagonal, density, measure, recover, verify, overlap, dynamics, report, show, help", "seigh --help"],),
             (['unknown command "rum"', "run"], "rum", "x.toml"),
             ("unknown option --foo", "--foo"),
             (["unknown option --ressume", "seigh run --help"], "run", self.recipe, "--ressume"),
