@@ -29,6 +29,7 @@ set(SEIGH_PUBLIC_HEADERS
     seigh/overlap/best_overlap.h
     seigh/overlap/chance.h
     seigh/overlap/curves.h
+    seigh/overlap/dynamics.h
     seigh/overlap/eigenspace.h
     seigh/overlap/masks.h
     seigh/overlap/metrics.h
@@ -64,6 +65,7 @@ set(SEIGH_PUBLIC_HEADERS
     seigh/recipe/options.h
     seigh/recipe/recipe.h
     seigh/recipe/sweep.h
+    seigh/results/dynamics_file.h
     seigh/results/eigen_file.h
     seigh/results/finished.h
     seigh/results/folder_lock.h

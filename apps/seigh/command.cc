@@ -131,6 +131,7 @@ int seigh::app::run_command(int argc, char** argv, const CommandOptions& given) 
   seigh::app::add_verify(app, action);
   seigh::app::add_overlap(app, action);
   seigh::app::add_prune(app, action);
+  seigh::app::add_dynamics(app, action);
   seigh::app::add_report(app, action);
   seigh::app::add_show(app, action);
   seigh::app::add_help(app, action);

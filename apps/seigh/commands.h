@@ -39,6 +39,7 @@ void add_recover(CLI::App& app, Action& action);
 void add_verify(CLI::App& app, Action& action);
 void add_overlap(CLI::App& app, Action& action);
 void add_prune(CLI::App& app, Action& action);
+void add_dynamics(CLI::App& app, Action& action);
 void add_report(CLI::App& app, Action& action);
 void add_show(CLI::App& app, Action& action);
 /// Added last: it knows the others.

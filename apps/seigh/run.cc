@@ -169,6 +169,7 @@ void add_run(CLI::App& app, Action& action) {
         printed = print_headline(run, printed);
       });
       run.prune();
+      run.dynamics(/*whatever_it_takes=*/false);
       run.report();
       print_pruning(run);
       print_result(run, printed);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "seigh/core/error.h"
+#include "seigh/nn/rescale.h"
 
 namespace seigh {
 namespace {
@@ -32,6 +33,13 @@ Checkpoint finished_checkpoint(const RunFolder& folder, const Model& model, int6
     require(checkpoint.parameters.isfinite().all().item<bool>(), path.string(), ": holds NaN or infinity");
     return checkpoint;
   });
+}
+
+Checkpoint rescaled_checkpoint(const RunFolder& folder, const Model& model, int64_t step) {
+  Checkpoint checkpoint = finished_checkpoint(folder, model, step);
+  if (folder.recipe().curvature.rescaled == "balanced")
+    checkpoint.parameters = balanced(model, checkpoint.parameters);
+  return checkpoint;
 }
 
 EigenFile finished_eigen(const fs::path& path, int64_t parameters, Vectors vectors, const Context& context) {

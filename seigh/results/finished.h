@@ -15,6 +15,8 @@ namespace seigh {
 
 /// The checkpoint of `step`. Throws Error when it is damaged, of another step or model, or not finite.
 Checkpoint finished_checkpoint(const RunFolder& folder, const Model& model, int64_t step);
+/// The same as matrices, scores and masks see it: rescaled where the recipe says so.
+Checkpoint rescaled_checkpoint(const RunFolder& folder, const Model& model, int64_t step);
 /// A decomposition of this run. Throws Error when it is damaged or not of `parameters` parameters.
 EigenFile finished_eigen(const fs::path& path, int64_t parameters = 0, Vectors vectors = Vectors::none,
                          const Context& context = Context());

@@ -21,6 +21,7 @@
 #include "seigh/nn/model.h"
 #include "seigh/nn/subset.h"
 #include "seigh/overlap/scores.h"
+#include "seigh/results/dynamics_file.h"
 #include "seigh/results/eigen_file.h"
 #include "seigh/results/pruning_file.h"
 #include "seigh/results/run_folder.h"
@@ -79,6 +80,12 @@ class Run {
   std::vector<std::string> pruning() const;
   /// The data of the report page, from what is there: JSON (web/README.md).
   std::string page_data() const;
+  /// dynamics.h5 from what is there, unless that is what it is of. Without `whatever_it_takes` only where it
+  /// takes little (DynamicsCost::cheap()), and there are two steps; a note says so otherwise. None where it
+  /// was not made. Throws Error as dynamics_of().
+  std::optional<Dynamics> dynamics(bool whatever_it_takes = true);
+  /// dynamics_with_<other>.h5 in the same way.
+  Dynamics dynamics_with(const Run& other);
   /// report.html from what is there.
   void report();
   /// The result in words: a heading and one line per step.
@@ -99,6 +106,7 @@ class Run {
   std::set<std::string> needed_of_model_at(int64_t step, const std::string& split) const;
   at::Tensor chosen(const std::string& split);
   Dataset chosen_samples(const std::string& split);
+  void require_checkpoint(int64_t step) const;
   Checkpoint trained(int64_t step) const;
   Checkpoint checkpoint(int64_t step) const;
   EigenFileInfo file_info(const Decomposition& d);
