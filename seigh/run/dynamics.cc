@@ -208,15 +208,15 @@ void require_same_network(const DynamicsOf& run, const DynamicsOf& other) {
   require(!both.empty(), name, " and ", others,
           " have no checkpoint of the same step, so nothing shows that they are of one network");
   for (const int64_t step : both) {
-    const Checkpoint x = finished_checkpoint(run.folder, run.model, step),
-                     y = finished_checkpoint(other.folder, other.model, step);
+    const Checkpoint x = rescaled_checkpoint(run.folder, run.model, step),
+                     y = rescaled_checkpoint(other.folder, other.model, step);
     const bool same =
         x.parameters.scalar_type() == y.parameters.scalar_type() && at::equal(x.parameters, y.parameters) &&
         std::ranges::equal(x.buffers, y.buffers,
                            [](const at::Tensor& p, const at::Tensor& q) { return at::equal(p, q); });
     require(
         same, "the checkpoints of step ", step, " in ", name, " and ", others,
-        " differ: they are of two trainings; decompose the same checkpoints, which model.weights can name");
+        " differ: they are of two trainings, or one alone is rescaled (curvature.rescaled); decompose the same checkpoints, which model.weights can name");
   }
 }
 

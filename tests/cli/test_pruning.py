@@ -224,6 +224,11 @@ class Pruning(Case):
         self.assertTrue(any((m == np.argsort(-np.abs(movement), kind="stable")[:10]).all() for m in masks), found.keys())
         for k in (1, 5, 10):
             self.assertAlmostEqual(found["magnitude"][k - 1], (vectors[:k, found["mask"][:k]] ** 2).sum() / k, places=5)
+        orders = [np.argsort(-np.abs(balanced(self.parameters(run, step))), kind="stable") for step in (0, 20)]
+        with h5py.File(run / "dynamics.h5") as file:  # of steps 0, 10, 20
+            for k, similarity in zip(file["mask_k"][()], file["mask_similarity"][()]):
+                one, other = (set(order[:k]) for order in orders)
+                self.assertAlmostEqual(similarity[0, 2], len(one & other) / len(one | other))
         # What the masks of the rescaled network leave of the one as trained, which is the same function.
         for row in rows_of(run):
             if row["score"] == "magnitude" and not row["control"]:
