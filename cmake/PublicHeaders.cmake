@@ -26,6 +26,8 @@ set(SEIGH_PUBLIC_HEADERS
     seigh/spectrum/diagonal.h
     seigh/spectrum/trace.h
     # overlap
+    seigh/overlap/anatomy.h
+    seigh/overlap/bands.h
     seigh/overlap/best_overlap.h
     seigh/overlap/chance.h
     seigh/overlap/curves.h
@@ -34,6 +36,7 @@ set(SEIGH_PUBLIC_HEADERS
     seigh/overlap/masks.h
     seigh/overlap/metrics.h
     seigh/overlap/nulls.h
+    seigh/overlap/scores.h
     seigh/overlap/statistics.h
     seigh/overlap/swaps.h
     seigh/overlap/units.h

@@ -255,9 +255,10 @@ void for_each_key(R& r, Visitor&& visit) {
   visit("dense.steps", r.dense.steps, {Stage::none},
         "Steps at which the exact dense decomposition (float64, 4 D^2 numbers) is computed beside the "
         "sketch; a list, or n for every n-th.");
-  visit("overlap.random_masks", r.overlap.random_masks, {Stage::overlap},
-        "Random masks that simultaneous bands and the two-way null are estimated from (of the latter at least "
-        "200).");
+  visit(
+      "overlap.random_masks", r.overlap.random_masks, {Stage::overlap},
+      "Random masks that simultaneous bands and the two-way null are estimated from (of the latter at least "
+      "200).");
   visit("overlap.parameters", r.overlap.parameters, {Stage::overlap},
         "Which parameters masks may hold, names or patterns as of curvature.parameters: [\"*.weight\"]. "
         "Default: all that the matrix is over; where there are scales of norms among them, results without "
@@ -267,9 +268,10 @@ void for_each_key(R& r, Visitor&& visit) {
         "standard deviation), \"gradient\", \"snip\", \"movement\", \"initial\", \"fisher\", \"obd\", "
         "\"leverage\", \"curvature_leverage\", \"random\", \"random_by_layer\"; with \"layerwise_\" before "
         "them by rank within the tensor. The first is the headline.");
-  visit("overlap.files", r.overlap.files, {Stage::overlap},
-        "Masks or scores from files beside them: .npy, a number for each parameter, or .safetensors, a tensor "
-        "for each by its name.");
+  visit(
+      "overlap.files", r.overlap.files, {Stage::overlap},
+      "Masks or scores from files beside them: .npy, a number for each parameter, or .safetensors, a tensor "
+      "for each by its name.");
 }
 
 int64_t edit_distance(const std::string& a, const std::string& b) {
@@ -700,8 +702,8 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals, b
           listed(score_names()), ", and \"layerwise_\" before them");
     check(std::count(r.overlap.scores.begin(), r.overlap.scores.end(), score) == 1, "overlap.scores names \"",
           score, "\" twice");
-    check(score_needs(score) != "initial" || r.train.checkpoints.empty() || r.train.checkpoints.front() == 0 ||
-              intervals.contains("train.checkpoints"),
+    check(score_needs(score) != "initial" || r.train.checkpoints.empty() ||
+              r.train.checkpoints.front() == 0 || intervals.contains("train.checkpoints"),
           "overlap.scores: ", score, " needs the parameters of step 0; put 0 into train.checkpoints");
   }
   constexpr size_t kMostFiles = 100;
