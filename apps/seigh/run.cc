@@ -197,8 +197,8 @@ void add_overlap(CLI::App& app, Action& action) {
 }
 
 void add_prune(CLI::App& app, Action& action) {
-  add_stage(app, action, "prune", "Test accuracy of a run's network without the parameters that scores put last",
-            [](Run& run) {
+  add_stage(app, action, "prune",
+            "Test accuracy of a run's network without the parameters that scores put last", [](Run& run) {
               require(!run.folder().recipe().prune.scores.empty(), run.folder().path().string(),
                       ": the recipe prunes nothing; name scores: seigh run RECIPE --resume --set "
                       "prune.scores='[\"magnitude\"]'");
@@ -213,8 +213,8 @@ void add_report(CLI::App& app, Action& action) {
     std::string data, out;
   };
   const auto options = std::make_shared<Options>();
-  CLI::App* command =
-      app.add_subcommand("report", "Write report.html from what a run folder or a sweep holds, or one page of several runs");
+  CLI::App* command = app.add_subcommand(
+      "report", "Write report.html from what a run folder or a sweep holds, or one page of several runs");
   command->add_option("RUN", options->folders, "Run folders, as seigh run made them")->required();
   command->add_option("--out", options->out,
                       "The page; default: report.html in the run folder or, of several, in the current one");

@@ -18,8 +18,8 @@ Init xavier_conv(int64_t in, int64_t out, int64_t kernel) {
   return Init::xavier_normal(in * kernel * kernel, out * kernel * kernel);
 }
 
-// Of weights and biases in turn, each layer reading the one before through ReLUs, maxima and flattening, whose
-// columns of a channel lie side by side.
+// Of weights and biases in turn, each layer reading the one before through ReLUs, maxima and flattening,
+// whose columns of a channel lie side by side.
 std::vector<Coupling> chain(size_t tensors) {
   std::vector<Coupling> all;
   for (size_t i = 0; i + 2 < tensors; i += 2) all.push_back({i, i + 1, i + 2});

@@ -19,8 +19,9 @@ struct ParameterSpec {
 };
 
 /// A layer of hidden units between two layers of weights, as indices into Model::parameters(): row u of
-/// `weight` [units, ...] and entry u of `bias` [units] make unit u, and block u of `next` [out, units n, ...],
-/// n columns wide, is all that reads it. In between are only functions f with f(c h) = c f(h) for c > 0.
+/// `weight` [units, ...] and entry u of `bias` [units] make unit u, and block u of `next` [out, units n,
+/// ...], n columns wide, is all that reads it. In between are only functions f with f(c h) = c f(h) for c >
+/// 0.
 struct Coupling {
   size_t weight, bias, next;
 };

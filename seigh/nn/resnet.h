@@ -35,7 +35,8 @@ ResNetOptions::Norm parse_norm(const std::string& name);
 /// buffers. Names are torchvision's ("layer2.0.conv1.weight", "bn1.weight" for group norm too), buffers
 /// without num_batches_tracked. Initialisation as in torchvision: convolutions Kaiming normal by fan_out,
 /// norms 1 and 0, the linear layer PyTorch's default; without
-/// norms the convolutions have neither scale nor bias, which trains where there are few blocks. Batch norm: eps 1e-5, momentum 0.1.
+/// norms the convolutions have neither scale nor bias, which trains where there are few blocks. Batch norm:
+/// eps 1e-5, momentum 0.1.
 class ResNet final : public LayeredModel {
  public:
   /// `input_shape` {channels, height, width}. Throws Error on another shape or on options that are not valid.

@@ -67,8 +67,9 @@ void take_rows(const T* u, int64_t stride, int64_t n, int64_t from, const Tensor
 }
 
 // l_i(k) for the sizes k, rising: float64 [sizes, D]; and, where asked for, the space's own numbers.
-at::Tensor leverages_at(const Eigenspace& space, const TensorPlaces& places, const std::vector<int64_t>& sizes,
-                        SpaceAnatomy* own, int64_t piece_bytes, const Context& context) {
+at::Tensor leverages_at(const Eigenspace& space, const TensorPlaces& places,
+                        const std::vector<int64_t>& sizes, SpaceAnatomy* own, int64_t piece_bytes,
+                        const Context& context) {
   const int64_t d = space.dimension(), width = space.count();
   at::Tensor leverage = at::zeros({static_cast<int64_t>(sizes.size()), d}, at::kDouble);
   if (own != nullptr) {
@@ -247,12 +248,15 @@ RankCorrelation two_way_correlation(const std::vector<double>& score, const doub
   return result;
 }
 
-std::vector<int64_t> mask_sizes(int64_t eligible) {
+std::vector<int64_t> mask_sizes(int64_t eligible, int64_t more) {
   std::vector<int64_t> sizes;
   for (const double share : {.005, .01, .02, .05, .1, .2, .3, .5}) {
     const int64_t size = std::max<int64_t>(1, std::llround(share * static_cast<double>(eligible)));
-    if (sizes.empty() || size > sizes.back()) sizes.push_back(size);
+    sizes.push_back(size);
   }
+  if (more > 0) sizes.push_back(more);
+  std::sort(sizes.begin(), sizes.end());
+  sizes.erase(std::unique(sizes.begin(), sizes.end()), sizes.end());
   return sizes;
 }
 
@@ -265,10 +269,9 @@ class MaskStudy {
     const int64_t n = result.sizes.numel(), tensors = static_cast<int64_t>(places.tensors());
     const at::Tensor values = mask.scores.to(at::kCPU, at::kDouble).contiguous().abs();
     score_.assign(values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.numel());
-    sizes_of_masks_ = mask_sizes(curves_.eligible);
-    const at::Tensor order =
-        magnitude_order(values, std::max(sizes_of_masks_.back(), curves_.mask.numel()),
-                        eligible_parameters(*mask.layouts));
+    sizes_of_masks_ = mask_sizes(curves_.eligible, mask.ones);
+    const at::Tensor order = magnitude_order(values, std::max(sizes_of_masks_.back(), curves_.mask.numel()),
+                                             eligible_parameters(*mask.layouts));
     order_.assign(order.const_data_ptr<int64_t>(), order.const_data_ptr<int64_t>() + order.numel());
     for (int64_t p = 0; p < curves_.mask.numel(); ++p) mask_.push_back(places.place(order_[p]));
     result.counts = at::zeros({tensors, n}, at::kLong);
@@ -310,8 +313,8 @@ class MaskStudy {
       for (; p < static_cast<size_t>(sizes_of_masks_[m]); ++p) {
         const size_t tensor = places_.place(order_[p]).tensor;
         sum += leverage[order_[p]];
-        expected += share.const_data_ptr<double>()[tensor] /
-                    static_cast<double>(places_.layout(tensor).numel());
+        expected +=
+            share.const_data_ptr<double>()[tensor] / static_cast<double>(places_.layout(tensor).numel());
       }
       const double size = static_cast<double>(sizes_of_masks_[m]);
       result.by_size.data_ptr<double>()[static_cast<int64_t>(m) * n + at] = sum / size;
@@ -340,6 +343,17 @@ class MaskStudy {
 
 }  // namespace
 
+at::Tensor leverages(const Eigenspace& space, const std::vector<int64_t>& sizes, int64_t piece_bytes,
+                     const Context& context) {
+  const Context::Scope scope(context);
+  const UnitLayout all{1, 1, space.dimension(), true, /*defined=*/false};
+  const std::vector<UnitLayout> layouts{all};
+  require(!sizes.empty() && sizes.front() >= 1 && sizes.back() <= space.count() &&
+              std::is_sorted(sizes.begin(), sizes.end()),
+          "leverages are of 1 to ", space.count(), " vectors, rising");
+  return leverages_at(space, TensorPlaces(layouts), sizes, nullptr, piece_bytes, context);
+}
+
 Anatomy anatomy(const Eigenspace& space, const std::vector<StudiedMask>& masks, int64_t piece_bytes,
                 const Context& context) {
   const Context::Scope scope(context);
@@ -349,7 +363,8 @@ Anatomy anatomy(const Eigenspace& space, const std::vector<StudiedMask>& masks, 
   for (const StudiedMask& mask : masks) {
     places.emplace_back(*mask.layouts);
     require(places.back().count() == d && mask.scores.numel() == d, "a mask of ", mask.scores.numel(),
-            " scores and ", places.back().count(), " parameters does not fit eigenvectors with ", d, " entries");
+            " scores and ", places.back().count(), " parameters does not fit eigenvectors with ", d,
+            " entries");
     require(mask.curves->nulls.defined(), "a mask is studied after its nulls");
   }
   // All sizes of all masks, and the whole space.
@@ -364,12 +379,13 @@ Anatomy anatomy(const Eigenspace& space, const std::vector<StudiedMask>& masks, 
   Anatomy result;
   int64_t budget = context.memory().available() / 4;
   if (space.divided()) budget = context.ranks().agree(budget);
-  const size_t together = static_cast<size_t>(
-      std::clamp<int64_t>(budget / (8 * d), 1, static_cast<int64_t>(sizes.size())));
+  const size_t together =
+      static_cast<size_t>(std::clamp<int64_t>(budget / (8 * d), 1, static_cast<int64_t>(sizes.size())));
   std::vector<MaskStudy> studies;
   for (size_t begin = 0; begin < sizes.size(); begin += together) {
-    const std::vector<int64_t> some(sizes.begin() + static_cast<int64_t>(begin),
-                                    sizes.begin() + static_cast<int64_t>(std::min(begin + together, sizes.size())));
+    const std::vector<int64_t> some(
+        sizes.begin() + static_cast<int64_t>(begin),
+        sizes.begin() + static_cast<int64_t>(std::min(begin + together, sizes.size())));
     const at::Tensor leverage =
         leverages_at(space, places.front(), some, begin == 0 ? &result.space : nullptr, piece_bytes, context);
     if (begin == 0) {

@@ -1,7 +1,8 @@
 // Where an eigenspace lies, and where a mask lies in it: by tensor, by size, within units.
 //
 // With l_i(k) = sum_{j < k} U_ij^2 the leverage of parameter i:
-//   energy_tj = sum_{i in tensor t} U_ij^2, so that sum_{j < k} energy_tj / k is the tensor's share of the top
+//   energy_tj = sum_{i in tensor t} U_ij^2, so that sum_{j < k} energy_tj / k is the tensor's share of the
+//   top
 //     space, and sum_t energy_tj^2 says how far vector j keeps to few tensors (of a Haar-random vector
 //     sum_t N_t (N_t + 2) / (D (D + 2)));
 //   participation_j = sum_i U_ij^4, 1 on a single parameter, 3 / (D + 2) of a Haar-random vector: the inverse
@@ -9,9 +10,9 @@
 //   ceiling = (ov - null) / (best - null), best the mask of largest leverages with the same counts by group;
 //   correlation: of the ranks of |score| and of leverage l(K) within groups, pooled (Spearman's; Lehmann,
 //     Nonparametrics, 1975, Sec. 7.4), with its standard deviation under permutation within groups, which is
-//     exact: sum_g A_g B_g / (N_g - 1) for sums of squares A_g, B_g of centred ranks. Two-way: of ranks within
-//     a tensor from which row and column means have been taken; its deviation is that of as many independent
-//     pairs as there are degrees of freedom.
+//     exact: sum_g A_g B_g / (N_g - 1) for sums of squares A_g, B_g of centred ranks. Two-way: of ranks
+//     within a tensor from which row and column means have been taken; its deviation is that of as many
+//     independent pairs as there are degrees of freedom.
 //
 // Cost: one pass over the rows of U, or several where memory is short, some 6 D K flops; 8 D bytes a size.
 #pragma once
@@ -51,16 +52,22 @@ struct MaskAnatomy {
   RankCorrelation layer, output_unit, input_unit, two_way;
   /// Masks of m parameters against spaces of k: mean l_i(k) over the m with the largest score, [m, n], and
   /// its mean over masks with the same counts by layer.
-  at::Tensor mask_sizes;  ///< int64 [m]: .005, .01, .02, .05, .1, .2, .3 and .5 of those masks may hold
+  at::Tensor mask_sizes;  ///< int64 [m]: .005, .01, .02, .05, .1, .2, .3 and .5 of those masks may hold, and `ones`
   at::Tensor by_size, by_size_layer;
   bool defined() const { return sizes.defined(); }
 };
+
+/// l_i(k) of all parameters for the `sizes` k, rising: float64 [sizes, D]. One pass over the rows of U. Progress:
+/// "where curvature lies" in rows.
+at::Tensor leverages(const Eigenspace& space, const std::vector<int64_t>& sizes,
+                     int64_t piece_bytes = int64_t{256} << 20, const Context& context = Context());
 
 /// A mask as anatomy() takes it: what overlap_curves() was given, and what it made of it.
 struct StudiedMask {
   at::Tensor scores;  ///< [D]
   const std::vector<UnitLayout>* layouts;
   const OverlapCurves* curves;
+  int64_t ones = 0;  ///< size of a mask that is one of its own, as of a lottery ticket: one more of mask_sizes
 };
 
 struct Anatomy {

@@ -41,7 +41,8 @@ const std::vector<std::string>& score_names();
 bool is_score(const std::string& name);
 /// "random" and "random_by_layer", layerwise or not: of those there are several.
 bool is_random_score(const std::string& name);
-/// Which of "initial", "gradient", "fisher", "diagonal", "space" a score needs; empty where the parameters do.
+/// Which of "initial", "gradient", "fisher", "diagonal", "space" a score needs; empty where the parameters
+/// do.
 std::string score_needs(const std::string& name);
 
 /// float64 [D], not negative: the larger, the sooner in the mask. Error where there is no such score or what

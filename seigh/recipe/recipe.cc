@@ -144,8 +144,7 @@ void for_each_key(R& r, Visitor&& visit) {
   visit("train.steps", r.train.steps, {trained && r.train.schedule == "cosine" ? Stage::train : Stage::none},
         "Steps of the optimizer.");
   visit("train.batch_size", r.train.batch_size, training, "Samples per step.");
-  visit("train.learning_rate", r.train.learning_rate, training,
-        "Step size, which train.schedule may lower.");
+  visit("train.learning_rate", r.train.learning_rate, training, "Step size, which train.schedule may lower.");
   visit("train.optimizer", r.train.optimizer, training,
         "\"sgd\" (stochastic gradient descent) or \"adamw\", as PyTorch defines them.");
   visit("train.momentum", r.train.momentum, {training.stage, training.matters && !adamw},
@@ -212,10 +211,11 @@ void for_each_key(R& r, Visitor&& visit) {
       "Products by \"autograd\" (second derivatives) or \"difference\" (central differences of the gradient "
       "in float64, two gradients each); \"auto\": differences where second derivatives are missing or found "
       "wrong.");
-  visit("curvature.rescaled", r.curvature.rescaled, {Stage::eigh},
-        "\"balanced\": hidden units of ReLU networks (mlp, 3c3d, all-cnn-c) are rescaled, each checkpoint's by "
-        "themselves, to equal incoming (with the bias) and outgoing norms before matrix, scores and masks are "
-        "taken; the function stays the same. \"none\": as trained.");
+  visit(
+      "curvature.rescaled", r.curvature.rescaled, {Stage::eigh},
+      "\"balanced\": hidden units of ReLU networks (mlp, 3c3d, all-cnn-c) are rescaled, each checkpoint's by "
+      "themselves, to equal incoming (with the bias) and outgoing norms before matrix, scores and masks are "
+      "taken; the function stays the same. \"none\": as trained.");
   visit("eigh.method", r.eigh.method, {Stage::eigh},
         "Eigensolver: \"krylov\" (the most accurate for its products), \"seigh\", \"nystrom\" (independent "
         "products), "
@@ -262,9 +262,10 @@ void for_each_key(R& r, Visitor&& visit) {
   visit("dense.steps", r.dense.steps, {Stage::none},
         "Steps at which the exact dense decomposition (float64, 4 D^2 numbers) is computed beside the "
         "sketch; a list, or n for every n-th.");
-  visit("overlap.random_masks", r.overlap.random_masks, {Stage::overlap},
-        "Random masks that simultaneous bands and the two-way null are estimated from (of the latter at least "
-        "200).");
+  visit(
+      "overlap.random_masks", r.overlap.random_masks, {Stage::overlap},
+      "Random masks that simultaneous bands and the two-way null are estimated from (of the latter at least "
+      "200).");
   visit("overlap.parameters", r.overlap.parameters, {Stage::overlap},
         "Which parameters masks may hold, names or patterns as of curvature.parameters: [\"*.weight\"]. "
         "Default: all that the matrix is over; where there are scales of norms among them, results without "
@@ -274,14 +275,16 @@ void for_each_key(R& r, Visitor&& visit) {
         "standard deviation), \"gradient\", \"snip\", \"movement\", \"initial\", \"fisher\", \"obd\", "
         "\"leverage\", \"curvature_leverage\", \"random\", \"random_by_layer\"; with \"layerwise_\" before "
         "them by rank within the tensor. The first is the headline.");
-  visit("overlap.files", r.overlap.files, {Stage::overlap},
-        "Masks or scores from files beside them: .npy, a number for each parameter, or .safetensors, a tensor "
-        "for each by its name.");
+  visit(
+      "overlap.files", r.overlap.files, {Stage::overlap},
+      "Masks or scores from files beside them: .npy, a number for each parameter, or .safetensors, a tensor "
+      "for each by its name.");
   const bool prunes = !r.prune.scores.empty();
-  visit("prune.scores", r.prune.scores, {Stage::none},
-        "Scores, as of overlap.scores, whose last parameters are set to zero, to see what that costs in test "
-        "accuracy; none: no pruning. What may be pruned: overlap.parameters; without it all that the matrix is "
-        "over, or, where there are scales of norms among that, its weights alone.");
+  visit(
+      "prune.scores", r.prune.scores, {Stage::none},
+      "Scores, as of overlap.scores, whose last parameters are set to zero, to see what that costs in test "
+      "accuracy; none: no pruning. What may be pruned: overlap.parameters; without it all that the matrix is "
+      "over, or, where there are scales of norms among that, its weights alone.");
   visit("prune.sparsities", r.prune.sparsities, {Stage::none, prunes}, "Shares of them that are.");
   visit("prune.by_layer_controls", r.prune.by_layer_controls, {Stage::none, prunes},
         "Beside every score random masks that keep as many of each tensor.");
@@ -724,31 +727,32 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals, b
           listed(score_names()), ", and \"layerwise_\" before them");
     check(std::count(r.overlap.scores.begin(), r.overlap.scores.end(), score) == 1, "overlap.scores names \"",
           score, "\" twice");
-    check(score_needs(score) != "initial" || r.train.checkpoints.empty() || r.train.checkpoints.front() == 0 ||
-              intervals.contains("train.checkpoints"),
+    check(score_needs(score) != "initial" || r.train.checkpoints.empty() ||
+              r.train.checkpoints.front() == 0 || intervals.contains("train.checkpoints"),
           "overlap.scores: ", score, " needs the parameters of step 0; put 0 into train.checkpoints");
   }
   for (const std::string& score : r.prune.scores) {
     check(is_score(score), "prune.scores: there is no score \"", shortened(score), "\"; there are ",
           listed(score_names()), ", and \"layerwise_\" before them");
-    check(std::count(r.prune.scores.begin(), r.prune.scores.end(), score) == 1, "prune.scores names \"", score,
-          "\" twice");
-    check(score_needs(score) != "initial" || r.train.checkpoints.empty() || r.train.checkpoints.front() == 0 ||
-              intervals.contains("train.checkpoints"),
+    check(std::count(r.prune.scores.begin(), r.prune.scores.end(), score) == 1, "prune.scores names \"",
+          score, "\" twice");
+    check(score_needs(score) != "initial" || r.train.checkpoints.empty() ||
+              r.train.checkpoints.front() == 0 || intervals.contains("train.checkpoints"),
           "prune.scores: ", score, " needs the parameters of step 0; put 0 into train.checkpoints");
     check(score_needs(score) != "space" || r.eigh.vectors, "prune.scores: ", score,
           " needs eigenvectors on disk; set eigh.vectors = true");
   }
-  check(r.prune.scores.empty() || r.model.python.empty(),
-        "prune.scores: networks in Python are not pruned; export the network as TorchScript (model.module), or "
-        "remove it");
+  check(
+      r.prune.scores.empty() || r.model.python.empty(),
+      "prune.scores: networks in Python are not pruned; export the network as TorchScript (model.module), or "
+      "remove it");
   check(!r.prune.sparsities.empty(), "prune.sparsities is empty; name at least one share, as 0.9");
-  std::sort(r.prune.sparsities.begin(), r.prune.sparsities.end());
   for (const double sparsity : r.prune.sparsities) {
     check(0 < sparsity && sparsity < 1, "prune.sparsities must lie between 0 and 1, not ", sparsity);
     check(std::count(r.prune.sparsities.begin(), r.prune.sparsities.end(), sparsity) == 1,
           "prune.sparsities names ", sparsity, " twice");
   }
+  std::sort(r.prune.sparsities.begin(), r.prune.sparsities.end());
   check(1 <= r.prune.draws && r.prune.draws <= 1000, "prune.draws must lie between 1 and 1000, not ",
         r.prune.draws);
   check(r.prune.fine_tune >= 0, "prune.fine_tune must not be negative: ", r.prune.fine_tune);

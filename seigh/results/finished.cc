@@ -57,17 +57,12 @@ EigenFile finished_eigen(const fs::path& path, int64_t parameters, Vectors vecto
 
 namespace {
 
-void check_curves(const fs::path& path, const OverlapCurves& curves, int64_t k) {
-  for (const at::Tensor* curve : {&curves.magnitude, &curves.best, &curves.chance}) {
-    require(k >= 1 && curve->dim() == 1 && curve->numel() == k && curve->scalar_type() == at::kDouble,
-            path.string(), ": a curve has shape ", curve->sizes(), ", not float64 [", k, "]");
-  }
-  if (!curves.nulls.defined()) return;
-  const OverlapNulls& nulls = curves.nulls;
+// Of curves of `points` values each.
+void check_nulls(const fs::path& path, const OverlapNulls& nulls, int64_t points) {
   for (const NullCurve* null : {&nulls.uniform, &nulls.layer, &nulls.output_unit, &nulls.input_unit}) {
     for (const at::Tensor* curve : {&null->mean, &null->deviation, &null->free})
-      require(curve->dim() == 1 && curve->numel() == k, path.string(), ": a null has shape ", curve->sizes(),
-              ", not [", k, "]");
+      require(curve->dim() == 1 && curve->numel() == points, path.string(), ": a null has shape ",
+              curve->sizes(), ", not [", points, "]");
   }
   const TwoWayNull& t = nulls.two_way;
   const int64_t n = t.sizes.numel();
@@ -76,7 +71,17 @@ void check_curves(const fs::path& path, const OverlapCurves& curves, int64_t k) 
     require(n >= 1 && values->dim() == 1 && values->numel() == n, path.string(),
             ": the two-way null has shape ", values->sizes(), ", not [", n, "]");
   }
-  require(t.sizes.min().item<int64_t>() >= 1 && t.sizes.max().item<int64_t>() <= k, path.string(),
+}
+
+void check_curves(const fs::path& path, const OverlapCurves& curves, int64_t k) {
+  for (const at::Tensor* curve : {&curves.magnitude, &curves.best, &curves.chance}) {
+    require(k >= 1 && curve->dim() == 1 && curve->numel() == k && curve->scalar_type() == at::kDouble,
+            path.string(), ": a curve has shape ", curve->sizes(), ", not float64 [", k, "]");
+  }
+  if (!curves.nulls.defined()) return;
+  check_nulls(path, curves.nulls, k);
+  const at::Tensor& sizes = curves.nulls.two_way.sizes;
+  require(sizes.min().item<int64_t>() >= 1 && sizes.max().item<int64_t>() <= k, path.string(),
           ": the two-way null is of sizes beyond 1 to ", k);
 }
 
@@ -88,6 +93,7 @@ OverlapStudy finished_study(const fs::path& path) {
     const int64_t tensors = static_cast<int64_t>(study.tensors.size());
     for (const OverlapStudy::Mask& mask : study.masks) {
       check_curves(path, mask.curves, mask.curves.magnitude.numel());
+      if (mask.fixed.defined()) check_nulls(path, mask.fixed, mask.fixed.two_way.sizes.numel());
       if (!mask.anatomy.defined()) continue;
       const MaskAnatomy& a = mask.anatomy;
       const int64_t n = a.sizes.numel();
@@ -95,14 +101,15 @@ OverlapStudy finished_study(const fs::path& path) {
                   a.ceiling_layer.numel() == n && a.ceiling_output_unit.numel() == n &&
                   a.ceiling_input_unit.numel() == n && a.by_size.dim() == 2 &&
                   a.by_size.size(0) == a.mask_sizes.numel() && a.by_size.size(1) == n &&
-                  a.by_size_layer.sizes() == a.by_size.sizes() && (tensors == 0 || a.counts.size(0) == tensors),
+                  a.by_size_layer.sizes() == a.by_size.sizes() &&
+                  (tensors == 0 || a.counts.size(0) == tensors),
               path.string(), ": what it says of tensors and sizes does not fit together");
     }
-    require(!study.space.defined() ||
-                (study.space.energy.dim() == 2 && study.space.participation.dim() == 1 &&
-                 study.space.energy.size(1) == study.space.participation.numel() &&
-                 (tensors == 0 || study.space.energy.size(0) == tensors)),
-            path.string(), ": what it says of tensors does not fit together");
+    require(
+        !study.space.defined() || (study.space.energy.dim() == 2 && study.space.participation.dim() == 1 &&
+                                   study.space.energy.size(1) == study.space.participation.numel() &&
+                                   (tensors == 0 || study.space.energy.size(0) == tensors)),
+        path.string(), ": what it says of tensors does not fit together");
     return study;
   });
 }

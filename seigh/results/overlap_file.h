@@ -35,6 +35,9 @@ struct OverlapStudy {
     std::string population = "all";   ///< which parameters it may hold: "all", "chosen", "weights"
     OverlapCurves curves;
     MaskAnatomy anatomy;
+    /// Of a mask of a size of its own (zeros and ones from a file): its nulls against spaces of any k.
+    int64_t ones = 0;
+    OverlapNulls fixed;
     /// "snip", "magnitude@weights"
     std::string label() const { return population == "all" ? score : score + "@" + population; }
   };
@@ -46,8 +49,8 @@ struct OverlapStudy {
 /// recipe: the keys that decided it (record()). Written completely or not at all.
 void write_overlap_file(const fs::path& path, const OverlapStudy& study, const OverlapOptions& options,
                         const std::string& recipe = {});
-/// What files of earlier versions lack stays undefined. Throws Error naming the file when something is missing
-/// or damaged.
+/// What files of earlier versions lack stays undefined. Throws Error naming the file when something is
+/// missing or damaged.
 OverlapStudy read_overlap_file(const fs::path& path);
 
 }  // namespace seigh

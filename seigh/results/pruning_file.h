@@ -19,10 +19,10 @@ namespace seigh {
 /// One mask at one checkpoint.
 struct PruningRow {
   int64_t step = 0;
-  std::string score;       ///< "none" of the whole network
-  double sparsity = 0;     ///< share of what may be pruned that is
-  bool control = false;    ///< a random mask with the score's counts in each tensor
-  int64_t draw = 0;        ///< which one of several random masks
+  std::string score;     ///< "none" of the whole network
+  double sparsity = 0;   ///< share of what may be pruned that is
+  bool control = false;  ///< a random mask with the score's counts in each tensor
+  int64_t draw = 0;      ///< which one of several random masks
   int64_t prunable = 0, kept = 0;
   double accuracy = 0, loss = 0;  ///< over all test data
   /// After fine-tuning; NaN without it, and where it diverged.

@@ -64,14 +64,16 @@ void refuse_links(const fs::path& folder) {
     require(!fs::is_symlink(path), path.string(),
             " is a symbolic link, which seigh does not write through; put what it points to in its place");
   };
-  for (const char* name : {".lock", "log.jsonl", "checkpoints", "model", "eigen", "overlap", "partial", "old"})
+  for (const char* name :
+       {".lock", "log.jsonl", "checkpoints", "model", "eigen", "overlap", "partial", "old"})
     refuse(folder / name);
   std::error_code none;
   for (const char* name : {"partial", "old"}) {
     if (!fs::is_directory(folder / name, none)) continue;
     for (const fs::path& path : contents(folder / name)) {
       refuse(path);
-      for (const char* inner : {"checkpoints", "model", "eigen", "overlap", "partial", "claims"}) refuse(path / inner);
+      for (const char* inner : {"checkpoints", "model", "eigen", "overlap", "partial", "claims"})
+        refuse(path / inner);
     }
   }
 }

@@ -214,9 +214,9 @@ void require_same_network(const DynamicsOf& run, const DynamicsOf& other) {
         x.parameters.scalar_type() == y.parameters.scalar_type() && at::equal(x.parameters, y.parameters) &&
         std::ranges::equal(x.buffers, y.buffers,
                            [](const at::Tensor& p, const at::Tensor& q) { return at::equal(p, q); });
-    require(
-        same, "the checkpoints of step ", step, " in ", name, " and ", others,
-        " differ: they are of two trainings, or one alone is rescaled (curvature.rescaled); decompose the same checkpoints, which model.weights can name");
+    require(same, "the checkpoints of step ", step, " in ", name, " and ", others,
+            " differ: they are of two trainings, or one alone is rescaled (curvature.rescaled); decompose "
+            "the same checkpoints, which model.weights can name");
   }
 }
 

@@ -54,7 +54,8 @@ std::string pruning_split(const Recipe& recipe) {
 
 std::vector<UnitLayout> prunable(const Recipe& recipe, const ParameterSubset& subset) {
   std::vector<UnitLayout> layouts = populations(recipe, subset).back().layouts;
-  require(eligible_count(layouts) > 0, "prune.scores: there is nothing that may be pruned; see overlap.parameters");
+  require(eligible_count(layouts) > 0,
+          "prune.scores: there is nothing that may be pruned; see overlap.parameters");
   return layouts;
 }
 
@@ -66,16 +67,16 @@ at::Tensor pruning_order(const PruningRow& row, int64_t count, ScoreInputs input
                          const std::vector<UnitLayout>& layouts, uint64_t seed, const Context& context) {
   inputs.seed = seed;
   inputs.draw = row.control ? 0 : row.draw;
-  const at::Tensor order = magnitude_order(scores(row.score, inputs, layouts, context), count,
-                                           eligible_parameters(layouts));
+  const at::Tensor order =
+      magnitude_order(scores(row.score, inputs, layouts, context), count, eligible_parameters(layouts));
   return row.control ? random_order_within(Grouping::layer, order, layouts, seed, row.draw) : order;
 }
 
 at::Tensor pruned_by(const at::Tensor& order, int64_t kept, const std::vector<UnitLayout>& layouts) {
   std::vector<char> marks = eligible_parameters(layouts);
-  at::Tensor pruned = at::tensor(at::ArrayRef<int8_t>(reinterpret_cast<const int8_t*>(marks.data()), marks.size()),
-                                 at::kChar)
-                          .to(at::kBool);
+  at::Tensor pruned =
+      at::tensor(at::ArrayRef<int8_t>(reinterpret_cast<const int8_t*>(marks.data()), marks.size()), at::kChar)
+          .to(at::kBool);
   pruned.index_fill_(0, order.slice(0, 0, kept), false);
   return pruned;
 }

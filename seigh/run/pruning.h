@@ -34,8 +34,8 @@ std::string pruning_split(const Recipe& recipe);
 std::vector<UnitLayout> prunable(const Recipe& recipe, const ParameterSubset& subset);
 /// How many of `prunable` parameters stay: the nearest whole number to (1 - sparsity) of them.
 int64_t kept_of(int64_t prunable, double sparsity);
-/// The order of one of pruning_rows(), int64 [count]: the first k are the mask of k. `inputs` as scores() takes
-/// them; their seed and draw are set here.
+/// The order of one of pruning_rows(), int64 [count]: the first k are the mask of k. `inputs` as scores()
+/// takes them; their seed and draw are set here.
 at::Tensor pruning_order(const PruningRow& row, int64_t count, ScoreInputs inputs,
                          const std::vector<UnitLayout>& layouts, uint64_t seed, const Context& context);
 /// bool [D]: 1 where a parameter may be pruned and is not among the `kept` first of the order.

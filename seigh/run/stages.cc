@@ -814,8 +814,7 @@ void Run::prune_alone(const std::vector<PruningRow>& missing, PruningFile there)
 PruningRow Run::pruned_result(PruningRow row, const Checkpoint& whole, const at::Tensor& pruned) {
   const Recipe& r = folder_.recipe();
   const Dataset& test = data().test;
-  const at::Tensor left =
-      pruned.defined() ? whole.parameters.masked_fill(pruned, 0) : whole.parameters;
+  const at::Tensor left = pruned.defined() ? whole.parameters.masked_fill(pruned, 0) : whole.parameters;
   row.accuracy = accuracy(*model_, left, whole.buffers, test);
   row.loss = mean_loss(*model_, loss_, left, whole.buffers, test);
   if (r.prune.fine_tune == 0) return row;
@@ -828,13 +827,16 @@ PruningRow Run::pruned_result(PruningRow row, const Checkpoint& whole, const at:
   start.parameters = left;
   start.buffers = whole.buffers;
   try {
-    seigh::train(*model_, data(), options, std::move(start), [&](const Checkpoint& c) {
-      row.tuned_accuracy = c.test_accuracy;
-      row.tuned_loss = mean_loss(*model_, loss_, c.parameters, c.buffers, test);
-    }, context_);
+    seigh::train(
+        *model_, data(), options, std::move(start),
+        [&](const Checkpoint& c) {
+          row.tuned_accuracy = c.test_accuracy;
+          row.tuned_loss = mean_loss(*model_, loss_, c.parameters, c.buffers, test);
+        },
+        context_);
   } catch (const Diverged& error) {  // which is a result, too
-    folder_.log("note", {{"text", text_of("pruned by ", row.score, " to ", row.kept, " of ", row.prunable, ": ",
-                                          error.what())}});
+    folder_.log("note", {{"text", text_of("pruned by ", row.score, " to ", row.kept, " of ", row.prunable,
+                                          ": ", error.what())}});
   }
   return row;
 }

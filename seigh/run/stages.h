@@ -73,8 +73,8 @@ class Run {
   /// Overlap curves of every decomposition, or of those of one step. Throws Error when decompositions or
   /// their eigenvectors are missing.
   void overlap(std::optional<int64_t> step = {});
-  /// Pruned networks on the test data, those of the recipe that RUN/pruning.csv lacks, each kept there as soon
-  /// as it is known. Nothing without prune.scores. Throws Error when what scores are made of is missing.
+  /// Pruned networks on the test data, those of the recipe that RUN/pruning.csv lacks, each kept there as
+  /// soon as it is known. Nothing without prune.scores. Throws Error when what scores are made of is missing.
   void prune();
   /// Its results as a table; empty without prune.scores.
   std::vector<std::string> pruning() const;
@@ -101,7 +101,8 @@ class Run {
   void check_foreign(const std::vector<int64_t>& missing) const;
   void train_alone(const std::vector<int64_t>& missing);
   void prune_alone(const std::vector<PruningRow>& missing, PruningFile there);
-  ScoreInputs score_inputs(int64_t step, const Checkpoint& checkpoint, const std::set<std::string>& needed) const;
+  ScoreInputs score_inputs(int64_t step, const Checkpoint& checkpoint,
+                           const std::set<std::string>& needed) const;
   PruningRow pruned_result(PruningRow row, const Checkpoint& whole, const at::Tensor& pruned);
   std::set<std::string> needed_of_model_at(int64_t step, const std::string& split) const;
   at::Tensor chosen(const std::string& split);

@@ -63,11 +63,13 @@ TEST(Rescale, TheFunctionStays) {
     EXPECT_GT((p - q).abs().max().item<double>(), 0.01) << net.name;
     const at::Tensor before = outputs(net, p), after = outputs(net, q);
     // Ten layers of sums of up to a thousand terms in float64.
-    EXPECT_LT((before - after).abs().max().item<double>(), 1e-12 * before.abs().max().item<double>()) << net.name;
+    EXPECT_LT((before - after).abs().max().item<double>(), 1e-12 * before.abs().max().item<double>())
+        << net.name;
   }
 }
 
-// Norms unit by unit, by loops over names and strides: of conv1 to dense3, conv1 to conv9, layers.0 to layers.3.
+// Norms unit by unit, by loops over names and strides: of conv1 to dense3, conv1 to conv9, layers.0 to
+// layers.3.
 TEST(Rescale, IncomingAndOutgoingNormsAreEqual) {
   for (const Net& net : nets()) {
     const at::Tensor q = balanced(*net.model, parameters_of(*net.model));
@@ -113,7 +115,8 @@ TEST(Rescale, ADeadUnitStaysAsItIsAndSoDoesTheDtype) {
   EXPECT_EQ(q.scalar_type(), at::kFloat);
   EXPECT_TRUE(q.isfinite().all().item<bool>());
   const at::Tensor before = outputs(net, p.to(at::kDouble)), after = outputs(net, q.to(at::kDouble));
-  EXPECT_LT((before - after).abs().max().item<double>(), 1e-5 * before.abs().max().item<double>());  // float32
+  EXPECT_LT((before - after).abs().max().item<double>(),
+            1e-5 * before.abs().max().item<double>());  // float32
 }
 
 TEST(Rescale, TheLossStaysAndItsEigenvaluesDoNot) {
@@ -143,8 +146,8 @@ TEST(Rescale, TheLossStaysAndItsEigenvaluesDoNot) {
 TEST(Rescale, RefusesOtherNetworks) {
   for (const Activation activation : {Activation::tanh, Activation::gelu}) {
     const Mlp model({6, 5, 3}, activation);
-    EXPECT_SEIGH_ERROR(balanced(model, model.initial_parameters(1)), "curvature.rescaled", to_string(activation),
-                       "ReLU");
+    EXPECT_SEIGH_ERROR(balanced(model, model.initial_parameters(1)), "curvature.rescaled",
+                       to_string(activation), "ReLU");
   }
   const auto resnet = make_model({.kind = "resnet18", .resnet = {.width = 4}}, {3, 16, 16}, 5);
   EXPECT_SEIGH_ERROR(require_rescalable(*resnet), "curvature.rescaled", "resnet");

@@ -116,8 +116,8 @@ TEST(OverlapFile, ComesBackAsItWas) {
     mask.curves = overlap_curves(space, at::rand({9}), layouts, {.random_masks = 5});
   }
   const at::Tensor scores = at::rand({9});
-  const Anatomy found =
-      anatomy(space, {{scores, &layouts, &study.masks[0].curves}, {scores, &layouts, &study.masks[1].curves}});
+  const Anatomy found = anatomy(
+      space, {{scores, &layouts, &study.masks[0].curves}, {scores, &layouts, &study.masks[1].curves}});
   study.space = found.space;
   study.masks[0].anatomy = found.masks[0];
   study.masks[1].anatomy = found.masks[1];

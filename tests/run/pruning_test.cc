@@ -74,7 +74,8 @@ TEST(Pruning, AControlKeepsAsManyOfEachTensorAtOtherPlaces) {
     for (const int64_t kept : {3, 7, 12}) {
       const at::Tensor mine = pruned_by(control, kept, layouts()), score = pruned_by(order, kept, layouts());
       for (const auto& [begin, end] : {std::pair(0, 20), std::pair(20, 24), std::pair(24, 36)})
-        EXPECT_EQ(mine.slice(0, begin, end).sum().item<int64_t>(), score.slice(0, begin, end).sum().item<int64_t>());
+        EXPECT_EQ(mine.slice(0, begin, end).sum().item<int64_t>(),
+                  score.slice(0, begin, end).sum().item<int64_t>());
       EXPECT_EQ(mine.sum().item<int64_t>(), kPrunable - kept);
     }
     seen.push_back(indices(pruned_by(control, 12, layouts())));
@@ -125,8 +126,9 @@ TEST(Pruning, WhatMayBePruned) {
 
 TEST(Pruning, RowsOfARecipe) {
   EXPECT_TRUE(pruning_rows(recipe("")).empty());
-  const Recipe r = recipe("[prune]\nscores = [\"magnitude\", \"random\"]\nsparsities = [0.9, 0.5]\ndraws = 2\n"
-                          "steps = 10\n");
+  const Recipe r = recipe(
+      "[prune]\nscores = [\"magnitude\", \"random\"]\nsparsities = [0.9, 0.5]\ndraws = 2\n"
+      "steps = 10\n");
   const std::vector<PruningRow> rows = pruning_rows(r);
   ASSERT_EQ(rows.size(), 3 * (1 + 2 + 2 * 2 + 2 * 2u));  // steps 0, 10, 20
   EXPECT_EQ(rows[0].score, "none");
@@ -140,12 +142,35 @@ TEST(Pruning, RowsOfARecipe) {
 
 std::vector<PruningRow> some_rows() {
   return {{.step = 5, .score = "none", .prunable = 10, .kept = 10, .accuracy = 0.75, .loss = 0.1},
-          {.step = 5, .score = "snip", .sparsity = 0.9, .prunable = 10, .kept = 1, .accuracy = 1.0 / 3, .loss = 2,
-           .tuned_accuracy = 0.5, .tuned_loss = 1e-300},
-          {.step = 5, .score = "snip", .sparsity = 0.9, .control = true, .draw = 0, .prunable = 10, .kept = 1,
-           .accuracy = 0.25, .loss = 3, .tuned_accuracy = kNan},
-          {.step = 5, .score = "snip", .sparsity = 0.9, .control = true, .draw = 1, .prunable = 10, .kept = 1,
-           .accuracy = 0.5, .loss = 3, .tuned_accuracy = kNan}};
+          {.step = 5,
+           .score = "snip",
+           .sparsity = 0.9,
+           .prunable = 10,
+           .kept = 1,
+           .accuracy = 1.0 / 3,
+           .loss = 2,
+           .tuned_accuracy = 0.5,
+           .tuned_loss = 1e-300},
+          {.step = 5,
+           .score = "snip",
+           .sparsity = 0.9,
+           .control = true,
+           .draw = 0,
+           .prunable = 10,
+           .kept = 1,
+           .accuracy = 0.25,
+           .loss = 3,
+           .tuned_accuracy = kNan},
+          {.step = 5,
+           .score = "snip",
+           .sparsity = 0.9,
+           .control = true,
+           .draw = 1,
+           .prunable = 10,
+           .kept = 1,
+           .accuracy = 0.5,
+           .loss = 3,
+           .tuned_accuracy = kNan}};
 }
 
 TEST(PruningFile, ComesBackAsItWas) {
@@ -178,11 +203,14 @@ TEST(PruningFile, SaysWhereItIsDamaged) {
   const fs::path path = folder.path() / "pruning.csv";
   write_pruning_file(path, {"seed = 3\n", some_rows()});
   const std::string good = read_file(path);
-  EXPECT_SEIGH_ERROR((write_file(path, "x" + good), read_pruning_file(path)), "pruning.csv", "delete the file");
-  EXPECT_SEIGH_ERROR((write_file(path, good.substr(0, good.size() - 9)), read_pruning_file(path)), "no line of results",
+  EXPECT_SEIGH_ERROR((write_file(path, "x" + good), read_pruning_file(path)), "pruning.csv",
                      "delete the file");
-  EXPECT_SEIGH_ERROR((write_file(path, "# seigh pruning 1\n# seed = 3\n"), read_pruning_file(path)), "columns");
-  EXPECT_SEIGH_ERROR((write_file(path, good + "5,snip,1.5,0,0,1,1,1,1,1,1\n"), read_pruning_file(path)), "1.5");
+  EXPECT_SEIGH_ERROR((write_file(path, good.substr(0, good.size() - 9)), read_pruning_file(path)),
+                     "no line of results", "delete the file");
+  EXPECT_SEIGH_ERROR((write_file(path, "# seigh pruning 1\n# seed = 3\n"), read_pruning_file(path)),
+                     "columns");
+  EXPECT_SEIGH_ERROR((write_file(path, good + "5,snip,1.5,0,0,1,1,1,1,1,1\n"), read_pruning_file(path)),
+                     "1.5");
 }
 
 }  // namespace
