@@ -53,8 +53,8 @@ namespace {
 void check_nulls(const fs::path& path, const OverlapNulls& nulls, int64_t points) {
   for (const NullCurve* null : {&nulls.uniform, &nulls.layer, &nulls.output_unit, &nulls.input_unit}) {
     for (const at::Tensor* curve : {&null->mean, &null->deviation, &null->free})
-      require(curve->dim() == 1 && curve->numel() == points, path.string(), ": a null has shape ", curve->sizes(),
-              ", not [", points, "]");
+      require(curve->dim() == 1 && curve->numel() == points, path.string(), ": a null has shape ",
+              curve->sizes(), ", not [", points, "]");
   }
   const TwoWayNull& t = nulls.two_way;
   const int64_t n = t.sizes.numel();

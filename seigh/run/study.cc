@@ -140,7 +140,8 @@ OverlapStudy study_overlap(const Recipe& recipe, const StudyInputs& inputs, cons
     mask.ones = among.sum().item<int64_t>();
     if (mask.ones == 0 || mask.ones == among.numel()) continue;
     const at::Tensor sizes = mask.curves.nulls.two_way.sizes;
-    std::vector<int64_t> spaces(sizes.const_data_ptr<int64_t>(), sizes.const_data_ptr<int64_t>() + sizes.numel());
+    std::vector<int64_t> spaces(sizes.const_data_ptr<int64_t>(),
+                                sizes.const_data_ptr<int64_t>() + sizes.numel());
     // As many as there is memory for, the largest first.
     int64_t budget = context.memory().available() / 4;
     if (space.divided()) budget = context.ranks().agree(budget);
@@ -148,10 +149,9 @@ OverlapStudy study_overlap(const Recipe& recipe, const StudyInputs& inputs, cons
     spaces.erase(spaces.begin(), spaces.end() - fit);
     const at::Tensor held =
         (scores_of[i] * eligible_mask(of[i]->layouts).to(at::kDouble)).nonzero().flatten().contiguous();
-    mask.fixed = fixed_mask_nulls(leverages(space, spaces, options.piece_bytes, context), spaces, held,
-                                  of[i]->layouts,
-                                  {.samples = std::max<int64_t>(200, options.random_masks), .seed = options.seed},
-                                  context);
+    mask.fixed = fixed_mask_nulls(
+        leverages(space, spaces, options.piece_bytes, context), spaces, held, of[i]->layouts,
+        {.samples = std::max<int64_t>(200, options.random_masks), .seed = options.seed}, context);
   }
 
   std::vector<StudiedMask> studied;
