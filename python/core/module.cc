@@ -501,32 +501,32 @@ void define(py::module_& m) {
     return py::make_tuple(std::make_shared<EigenResult>(std::move(file.result)), info);
   });
 
-  m.def("overlap", [](const EigenResult& result, const at::Tensor& parameters,
-                      const std::vector<std::pair<std::string, std::vector<int64_t>>>& tensors,
-                      const std::vector<bool>& eligible, int64_t random_masks, uint64_t seed,
-                      const Context& context) {
-    OverlapCurves curves;
-    Anatomy found;
-    {
-      const py::gil_scoped_release released;
-      const Context::Scope scope(context);
-      const OverlapOptions options{.random_masks = random_masks, .seed = seed};
-      const ResultEigenspace space(result.eigenvectors);
-      std::vector<NamedShape> named;
-      for (const auto& [name, shape] : tensors) named.push_back({name, shape});
-      std::vector<UnitLayout> layouts = unit_layouts(named);
-      for (size_t t = 0; t < layouts.size(); ++t) layouts[t].eligible = eligible.at(t);
-      curves = overlap_curves(space, parameters, layouts, options, context);
-      if (result.replicates.defined())
-        curves.spread_magnitude(space, result.replicates);
-      else if (result.residuals.defined())
-        curves.bound_magnitude(result.certificates.subspace);
-      found = anatomy(space, {{parameters, &layouts, &curves}}, options.piece_bytes, context);
-    }
-    py::dict all = curves_dict(curves);
-    add_anatomy(found, all);
-    return all;
-  });
+  m.def("overlap",
+        [](const EigenResult& result, const at::Tensor& parameters,
+           const std::vector<std::pair<std::string, std::vector<int64_t>>>& tensors,
+           const std::vector<bool>& eligible, int64_t random_masks, uint64_t seed, const Context& context) {
+          OverlapCurves curves;
+          Anatomy found;
+          {
+            const py::gil_scoped_release released;
+            const Context::Scope scope(context);
+            const OverlapOptions options{.random_masks = random_masks, .seed = seed};
+            const ResultEigenspace space(result.eigenvectors);
+            std::vector<NamedShape> named;
+            for (const auto& [name, shape] : tensors) named.push_back({name, shape});
+            std::vector<UnitLayout> layouts = unit_layouts(named);
+            for (size_t t = 0; t < layouts.size(); ++t) layouts[t].eligible = eligible.at(t);
+            curves = overlap_curves(space, parameters, layouts, options, context);
+            if (result.replicates.defined())
+              curves.spread_magnitude(space, result.replicates);
+            else if (result.residuals.defined())
+              curves.bound_magnitude(result.certificates.subspace);
+            found = anatomy(space, {{parameters, &layouts, &curves}}, options.piece_bytes, context);
+          }
+          py::dict all = curves_dict(curves);
+          add_anatomy(found, all);
+          return all;
+        });
   m.def("nested_overlap", &nested_overlap, Released());
   m.def("magnitude_order", &magnitude_order, py::arg("parameters"), py::arg("count"),
         py::arg("eligible") = std::vector<char>(), Released());

@@ -57,7 +57,7 @@ struct Groups {
 // What one chain has seen.
 struct Chain {
   std::vector<std::vector<double>> overlaps;  // with each space, by sample
-  std::vector<char> left;  // for each entry of the mask
+  std::vector<char> left;                     // for each entry of the mask
   int64_t proposed = 0, made = 0;
 };
 
@@ -509,7 +509,8 @@ OverlapNulls fixed_mask_nulls(const at::Tensor& leverage, const std::vector<int6
   const int64_t d = parameters.count(), m = mask.numel(), n = static_cast<int64_t>(spaces.size());
   require(leverage.dim() == 2 && leverage.size(0) == n && leverage.size(1) == d && n >= 1 &&
               leverage.scalar_type() == at::kDouble && leverage.is_contiguous(),
-          "leverages of shape ", leverage.sizes(), " are not float64 of ", n, " spaces and ", d, " parameters");
+          "leverages of shape ", leverage.sizes(), " are not float64 of ", n, " spaces and ", d,
+          " parameters");
   require(m >= 1, "an empty mask has no null");
   options.validate(std::numeric_limits<int64_t>::max());
   const std::vector<Place> places = places_of(mask, parameters);
@@ -543,9 +544,9 @@ OverlapNulls fixed_mask_nulls(const at::Tensor& leverage, const std::vector<int6
       moments[0].add(l[i]);
       if (groups.tensor[place.tensor] == UnitNumbers::kNone) continue;
       moments[static_cast<size_t>(groups.tensor[place.tensor])].add(l[i]);
-      for (const int32_t unit : {layout.defined ? groups.rows.of(place.tensor, place.row) : UnitNumbers::kNone,
-                                 layout.defined ? groups.columns.of(place.tensor, place.column)
-                                                : UnitNumbers::kNone})
+      for (const int32_t unit :
+           {layout.defined ? groups.rows.of(place.tensor, place.row) : UnitNumbers::kNone,
+            layout.defined ? groups.columns.of(place.tensor, place.column) : UnitNumbers::kNone})
         if (unit != UnitNumbers::kNone) moments[static_cast<size_t>(unit)].add(l[i]);
       if (cells.localize(place)) in_cells[cells.number(place)] = l[i];
     }

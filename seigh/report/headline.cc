@@ -23,8 +23,8 @@ std::string format(const char* pattern, Values... values) {
 // "0.0931 = chance x layer 1.68 x units 1.13 x parameter 0.98 (z -0.4)"; over chance alone, where an earlier
 // version wrote the curves.
 std::string product(const OverlapFactors& f) {
-  const std::string text = format("%.4f = chance x layer %.2f x units %.2f x parameter %.2f", f.overlap, f.layer,
-                                  f.units, f.parameter);
+  const std::string text = format("%.4f = chance x layer %.2f x units %.2f x parameter %.2f", f.overlap,
+                                  f.layer, f.units, f.parameter);
   // Of few entries' overlap z says little: leverages are heavy-tailed.
   return text + (f.few() || std::isnan(f.z) ? format(" (p %.2g)", f.p) : format(" (z %.1f)", f.z));
 }
@@ -57,7 +57,8 @@ std::vector<std::string> headline(const RunFolder& folder, Method solver) {
           const double chance = curves.chance[k - 1].item<double>();
           const auto largest = static_cast<long long>(k);
           const std::string score = study.masks.front().score;
-          const long long of = curves.eligible > 0 ? curves.eligible : std::llround(static_cast<double>(k) / chance);
+          const long long of =
+              curves.eligible > 0 ? curves.eligible : std::llround(static_cast<double>(k) / chance);
           lines.push_back(
               format("Overlap of the %lld largest of %lld parameters%s with the top-%lld eigenspace, "
                      "over chance (%.4g):",
@@ -72,9 +73,9 @@ std::vector<std::string> headline(const RunFolder& folder, Method solver) {
           const OverlapStudy::Mask& mask = study.masks[i];
           // Further scores are on the page; what the headline's own would mislead without is said here.
           if (mask.fixed.defined())
-            more.push_back("    " + mask.score +
-                           format(", a mask of %lld: ", static_cast<long long>(mask.ones)) +
-                           product(overlap_factors(mask.fixed, mask.fixed.two_way.sizes.numel() - 1, mask.ones)));
+            more.push_back(
+                "    " + mask.score + format(", a mask of %lld: ", static_cast<long long>(mask.ones)) +
+                product(overlap_factors(mask.fixed, mask.fixed.two_way.sizes.numel() - 1, mask.ones)));
           else if (mask.population == "weights")
             more.push_back("    masks of weights alone: " + in_words(mask.curves));
         }

@@ -17,6 +17,7 @@
 #include "seigh/recipe/options.h"
 #include "seigh/recipe/own_network.h"
 #include "seigh/report/signs.h"
+#include "seigh/results/dynamics_file.h"
 #include "seigh/results/finished.h"
 
 namespace seigh {
@@ -154,6 +155,22 @@ void add_study(const OverlapStudy& study, json& entry) {
   entry["tensors"] = {
       {"names", names}, {"kinds", kinds}, {"parameters", parameters}, {"sizes", numbers(a.sizes)},
       {"space", space}, {"mask", mask},   {"within", within}};
+}
+
+// Of the gradient in the top space two sizes: ten vectors, and all.
+json dynamics(const Dynamics& there) {
+  json out = json::parse(dynamics_json(there));
+  json gradients = json::array();
+  for (const DynamicsGradient& g : there.gradients) {
+    const int64_t all = g.share.size(1);
+    for (const int64_t k : {std::min<int64_t>(10, all), all}) {
+      gradients.push_back(
+          {{"split", g.split}, {"k", k}, {"steps", g.steps}, {"share", numbers(g.share.select(1, k - 1))}});
+      if (k == all) break;
+    }
+  }
+  out["gradient"] = std::move(gradients);
+  return out;
 }
 
 json certificate(const ErrorEstimate& e) {
@@ -343,6 +360,8 @@ std::string report_data(const RunFolder& folder, const Model& model, int64_t par
     }
   }
   data["decompositions"] = std::move(decompositions);
+  if (const std::optional<Dynamics> there = current_dynamics(folder, solver))
+    data["dynamics"] = dynamics(*there);
   return data.dump(-1, ' ', false, json::error_handler_t::replace);  // a name may be no UTF-8
 }
 

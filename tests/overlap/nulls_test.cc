@@ -368,8 +368,8 @@ TEST(OverlapNulls, HaveSizesByTheLogarithm) {
   EXPECT_EQ(null_sizes(1000), std::vector<int64_t>({1, 2, 5, 10, 22, 46, 100, 215, 464, 1000}));
 }
 
-// A mask of m parameters against spaces of k: with m = k it is what nested masks have, and otherwise what random
-// masks with the same counts have.
+// A mask of m parameters against spaces of k: with m = k it is what nested masks have, and otherwise what
+// random masks with the same counts have.
 TEST(FixedMaskNulls, AreThoseOfNestedMasksAndOfRandomOnes) {
   const int64_t d = 200, k = 12;
   const at::Tensor u = haar_basis(91, d, k);
@@ -382,18 +382,19 @@ TEST(FixedMaskNulls, AreThoseOfNestedMasksAndOfRandomOnes) {
   const at::Tensor nested = magnitude_order(theta, k);
   const OverlapNulls one = overlap_nulls(space, nested, layouts, {.sizes = {k}, .samples = 2000}),
                      two = fixed_mask_nulls(all, {3, k}, nested, layouts, {.samples = 2000});
-  for (const auto& [a, b] : {std::pair(one.uniform, two.uniform), std::pair(one.layer, two.layer),
-                             std::pair(one.output_unit, two.output_unit),
-                             std::pair(one.input_unit, two.input_unit)}) {
+  for (const auto& [a, b] :
+       {std::pair(one.uniform, two.uniform), std::pair(one.layer, two.layer),
+        std::pair(one.output_unit, two.output_unit), std::pair(one.input_unit, two.input_unit)}) {
     EXPECT_NEAR(at_index(a.mean, k - 1), at_index(b.mean, 1), 1e-14);
     EXPECT_NEAR(at_index(a.deviation, k - 1), at_index(b.deviation, 1), 1e-14);
     EXPECT_NEAR(at_index(a.free, k - 1), at_index(b.free, 1), 1e-14);
   }
   EXPECT_NEAR(at_index(one.two_way.overlap, 0), at_index(two.two_way.overlap, 1), 1e-14);
   // Two samples of the same null, each with its effective size: five standard errors.
-  const double error = std::hypot(at_index(one.two_way.deviation, 0) / std::sqrt(at_index(one.two_way.effective, 0)),
-                                  at_index(two.two_way.deviation, 1) / std::sqrt(at_index(two.two_way.effective, 1)));
-  EXPECT_NEAR(at_index(one.two_way.mean, 0), at_index(two.two_way.mean, 1), 5 * error);
+  const double both =
+      std::hypot(at_index(one.two_way.deviation, 0) / std::sqrt(at_index(one.two_way.effective, 0)),
+                 at_index(two.two_way.deviation, 1) / std::sqrt(at_index(two.two_way.effective, 1)));
+  EXPECT_NEAR(at_index(one.two_way.mean, 0), at_index(two.two_way.mean, 1), 5 * both);
 
   const at::Tensor ticket = magnitude_order(theta, 60);
   const OverlapNulls wide = fixed_mask_nulls(all, {3, k}, ticket, layouts);
@@ -402,7 +403,8 @@ TEST(FixedMaskNulls, AreThoseOfNestedMasksAndOfRandomOnes) {
     EXPECT_NEAR(at_index(wide.two_way.overlap, s), l.index_select(0, ticket).mean().item<double>(), 1e-14);
     for (const auto& [grouping, null] :
          {std::pair(Grouping::uniform, wide.uniform), std::pair(Grouping::layer, wide.layer),
-          std::pair(Grouping::output_unit, wide.output_unit), std::pair(Grouping::input_unit, wide.input_unit)}) {
+          std::pair(Grouping::output_unit, wide.output_unit),
+          std::pair(Grouping::input_unit, wide.input_unit)}) {
       double sum = 0, squares = 0;
       constexpr int kDraws = 1000;
       for (int draw = 0; draw < kDraws; ++draw) {
