@@ -35,6 +35,7 @@ set(SEIGH_PUBLIC_HEADERS
     seigh/overlap/nulls.h
     seigh/overlap/statistics.h
     seigh/overlap/swaps.h
+    seigh/overlap/synthetic.h
     seigh/overlap/units.h
     # networks, data, training
     seigh/data/dataset.h
@@ -64,6 +65,7 @@ set(SEIGH_PUBLIC_HEADERS
     seigh/recipe/options.h
     seigh/recipe/recipe.h
     seigh/recipe/sweep.h
+    seigh/recipe/synthetic.h
     seigh/results/eigen_file.h
     seigh/results/finished.h
     seigh/results/folder_lock.h
