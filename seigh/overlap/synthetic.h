@@ -79,11 +79,11 @@ struct MetricFinding {
   /// or with fewer than two sizes.
   std::array<double, 3> slope{};
   double between_kinds = 0;  ///< largest difference of medians of two kinds in one resolved cell
-  /// Does the median tell k/D, of every kind of pair: off_resolved <= .05, nothing saturated, slope within
+  /// Does the median tell k/D, of every kind of pair: off_resolved <= .1, nothing saturated, slope within
   /// .1 of 1?
   bool follows = false;
 };
-inline constexpr double kSaturated = 0.01, kFollows = 0.05, kSlope = 0.1;
+inline constexpr double kSaturated = 0.01, kFollows = 0.1, kSlope = 0.1;
 /// One for each metric. NaN where there is no resolved cell, or no such kind.
 std::vector<MetricFinding> synthetic_findings(const SyntheticStudy& study);
 

@@ -13,7 +13,7 @@ namespace {
 
 const char *const kRecipe = "recipe.toml", *const kFile = "synthetic.h5", *const kReport = "report.html";
 
-bool exists(const fs::path& path) {
+bool is_there(const fs::path& path) {
   std::error_code none;
   return fs::exists(path, none);
 }
@@ -29,12 +29,12 @@ SyntheticRecipe recipe_of(const fs::path& folder) {
 // Throws Error unless the study may begin in `folder`, or go on there.
 void check_place(const fs::path& folder, const SyntheticRecipe& recipe, bool resume) {
   std::error_code none;
-  if (!exists(folder)) return;
+  if (!is_there(folder)) return;
   require(fs::is_directory(folder, none), folder.string(), " is not a folder; choose another one with --out");
-  if (exists(folder / kRecipe)) {
+  if (is_there(folder / kRecipe)) {
     require(holds_synthetic(folder), folder.string(),
             " holds something other than a synthetic study; choose another folder with --out");
-    if (!exists(folder / kFile)) return;  // nothing finished
+    if (!is_there(folder / kFile)) return;  // nothing finished
     require(record(recipe_of(folder)) == record(recipe), folder.string(),
             " holds a synthetic study of another recipe; choose another folder with --out");
     require(resume, folder.string(),
@@ -66,7 +66,7 @@ std::vector<std::string> write_page(const fs::path& folder, const SyntheticRecip
 
 bool holds_synthetic(const fs::path& folder) {
   try {
-    return exists(folder / kRecipe) && is_synthetic(folder / kRecipe);
+    return is_there(folder / kRecipe) && is_synthetic(folder / kRecipe);
   } catch (const Error&) {
     return false;
   }
@@ -81,7 +81,7 @@ std::vector<std::string> run_synthetic(const fs::path& folder, const SyntheticRe
           "; choose another folder with --out");
   const FolderLock lock(folder, /*shared=*/false);
   check_place(folder, recipe, resume);  // another process may have begun meanwhile
-  if (exists(folder / kFile)) return write_page(folder, recipe, study_of(folder, recipe));
+  if (is_there(folder / kFile)) return write_page(folder, recipe, study_of(folder, recipe));
   write_file(folder / kRecipe, to_toml(recipe));
   const Timer timer;
   SyntheticFile file;
@@ -94,20 +94,17 @@ std::vector<std::string> run_synthetic(const fs::path& folder, const SyntheticRe
 
 std::vector<std::string> report_synthetic(const fs::path& folder) {
   const SyntheticRecipe recipe = recipe_of(folder);
-  require(exists(folder / kFile), folder.string(), " holds no finished study yet; continue it with: seigh run ",
+  require(is_there(folder / kFile), folder.string(), " holds no finished study yet; continue it with: seigh run ",
           (folder / kRecipe).string(), " --out ", folder.string(), " --resume");
   return write_page(folder, recipe, study_of(folder, recipe));
 }
 
 std::vector<std::string> synthetic_in_words(const fs::path& folder) {
   const SyntheticRecipe recipe = recipe_of(folder);
-  std::vector<std::string> lines = {recipe.name + ": synthetic study of the Grassmannian metrics, seed " +
-                                    std::to_string(recipe.seed)};
-  if (!exists(folder / kFile)) {
-    lines.push_back("not finished; its recipe with --resume begins it anew");
-    return lines;
-  }
-  for (std::string& line : synthetic_headline(study_of(folder, recipe).study)) lines.push_back(std::move(line));
+  std::vector<std::string> lines;
+  if (is_there(folder / kFile)) lines = synthetic_headline(study_of(folder, recipe).study);
+  else lines.emplace_back("not finished; its recipe with --resume begins it anew");
+  lines.insert(lines.begin(), text_of(recipe.name, ": synthetic study of the Grassmannian metrics, seed ", recipe.seed));
   return lines;
 }
 

@@ -187,7 +187,7 @@ class Synthetic(Case):
             self.assertFalse(new.exists())
         recipe.write_text("[synthetic]\n")  # the defaults
         self.assertRegex(self.ok("run", recipe, "--dry-run", "--set", "synthetic.dimensions=[16]", "--set",
-                                 "synthetic.fine_dimensions=[16]").stdout, r"13 cells of 50 pairs")
+                                 "synthetic.fine_dimensions=[16]").stdout, r"12 cells of 50 pairs")
         self.assertIn("synthetic.fine_ratios  (numbers, default [1.0, 0.99", self.ok("run", "--keys", "synthetic").stdout)
         # Other commands, and folders of other things.
         self.refused("eigh", out, says="synthetic")
