@@ -26,13 +26,17 @@ set(SEIGH_PUBLIC_HEADERS
     seigh/spectrum/diagonal.h
     seigh/spectrum/trace.h
     # overlap
+    seigh/overlap/anatomy.h
+    seigh/overlap/bands.h
     seigh/overlap/best_overlap.h
     seigh/overlap/chance.h
     seigh/overlap/curves.h
+    seigh/overlap/dynamics.h
     seigh/overlap/eigenspace.h
     seigh/overlap/masks.h
     seigh/overlap/metrics.h
     seigh/overlap/nulls.h
+    seigh/overlap/scores.h
     seigh/overlap/statistics.h
     seigh/overlap/swaps.h
     seigh/overlap/synthetic.h
@@ -66,6 +70,7 @@ set(SEIGH_PUBLIC_HEADERS
     seigh/recipe/recipe.h
     seigh/recipe/sweep.h
     seigh/recipe/synthetic.h
+    seigh/results/dynamics_file.h
     seigh/results/eigen_file.h
     seigh/results/finished.h
     seigh/results/folder_lock.h

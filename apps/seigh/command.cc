@@ -130,6 +130,7 @@ int seigh::app::run_command(int argc, char** argv, const CommandOptions& given) 
   seigh::app::add_recover(app, action);
   seigh::app::add_verify(app, action);
   seigh::app::add_overlap(app, action);
+  seigh::app::add_dynamics(app, action);
   seigh::app::add_report(app, action);
   seigh::app::add_show(app, action);
   seigh::app::add_help(app, action);

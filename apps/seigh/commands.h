@@ -38,6 +38,7 @@ void add_measure(CLI::App& app, Action& action);
 void add_recover(CLI::App& app, Action& action);
 void add_verify(CLI::App& app, Action& action);
 void add_overlap(CLI::App& app, Action& action);
+void add_dynamics(CLI::App& app, Action& action);
 void add_report(CLI::App& app, Action& action);
 void add_show(CLI::App& app, Action& action);
 /// Added last: it knows the others.

@@ -171,6 +171,7 @@ void add_run(CLI::App& app, Action& action) {
         run.overlap(step);
         printed = print_headline(run, printed);
       });
+      run.dynamics(/*whatever_it_takes=*/false);
       run.report();
       print_result(run, printed);
       if (!context.ranks().root()) return;
@@ -202,8 +203,8 @@ void add_report(CLI::App& app, Action& action) {
     std::string data, out;
   };
   const auto options = std::make_shared<Options>();
-  CLI::App* command =
-      app.add_subcommand("report", "Write report.html from what a run folder or a sweep holds, or one page of several runs");
+  CLI::App* command = app.add_subcommand(
+      "report", "Write report.html from what a run folder or a sweep holds, or one page of several runs");
   command->add_option("RUN", options->folders, "Run folders, as seigh run made them")->required();
   command->add_option("--out", options->out,
                       "The page; default: report.html in the run folder or, of several, in the current one");

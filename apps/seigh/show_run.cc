@@ -136,7 +136,7 @@ void show_run(const fs::path& path) {
     print_file(path, item.file,
                in_words(item, path / item.file) +
                    (item.differs.empty() ? "" : " (of another recipe, " + item.differs[0] + ")"));
-  if (there(folder.report()) > 0) print_file(path, "report.html", "");
+  for (const fs::path& file : folder.derived()) print_file(path, file.filename(), "");
   for (int64_t n = 1; there(path / "old" / std::to_string(n)) > 0; ++n)
     print_file(path, fs::path("old") / std::to_string(n), "superseded");
 }

@@ -175,8 +175,8 @@ py::dict curves_dict(const OverlapCurves& c) {
   all["magnitude_high"] = tensor_or_none(c.magnitude_high);
   all["magnitude_deviation"] = tensor_or_none(c.magnitude_deviation);
   for (const auto& [name, null] :
-       {std::pair("random", &c.nulls.uniform), std::pair("layer", &c.nulls.layer), std::pair("output_unit", &c.nulls.output_unit),
-        std::pair("input_unit", &c.nulls.input_unit)}) {
+       {std::pair("random", &c.nulls.uniform), std::pair("layer", &c.nulls.layer),
+        std::pair("output_unit", &c.nulls.output_unit), std::pair("input_unit", &c.nulls.input_unit)}) {
     const std::string key = name;
     all[(key + "_mean").c_str()] = null->mean;
     all[(key + "_deviation").c_str()] = null->deviation;
@@ -490,7 +490,8 @@ void define(py::module_& m) {
     return curves_dict(curves);
   });
   m.def("nested_overlap", &nested_overlap, Released());
-  m.def("magnitude_order", &magnitude_order, Released());
+  m.def("magnitude_order", &magnitude_order, py::arg("parameters"), py::arg("count"),
+        py::arg("eligible") = std::vector<char>(), Released());
   m.def("principal_angles", &principal_angles, Released());
   m.def(
       "metric",

@@ -127,6 +127,44 @@ std::pair<at::Tensor, at::Tensor> PythonForeign::digest(const std::string& split
       [&] { return problem_->attr("digest")(split, samples).cast<std::pair<at::Tensor, at::Tensor>>(); });
 }
 
+namespace {
+
+py::dict described(const Dynamics& dynamics) {
+  py::dict found;
+  py::list maps, gradients;
+  for (const DynamicsMaps& m : dynamics.maps) {
+    py::list passages;
+    for (const auto& of_reference : m.crystallisation) {
+      for (size_t i = 0; i < of_reference.size(); ++i) {
+        const Crystallisation& c = of_reference[i];
+        py::list thresholds, steps, before;
+        for (const Crystallisation::Passage& p : c.passages) {
+          thresholds.append(p.threshold);
+          steps.append(p.step);
+          before.append(p.before);
+        }
+        passages.append(py::dict(py::arg("what") = m.name, py::arg("k") = m.k[i], py::arg("rho") = m.rho[i],
+                                 py::arg("reference") = c.reference, py::arg("ceiling") = c.ceiling,
+                                 py::arg("similarity0") = c.similarity0, py::arg("thresholds") = thresholds,
+                                 py::arg("steps") = steps, py::arg("before") = before));
+      }
+    }
+    maps.append(py::dict(py::arg("name") = m.name, py::arg("steps") = m.steps,
+                         py::arg("other_steps") = m.other_steps, py::arg("k") = m.k, py::arg("rho") = m.rho,
+                         py::arg("chance") = m.chance, py::arg("values") = m.values,
+                         py::arg("crystallisation") = passages));
+  }
+  for (const DynamicsGradient& g : dynamics.gradients)
+    gradients.append(py::make_tuple(g.split, g.steps, g.share));
+  found["maps"] = maps;
+  found["gradients"] = gradients;
+  found["parameters"] = dynamics.parameters;
+  found["notes"] = dynamics.notes;
+  return found;
+}
+
+}  // namespace
+
 void define_runs(py::module_& m) {
   // A whole recipe: `text` of the file `origin`, or that file where it is None. `line` gets each line of the
   // result.
@@ -163,6 +201,7 @@ void define_runs(py::module_& m) {
           say();
         });
         say();
+        run.dynamics(/*whatever_it_takes=*/false);
         run.report();
         return run.folder().path().string();
       },
@@ -183,6 +222,19 @@ void define_runs(py::module_& m) {
         return std::make_pair(run.folder().report().string(), run.headline());
       },
       py::call_guard<py::gil_scoped_release>());
+  m.def("dynamics", [](const std::string& folder, const std::string& other, const Context& context) {
+    std::string path;
+    const Dynamics found = [&] {
+      const py::gil_scoped_release released;
+      Run run(RunFolder::open(folder, false, context), fs::path(), context);
+      path = run.folder().dynamics().string();
+      if (other.empty()) return run.dynamics().value_or(Dynamics());
+      Dynamics both = run.dynamics_with(Run(RunFolder::view(other), fs::path(), context));
+      path = run.folder().dynamics(both.other).string();
+      return both;
+    }();
+    return std::make_pair(described(found), path);
+  });
   m.def("command", [](std::vector<std::string> words, const py::object& make) {
     app::CommandOptions options;
     options.cancelled = interrupted;

@@ -30,8 +30,9 @@ from seigh._eigh import EigenPairs, eigh, load
 from seigh._estimates import Density, Diagonal, Trace, density, diagonal, trace
 from seigh._overlap import Overlap, overlap
 from seigh._recorder import Recorder
-from seigh._run import report, run
+from seigh._run import Dynamics, dynamics, report, run
 
 __version__ = _build.VERSION
-__all__ = ["Context", "Curvature", "Density", "Diagonal", "EigenPairs", "EmpiricalFisher", "GGN", "Hessian", "MCFisher", "Overlap", "Progress",
-           "Recorder", "SeighWarning", "Trace", "callbacks", "density", "diagonal", "eigh", "load", "masks", "metrics", "overlap", "report", "run", "trace"]
+__all__ = ["Context", "Curvature", "Density", "Diagonal", "Dynamics", "EigenPairs", "EmpiricalFisher", "GGN", "Hessian", "MCFisher", "Overlap",
+           "Progress", "Recorder", "SeighWarning", "Trace", "callbacks", "density", "diagonal", "dynamics", "eigh", "load", "masks", "metrics",
+           "overlap", "report", "run", "trace"]

@@ -14,8 +14,9 @@ from seigh import masks as masks
 from seigh import metrics as metrics
 
 __version__: str
-__all__ = ["Context", "Curvature", "Density", "Diagonal", "EigenPairs", "EmpiricalFisher", "GGN", "Hessian", "MCFisher", "Overlap", "Progress",
-           "Recorder", "SeighWarning", "Trace", "callbacks", "density", "diagonal", "eigh", "load", "masks", "metrics", "overlap", "report", "run", "trace"]
+__all__ = ["Context", "Curvature", "Density", "Diagonal", "Dynamics", "EigenPairs", "EmpiricalFisher", "GGN", "Hessian", "MCFisher", "Overlap",
+           "Progress", "Recorder", "SeighWarning", "Trace", "callbacks", "density", "diagonal", "dynamics", "eigh", "load", "masks", "metrics",
+           "overlap", "report", "run", "trace"]
 
 _Array = npt.NDArray[Any]
 _A = TypeVar("_A", default=torch.Tensor)
@@ -217,6 +218,20 @@ class Recorder:
     def record(self, step: int) -> None: ...
     def finish(self, step: int | None = None) -> str: ...
 
+class Dynamics:
+    maps: dict[str, npt.NDArray[Any]]
+    steps: dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]]
+    sizes: dict[str, npt.NDArray[Any]]
+    shares: dict[str, npt.NDArray[Any]]
+    chance: dict[str, npt.NDArray[Any]]
+    crystallisation: list[dict[str, Any]]
+    gradients: dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]]
+    parameters: int
+    notes: list[str]
+    path: str
+    def similarity(self, name: str, share: float) -> npt.NDArray[Any]: ...
+
 def run(recipe: _Path, *, out: _Path | None = None, set: Mapping[str, Any] | Iterable[str] = (), resume: bool = False,
         data: _Path | None = None, context: Context | None = None) -> str: ...
 def report(folder: _Path, context: Context | None = None) -> str: ...
+def dynamics(folder: _Path, other: _Path | None = None, *, context: Context | None = None) -> Dynamics: ...

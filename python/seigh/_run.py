@@ -6,6 +6,7 @@ import inspect
 import os
 import sys
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -243,3 +244,57 @@ def _toml(value):
 def report(folder, context=None):
     """Writes report.html from what a run folder holds, and returns its path. Runs no code of the folder's."""
     return _core.report(os.fspath(folder), core_of(context))[0]
+
+
+class Dynamics:
+    """How masks and eigenspaces of a run's steps compare with each other.
+
+    Attributes:
+        maps: {name: float64 [sizes, steps, steps]}: "mask", the intersection over union of the masks of the k largest parameters; a split,
+            the overlap of its top-k eigenspaces, (1/k) ‖UₛᵀUₜ‖²; two splits, "train_test", rows of the one against columns of the other; with
+            another run "<split>_<matrix>_<the other's matrix>".
+        steps: {name: (int64 [rows], int64 [columns])}.
+        sizes, shares, chance: {name: [sizes]}: k, the share of all parameters it stands for, and what is expected of random masks or subspaces.
+        crystallisation: a list of dictionaries what (a name), k, rho, reference (the step T), ceiling, similarity0 (of the first record
+            with T), thresholds, steps, before: between which records similarity with T has come that far from chance to the ceiling, to stay.
+            A step is None where it is later than the last record before T.
+        gradients: {split: (steps [n], share [n, K])}: what of the gradient's square lies in the k leading eigenvectors' span.
+        parameters: D. notes: what could not be compared. path: the file.
+    """
+
+    def __init__(self, found, path):
+        self.maps, self.steps, self.sizes, self.shares, self.chance, self.crystallisation = {}, {}, {}, {}, {}, []
+        for m in found["maps"]:
+            name, rows = m["name"], np.array(m["steps"])
+            self.maps[name] = m["values"].numpy()
+            self.steps[name] = (rows, np.array(m["other_steps"]) if m["other_steps"] else rows)
+            self.sizes[name], self.shares[name], self.chance[name] = (np.array(m[key]) for key in ("k", "rho", "chance"))
+            self.crystallisation += m["crystallisation"]
+        self.gradients = {split: (np.array(steps), share.numpy()) for split, steps, share in found["gradients"]}
+        self.parameters, self.notes, self.path = found["parameters"], found["notes"].splitlines(), path
+
+    def similarity(self, name, share):
+        """The map of `name` at the share of parameters nearest to `share`: float64 [rows, columns]."""
+        if name not in self.maps:
+            raise KeyError(f"there are no maps of {name!r}, but of {', '.join(self.maps)}")
+        return self.maps[name][np.abs(self.shares[name] - share).argmin()]
+
+    def __repr__(self):
+        sizes = ", ".join(f"{name} {' x '.join(str(len(s)) for s in steps)}" for name, steps in self.steps.items())
+        return f"<seigh dynamics of {self.parameters} parameters: {sizes}>"
+
+
+def dynamics(folder, other=None, *, context=None):
+    """Similarities of all pairs of a run's steps, and when they settle; computed where dynamics.h5 is not of what the run folder holds now.
+    Runs no code of the folder's.
+
+    Args:
+        folder: the run folder. other: another one of the same network and checkpoints, as of another `curvature.matrix`: this run's
+            eigenspaces (rows) against that one's (columns).
+    Returns:
+        `Dynamics`.
+    Raises:
+        ValueError: fewer than two steps; runs of different networks or checkpoints. OSError: files.
+    """
+    found, path = _core.dynamics(os.fspath(folder), "" if other is None else os.fspath(other), core_of(context))
+    return Dynamics(found, path)

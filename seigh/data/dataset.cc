@@ -1,10 +1,13 @@
 #include "seigh/data/dataset.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/where.h>
 
 #include <vector>
 
 #include "seigh/core/error.h"
+#include "seigh/core/random.h"
 
 namespace seigh {
 
@@ -43,6 +46,17 @@ at::Tensor balanced_subset(const at::Tensor& labels, int64_t classes, int64_t co
             " of class ", c, " but only ", passed[c], " are there; ask for fewer samples",
             subset == 0 ? "" : " or subsets");
   return index;
+}
+
+at::Tensor noisy_labels(const at::Tensor& labels, int64_t classes, double share, uint64_t seed) {
+  require(0 <= share && share <= 1, "the share of labels to replace must lie between 0 and 1, not ", share);
+  require(classes >= 2, "labels of ", classes, " class cannot be replaced by another");
+  const int64_t n = labels.numel();
+  const at::Tensor chosen = random_uniform(seed, Stream::label_noise, n, 0) < share;
+  // 1 to classes - 1 further, so never the same.
+  const at::Tensor further =
+      (random_uniform(seed, Stream::label_noise, n, 1) * static_cast<double>(classes - 1)).floor() + 1;
+  return at::where(chosen, (labels + further.to(at::kLong)).remainder(classes), labels);
 }
 
 }  // namespace seigh

@@ -36,6 +36,11 @@ struct DataSplits {
 /// before have taken: disjoint ones. Throws Error when a class has too few samples.
 at::Tensor balanced_subset(const at::Tensor& labels, int64_t classes, int64_t count, int64_t subset = 0);
 
+/// The labels (int64 [N]), a share of them, each drawn with that probability, replaced by another class, all
+/// others alike. Depends on the seed and each label's place alone. Throws Error unless 0 <= share <= 1 and
+/// classes >= 2.
+at::Tensor noisy_labels(const at::Tensor& labels, int64_t classes, double share, uint64_t seed);
+
 struct MnistOptions {
   std::string name = "mnist";           ///< "mnist" or "fashion-mnist": which files to look for
   fs::path data_folder;                 ///< --data; empty: search the usual places

@@ -17,7 +17,7 @@ using Norm = ResNetOptions::Norm;
 
 void ResNetOptions::validate() const {
   require_widths("resnet", {width});
-  require(norm == Norm::batch || (groups >= 1 && width % groups == 0), "resnet: ", groups,
+  require(norm != Norm::group || (groups >= 1 && width % groups == 0), "resnet: ", groups,
           " groups of group norm do not divide the width ", width);
   for (const int64_t count : blocks)
     require(count >= 1, "resnet: a stage of ", count, " blocks is not possible");
@@ -29,8 +29,9 @@ Stem parse_stem(const std::string& name) {
 }
 
 Norm parse_norm(const std::string& name) {
-  require(name == "batch" || name == "group", "unknown norm \"", name, "\"; choose batch or group");
-  return name == "batch" ? Norm::batch : Norm::group;
+  require(name == "batch" || name == "group" || name == "none", "unknown norm \"", name,
+          "\"; choose batch, group or none");
+  return name == "batch" ? Norm::batch : name == "group" ? Norm::group : Norm::none;
 }
 
 ResNet::ResNet(const std::vector<int64_t>& input_shape, int64_t classes, const ResNetOptions& options)
@@ -56,6 +57,7 @@ ResNet::ResNet(const std::vector<int64_t>& input_shape, int64_t classes, const R
 void ResNet::add_convolution_and_norm(const std::string& conv, const std::string& norm, int64_t in,
                                       int64_t out, int64_t kernel) {
   add_conv(conv, in, out, kernel, Initialization::kaiming_normal_fan_out(out * kernel * kernel));
+  if (options_.norm == Norm::none) return;
   add_norm(norm, out);
   if (options_.norm == Norm::batch) add_running_statistics(norm, out);
 }
@@ -66,11 +68,15 @@ std::string ResNet::description() const {
   std::ostringstream text;
   text << "resnet" << layers << ", width " << options_.width << ", "
        << (options_.stem == Stem::cifar ? "CIFAR" : "ImageNet") << " stem, "
-       << (options_.norm == Norm::batch ? "batch norm" : "group norm") << ", " << classes_ << " classes";
+       << (options_.norm == Norm::batch   ? "batch norm"
+           : options_.norm == Norm::group ? "group norm"
+                                          : "no norm")
+       << ", " << classes_ << " classes";
   return text.str();
 }
 
 at::Tensor ResNet::normalized(ParameterReader& reader, const at::Tensor& x) const {
+  if (options_.norm == Norm::none) return x;
   return options_.norm == Norm::batch ? batch_norm(reader, x) : group_norm(reader, x, options_.groups);
 }
 

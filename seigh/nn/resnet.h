@@ -12,7 +12,7 @@ namespace seigh {
 
 struct ResNetOptions {
   enum class Stem { cifar, imagenet };
-  enum class Norm { batch, group };
+  enum class Norm { batch, group, none };
   Stem stem = Stem::cifar;  ///< cifar: conv 3x3; imagenet: conv 7x7 of stride 2 and a 3x3 maximum of stride 2
   Norm norm = Norm::batch;
   int64_t groups = 32;  ///< of group norm; must divide `width`
@@ -24,7 +24,7 @@ struct ResNetOptions {
   void validate() const;
 };
 
-/// "cifar" or "imagenet"; "batch" or "group". Throws Error on another name.
+/// "cifar" or "imagenet"; "batch", "group" or "none". Throws Error on another name.
 ResNetOptions::Stem parse_stem(const std::string& name);
 ResNetOptions::Norm parse_norm(const std::string& name);
 
@@ -34,7 +34,9 @@ ResNetOptions::Norm parse_norm(const std::string& name);
 /// ImageNet stem; 11 173 962 for 10 classes and the CIFAR stem; group norm has as many parameters but no
 /// buffers. Names are torchvision's ("layer2.0.conv1.weight", "bn1.weight" for group norm too), buffers
 /// without num_batches_tracked. Initialisation as in torchvision: convolutions Kaiming normal by fan_out,
-/// norms 1 and 0, the linear layer PyTorch's default. Batch norm: eps 1e-5, momentum 0.1.
+/// norms 1 and 0, the linear layer PyTorch's default; without
+/// norms the convolutions have neither scale nor bias, which trains where there are few blocks. Batch norm:
+/// eps 1e-5, momentum 0.1.
 class ResNet final : public LayeredModel {
  public:
   /// `input_shape` {channels, height, width}. Throws Error on another shape or on options that are not valid.

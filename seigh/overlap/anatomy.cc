@@ -67,8 +67,9 @@ void take_rows(const T* u, int64_t stride, int64_t n, int64_t from, const Tensor
 }
 
 // l_i(k) for the sizes k, rising: float64 [sizes, D]; and, where asked for, the space's own numbers.
-at::Tensor leverages_at(const Eigenspace& space, const TensorPlaces& places, const std::vector<int64_t>& sizes,
-                        SpaceAnatomy* own, int64_t piece_bytes, const Context& context) {
+at::Tensor leverages_at(const Eigenspace& space, const TensorPlaces& places,
+                        const std::vector<int64_t>& sizes, SpaceAnatomy* own, int64_t piece_bytes,
+                        const Context& context) {
   const int64_t d = space.dimension(), width = space.count();
   at::Tensor leverage = at::zeros({static_cast<int64_t>(sizes.size()), d}, at::kDouble);
   if (own != nullptr) {
@@ -266,9 +267,8 @@ class MaskStudy {
     const at::Tensor values = mask.scores.to(at::kCPU, at::kDouble).contiguous().abs();
     score_.assign(values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.numel());
     sizes_of_masks_ = mask_sizes(curves_.eligible);
-    const at::Tensor order =
-        magnitude_order(values, std::max(sizes_of_masks_.back(), curves_.mask.numel()),
-                        eligible_parameters(*mask.layouts));
+    const at::Tensor order = magnitude_order(values, std::max(sizes_of_masks_.back(), curves_.mask.numel()),
+                                             eligible_parameters(*mask.layouts));
     order_.assign(order.const_data_ptr<int64_t>(), order.const_data_ptr<int64_t>() + order.numel());
     for (int64_t p = 0; p < curves_.mask.numel(); ++p) mask_.push_back(places.place(order_[p]));
     result.counts = at::zeros({tensors, n}, at::kLong);
@@ -310,8 +310,8 @@ class MaskStudy {
       for (; p < static_cast<size_t>(sizes_of_masks_[m]); ++p) {
         const size_t tensor = places_.place(order_[p]).tensor;
         sum += leverage[order_[p]];
-        expected += share.const_data_ptr<double>()[tensor] /
-                    static_cast<double>(places_.layout(tensor).numel());
+        expected +=
+            share.const_data_ptr<double>()[tensor] / static_cast<double>(places_.layout(tensor).numel());
       }
       const double size = static_cast<double>(sizes_of_masks_[m]);
       result.by_size.data_ptr<double>()[static_cast<int64_t>(m) * n + at] = sum / size;
@@ -349,7 +349,8 @@ Anatomy anatomy(const Eigenspace& space, const std::vector<StudiedMask>& masks, 
   for (const StudiedMask& mask : masks) {
     places.emplace_back(*mask.layouts);
     require(places.back().count() == d && mask.scores.numel() == d, "a mask of ", mask.scores.numel(),
-            " scores and ", places.back().count(), " parameters does not fit eigenvectors with ", d, " entries");
+            " scores and ", places.back().count(), " parameters does not fit eigenvectors with ", d,
+            " entries");
     require(mask.curves->nulls.defined(), "a mask is studied after its nulls");
   }
   // All sizes of all masks, and the whole space.
@@ -364,12 +365,13 @@ Anatomy anatomy(const Eigenspace& space, const std::vector<StudiedMask>& masks, 
   Anatomy result;
   int64_t budget = context.memory().available() / 4;
   if (space.divided()) budget = context.ranks().agree(budget);
-  const size_t together = static_cast<size_t>(
-      std::clamp<int64_t>(budget / (8 * d), 1, static_cast<int64_t>(sizes.size())));
+  const size_t together =
+      static_cast<size_t>(std::clamp<int64_t>(budget / (8 * d), 1, static_cast<int64_t>(sizes.size())));
   std::vector<MaskStudy> studies;
   for (size_t begin = 0; begin < sizes.size(); begin += together) {
-    const std::vector<int64_t> some(sizes.begin() + static_cast<int64_t>(begin),
-                                    sizes.begin() + static_cast<int64_t>(std::min(begin + together, sizes.size())));
+    const std::vector<int64_t> some(
+        sizes.begin() + static_cast<int64_t>(begin),
+        sizes.begin() + static_cast<int64_t>(std::min(begin + together, sizes.size())));
     const at::Tensor leverage =
         leverages_at(space, places.front(), some, begin == 0 ? &result.space : nullptr, piece_bytes, context);
     if (begin == 0) {

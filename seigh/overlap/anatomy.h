@@ -1,7 +1,8 @@
 // Where an eigenspace lies, and where a mask lies in it: by tensor, by size, within units.
 //
 // With l_i(k) = sum_{j < k} U_ij^2 the leverage of parameter i:
-//   energy_tj = sum_{i in tensor t} U_ij^2, so that sum_{j < k} energy_tj / k is the tensor's share of the top
+//   energy_tj = sum_{i in tensor t} U_ij^2, so that sum_{j < k} energy_tj / k is the tensor's share of the
+//   top
 //     space, and sum_t energy_tj^2 says how far vector j keeps to few tensors (of a Haar-random vector
 //     sum_t N_t (N_t + 2) / (D (D + 2)));
 //   participation_j = sum_i U_ij^4, 1 on a single parameter, 3 / (D + 2) of a Haar-random vector: the inverse
@@ -9,9 +10,9 @@
 //   ceiling = (ov - null) / (best - null), best the mask of largest leverages with the same counts by group;
 //   correlation: of the ranks of |score| and of leverage l(K) within groups, pooled (Spearman's; Lehmann,
 //     Nonparametrics, 1975, Sec. 7.4), with its standard deviation under permutation within groups, which is
-//     exact: sum_g A_g B_g / (N_g - 1) for sums of squares A_g, B_g of centred ranks. Two-way: of ranks within
-//     a tensor from which row and column means have been taken; its deviation is that of as many independent
-//     pairs as there are degrees of freedom.
+//     exact: sum_g A_g B_g / (N_g - 1) for sums of squares A_g, B_g of centred ranks. Two-way: of ranks
+//     within a tensor from which row and column means have been taken; its deviation is that of as many
+//     independent pairs as there are degrees of freedom.
 //
 // Cost: one pass over the rows of U, or several where memory is short, some 6 D K flops; 8 D bytes a size.
 #pragma once

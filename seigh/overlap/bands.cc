@@ -71,8 +71,7 @@ SimultaneousBand simultaneous_band(const Eigenspace& space, Grouping grouping, c
   };
   std::vector<double> maxima;
   // As many orders at a time as their rows may be, so that they are never all there.
-  const int64_t together =
-      std::clamp<int64_t>(piece_bytes / (8 * order.numel() * space.count()), 1, draws);
+  const int64_t together = std::clamp<int64_t>(piece_bytes / (8 * order.numel() * space.count()), 1, draws);
   for (int64_t begin = 0; begin < draws; begin += together) {
     std::vector<at::Tensor> orders;
     for (int64_t draw = begin; draw < std::min(begin + together, draws); ++draw)
@@ -86,8 +85,8 @@ SimultaneousBand simultaneous_band(const Eigenspace& space, Grouping grouping, c
       std::count_if(maxima.begin(), maxima.end(), [&](double other) { return other >= own * (1 - 1e-12); }));
   band.p = (1 + reached) / (n + 1);
   std::sort(maxima.begin(), maxima.end());
-  // The order statistic whose expected coverage is at least what is asked for; the largest where draws are too
-  // few for that.
+  // The order statistic whose expected coverage is at least what is asked for; the largest where draws are
+  // too few for that.
   const auto rank = static_cast<size_t>(std::ceil((n + 1) * probability));
   const double factor = maxima[std::min(rank, maxima.size()) - 1];
   const at::Tensor reach = curve.deviation * factor;

@@ -1,8 +1,8 @@
 // Where curves of overlap over k would lie by chance, for all k at once.
 //
 // One random order that keeps a mask's counts by group for every k (random_order_within()) gives nested masks
-// of all sizes, whose overlaps depend on each other as the mask's own do. With mean(k) and deviation(k) of the
-// null in closed form, max over k of |ov(k) - mean(k)| / deviation(k) of n such orders gives the factor c
+// of all sizes, whose overlaps depend on each other as the mask's own do. With mean(k) and deviation(k) of
+// the null in closed form, max over k of |ov(k) - mean(k)| / deviation(k) of n such orders gives the factor c
 // for which mean +- c deviation holds a whole curve with a stated probability, and the mask's own maximum its
 // permutation p (Westfall and Young, Resampling-Based Multiple Testing, 1993, Sec. 2.3; Ge, Dudoit, Speed,
 // Test 12, 2003). Sizes with fewer than ten entries free to move are left out: there leverages, heavy-tailed
@@ -36,7 +36,8 @@ struct SimultaneousBand {
   /// float64 [K]: a random mask's whole curve lies between them with the probability asked for; NaN where too
   /// few entries are free to move.
   at::Tensor low, high;
-  double p = 1;  ///< of the mask's largest deviation from the null, over all k; 1 where there is nothing to test
+  double p =
+      1;  ///< of the mask's largest deviation from the null, over all k; 1 where there is nothing to test
 };
 
 /// Of one null: `curve` as overlap_nulls() found it for `order`. `overlap` [K]: the mask's own curve.

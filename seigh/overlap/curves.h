@@ -36,8 +36,8 @@ struct OverlapCurves {
   at::Tensor mask;       ///< int64 [K]: parameters by falling score; the first k are the mask
   int64_t eligible = 0;  ///< how many parameters masks may hold
   int64_t tied = 1;      ///< how many have the score of the mask's last; index decided between them
-  /// The mask's last score over the median of those that masks may hold: infinity where that is 0, NaN in files
-  /// of earlier versions.
+  /// The mask's last score over the median of those that masks may hold: infinity where that is 0, NaN in
+  /// files of earlier versions.
   double contrast = std::numeric_limits<double>::quiet_NaN();
   /// Where the magnitude mask's overlap with the true eigenspaces lies; undefined where that is not known.
   at::Tensor magnitude_low, magnitude_high;
@@ -64,9 +64,9 @@ struct OverlapCurves {
 /// All curves of the masks of the parameters with the largest |score|, with their nulls. scores: [D], the
 /// parameters themselves for magnitude; layouts: of the parameter tensors, in the order of the flat vector,
 /// summing to D. K is the number of eigenvectors, or of the parameters that masks may hold if that is less.
-/// Costs 3 random_masks + 1 gathers of K rows, joined into few calls of rows(), one pass of best_overlap() and
-/// those of overlap_nulls(), whose errors and progress are passed on. Error also if scores or layouts do not fit
-/// the eigenspace, or a score is NaN or infinite.
+/// Costs 3 random_masks + 1 gathers of K rows, joined into few calls of rows(), one pass of best_overlap()
+/// and those of overlap_nulls(), whose errors and progress are passed on. Error also if scores or layouts do
+/// not fit the eigenspace, or a score is NaN or infinite.
 OverlapCurves overlap_curves(const Eigenspace& space, const at::Tensor& scores,
                              const std::vector<UnitLayout>& layouts, const OverlapOptions& options = {},
                              const Context& context = Context());

@@ -44,10 +44,14 @@ class PartialShuffle {
 
 Stream stream_of(Grouping grouping) {
   switch (grouping) {
-    case Grouping::uniform: return Stream::random_mask;
-    case Grouping::layer: return Stream::random_mask_by_layer;
-    case Grouping::output_unit: return Stream::random_mask_by_output_unit;
-    case Grouping::input_unit: break;
+    case Grouping::uniform:
+      return Stream::random_mask;
+    case Grouping::layer:
+      return Stream::random_mask_by_layer;
+    case Grouping::output_unit:
+      return Stream::random_mask_by_output_unit;
+    case Grouping::input_unit:
+      break;
   }
   return Stream::random_mask_by_input_unit;
 }

@@ -13,13 +13,15 @@ namespace seigh {
 /// Indices of the `count` parameters largest in magnitude, by falling |theta|, ties by ascending index: int64
 /// [count], CPU. parameters: [D], any real floating dtype. O(D + count log count) time, 16 D bytes. Error on
 /// NaN or infinity (with its index), on another shape or dtype, and unless 0 <= count <= D. `eligible` [D]: 1
-/// where the order may name a parameter, 0 where not; empty: all of them, otherwise count is at most the ones.
+/// where the order may name a parameter, 0 where not; empty: all of them, otherwise count is at most the
+/// ones.
 at::Tensor magnitude_order(const at::Tensor& parameters, int64_t count,
                            const std::vector<char>& eligible = {});
 
 /// How many parameters could stand at the last place of magnitude_order(): those of the same magnitude as the
 /// count-th, which index decided between. 1 where there is no tie, 0 of count 0.
-int64_t tied_at(const at::Tensor& parameters, const at::Tensor& order, const std::vector<char>& eligible = {});
+int64_t tied_at(const at::Tensor& parameters, const at::Tensor& order,
+                const std::vector<char>& eligible = {});
 
 /// `count` of the `dimension` parameters, drawn uniformly without replacement, in random order: int64
 /// [count], CPU. Depends on (seed, draw) and dimension alone; a smaller count gives the same order cut short.

@@ -237,7 +237,7 @@ class Pass {
     const int32_t nowhere = static_cast<int32_t>(groups_.count());
     const auto or_nowhere = [&](int32_t group) { return group == UnitNumbers::kNone ? nowhere : group; };
     constexpr int32_t kOutside = -2;  // no mask may hold it
-    struct Run {  // within one row of one tensor, or a tensor that the mask does not meet
+    struct Run {                      // within one row of one tensor, or a tensor that the mask does not meet
       int64_t end;
       int32_t tensor, row;
     };

@@ -41,8 +41,8 @@ at::Tensor leverage(const Eigenspace& space, const at::Tensor& weights, const Co
 
 const std::vector<std::string>& score_names() {
   static const std::vector<std::string> names = {
-      "magnitude", "scaled_magnitude", "gradient", "snip",     "movement",           "initial",
-      "fisher",    "obd",              "leverage", "curvature_leverage", "random",   "random_by_layer"};
+      "magnitude", "scaled_magnitude", "gradient",           "snip",   "movement",       "initial", "fisher",
+      "obd",       "leverage",         "curvature_leverage", "random", "random_by_layer"};
   return names;
 }
 
@@ -82,7 +82,8 @@ at::Tensor scores(const std::string& name, const ScoreInputs& inputs, const std:
       if (part.numel() > 0) one(part);
       begin = end;
     }
-    require(begin == values.numel(), "the tensors hold ", begin, " parameters, but there are ", values.numel());
+    require(begin == values.numel(), "the tensors hold ", begin, " parameters, but there are ",
+            values.numel());
   };
 
   at::Tensor score;
@@ -92,7 +93,8 @@ at::Tensor scores(const std::string& name, const ScoreInputs& inputs, const std:
     score = theta.abs();
     by_tensor(score, [&](at::Tensor& part) {
       const int64_t begin = part.storage_offset();
-      const double deviation = theta.slice(0, begin, begin + part.numel()).std(/*unbiased=*/false).item<double>();
+      const double deviation =
+          theta.slice(0, begin, begin + part.numel()).std(/*unbiased=*/false).item<double>();
       if (deviation > 0) part.div_(deviation);  // of a constant tensor all are alike
     });
   } else if (basis == "gradient") {

@@ -38,7 +38,8 @@ struct ScoreInputs {
 const std::vector<std::string>& score_names();
 /// Whether there is a score of that name, layerwise or not.
 bool is_score(const std::string& name);
-/// Which of "initial", "gradient", "fisher", "diagonal", "space" a score needs; empty where the parameters do.
+/// Which of "initial", "gradient", "fisher", "diagonal", "space" a score needs; empty where the parameters
+/// do.
 std::string score_needs(const std::string& name);
 
 /// float64 [D], not negative: the larger, the sooner in the mask. Error where there is no such score or what

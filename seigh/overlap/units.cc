@@ -60,10 +60,14 @@ std::vector<UnitLayout> unit_layouts(const std::vector<NamedShape>& tensors) {
 
 std::string_view grouping_name(Grouping grouping) {
   switch (grouping) {
-    case Grouping::uniform: return "uniform";
-    case Grouping::layer: return "layer";
-    case Grouping::output_unit: return "output_unit";
-    case Grouping::input_unit: return "input_unit";
+    case Grouping::uniform:
+      return "uniform";
+    case Grouping::layer:
+      return "layer";
+    case Grouping::output_unit:
+      return "output_unit";
+    case Grouping::input_unit:
+      return "input_unit";
   }
   return "";
 }

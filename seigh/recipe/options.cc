@@ -17,9 +17,7 @@ void assign(std::array<int64_t, N>& to, const std::vector<int64_t>& from) {
   if (from.size() == N) std::copy(from.begin(), from.end(), to.begin());
 }
 
-}  // namespace
-
-DataSplits load_data(const Recipe& r, const fs::path& data_folder) {
+DataSplits load_clean_data(const Recipe& r, const fs::path& data_folder) {
   if (!r.data.x.empty()) return load_own_data(r);
   if (r.data.name == "cifar-10") {
     return load_cifar10({.data_folder = data_folder,
@@ -39,6 +37,16 @@ DataSplits load_data(const Recipe& r, const fs::path& data_folder) {
   options.image_size = r.data.image_size;
   options.validation_samples = r.data.validation_samples;
   return load_mnist(options);
+}
+
+}  // namespace
+
+DataSplits load_data(const Recipe& r, const fs::path& data_folder) {
+  DataSplits data = load_clean_data(r, data_folder);
+  if (r.data.label_noise > 0)
+    data.train.y =
+        noisy_labels(data.train.y, data.train.classes, r.data.label_noise, static_cast<uint64_t>(r.seed));
+  return data;
 }
 
 std::unique_ptr<Model> make_model(const Recipe& r) {

@@ -61,6 +61,8 @@ void for_each_key(R& r, Visitor&& visit) {
         "The last this many training images are held out.");
   visit("data.normalise", r.data.normalise, {Stage::train, data == "cifar-10"},
         "CIFAR-10 only: each colour channel to mean 0 and standard deviation 1 over the training images.");
+  visit("data.label_noise", r.data.label_noise, {Stage::train, images},
+        "Share of the training labels, drawn at random, that are replaced by another class drawn at random.");
   visit("data.text", r.data.text, {Stage::train, text},
         "Of text: the name of its file without \".txt\"; a token is one byte, the last tenth is the test "
         "part.");
@@ -101,7 +103,7 @@ void for_each_key(R& r, Visitor&& visit) {
         "First layers of resnet18: \"cifar\" (3 x 3, full resolution) or \"imagenet\" (7 x 7, a quarter of "
         "it).");
   visit("model.norm", r.model.norm, {Stage::train, kind({"resnet18"})},
-        "Normalisation of resnet18: \"batch\" (evaluation mode for curvature) or \"group\".");
+        "Normalisation of resnet18: \"batch\" (evaluation mode for curvature), \"group\" or \"none\".");
   visit("model.groups", r.model.groups, {Stage::train, kind({"resnet18"}) && r.model.norm == "group"},
         "Groups of resnet18's group norm; a divisor of model.width.");
   visit("model.blocks", r.model.blocks, {Stage::train, kind({"resnet18"})},
@@ -254,9 +256,10 @@ void for_each_key(R& r, Visitor&& visit) {
   visit("dense.steps", r.dense.steps, {Stage::none},
         "Steps at which the exact dense decomposition (float64, 4 D^2 numbers) is computed beside the "
         "sketch; a list, or n for every n-th.");
-  visit("overlap.random_masks", r.overlap.random_masks, {Stage::overlap},
-        "Random masks that simultaneous bands and the two-way null are estimated from (of the latter at least "
-        "200).");
+  visit(
+      "overlap.random_masks", r.overlap.random_masks, {Stage::overlap},
+      "Random masks that simultaneous bands and the two-way null are estimated from (of the latter at least "
+      "200).");
   visit("overlap.parameters", r.overlap.parameters, {Stage::overlap},
         "Which parameters masks may hold, names or patterns as of curvature.parameters: [\"*.weight\"]. "
         "Default: all that the matrix is over; where there are scales of norms among them, results without "
@@ -266,9 +269,10 @@ void for_each_key(R& r, Visitor&& visit) {
         "standard deviation), \"gradient\", \"snip\", \"movement\", \"initial\", \"fisher\", \"obd\", "
         "\"leverage\", \"curvature_leverage\", \"random\", \"random_by_layer\"; with \"layerwise_\" before "
         "them by rank within the tensor. The first is the headline.");
-  visit("overlap.files", r.overlap.files, {Stage::overlap},
-        "Masks or scores from files beside them: .npy, a number for each parameter, or .safetensors, a tensor "
-        "for each by its name.");
+  visit(
+      "overlap.files", r.overlap.files, {Stage::overlap},
+      "Masks or scores from files beside them: .npy, a number for each parameter, or .safetensors, a tensor "
+      "for each by its name.");
 }
 
 int64_t edit_distance(const std::string& a, const std::string& b) {
@@ -632,6 +636,10 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals, b
         "\"");
   check(1 <= r.data.image_size && r.data.image_size <= 1024,
         "data.image_size must lie between 1 and 1024, not ", r.data.image_size);
+  check(0 <= r.data.label_noise && r.data.label_noise <= 1, "data.label_noise must lie between 0 and 1, not ",
+        r.data.label_noise);
+  check(r.data.label_noise == 0 || (r.data.name != "text" && r.data.x.empty() && r.data.python.empty()),
+        "data.label_noise is for the image data sets that seigh knows by name");
   check(r.data.validation_samples >= 0,
         "data.validation_samples must not be negative: ", r.data.validation_samples);
   check(1 <= r.data.context && r.data.context <= 65'536, "data.context must lie between 1 and 65536, not ",
@@ -692,8 +700,8 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals, b
           listed(score_names()), ", and \"layerwise_\" before them");
     check(std::count(r.overlap.scores.begin(), r.overlap.scores.end(), score) == 1, "overlap.scores names \"",
           score, "\" twice");
-    check(score_needs(score) != "initial" || r.train.checkpoints.empty() || r.train.checkpoints.front() == 0 ||
-              intervals.contains("train.checkpoints"),
+    check(score_needs(score) != "initial" || r.train.checkpoints.empty() ||
+              r.train.checkpoints.front() == 0 || intervals.contains("train.checkpoints"),
           "overlap.scores: ", score, " needs the parameters of step 0; put 0 into train.checkpoints");
   }
   constexpr size_t kMostFiles = 100;

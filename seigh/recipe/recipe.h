@@ -20,6 +20,7 @@ struct Recipe {
     int64_t image_size = 28;
     int64_t validation_samples = 10'000;
     bool normalise = false;
+    double label_noise = 0;
     std::string text = "tinyshakespeare";
     int64_t context = 64;
     int64_t vocabulary = 65;

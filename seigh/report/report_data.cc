@@ -151,9 +151,9 @@ void add_study(const OverlapStudy& study, json& entry) {
     mask.push_back(numbers(a.counts.select(1, s).to(at::kDouble) / k));
     within.push_back(numbers(a.within.select(1, s) / a.counts.select(1, s).to(at::kDouble)));
   }
-  entry["tensors"] = {{"names", names},          {"kinds", kinds}, {"parameters", parameters},
-                      {"sizes", numbers(a.sizes)}, {"space", space}, {"mask", mask},
-                      {"within", within}};
+  entry["tensors"] = {
+      {"names", names}, {"kinds", kinds}, {"parameters", parameters}, {"sizes", numbers(a.sizes)},
+      {"space", space}, {"mask", mask},   {"within", within}};
 }
 
 json certificate(const ErrorEstimate& e) {

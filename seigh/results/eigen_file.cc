@@ -141,8 +141,7 @@ EigenFile read_eigen_file(const fs::path& path, Vectors vectors, const Context& 
   info.dtype = attributes.get<std::string>("dtype");
   if (attributes.has("sketch_error")) info.sketch_error = attributes.get<double>("sketch_error");
   if (attributes.has("fingerprint")) info.fingerprint = attributes.get<std::string>("fingerprint");
-  if (attributes.has("tensors"))
-    info.tensors = tensors_of_text(path, attributes.get<std::string>("tensors"));
+  if (attributes.has("tensors")) info.tensors = tensors_of_text(path, attributes.get<std::string>("tensors"));
   int64_t rows = 0;
   for (const ParameterSpec& tensor : info.tensors) rows += tensor.numel();
   require(info.tensors.empty() || rows == info.parameters, path.string(),

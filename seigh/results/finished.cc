@@ -87,14 +87,15 @@ OverlapStudy finished_study(const fs::path& path) {
                   a.ceiling_layer.numel() == n && a.ceiling_output_unit.numel() == n &&
                   a.ceiling_input_unit.numel() == n && a.by_size.dim() == 2 &&
                   a.by_size.size(0) == a.mask_sizes.numel() && a.by_size.size(1) == n &&
-                  a.by_size_layer.sizes() == a.by_size.sizes() && (tensors == 0 || a.counts.size(0) == tensors),
+                  a.by_size_layer.sizes() == a.by_size.sizes() &&
+                  (tensors == 0 || a.counts.size(0) == tensors),
               path.string(), ": what it says of tensors and sizes does not fit together");
     }
-    require(!study.space.defined() ||
-                (study.space.energy.dim() == 2 && study.space.participation.dim() == 1 &&
-                 study.space.energy.size(1) == study.space.participation.numel() &&
-                 (tensors == 0 || study.space.energy.size(0) == tensors)),
-            path.string(), ": what it says of tensors does not fit together");
+    require(
+        !study.space.defined() || (study.space.energy.dim() == 2 && study.space.participation.dim() == 1 &&
+                                   study.space.energy.size(1) == study.space.participation.numel() &&
+                                   (tensors == 0 || study.space.energy.size(0) == tensors)),
+        path.string(), ": what it says of tensors does not fit together");
     return study;
   });
 }

@@ -73,7 +73,7 @@ std::vector<std::string> compare(const Item& item, Recipe made, Recipe now) {
       made.data.test_y = now.data.test_y;
     }
     // Overlap was taken when there were no eigenvectors to take it from later.
-    if (!made.eigh.vectors && !now.eigh.vectors && item.finished) stage = Stage::overlap;
+    if (!made.eigh.vectors && !now.eigh.vectors && item.finished && !item.of_model) stage = Stage::overlap;
     if (made.eigh.vectors) now.eigh.vectors = true;  // more than asked for
   }
   if (!item.finished) {

@@ -24,8 +24,9 @@ namespace seigh {
 struct Item {
   fs::path file = {};  ///< within the run folder
   Stage stage = Stage::train;
-  bool finished = true;   ///< false: a folder in partial/
-  bool of_model = false;  ///< what is kept of the model for masks (model_file.h), which no eigensolver decides
+  bool finished = true;  ///< false: a folder in partial/
+  bool of_model =
+      false;  ///< what is kept of the model for masks (model_file.h), which no eigensolver decides
   int64_t step = 0;
   std::string split = {}, matrix = {}, method = {};  ///< empty of checkpoints
   /// The keys in which its recipe is another, as of differences(); empty: it is this recipe's.

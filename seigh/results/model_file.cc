@@ -33,8 +33,8 @@ ModelFile read_model_file(const fs::path& path, int64_t parameters) {
   for (const auto& [name, member] : kDataSets) {
     if (!file.has(name)) continue;
     content.*member = file.read(name);
-    require((content.*member).dim() == 1 && (content.*member).numel() == parameters, path.string(), ": ", name,
-            " has shape ", (content.*member).sizes(), ", not [", parameters, "]");
+    require((content.*member).dim() == 1 && (content.*member).numel() == parameters, path.string(), ": ",
+            name, " has shape ", (content.*member).sizes(), ", not [", parameters, "]");
     require((content.*member).isfinite().all().item<bool>(), path.string(), ": ", name,
             " holds NaN or infinity");
   }

@@ -1,5 +1,5 @@
-// What is known of the model at the parameters and samples of a decomposition, kept beside it so that masks by
-// other scores than magnitude need no model later: RUN/model/*.h5 (docs/file_format.md).
+// What is known of the model at the parameters and samples of a decomposition, kept beside it so that masks
+// by other scores than magnitude need no model later: RUN/model/*.h5 (docs/file_format.md).
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -138,8 +138,8 @@ void read_mask(const Hdf5Reader& file, const std::string& prefix, OverlapStudy::
       const at::Tensor both = file.read(prefix + kBands[i].first);
       require(both.dim() == 2 && both.size(0) == 2 && both.size(1) == curves.magnitude.numel(), "data set ",
               prefix, kBands[i].first, " has shape ", both.sizes());
-      curves.bands.*(kBands[i].second) = {both[0].clone(), both[1].clone(),
-                                          p[static_cast<int64_t>(i)].item<double>()};
+      curves.bands.*
+          (kBands[i].second) = {both[0].clone(), both[1].clone(), p[static_cast<int64_t>(i)].item<double>()};
     }
   }
   if (!file.has(prefix + "rank_correlation")) return;
@@ -208,8 +208,7 @@ OverlapStudy read_overlap_file(const fs::path& path) {
     }
   }
   if (study.masks.empty()) study.masks.emplace_back();
-  for (size_t i = 0; i < study.masks.size(); ++i)
-    read_mask(file, prefix_of(i), study.masks[i]);
+  for (size_t i = 0; i < study.masks.size(); ++i) read_mask(file, prefix_of(i), study.masks[i]);
   if (file.has("tensor_energy")) {
     study.space = {file.read("tensor_energy"), file.read("participation")};
   }

@@ -46,8 +46,8 @@ struct OverlapStudy {
 /// recipe: the keys that decided it (record()). Written completely or not at all.
 void write_overlap_file(const fs::path& path, const OverlapStudy& study, const OverlapOptions& options,
                         const std::string& recipe = {});
-/// What files of earlier versions lack stays undefined. Throws Error naming the file when something is missing
-/// or damaged.
+/// What files of earlier versions lack stays undefined. Throws Error naming the file when something is
+/// missing or damaged.
 OverlapStudy read_overlap_file(const fs::path& path);
 
 }  // namespace seigh

@@ -1,5 +1,6 @@
 #include "seigh/results/run_folder.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <ctime>
@@ -64,14 +65,16 @@ void refuse_links(const fs::path& folder) {
     require(!fs::is_symlink(path), path.string(),
             " is a symbolic link, which seigh does not write through; put what it points to in its place");
   };
-  for (const char* name : {".lock", "log.jsonl", "checkpoints", "model", "eigen", "overlap", "partial", "old"})
+  for (const char* name :
+       {".lock", "log.jsonl", "checkpoints", "model", "eigen", "overlap", "partial", "old"})
     refuse(folder / name);
   std::error_code none;
   for (const char* name : {"partial", "old"}) {
     if (!fs::is_directory(folder / name, none)) continue;
     for (const fs::path& path : contents(folder / name)) {
       refuse(path);
-      for (const char* inner : {"checkpoints", "model", "eigen", "overlap", "partial", "claims"}) refuse(path / inner);
+      for (const char* inner : {"checkpoints", "model", "eigen", "overlap", "partial", "claims"})
+        refuse(path / inner);
     }
   }
 }
@@ -240,7 +243,8 @@ void RunFolder::supersede(const Recipe& written) {
   const std::vector<Item> results = inventory(path_, written, recipe_);
   std::vector<fs::path> files = superseded(results);
   std::error_code error;
-  if (!files.empty() && fs::exists(report(), error)) files.insert(files.begin(), report().filename());
+  if (!files.empty())
+    for (const fs::path& path : derived()) files.insert(files.begin(), path.filename());
   if (files.empty() && differences(written, recipe_).empty()) return;
   fs::path old;  // with the recipe of what is in it; none where everything is kept
   if (!files.empty()) {
@@ -287,6 +291,16 @@ RunFolder RunFolder::view(const fs::path& folder, const Recipe& recipe) {
 bool RunFolder::holds_run() const {
   std::error_code none;
   return fs::exists(path_ / "recipe.toml", none) && more_than_a_recipe(path_) && !nothing_finished(path_);
+}
+
+std::vector<fs::path> RunFolder::derived() const {
+  std::vector<fs::path> paths;
+  for (const fs::path& path : contents(path_)) {
+    const std::string name = path.filename().string();
+    if (path == report() || (name.starts_with("dynamics") && name.ends_with(".h5"))) paths.push_back(path);
+  }
+  std::sort(paths.begin(), paths.end());
+  return paths;
 }
 
 std::vector<Item> RunFolder::items() const {

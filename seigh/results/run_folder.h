@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include "seigh/core/filesystem.h"
 #include "seigh/recipe/recipe.h"
@@ -23,7 +24,8 @@ struct LogField {
 
 /// One process at a time works in a run folder, or several that measure; they hold a lock for the life of
 /// this object. Of the ranks of one run, the root holds it and writes the log.
-///   recipe.toml  log.jsonl  checkpoints/step_*.safetensors  model/*.h5  eigen/*.h5  partial/  overlap/*.h5  report.html
+///   recipe.toml  log.jsonl  checkpoints/step_*.safetensors  model/*.h5  eigen/*.h5  partial/  overlap/*.h5
+///   dynamics*.h5  report.html
 ///   old/<n>/     results that another recipe has superseded, with theirs, in the same places
 class RunFolder {
  public:
@@ -62,7 +64,13 @@ class RunFolder {
   fs::path model(int64_t step, const std::string& split) const;
   /// Folder of what an unfinished decomposition has come to so far.
   fs::path partial(int64_t step, const std::string& split, const std::string& method) const;
+  /// What steps have to do with each other; with those of `other`, a run folder's name.
+  fs::path dynamics(const std::string& other = "") const {
+    return path_ / (other.empty() ? "dynamics.h5" : "dynamics_with_" + other + ".h5");
+  }
   fs::path report() const { return path_ / "report.html"; }
+  /// The files that are there and can be made anew from the others: the two above.
+  std::vector<fs::path> derived() const;
 
   /// Appends one line to log.jsonl: an object of `fields` after "time" (UTC) and "event".
   void log(const std::string& event, std::initializer_list<LogField> fields);

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <iterator>
 #include <random>
+#include <sstream>
 #include <utility>
 
 #include "seigh/core/context.h"
@@ -34,6 +35,7 @@
 #include "seigh/results/model_file.h"
 #include "seigh/results/overlap_file.h"
 #include "seigh/run/data.h"
+#include "seigh/run/dynamics.h"
 #include "seigh/run/study.h"
 #include "seigh/sketch/measure.h"
 #include "seigh/spectrum/diagonal.h"
@@ -54,6 +56,15 @@ bool file_holds(const fs::path& path, const std::string& text) {
   } catch (const Error&) {
     return false;
   }
+}
+
+// A record without the keys of the eigensolver.
+std::string without_eigh(const std::string& record) {
+  std::istringstream lines(record);
+  std::string kept;
+  for (std::string line; std::getline(lines, line);)
+    if (!line.starts_with("eigh.")) kept += line + "\n";
+  return kept;
 }
 
 // The network of a recipe; of one from elsewhere its names and shapes, be they only in a checkpoint.
@@ -241,8 +252,8 @@ void Run::write_model(const Decomposition& d, const Checkpoint& checkpoint, Curv
   const Recipe& r = folder_.recipe();
   const std::set<std::string> needed = needed_of_model(r);
   const double samples = static_cast<double>(r.curvature.samples);
-  const int64_t mine = plan_.divides_samples ? context_.ranks().share(r.curvature.samples).count
-                                             : r.curvature.samples;
+  const int64_t mine =
+      plan_.divides_samples ? context_.ranks().share(r.curvature.samples).count : r.curvature.samples;
   const auto joined = [&](at::Tensor mean) {
     if (!plan_.divides_samples) return mean;
     mean.mul_(static_cast<double>(mine) / samples);
@@ -258,9 +269,9 @@ void Run::write_model(const Decomposition& d, const Checkpoint& checkpoint, Curv
     options.dtype = h.dtype();
     AutogradCurvatureOperator gradients(source, options, label(d.step, d.split, "gradients"), context_);
     at::Tensor sum = at::zeros({subset_.count}, at::kDouble);
-    const int64_t together =
-        std::clamp<int64_t>(context_.memory().available() / (32 * subset_.count), 1, 64);
-    context_.progress().begin(label(d.step, d.split, "gradients of single samples"), source->samples(), "samples");
+    const int64_t together = std::clamp<int64_t>(context_.memory().available() / (32 * subset_.count), 1, 64);
+    context_.progress().begin(label(d.step, d.split, "gradients of single samples"), source->samples(),
+                              "samples");
     for (int64_t begin = 0; begin < source->samples(); begin += together) {
       const int64_t n = std::min(together, source->samples() - begin);
       sum += gradients.per_sample_gradients(begin, n).square().sum(1).cpu();
@@ -271,13 +282,13 @@ void Run::write_model(const Decomposition& d, const Checkpoint& checkpoint, Curv
   }
   if (needed.contains("diagonal")) {
     const DiagonalResult diagonal = seigh::diagonal(
-        *shared_out(h), {.products = std::min<int64_t>(100, subset_.count),
-                         .seed = static_cast<uint64_t>(r.seed)}, context_);
+        *shared_out(h),
+        {.products = std::min<int64_t>(100, subset_.count), .seed = static_cast<uint64_t>(r.seed)}, context_);
     content.diagonal = diagonal.diagonal;
     content.diagonal_error = diagonal.error;
   }
   if (context_.ranks().root())
-    write_model_file(folder_.model(d.step, d.split), content, recipe_of(Stage::eigh));
+    write_model_file(folder_.model(d.step, d.split), content, without_eigh(recipe_of(Stage::eigh)));
   context_.ranks().wait();
 }
 
@@ -695,6 +706,38 @@ void Run::overlap(std::optional<int64_t> step) {
 
 std::string Run::page_data() const {
   return report_data(folder_, *model_, subset_.count, plan_.method, headline());
+}
+
+std::optional<Dynamics> Run::dynamics(bool whatever_it_takes) {
+  std::optional<Dynamics> dynamics;
+  by_root(context_, [&] {  // files are not shared out
+    dynamics = current_dynamics(folder_, plan_.method);
+    if (dynamics) return;
+    const DynamicsOf run{folder_, *model_, subset_, plan_.method};
+    const DynamicsSources sources = dynamics_sources(folder_, plan_.method);
+    const bool cheap = dynamics_cost(run, sources).cheap();
+    if (whatever_it_takes || (cheap && sources.checkpoints.size() >= 2)) {
+      const Timer timer;
+      dynamics = dynamics_of(run, context_);
+      write_dynamics_file(folder_.dynamics(), *dynamics);
+      folder_.log("dynamics",
+                  {{"file", folder_.dynamics().filename().string()}, {"seconds", timer.seconds()}});
+    } else if (!cheap) {
+      context_.progress().note("the maps of all pairs of steps take long; make them with: seigh dynamics " +
+                               folder_.path().string());
+    }
+  });
+  return dynamics;
+}
+
+Dynamics Run::dynamics_with(const Run& other) {
+  const DynamicsOf run{folder_, *model_, subset_, plan_.method},
+      with{other.folder_, *other.model_, other.subset_, other.plan_.method};
+  Dynamics dynamics = dynamics_between(run, with, context_);
+  const fs::path path = folder_.dynamics(dynamics.other);
+  write_dynamics_file(path, dynamics);
+  folder_.log("dynamics", {{"file", path.filename().string()}});
+  return dynamics;
 }
 
 void Run::report() {

@@ -20,6 +20,7 @@
 #include "seigh/nn/loss.h"
 #include "seigh/nn/model.h"
 #include "seigh/nn/subset.h"
+#include "seigh/results/dynamics_file.h"
 #include "seigh/results/eigen_file.h"
 #include "seigh/results/run_folder.h"
 #include "seigh/run/foreign.h"
@@ -72,6 +73,12 @@ class Run {
   void overlap(std::optional<int64_t> step = {});
   /// The data of the report page, from what is there: JSON (web/README.md).
   std::string page_data() const;
+  /// dynamics.h5 from what is there, unless that is what it is of. Without `whatever_it_takes` only where it
+  /// takes little (DynamicsCost::cheap()), and there are two steps; a note says so otherwise. None where it
+  /// was not made. Throws Error as dynamics_of().
+  std::optional<Dynamics> dynamics(bool whatever_it_takes = true);
+  /// dynamics_with_<other>.h5 in the same way.
+  Dynamics dynamics_with(const Run& other);
   /// report.html from what is there.
   void report();
   /// The result in words: a heading and one line per step.

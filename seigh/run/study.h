@@ -28,9 +28,10 @@ struct StudyInputs {
   ModelFile model;        ///< the same
 };
 
-/// Every mask of the recipe against the eigenspaces of `result`, with nulls, bands and anatomy; masks come from
-/// scores, for the parameters overlap.parameters names and, where there are norms, for weights alone, and from
-/// files. Collective where the eigenvectors are. Throws Error on a file that does not fit the parameters.
+/// Every mask of the recipe against the eigenspaces of `result`, with nulls, bands and anatomy; masks come
+/// from scores, for the parameters overlap.parameters names and, where there are norms, for weights alone,
+/// and from files. Collective where the eigenvectors are. Throws Error on a file that does not fit the
+/// parameters.
 OverlapStudy study_overlap(const Recipe& recipe, const StudyInputs& inputs, const EigenResult& result,
                            const OverlapOptions& options, const Context& context);
 

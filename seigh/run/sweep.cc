@@ -267,6 +267,7 @@ SweepOutcome run_sweep(const fs::path& folder, const Sweep& sweep, bool resume, 
       by_root(context, [&] { shared.give(run, one.folder()); });
       one.train();
       one.eigh([&](int64_t step) { one.overlap(step); });
+      one.dynamics(/*whatever_it_takes=*/false);
       by_root(context, [&] {
         one.report();
         if (calls.done) calls.done(run, one);

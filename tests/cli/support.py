@@ -163,7 +163,7 @@ def snapshot(folder):
             with h5py.File(path) as file:
                 content[name] = {key: (data[()].tobytes(), data.dtype, data.shape) for key, data in file.items()}
                 content[name + " attributes"] = {key: value for key, value in file.attrs.items()
-                                                 if key not in ("seconds", "peak_bytes")}
+                                                 if key not in ("seconds", "peak_bytes", "made_from")}
         elif path.suffix == ".html":
             content[name] = True
     return content

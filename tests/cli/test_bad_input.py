@@ -24,7 +24,7 @@ class Refusals(Case):
 class CommandLine(Refusals):
     def test_unknown_words(self):
         self.all_refused([
-            (["name a command", "run, train, eigh, trace, diagonal, density, measure, recover, verify, overlap, report, show, help", "seigh --help"],),
+            (["name a command", "run, train, eigh, trace, diagonal, density, measure, recover, verify, overlap, dynamics, report, show, help", "seigh --help"],),
             (['unknown command "rum"', "run"], "rum", "x.toml"),
             ("unknown option --foo", "--foo"),
             (["unknown option --ressume", "seigh run --help"], "run", self.recipe, "--ressume"),
@@ -308,7 +308,7 @@ class Folders(Case):
         with changed(run / overlap.relative_to(self.tmp / "run")) as file:
             del file["magnitude"]
             file["magnitude"] = np.zeros(0)
-        self.refused("report", run, says="a curve has shape")
+        self.refused("report", run, says="has shape")
         run = self.run_copy("run4")
         (run / "eigen/step_000020_train_hessian_seigh.h5").unlink()
         (run / "eigen/step_000020_train_hessian_seigh.h5").mkdir()

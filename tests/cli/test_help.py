@@ -7,7 +7,7 @@ import unittest
 from support import *
 
 GOLDEN = HERE / "golden"
-COMMANDS = ("run", "train", "eigh", "trace", "diagonal", "density", "overlap", "report", "show", "help")
+COMMANDS = ("run", "train", "eigh", "trace", "diagonal", "density", "overlap", "dynamics", "report", "show", "help")
 
 
 class Golden(Case):
@@ -128,7 +128,7 @@ class Golden(Case):
         for example in examples:
             with self.subTest(example):
                 arguments = shlex.split(example)[1:]
-                needs_none = arguments[0] in ("show", "help") or "--help" in arguments or "--keys" in arguments or "--matrix" in arguments
+                needs_none = arguments[0] in ("show", "dynamics", "help") or "--help" in arguments or "--keys" in arguments or "--matrix" in arguments
                 self.ok(*arguments, *([] if needs_none else ["--data", self.data]), cwd=self.tmp)
 
 

@@ -62,7 +62,7 @@ class Superseded(Resume):
         headline = (self.shared() / "stdout").read_text().splitlines()[:-2]
         self.assertEqual(self.ok("report", run / "old/1").stdout.splitlines()[:-1], headline)
         log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-        self.assertEqual(sum(e["event"] == "superseded" for e in log), 13)  # the report, too
+        self.assertEqual(sum(e["event"] == "superseded" for e in log), 14)  # dynamics and the report, too
         # And back, with what was made in between beside it.
         self.resume(run, "eigh.k=10")
         self.same_numbers(run, self.shared() / "run")

@@ -1,10 +1,12 @@
 #include "seigh/data/dataset.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -214,6 +216,23 @@ TEST(BalancedSubset, BadArgumentsAreNamed) {
   EXPECT_SEIGH_ERROR(balanced_subset(labels, 0, 1), "not 0");
   EXPECT_SEIGH_ERROR(balanced_subset(labels, 2, -1), "-1");
   EXPECT_SEIGH_ERROR(balanced_subset(labels.to(at::kInt), 2, 1), "int64");
+}
+
+TEST(NoisyLabels, ReplaceAShareByOtherClasses) {
+  const int64_t n = 20000, classes = 5;
+  const at::Tensor labels = at::arange(n).remainder(classes), noisy = noisy_labels(labels, classes, 0.3, 7);
+  EXPECT_TRUE(at::equal(noisy, noisy_labels(labels, classes, 0.3, 7)));
+  EXPECT_FALSE(at::equal(noisy, noisy_labels(labels, classes, 0.3, 8)));
+  const at::Tensor by = (noisy - labels).remainder(classes);  // how much further
+  // Binomial counts, within five deviations; failure probability 3e-6 over seeds, the seed is fixed.
+  for (int64_t d = 0; d < classes; ++d) {
+    const double p = d == 0 ? 0.7 : 0.3 / 4, count = by.eq(d).sum().item<double>();
+    EXPECT_LT(std::abs(count - p * n), 5 * std::sqrt(n * p * (1 - p))) << d;
+  }
+  EXPECT_TRUE(at::equal(noisy_labels(labels, classes, 0, 7), labels));
+  EXPECT_FALSE(noisy_labels(labels, classes, 1, 7).eq(labels).any().item<bool>());
+  EXPECT_SEIGH_ERROR(noisy_labels(labels, 1, 0.5, 7), "1 class");
+  EXPECT_SEIGH_ERROR(noisy_labels(labels, 5, 1.5, 7), "between 0 and 1");
 }
 
 }  // namespace

@@ -24,7 +24,7 @@ MAY = {
     "nn": "core io data",
     "train": "core io data nn",
     "curvature": "core linop data nn",
-    "recipe": "core io data nn train curvature eigen",
+    "recipe": "core io data nn train curvature eigen overlap",
     "results": "core io tall eigen spectrum overlap nn train recipe",
     "report": "core io eigen overlap nn recipe results",
     "run": "core io linop tall sketch eigen spectrum overlap data nn train curvature recipe results report",

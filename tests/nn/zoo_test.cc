@@ -71,12 +71,15 @@ std::vector<Tiny> tiny_models() {
   a.all_cnn = {{4, 6}};
   add("all-cnn-c", a, {3, 16, 17}, 5);
   for (const auto stem : {ResNetOptions::Stem::cifar, ResNetOptions::Stem::imagenet}) {
-    for (const auto norm : {ResNetOptions::Norm::batch, ResNetOptions::Norm::group}) {
+    for (const auto norm :
+         {ResNetOptions::Norm::batch, ResNetOptions::Norm::group, ResNetOptions::Norm::none}) {
       ModelOptions r{.kind = "resnet18"};
       r.resnet = {.stem = stem, .norm = norm, .groups = 2, .width = 4, .blocks = {2, 2, 2, 2}};
       const bool small = stem == ResNetOptions::Stem::cifar;
       add(std::string("resnet18 ") + (small ? "cifar" : "imagenet") +
-              (norm == ResNetOptions::Norm::batch ? " batch" : " group"),
+              (norm == ResNetOptions::Norm::batch   ? " batch"
+               : norm == ResNetOptions::Norm::group ? " group"
+                                                    : " no norm"),
           r, {3, small ? 16 : 40, small ? 16 : 40}, 5);
     }
   }

@@ -44,7 +44,9 @@ int64_t group(Grouping grouping, int64_t i) {
   }
   if (i < 50) {
     i -= 26;
-    return 200 + (grouping == Grouping::layer ? 0 : grouping == Grouping::output_unit ? i / 12 : 10 + i / 4 % 3);
+    return 200 + (grouping == Grouping::layer         ? 0
+                  : grouping == Grouping::output_unit ? i / 12
+                                                      : 10 + i / 4 % 3);
   }
   return 300;
 }
@@ -69,7 +71,8 @@ TEST(Anatomy, OfTheSpaceIsItsDefinition) {
   const at::Tensor squares = c.u.square();
   const int64_t ends[] = {0, 20, 26, 50, 56};
   for (int64_t t = 0; t < 4; ++t)
-    EXPECT_TRUE(at::allclose(c.found.space.energy[t], squares.slice(0, ends[t], ends[t + 1]).sum(0), 1e-13, 1e-15));
+    EXPECT_TRUE(
+        at::allclose(c.found.space.energy[t], squares.slice(0, ends[t], ends[t + 1]).sum(0), 1e-13, 1e-15));
   EXPECT_TRUE(at::allclose(c.found.space.participation, squares.square().sum(0), 1e-13, 1e-15));
 }
 
@@ -227,10 +230,12 @@ TEST(Scores, AreTheirDefinitions) {
   is("curvature_leverage", (u.square() * eigenvalues.abs()).sum(1));
   const at::Tensor scaled = theta.abs();
   for (const auto& [begin, end] : {std::pair(0, 20), std::pair(20, 26), std::pair(26, 50), std::pair(50, 56)})
-    scaled.slice(0, begin, end).div_((theta.slice(0, begin, end) - theta.slice(0, begin, end).mean()).square().mean().sqrt());
+    scaled.slice(0, begin, end)
+        .div_((theta.slice(0, begin, end) - theta.slice(0, begin, end).mean()).square().mean().sqrt());
   is("scaled_magnitude", scaled);
   // Every tensor gives half of its parameters when half of all are taken.
-  const at::Tensor order = scores("layerwise_magnitude", inputs, kLayouts).argsort(0, true).slice(0, 0, kSize / 2);
+  const at::Tensor order =
+      scores("layerwise_magnitude", inputs, kLayouts).argsort(0, true).slice(0, 0, kSize / 2);
   std::map<int64_t, int> counts;
   for (int64_t p = 0; p < kSize / 2; ++p) ++counts[group(Grouping::layer, order[p].item<int64_t>())];
   EXPECT_EQ(counts, (std::map<int64_t, int>{{0, 10}, {100, 3}, {200, 12}, {300, 3}}));

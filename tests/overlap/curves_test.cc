@@ -293,13 +293,14 @@ TEST(SimultaneousBand, HoldsAsManyRandomCurvesAsItSays) {
     for (int trial = 0; trial < kTrials; ++trial) {
       // Random with the same counts: the null is true.
       const at::Tensor order = random_order_within(grouping, mask, layouts, 500 + trial, 0);
-      const OverlapNulls nulls = overlap_nulls(space, order, layouts, {.sizes = {k}, .samples = 2, .chains = 1});
+      const OverlapNulls nulls =
+          overlap_nulls(space, order, layouts, {.sizes = {k}, .samples = 2, .chains = 1});
       const NullCurve& curve = grouping == Grouping::layer         ? nulls.layer
                                : grouping == Grouping::output_unit ? nulls.output_unit
                                                                    : nulls.input_unit;
       const at::Tensor overlap = curves_of(space, {order}, 1 << 20, Context())[0];
-      const SimultaneousBand band = simultaneous_band(space, grouping, order, overlap, curve, layouts, 99,
-                                                      9000 + trial, 1 << 20);
+      const SimultaneousBand band =
+          simultaneous_band(space, grouping, order, overlap, curve, layouts, 99, 9000 + trial, 1 << 20);
       const at::Tensor out = overlap.lt(band.low).logical_or(overlap.gt(band.high));  // false at NaN
       outside += out.any().item<bool>() ? 1 : 0;
       small_p += band.p <= 0.1 ? 1 : 0;
@@ -358,7 +359,9 @@ TEST(OverlapCurves, OfPartOfTheParameters) {
 TEST(OverlapCurves, AreTheSameBitForBitOnAnyThreads) {
   const int64_t d = 3000, k = 30;
   const at::Tensor u = haar_basis(66, d, k), theta = parameters(d);
-  const auto run = [&] { return overlap_curves(DenseEigenspace(u), theta, {{100, 10, 1}, {20, 100, 1}}, {.random_masks = 20}); };
+  const auto run = [&] {
+    return overlap_curves(DenseEigenspace(u), theta, {{100, 10, 1}, {20, 100, 1}}, {.random_masks = 20});
+  };
   const OverlapCurves one = on_threads(1, run), two = on_threads(2, run);
   EXPECT_TRUE(at::equal(one.magnitude, two.magnitude));
   EXPECT_TRUE(at::equal(one.best, two.best));
@@ -400,7 +403,8 @@ TEST(OverlapCurves, TheSpreadOfASketchIsOfTheSizeOfItsErrors) {
   constexpr int64_t kLast = 36;  // of 40 vectors a tenth is left out
   const OverlapOptions options{.random_masks = 2};
   const at::Tensor exact =
-      overlap_curves(DenseEigenspace(m.eigenvectors.slice(1, 0, 40)), parameters, layers_of({200}), options).magnitude;
+      overlap_curves(DenseEigenspace(m.eigenvectors.slice(1, 0, 40)), parameters, layers_of({200}), options)
+          .magnitude;
   at::Tensor errors = at::zeros({40}, at::kDouble), estimates = at::zeros({40}, at::kDouble);
   constexpr int kSketches = 40;
   for (uint64_t seed = 0; seed < kSketches; ++seed) {

@@ -184,11 +184,14 @@ TEST(RandomOrderWithinLayers, RejectsBadInput) {
   };
   EXPECT_EQ(drawn(order_of({0, 5}), {3, 2}), "parameter 5 is in no tensor: the tensors hold 5 parameters");
   EXPECT_NE(drawn(order_of({-1}), {3, 2}).find("parameter -1 is in no tensor"), std::string::npos);
-  EXPECT_EQ(drawn(order_of({3, 4, 3}), {3, 2}), "the order names more parameters of layer 0 of tensor 1 than its 2");
+  EXPECT_EQ(drawn(order_of({3, 4, 3}), {3, 2}),
+            "the order names more parameters of layer 0 of tensor 1 than its 2");
   EXPECT_NE(drawn(at::tensor({0.5}), {3}).find("int64 vector"), std::string::npos);
   std::vector<UnitLayout> layouts = layers_of({3, 2});
   layouts[1].eligible = false;
-  EXPECT_EQ(error_of([&] { random_order_within(Grouping::layer, order_of({0, 4}), layouts, 0, 0); }),
+  EXPECT_EQ(error_of([&] {
+              random_order_within(Grouping::layer, order_of({0, 4}), layouts, 0, 0);
+            }),
             "the order names parameter 4, which masks may not hold");
 }
 
@@ -196,9 +199,10 @@ TEST(RandomOrderWithinLayers, RejectsBadInput) {
 // comes equally often.
 TEST(RandomOrderWithin, KeepsCountsAndIsUniform) {
   // A 2 x 3 matrix of 2 taps (12 entries), an embedding of 3 x 2, a bias of 3, of which no mask may hold one.
-  const std::vector<UnitLayout> layouts = {
-      {2, 3, 2}, {3, 2, 1, /*rows_are_outputs=*/false}, {1, 1, 3, true, /*defined=*/false},
-      {1, 1, 2, true, false, /*eligible=*/false}};
+  const std::vector<UnitLayout> layouts = {{2, 3, 2},
+                                           {3, 2, 1, /*rows_are_outputs=*/false},
+                                           {1, 1, 3, true, /*defined=*/false},
+                                           {1, 1, 2, true, false, /*eligible=*/false}};
   const auto group = [](Grouping grouping, int64_t i) -> std::pair<int, int64_t> {
     if (grouping == Grouping::uniform) return {0, 0};
     if (i < 12) {

@@ -19,8 +19,8 @@
 #include <vector>
 
 #include "seigh/core/random.h"
-#include "seigh/overlap/chance.h"
 #include "seigh/overlap/bands.h"
+#include "seigh/overlap/chance.h"
 #include "seigh/overlap/curves.h"
 #include "seigh/overlap/masks.h"
 #include "seigh/overlap/swaps.h"
@@ -146,14 +146,17 @@ TEST(OverlapNulls, WithClosedFormsAreWhatRandomMasksHave) {
   // below 13: 5 of them.
   for (const auto& [grouping, null] :
        {std::pair(Grouping::uniform, nulls.uniform), std::pair(Grouping::layer, nulls.layer),
-        std::pair(Grouping::output_unit, nulls.output_unit), std::pair(Grouping::input_unit, nulls.input_unit)}) {
+        std::pair(Grouping::output_unit, nulls.output_unit),
+        std::pair(Grouping::input_unit, nulls.input_unit)}) {
     std::vector<at::Tensor> orders;
-    for (int draw = 0; draw < 2000; ++draw) orders.push_back(random_order_within(grouping, mask, layouts, 3, draw));
+    for (int draw = 0; draw < 2000; ++draw)
+      orders.push_back(random_order_within(grouping, mask, layouts, 3, draw));
     const at::Tensor curves = curves_of(space, orders, 1 << 26, Context());
     const at::Tensor mean = curves.mean(0), deviation = curves.std(0);
     for (int64_t i = 0; i < k; ++i) {
       const double own = at_index(null.deviation, i);
-      EXPECT_NEAR(at_index(mean, i), at_index(null.mean, i), 5 * own / std::sqrt(2000)) << grouping_name(grouping);
+      EXPECT_NEAR(at_index(mean, i), at_index(null.mean, i), 5 * own / std::sqrt(2000))
+          << grouping_name(grouping);
       EXPECT_NEAR(at_index(deviation, i) / own, 1, 0.2) << grouping_name(grouping) << i;
     }
   }

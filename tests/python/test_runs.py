@@ -140,6 +140,39 @@ class Runs(Case):
         with self.assertRaisesRegex(ValueError, "folder of a sweep"):
             seigh.report(folder)
 
+    def test_dynamics(self):
+        states = self.states()
+        folder, _ = self.run_recipe(self.recipe())
+        d = seigh.dynamics(folder)
+        size = sum(p.numel() for p in states[0].parameters())
+        self.assertEqual((d.parameters, d.notes, sorted(d.gradients), d.path), (size, [], ["test", "train"], str(folder / "dynamics.h5")))
+        self.assertEqual(sorted(d.maps), ["mask", "test", "train", "train_test"])
+        orders = [seigh.masks.magnitude(state) for state in states]
+        for name in d.maps:
+            for axis in d.steps[name]:
+                np.testing.assert_array_equal(axis, [0, 5, 10])
+            for i, k in enumerate(d.sizes[name]):
+                if name == "mask":
+                    expected = [[seigh.metrics.compare(a, b, int(k))["iou"] for b in orders] for a in orders]
+                else:
+                    rows, columns = (name.split("_") * 2)[:2]
+                    spaces = [[seigh.load(folder / f"eigen/step_{s:06}_{split}_hessian_krylov.h5") for s in (0, 5, 10)] for split in (rows, columns)]
+                    expected = [[seigh.metrics.overlap_curve(u, v)[k - 1] for v in spaces[1]] for u in spaces[0]]
+                    self.assertAlmostEqual(d.chance[name][i], k / size)
+                np.testing.assert_allclose(d.maps[name][i], np.array(expected, float), atol=1e-5)
+        np.testing.assert_array_equal(d.similarity("mask", .21), d.maps["mask"][-1])
+        for c in d.crystallisation:
+            self.assertEqual((len(c["steps"]), len(c["before"]), c["thresholds"]), (3, 3, [.5, .8, .9]))
+            self.assertIn(c["reference"], (5, 10))
+            for step, before in zip(c["steps"], c["before"]):
+                self.assertTrue(step is None or before is None or before < step)
+        itself = seigh.dynamics(folder, folder)
+        np.testing.assert_allclose(itself.maps["train_hessian_hessian"], d.maps["train"], atol=1e-6)
+        with self.assertRaisesRegex(KeyError, "there are no maps of 'validation', but of mask, test"):
+            d.similarity("validation", .01)
+        with self.assertRaisesRegex(ValueError, "holds no run"):
+            seigh.dynamics(self.tmp / "nothing")
+
     def test_safetensors_and_a_loss_in_python(self):
         from safetensors.torch import save_file
         states = self.states()

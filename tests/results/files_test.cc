@@ -8,6 +8,7 @@
 #include "seigh/io/file.h"
 #include "seigh/linop/matrix_operator.h"
 #include "seigh/report/page.h"
+#include "seigh/results/dynamics_file.h"
 #include "seigh/results/eigen_file.h"
 #include "seigh/results/finished.h"
 #include "seigh/results/overlap_file.h"
@@ -115,8 +116,8 @@ TEST(OverlapFile, ComesBackAsItWas) {
     mask.curves = overlap_curves(space, at::rand({9}), layouts, {.random_masks = 5});
   }
   const at::Tensor scores = at::rand({9});
-  const Anatomy found =
-      anatomy(space, {{scores, &layouts, &study.masks[0].curves}, {scores, &layouts, &study.masks[1].curves}});
+  const Anatomy found = anatomy(
+      space, {{scores, &layouts, &study.masks[0].curves}, {scores, &layouts, &study.masks[1].curves}});
   study.space = found.space;
   study.masks[0].anatomy = found.masks[0];
   study.masks[1].anatomy = found.masks[1];
@@ -139,6 +140,91 @@ TEST(OverlapFile, ComesBackAsItWas) {
     EXPECT_EQ(one.anatomy.two_way.value, two.anatomy.two_way.value);
   }
   EXPECT_SEIGH_ERROR(read_eigen_file(path), "not a seigh decomposition");
+}
+
+// A symmetric map with its crystallisation, one of two splits, and a gradient, of three steps.
+Dynamics some_dynamics() {
+  Dynamics dynamics;
+  dynamics.parameters = 1000;
+  dynamics.matrix = "hessian";
+  dynamics.method = "krylov";
+  dynamics.notes = "one\ntwo\n";
+  dynamics.made_from = "0123456789abcdef";
+  DynamicsMaps train;
+  train.name = "train";
+  train.steps = {0, 10, 40};
+  train.k = {5, 10};
+  train.rho = {.005, .01};
+  train.chance = {.005, .01};
+  train.values = at::rand({2, 3, 3}, at::kDouble);
+  Crystallisation passage = crystallisation(train.steps, at::tensor({.1, .6, 1.0}, at::kDouble), 2, .005);
+  train.crystallisation = {{passage, passage}};
+  DynamicsMaps both = train;
+  both.name = "train_test";
+  both.other_steps = {0, 10, 40, 50};
+  both.values = at::rand({2, 3, 4}, at::kDouble);
+  both.crystallisation = {};
+  dynamics.maps = {train, both};
+  dynamics.gradients = {{"train", {0, 40}, at::rand({2, 12}, at::kDouble)}};
+  return dynamics;
+}
+
+TEST(DynamicsFile, RoundTrip) {
+  const test::TempFolder folder;
+  const Dynamics written = some_dynamics();
+  write_dynamics_file(folder.path() / "d.h5", written);
+  const Dynamics back = read_dynamics_file(folder.path() / "d.h5");
+  EXPECT_EQ(back.parameters, 1000);
+  EXPECT_EQ(back.matrix, "hessian");
+  EXPECT_EQ(back.method, "krylov");
+  EXPECT_EQ(back.other, "");
+  EXPECT_EQ(back.notes, written.notes);
+  EXPECT_EQ(back.made_from, written.made_from);
+  ASSERT_EQ(back.maps.size(), 2u);
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(back.maps[i].name, written.maps[i].name);
+    EXPECT_EQ(back.maps[i].steps, written.maps[i].steps);
+    EXPECT_EQ(back.maps[i].other_steps, written.maps[i].other_steps);
+    EXPECT_EQ(back.maps[i].k, written.maps[i].k);
+    EXPECT_EQ(back.maps[i].rho, written.maps[i].rho);
+    EXPECT_EQ(back.maps[i].chance, written.maps[i].chance);
+    EXPECT_TRUE(at::equal(back.maps[i].values, written.maps[i].values));
+  }
+  EXPECT_TRUE(back.maps[0].symmetric());
+  EXPECT_FALSE(back.maps[1].symmetric());
+  ASSERT_EQ(back.maps[0].crystallisation.size(), 1u);
+  ASSERT_EQ(back.maps[0].crystallisation[0].size(), 2u);
+  const Crystallisation& passage = back.maps[0].crystallisation[0][1];
+  EXPECT_EQ(passage.reference, 40);
+  EXPECT_EQ(passage.similarity0, .1);
+  ASSERT_EQ(passage.passages.size(), 3u);
+  EXPECT_EQ(passage.passages[0].threshold, .5);
+  EXPECT_EQ(passage.passages[0].step, 10);
+  EXPECT_EQ(passage.passages[0].before, 0);
+  EXPECT_FALSE(passage.passages[2].step.has_value());
+  EXPECT_EQ(passage.passages[2].before, 10);
+  ASSERT_EQ(back.gradients.size(), 1u);
+  EXPECT_EQ(back.gradients[0].steps, written.gradients[0].steps);
+  EXPECT_TRUE(at::equal(back.gradients[0].share, written.gradients[0].share));
+}
+
+TEST(DynamicsFile, WhatDoesNotFitIsRefused) {
+  const test::TempFolder folder;
+  const fs::path path = folder.path() / "d.h5";
+  const auto refused = [&](const std::function<void(Dynamics&)>& spoil, const std::string& says) {
+    Dynamics dynamics = some_dynamics();
+    spoil(dynamics);
+    write_dynamics_file(path, dynamics);
+    EXPECT_SEIGH_ERROR(read_dynamics_file(path), "d.h5", says);
+  };
+  refused([](Dynamics& d) { d.maps[0].steps.pop_back(); }, "train_similarity has shape");
+  refused([](Dynamics& d) { d.maps[1].other_steps.push_back(60); }, "train_test_similarity has shape");
+  refused([](Dynamics& d) { d.maps[0].chance.pop_back(); }, "different numbers of sizes");
+  refused([](Dynamics& d) { d.maps[0].values = d.maps[0].values.to(at::kFloat); }, "train_similarity");
+  refused([](Dynamics& d) { d.gradients[0].steps.push_back(60); }, "train_gradient_share has shape");
+  MatrixOperator op(kMatrix.matrix);
+  write_eigen_file(path, info(), dense(op, 4).result, false);
+  EXPECT_SEIGH_ERROR(read_dynamics_file(path), "d.h5", "no dynamics");
 }
 
 TEST(Page, HoldsItsDataAndNoMarkup) {
