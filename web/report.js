@@ -1007,7 +1007,7 @@
         metricName(f.metric), number(most(f.off)), number(most(f.off_resolved)), percent(most(f.saturated)), spread(f.slope),
         number(f.between_kinds), f.follows ? 'yes' : 'no'] })), { class: 'cards' }),
       element('p', { class: 'note' },
-          'Of each metric’s median s, as a similarity: overlap and intersection over union themselves, one minus a distance. Off by: the largest |s − k/D|, the worst kind of pair. A cell is resolved where two masks have a parameter in common on average, k²/D ≥ 1. Says orthogonal: the share of resolved cells with s < .01. Slope: of log s on log k/D, resolved cells, by kind. Between kinds: the largest difference of medians in one resolved cell. Follows: off by .1 at most where resolved, never orthogonal, and slopes within .1 of 1.'));
+          'Of each metric’s median s, as a similarity: overlap and intersection over union themselves, one minus a distance. Off by: the largest |s − k/D|, the worst kind of pair. A cell is resolved where two masks have a parameter in common on average, k²/D ≥ 1. Says orthogonal: the share of resolved cells with k < D in which s < .01. Slope: of log s on log k/D, resolved cells, by kind. Between kinds: the largest difference of medians in one resolved cell. Follows: off by .1 at most where resolved, never orthogonal, and slopes within .1 of 1.'));
     const views = [['D', 'ratio', 'over dimension, a line for each ratio', list(s.dimensions), list(s.ratios)],
       ['k/D', 'D', 'over the ratio, a line for each dimension', list(s.fine_ratios), list(s.fine_dimensions)]];
     kinds.forEach((kind, i) => {

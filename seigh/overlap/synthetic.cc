@@ -258,7 +258,7 @@ std::vector<MetricFinding> synthetic_findings(const SyntheticStudy& study) {
     for (size_t kind = 0; kind < kKinds; ++kind) {
       f.off[kind] = f.off_resolved[kind] = f.saturated[kind] = f.slope[kind] = kNaN;
       if (cells == 0 || std::isnan(median(kind, 0))) continue;
-      double off = 0, off_resolved = 0, low = 0, n = 0, points = 0, x1 = 0, x2 = 0, y1 = 0, xy = 0;
+      double off = 0, off_resolved = 0, low = 0, n = 0, apart = 0, points = 0, x1 = 0, x2 = 0, y1 = 0, xy = 0;
       bool logs = true;
       for (int64_t i = 0; i < cells; ++i) {
         const double share = static_cast<double>(k[i]) / static_cast<double>(dimension[i]), s = median(kind, i);
@@ -266,8 +266,9 @@ std::vector<MetricFinding> synthetic_findings(const SyntheticStudy& study) {
         if (!resolved(i)) continue;
         ++n;
         off_resolved = std::max(off_resolved, std::abs(s - share));
+        if (k[i] == dimension[i]) continue;  // one and the same space, whatever the metric
+        ++apart;
         low += s < kSaturated ? 1 : 0;
-        if (k[i] == dimension[i]) continue;
         // Angles of pi/2 come out as distances of 1 to rounding.
         logs = logs && s > 1e-12;
         if (!logs) continue;
@@ -279,10 +280,8 @@ std::vector<MetricFinding> synthetic_findings(const SyntheticStudy& study) {
         xy += x * y;
       }
       f.off[kind] = off;
-      if (n > 0) {
-        f.off_resolved[kind] = off_resolved;
-        f.saturated[kind] = low / n;
-      }
+      if (n > 0) f.off_resolved[kind] = off_resolved;
+      if (apart > 0) f.saturated[kind] = low / apart;
       const double spread = points * x2 - x1 * x1;
       if (logs && spread > 1e-9 * points * x2) f.slope[kind] = (points * xy - x1 * y1) / spread;
       f.follows = f.follows && f.off_resolved[kind] <= kFollows && f.saturated[kind] == 0 &&

@@ -74,7 +74,8 @@ struct MetricFinding {
   std::string metric;
   std::array<double, 3> off{};           ///< max |median s - k/D| over all cells
   std::array<double, 3> off_resolved{};  ///< over the resolved ones
-  std::array<double, 3> saturated{};     ///< share of resolved cells with median s < .01: "orthogonal"
+  /// Share of the resolved cells with k < D in which median s < .01: "orthogonal".
+  std::array<double, 3> saturated{};
   /// Of log median s on log k/D over the resolved cells with k < D, least squares; NaN where a median is 0,
   /// or with fewer than two sizes.
   std::array<double, 3> slope{};

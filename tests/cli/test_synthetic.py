@@ -103,7 +103,7 @@ class Synthetic(Case):
             shown = line.split()
             self.assertEqual(float(shown[1]), round(np.nanmax(off), 3), line)
             self.assertEqual(float(shown[2]), round(np.nanmax(off[:, resolved]), 3), line)
-            self.assertEqual(float(shown[3]), round(100 * np.nanmax((s[:, resolved] < .01).mean(1))), line)
+            self.assertEqual(float(shown[3]), round(100 * np.nanmax((s[:, resolved & (share < 1)] < .01).mean(1))), line)
         usable = resolved & (share < 1)
         slopes = [np.polyfit(np.log(share[usable]), np.log(quantiles[i, 6, usable, 2]), 1)[0] for i in range(3)]
         line = next(line for line in text.splitlines() if line.startswith("overlap "))
