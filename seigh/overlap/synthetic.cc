@@ -68,7 +68,8 @@ void measure(const at::Tensor& angles, int64_t k, double* out, int64_t stride) {
 std::vector<int64_t> intersections(const at::Tensor& a, const at::Tensor& b) {
   const size_t n = static_cast<size_t>(a.numel());
   std::vector<int64_t> place(n), common(n + 1);
-  for (size_t i = 0; i < n; ++i) place[static_cast<size_t>(a.data_ptr<int64_t>()[i])] = static_cast<int64_t>(i);
+  for (size_t i = 0; i < n; ++i)
+    place[static_cast<size_t>(a.data_ptr<int64_t>()[i])] = static_cast<int64_t>(i);
   for (size_t i = 0; i < n; ++i) {
     const int64_t other = place[static_cast<size_t>(b.data_ptr<int64_t>()[i])];
     ++common[static_cast<size_t>(std::max(other, static_cast<int64_t>(i))) + 1];
@@ -151,13 +152,15 @@ SyntheticStudy synthetic_study(const SyntheticOptions& options, uint64_t seed, c
     study.k.data_ptr<int64_t>()[i] = synthetic_size(dimension, ratio);
   }
   begins.push_back(count);
-  study.values = at::full({static_cast<int64_t>(kKinds), static_cast<int64_t>(kMetrics), count, options.pairs},
-                          kNaN, at::kDouble);
+  study.values =
+      at::full({static_cast<int64_t>(kKinds), static_cast<int64_t>(kMetrics), count, options.pairs}, kNaN,
+               at::kDouble);
   double* values = study.values.data_ptr<double>();
   const int64_t* sizes = study.k.data_ptr<int64_t>();
   const int64_t stride = count * options.pairs;  // from metric to metric
   const auto slot = [&](PairKind kind, int64_t cell, int64_t pair) {
-    return values + static_cast<int64_t>(kind) * static_cast<int64_t>(kMetrics) * stride + cell * options.pairs + pair;
+    return values + static_cast<int64_t>(kind) * static_cast<int64_t>(kMetrics) * stride +
+           cell * options.pairs + pair;
   };
 
   const auto one_pair = [&](size_t group, int64_t pair) {
@@ -250,7 +253,9 @@ std::vector<MetricFinding> synthetic_findings(const SyntheticStudy& study) {
     f.follows = true;
     f.between_kinds = kNaN;
     const auto median = [&](size_t kind, int64_t cell) {
-      const int64_t row = (static_cast<int64_t>(kind) * static_cast<int64_t>(kMetrics) + static_cast<int64_t>(m)) * cells + cell;
+      const int64_t row =
+          (static_cast<int64_t>(kind) * static_cast<int64_t>(kMetrics) + static_cast<int64_t>(m)) * cells +
+          cell;
       const double value = quantiles.data_ptr<double>()[row * levels + levels / 2];
       return is_similarity(f.metric) ? value : 1.0 - value;
     };
@@ -261,7 +266,8 @@ std::vector<MetricFinding> synthetic_findings(const SyntheticStudy& study) {
       double off = 0, off_resolved = 0, low = 0, n = 0, apart = 0, points = 0, x1 = 0, x2 = 0, y1 = 0, xy = 0;
       bool logs = true;
       for (int64_t i = 0; i < cells; ++i) {
-        const double share = static_cast<double>(k[i]) / static_cast<double>(dimension[i]), s = median(kind, i);
+        const double share = static_cast<double>(k[i]) / static_cast<double>(dimension[i]),
+                     s = median(kind, i);
         off = std::max(off, std::abs(s - share));
         if (!resolved(i)) continue;
         ++n;

@@ -8,7 +8,8 @@
 // the leading D - k columns span the complement. So a pair costs two QR decompositions [D, m] and, by k, two
 // singular value problems [min(k, D - k)]^2, m the largest of these; masks against masks are counted.
 //
-// A basis is the Q of a Gaussian matrix. Its columns would need signs to be Haar as a basis; subspaces do not.
+// A basis is the Q of a Gaussian matrix. Its columns would need signs to be Haar as a basis; subspaces do
+// not.
 #pragma once
 
 #include <ATen/core/Tensor.h>

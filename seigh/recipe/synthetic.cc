@@ -1,6 +1,7 @@
 #include "seigh/recipe/synthetic.h"
 
 #include <algorithm>
+#include <charconv>
 #include <map>
 #include <sstream>
 
@@ -25,8 +26,10 @@ void for_each_key(R& r, Visitor&& visit) {
   visit("name", r.name, "Name of the experiment; default: the file's name. Names the run folder.");
   visit("seed", r.seed, "Seed of everything random: the pairs of subspaces.");
   visit("synthetic.pairs", r.options.pairs,
-        "A recipe with [synthetic] is a study of the Grassmannian metrics on random pairs of subspaces, without network and "
-        "data; its other keys are name and seed. Pairs in each cell, of each kind: Haar-Haar, mask-mask, Haar-mask.");
+        "A recipe with [synthetic] is a study of the Grassmannian metrics on random pairs of subspaces, "
+        "without network and "
+        "data; its other keys are name and seed. Pairs in each cell, of each kind: Haar-Haar, mask-mask, "
+        "Haar-mask.");
   visit("synthetic.dimensions", r.options.dimensions,
         "Dimensions D of what is shown over D; the subspaces have k = max(round(ratio D), 1).");
   visit("synthetic.ratios", r.options.ratios, "Ratios k/D of what is shown over D, a line each.");
@@ -43,10 +46,11 @@ std::string literal(const std::string& value) {
 std::string literal(int64_t value) {
   return std::to_string(value);
 }
+// As short as it reads the same.
 std::string literal(double value) {
-  std::ostringstream out;
-  out << toml::value<double>(value);
-  return out.str();
+  char buffer[32];
+  const std::string text(buffer, std::to_chars(buffer, buffer + sizeof(buffer), value).ptr);
+  return text.find_first_of(".e") == std::string::npos ? text + ".0" : text;
 }
 template <typename T>
 std::string literal(const std::vector<T>& values) {
@@ -85,14 +89,14 @@ void read_value(const toml::node& node, const std::string& where, std::vector<T>
   const toml::array* array = node.as_array();
   require(array != nullptr, where, " must be a list");
   out.clear();
-  for (const toml::node& element : *array) read_value(element, where + ", every element,", out.emplace_back());
+  for (const toml::node& element : *array)
+    read_value(element, where + ", every element,", out.emplace_back());
 }
 
 }  // namespace
 
 bool is_synthetic(const fs::path& path, const std::vector<std::string>& overrides) {
-  for (const TomlSource& source :
-       toml_sources(read_file(path, kMostRecipeBytes), path.string(), overrides)) {
+  for (const TomlSource& source : toml_sources(read_file(path, kMostRecipeBytes), path.string(), overrides)) {
     if (source.table.contains(kTable)) return true;
   }
   return false;
@@ -123,7 +127,8 @@ SyntheticRecipe parse_synthetic(const std::string& text, const std::string& orig
     fail(place(source.origin, *node), ": unknown key \"", shortened(key),
          "\"; a recipe with [synthetic] is about no network and has the keys ", known);
   }
-  require(is_plain_name(recipe.name), origin, ": name must be a plain name, not \"", shortened(recipe.name), "\"");
+  require(is_plain_name(recipe.name), origin, ": name must be a plain name, not \"", shortened(recipe.name),
+          "\"");
   require(recipe.seed >= 0, origin, ": seed must not be negative: ", recipe.seed);
   try {
     recipe.options.validate();
@@ -139,7 +144,8 @@ std::string to_toml(const SyntheticRecipe& recipe) {
   for_each_key(recipe, [&](const std::string& key, const auto& field, const char* meaning) {
     if (of_table(key) && !within) out << "\n[" << kTable << "]\n";
     within = of_table(key);
-    out << "# " << meaning << '\n' << key.substr(within ? kTable.size() + 1 : 0) << " = " << literal(field) << '\n';
+    out << "# " << meaning << '\n'
+        << key.substr(within ? kTable.size() + 1 : 0) << " = " << literal(field) << '\n';
   });
   return out.str();
 }
@@ -157,7 +163,8 @@ const std::vector<SyntheticKey>& synthetic_keys() {
     std::vector<SyntheticKey> all;
     const SyntheticRecipe recipe;
     for_each_key(recipe, [&](const std::string& key, const auto& field, const char* meaning) {
-      if (of_table(key)) all.push_back({key, std::string(type_name(field)) + ", default " + literal(field), meaning});
+      if (of_table(key))
+        all.push_back({key, std::string(type_name(field)) + ", default " + literal(field), meaning});
     });
     return all;
   }();

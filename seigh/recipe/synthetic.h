@@ -1,5 +1,5 @@
-// A recipe with [synthetic]: the synthetic study of the Grassmannian metrics (seigh/overlap/synthetic.h), which
-// has no network and no data. Its keys are name, seed and those of the table; there are no others.
+// A recipe with [synthetic]: the synthetic study of the Grassmannian metrics (seigh/overlap/synthetic.h),
+// which has no network and no data. Its keys are name, seed and those of the table; there are no others.
 #pragma once
 
 #include <cstdint>

@@ -76,11 +76,13 @@ std::string verdict(const std::vector<MetricFinding>& findings) {
   }
   if (following.empty()) return "Of no metric does the median follow k/D here.";
   std::string text = "Of " + joined(following) + " alone the median follows k/D";
-  const auto overlap = std::find_if(findings.begin(), findings.end(), [](const MetricFinding& f) { return f.metric == "overlap"; });
+  const auto overlap = std::find_if(findings.begin(), findings.end(),
+                                    [](const MetricFinding& f) { return f.metric == "overlap"; });
   if (following.size() == 1 && overlap->follows)
-    text += format(": within %.3f of it over all cells, %.3f where resolved, with a slope of %.3f to %.3f on logarithms",
-                   largest(overlap->off), largest(overlap->off_resolved), smallest(overlap->slope),
-                   largest(overlap->slope));
+    text += format(
+        ": within %.3f of it over all cells, %.3f where resolved, with a slope of %.3f to %.3f on logarithms",
+        largest(overlap->off), largest(overlap->off_resolved), smallest(overlap->slope),
+        largest(overlap->slope));
   if (!std::isnan(others)) text += format("; every other metric is off by %.2f or more.", others);
   return text;
 }
@@ -96,16 +98,17 @@ std::vector<std::string> synthetic_headline(const SyntheticStudy& study) {
     resolved += k * k >= study.dimension.const_data_ptr<int64_t>()[i] ? 1 : 0;
   }
   std::vector<std::string> lines = {
-      format("%lld cells (D, k/D) of %lld pairs of each kind, %lld of them resolved (k^2/D >= 1); s: similarity, 1 - distance",
+      format("%lld cells (D, k/D) of %lld pairs of each kind, %lld of them resolved (k^2/D >= 1); s: "
+             "similarity, 1 - distance",
              static_cast<long long>(cells), static_cast<long long>(study.values.size(-1)),
              static_cast<long long>(resolved)),
       format("%-24s %19s  %9s  %9s  %14s  %13s", "metric, its median s", "|s - k/D| up to, all", "resolved",
              "s < .01", "log-log slope", "between kinds")};
   for (const MetricFinding& f : findings)
-    lines.push_back(format("%-24s %20s  %9s  %9s  %14s  %13s", f.metric.c_str(), shown(largest(f.off), "%.3f").c_str(),
-                           shown(largest(f.off_resolved), "%.3f").c_str(),
-                           shown(100 * largest(f.saturated), "%.0f %%").c_str(), slopes(f).c_str(),
-                           shown(f.between_kinds, "%.3f").c_str()));
+    lines.push_back(format(
+        "%-24s %20s  %9s  %9s  %14s  %13s", f.metric.c_str(), shown(largest(f.off), "%.3f").c_str(),
+        shown(largest(f.off_resolved), "%.3f").c_str(), shown(100 * largest(f.saturated), "%.0f %%").c_str(),
+        slopes(f).c_str(), shown(f.between_kinds, "%.3f").c_str()));
   lines.push_back(verdict(findings));
   return lines;
 }
@@ -135,36 +138,38 @@ std::string synthetic_page_data(const SyntheticRecipe& recipe, const SyntheticFi
       for (int64_t level = 0; level < quantiles.size(3); ++level) {
         std::vector<double> one;
         for (int64_t cell = 0; cell < quantiles.size(2); ++cell)
-          one.push_back(q[((kind * quantiles.size(1) + metric) * quantiles.size(2) + cell) * quantiles.size(3) + level]);
+          one.push_back(
+              q[((kind * quantiles.size(1) + metric) * quantiles.size(2) + cell) * quantiles.size(3) +
+                level]);
         of_metric.push_back(numbers(one));
       }
       of_kind.push_back(std::move(of_metric));
     }
     values.push_back(std::move(of_kind));
   }
-  const json data = {{"title", recipe.name},
-                     {"version", version()},
-                     {"headline", synthetic_headline(study)},
-                     {"settings",
-                      json::array({json::array({"Study", "Grassmannian metrics of random pairs of subspaces"}),
-                                   json::array({"Seed", std::to_string(recipe.seed)}),
-                                   json::array({"Pairs", std::to_string(study.values.size(-1)) +
-                                                             " of each kind in each cell"}),
-                                   json::array({"Time", format("%.0f s", file.seconds)})})},
-                     {"synthetic",
-                      {{"pairs", study.values.size(-1)},
-                       {"kinds", kinds},
-                       {"levels", synthetic_levels},
-                       {"dimension", list<int64_t>(study.dimension)},
-                       {"ratio", list<double>(study.ratio)},
-                       {"k", list<int64_t>(study.k)},
-                       {"dimensions", o.dimensions},
-                       {"ratios", o.ratios},
-                       {"fine_dimensions", o.fine_dimensions},
-                       {"fine_ratios", o.fine_ratios},
-                       {"quantiles", values},
-                       {"verdict", verdict(findings)},
-                       {"findings", found}}}};
+  const json data = {
+      {"title", recipe.name},
+      {"version", version()},
+      {"headline", synthetic_headline(study)},
+      {"settings", json::array({json::array({"Study", "Grassmannian metrics of random pairs of subspaces"}),
+                                json::array({"Seed", std::to_string(recipe.seed)}),
+                                json::array({"Pairs", std::to_string(study.values.size(-1)) +
+                                                          " of each kind in each cell"}),
+                                json::array({"Time", format("%.0f s", file.seconds)})})},
+      {"synthetic",
+       {{"pairs", study.values.size(-1)},
+        {"kinds", kinds},
+        {"levels", synthetic_levels},
+        {"dimension", list<int64_t>(study.dimension)},
+        {"ratio", list<double>(study.ratio)},
+        {"k", list<int64_t>(study.k)},
+        {"dimensions", o.dimensions},
+        {"ratios", o.ratios},
+        {"fine_dimensions", o.fine_dimensions},
+        {"fine_ratios", o.fine_ratios},
+        {"quantiles", values},
+        {"verdict", verdict(findings)},
+        {"findings", found}}}};
   return data.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 

@@ -50,7 +50,8 @@ SyntheticFile read_synthetic_file(const fs::path& path) {
     return value == nullptr ? std::string() : *value;
   };
   require(text("what") == kWhat && text("kinds") == kinds() && text("metrics") == joined(synthetic_metrics()),
-          path.string(), " is no synthetic study of this version's metrics; remove it and run its recipe again");
+          path.string(),
+          " is no synthetic study of this version's metrics; remove it and run its recipe again");
   SyntheticFile f;
   f.study = {file.read("dimension"), file.read("ratio"), file.read("k"), file.read("values")};
   const SyntheticStudy& s = f.study;
@@ -61,8 +62,8 @@ SyntheticFile read_synthetic_file(const fs::path& path) {
   require(cells > 0 && list(s.dimension, at::kLong) && list(s.ratio, at::kDouble) && list(s.k, at::kLong) &&
               s.values.scalar_type() == at::kDouble && s.values.dim() == 4 &&
               s.values.size(0) == static_cast<int64_t>(all_pair_kinds.size()) &&
-              s.values.size(1) == static_cast<int64_t>(synthetic_metrics().size()) && s.values.size(2) == cells &&
-              s.values.size(3) >= 2,
+              s.values.size(1) == static_cast<int64_t>(synthetic_metrics().size()) &&
+              s.values.size(2) == cells && s.values.size(3) >= 2,
           path.string(), ": its data sets do not fit together; remove it and run its recipe again");
   f.recipe = text("recipe");
   if (const auto found = attributes.find("seconds"); found != attributes.end())

@@ -37,8 +37,9 @@ void check_place(const fs::path& folder, const SyntheticRecipe& recipe, bool res
     if (!is_there(folder / kFile)) return;  // nothing finished
     require(record(recipe_of(folder)) == record(recipe), folder.string(),
             " holds a synthetic study of another recipe; choose another folder with --out");
-    require(resume, folder.string(),
-            " already holds this synthetic study; keep it with --resume, or choose another folder with --out");
+    require(
+        resume, folder.string(),
+        " already holds this synthetic study; keep it with --resume, or choose another folder with --out");
     return;
   }
   for (const auto& entry : fs::directory_iterator(folder, none)) {
@@ -94,17 +95,21 @@ std::vector<std::string> run_synthetic(const fs::path& folder, const SyntheticRe
 
 std::vector<std::string> report_synthetic(const fs::path& folder) {
   const SyntheticRecipe recipe = recipe_of(folder);
-  require(is_there(folder / kFile), folder.string(), " holds no finished study yet; continue it with: seigh run ",
-          (folder / kRecipe).string(), " --out ", folder.string(), " --resume");
+  require(is_there(folder / kFile), folder.string(),
+          " holds no finished study yet; continue it with: seigh run ", (folder / kRecipe).string(),
+          " --out ", folder.string(), " --resume");
   return write_page(folder, recipe, study_of(folder, recipe));
 }
 
 std::vector<std::string> synthetic_in_words(const fs::path& folder) {
   const SyntheticRecipe recipe = recipe_of(folder);
   std::vector<std::string> lines;
-  if (is_there(folder / kFile)) lines = synthetic_headline(study_of(folder, recipe).study);
-  else lines.emplace_back("not finished; its recipe with --resume begins it anew");
-  lines.insert(lines.begin(), text_of(recipe.name, ": synthetic study of the Grassmannian metrics, seed ", recipe.seed));
+  if (is_there(folder / kFile))
+    lines = synthetic_headline(study_of(folder, recipe).study);
+  else
+    lines.emplace_back("not finished; its recipe with --resume begins it anew");
+  lines.insert(lines.begin(),
+               text_of(recipe.name, ": synthetic study of the Grassmannian metrics, seed ", recipe.seed));
   return lines;
 }
 

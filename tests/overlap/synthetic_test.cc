@@ -34,7 +34,8 @@ Moments moments(const std::vector<double>& x) {
   return m;
 }
 
-std::vector<double> values(const SyntheticStudy& study, PairKind kind, const std::string& metric, int64_t cell) {
+std::vector<double> values(const SyntheticStudy& study, PairKind kind, const std::string& metric,
+                           int64_t cell) {
   const at::Tensor row =
       study.values[static_cast<int64_t>(kind)][static_cast<int64_t>(index_of(metric))][cell].contiguous();
   return {row.data_ptr<double>(), row.data_ptr<double>() + row.numel()};
@@ -79,10 +80,11 @@ TEST(Synthetic, DefaultsAreThePublishedStudy) {
   EXPECT_EQ(o.fine_ratios.size(), 10);
 }
 
-// Mean k/D of every kind. Variance: Haar spaces, against a mask or each other, 2 (D - k)^2 / (D^2 (D - 1) (D + 2)) (the
-// real Beta-Jacobi ensemble); masks, the hypergeometric one of k of D over k^2. 22 tests of means at 5 standard errors
-// fail with probability below 2e-5 (400 pairs: nearly normal but where k = 1), seeds are fixed; variances within a
-// third, of which the standard error is sqrt(2 / 400) = 7 % for normal numbers; not where k^2/D < 1, which is far from normal.
+// Mean k/D of every kind. Variance: Haar spaces, against a mask or each other, 2 (D - k)^2 / (D^2 (D - 1) (D
+// + 2)) (the real Beta-Jacobi ensemble); masks, the hypergeometric one of k of D over k^2. 22 tests of means
+// at 5 standard errors fail with probability below 2e-5 (400 pairs: nearly normal but where k = 1), seeds are
+// fixed; variances within a third, of which the standard error is sqrt(2 / 400) = 7 % for normal numbers; not
+// where k^2/D < 1, which is far from normal.
 TEST(Synthetic, OverlapHasItsClosedMeanAndVariance) {
   const SyntheticStudy& s = small_study();
   for (const PairKind kind : all_pair_kinds) {
@@ -92,7 +94,8 @@ TEST(Synthetic, OverlapHasItsClosedMeanAndVariance) {
       const double variance = kind == PairKind::mask_mask
                                   ? k * (k / d) * (1 - k / d) * (d - k) / (d - 1) / (k * k)
                                   : 2 * (d - k) * (d - k) / (d * d * (d - 1) * (d + 2));
-      const std::string where = std::string(pair_kind_name(kind)) + " " + std::to_string(d) + " " + std::to_string(k);
+      const std::string where =
+          std::string(pair_kind_name(kind)) + " " + std::to_string(d) + " " + std::to_string(k);
       EXPECT_NEAR(m.mean, k / d, 5 * std::sqrt(variance / m.n) + 1e-12) << where;
       if (k * k < d) continue;
       EXPECT_NEAR(m.variance, variance, variance / 3 + 1e-20) << where;
@@ -153,12 +156,15 @@ TEST(Synthetic, ThreadsChangeNothing) {
   ContextOptions one, three;
   one.threads = 1;
   three.threads = 3;
-  const SyntheticStudy a = synthetic_study(o, kSeed, Context(one)), b = synthetic_study(o, kSeed, Context(three));
+  const SyntheticStudy a = synthetic_study(o, kSeed, Context(one)),
+                       b = synthetic_study(o, kSeed, Context(three));
   const double *x = a.values.data_ptr<double>(), *y = b.values.data_ptr<double>();
-  for (int64_t i = 0; i < a.values.numel(); ++i) ASSERT_TRUE(x[i] == y[i] || (std::isnan(x[i]) && std::isnan(y[i])));
+  for (int64_t i = 0; i < a.values.numel(); ++i)
+    ASSERT_TRUE(x[i] == y[i] || (std::isnan(x[i]) && std::isnan(y[i])));
   // Another seed, other pairs; a pair does not depend on how many there are.
   const SyntheticStudy other = synthetic_study(o, kSeed + 1);
-  EXPECT_NE(values(a, PairKind::haar_haar, "overlap", 0)[0], values(other, PairKind::haar_haar, "overlap", 0)[0]);
+  EXPECT_NE(values(a, PairKind::haar_haar, "overlap", 0)[0],
+            values(other, PairKind::haar_haar, "overlap", 0)[0]);
   EXPECT_EQ(values(a, PairKind::haar_haar, "overlap", 0)[7],
             values(small_study(), PairKind::haar_haar, "overlap", 0)[7]);
 }
@@ -178,7 +184,8 @@ TEST(Synthetic, FindingsTellWhatFollowsFromWhatSaturates) {
   SyntheticStudy s = small_study();
   s.values = at::full({3, 8, 11, 4}, 1.0, at::kDouble);
   const auto overlap = static_cast<int64_t>(index_of("overlap"));
-  s.values.select(1, overlap).copy_((s.k.to(at::kDouble) / s.dimension).reshape({1, 11, 1}).expand({3, 11, 4}));
+  s.values.select(1, overlap)
+      .copy_((s.k.to(at::kDouble) / s.dimension).reshape({1, 11, 1}).expand({3, 11, 4}));
   s.values.select(1, 0).copy_(s.values.select(1, overlap) * 0.5 + 0.5);  // a distance that rises with k/D
   const std::vector<MetricFinding> findings = synthetic_findings(s);
   for (const MetricFinding& f : findings) {
@@ -215,7 +222,13 @@ TEST(Synthetic, WrongOptionsAreNamed) {
   refused([](SyntheticOptions& o) { o.ratios = {0.5, 0.0}; }, "ratios");
   refused([](SyntheticOptions& o) { o.fine_ratios = {1.5}; }, "fine_ratios");
   refused([](SyntheticOptions& o) { o.fine_ratios = {std::nan("")}; }, "fine_ratios");
-  refused([](SyntheticOptions& o) { o.pairs = 10'000; o.fine_ratios.clear(); for (int i = 1; i <= 100; ++i) o.fine_ratios.push_back(i / 100.0); }, "cells");
+  refused(
+      [](SyntheticOptions& o) {
+        o.pairs = 10'000;
+        o.fine_ratios.clear();
+        for (int i = 1; i <= 100; ++i) o.fine_ratios.push_back(i / 100.0);
+      },
+      "cells");
 }
 
 TEST(Synthetic, CanBeCancelled) {
