@@ -407,9 +407,23 @@
     }
     byId('signs').hidden = !found.size;
     if (!found.size) return;
-    content.append(element('ul', {}, ...[...found].map(([text, places]) => element('li', {}, text,
+    const all = element('ul', {}, ...[...found].map(([text, places]) => element('li', {}, text,
       element('span', { class: 'note' },
-          ` — ${places.slice(0, 2).join('; ')}${places.length > 2 ? `; and ${number(places.length - 2)} more` : ''}`)))));
+          ` — ${places.slice(0, 2).join('; ')}${places.length > 2 ? `; and ${number(places.length - 2)} more` : ''}`))));
+    if (found.size <= 6) {
+      content.append(all);
+      return;
+    }
+    // Many: how often each kind was found, and all of them on demand.
+    const kinds = new Map();
+    for (const [text, places] of found) {
+      const kind = text.split(':')[0].replace(/^[0-9]+ of [0-9]+ /, '').replace(/ at k = [0-9]+$/, '');
+      kinds.set(kind, (kinds.get(kind) || 0) + places.length);
+    }
+    const of = runs.reduce((sum, run) => sum + run.decompositions.length, 0);
+    content.append(element('ul', {}, ...[...kinds].map(([kind, count]) =>
+      element('li', {}, `${kind}: in ${number(count)} of ${plural(of, 'decomposition')}`))),
+    element('details', { id: 'all-signs' }, element('summary', {}, `All ${number(found.size)}`), all));
   }
 
   // ---------------------------------------------------------------------------------------------- overview

@@ -24,6 +24,7 @@
 #include "seigh/linop/matrix_operator.h"
 #include "seigh/nn/loss.h"
 #include "seigh/nn/zoo.h"
+#include "seigh/overlap/anatomy.h"
 #include "seigh/overlap/curves.h"
 #include "seigh/overlap/masks.h"
 #include "seigh/overlap/metrics.h"
@@ -202,7 +203,37 @@ py::dict curves_dict(const OverlapCurves& c) {
     factors.append(one);
   }
   all["factors"] = factors;
+  py::dict bands;
+  for (const auto& [name, band] :
+       {std::pair("layer", &c.bands.layer), std::pair("output_unit", &c.bands.output_unit),
+        std::pair("input_unit", &c.bands.input_unit)})
+    bands[name] = py::make_tuple(band->low, band->high, band->p);
+  all["bands"] = bands;
+  all["eligible"] = c.eligible;
+  all["tied"] = c.tied;
   return all;
+}
+
+void add_anatomy(const Anatomy& found, py::dict& all) {
+  const MaskAnatomy& mask = found.masks.front();
+  all["energy"] = found.space.energy;
+  all["participation"] = found.space.participation;
+  all["sizes"] = mask.sizes;
+  all["counts"] = mask.counts;
+  all["within"] = mask.within;
+  py::dict ceiling, correlation;
+  ceiling["layer"] = mask.ceiling_layer;
+  ceiling["output_unit"] = mask.ceiling_output_unit;
+  ceiling["input_unit"] = mask.ceiling_input_unit;
+  for (const auto& [name, one] :
+       {std::pair("layer", mask.layer), std::pair("output_unit", mask.output_unit),
+        std::pair("input_unit", mask.input_unit), std::pair("two_way", mask.two_way)})
+    correlation[name] = py::make_tuple(one.value, one.deviation);
+  all["ceiling"] = ceiling;
+  all["rank_correlation"] = correlation;
+  all["mask_sizes"] = mask.mask_sizes;
+  all["by_size"] = mask.by_size;
+  all["by_size_layer"] = mask.by_size_layer;
 }
 
 void translate(std::exception_ptr caught) {
@@ -472,22 +503,29 @@ void define(py::module_& m) {
 
   m.def("overlap", [](const EigenResult& result, const at::Tensor& parameters,
                       const std::vector<std::pair<std::string, std::vector<int64_t>>>& tensors,
-                      int64_t random_masks, uint64_t seed, const Context& context) {
-    const OverlapCurves curves = [&] {
+                      const std::vector<bool>& eligible, int64_t random_masks, uint64_t seed,
+                      const Context& context) {
+    OverlapCurves curves;
+    Anatomy found;
+    {
       const py::gil_scoped_release released;
       const Context::Scope scope(context);
       const OverlapOptions options{.random_masks = random_masks, .seed = seed};
       const ResultEigenspace space(result.eigenvectors);
       std::vector<NamedShape> named;
       for (const auto& [name, shape] : tensors) named.push_back({name, shape});
-      OverlapCurves made = overlap_curves(space, parameters, unit_layouts(named), options, context);
+      std::vector<UnitLayout> layouts = unit_layouts(named);
+      for (size_t t = 0; t < layouts.size(); ++t) layouts[t].eligible = eligible.at(t);
+      curves = overlap_curves(space, parameters, layouts, options, context);
       if (result.replicates.defined())
-        made.spread_magnitude(space, result.replicates);
+        curves.spread_magnitude(space, result.replicates);
       else if (result.residuals.defined())
-        made.bound_magnitude(result.certificates.subspace);
-      return made;
-    }();
-    return curves_dict(curves);
+        curves.bound_magnitude(result.certificates.subspace);
+      found = anatomy(space, {{parameters, &layouts, &curves}}, options.piece_bytes, context);
+    }
+    py::dict all = curves_dict(curves);
+    add_anatomy(found, all);
+    return all;
   });
   m.def("nested_overlap", &nested_overlap, Released());
   m.def("magnitude_order", &magnitude_order, py::arg("parameters"), py::arg("count"),

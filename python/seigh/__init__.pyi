@@ -161,13 +161,25 @@ class Overlap:
     high: torch.Tensor | Any
     spread: torch.Tensor | Any
     mask: torch.Tensor
+    bands: dict[str, tuple[torch.Tensor, torch.Tensor, float]]
+    sizes: torch.Tensor
+    ceiling: dict[str, torch.Tensor]
+    rank_correlation: dict[str, tuple[float, float]]
+    tensors: list[dict[str, Any]]
+    energy: torch.Tensor
+    participation: torch.Tensor
+    mask_sizes: torch.Tensor
+    by_size: torch.Tensor
+    by_size_layer: torch.Tensor
+    eligible: int
+    tied: int
     name: str
     dimension: int
     def __len__(self) -> int: ...
     def at(self, k: int) -> dict[str, Any]: ...
     def plot(self, ax: Any = None) -> Any: ...
 
-def overlap(pairs: EigenPairs[Any], mask: masks.Mask, *, random_masks: int = 200, seed: int = 0, context: Context | None = None) -> Overlap: ...
+def overlap(pairs: EigenPairs[Any], mask: masks.Mask, *, among: str | list[str] | None = None, random_masks: int = 200, seed: int = 0, context: Context | None = None) -> Overlap: ...
 
 class Trace(float):
     error: float

@@ -248,12 +248,15 @@ RankCorrelation two_way_correlation(const std::vector<double>& score, const doub
   return result;
 }
 
-std::vector<int64_t> mask_sizes(int64_t eligible) {
+std::vector<int64_t> mask_sizes(int64_t eligible, int64_t more) {
   std::vector<int64_t> sizes;
   for (const double share : {.005, .01, .02, .05, .1, .2, .3, .5}) {
     const int64_t size = std::max<int64_t>(1, std::llround(share * static_cast<double>(eligible)));
-    if (sizes.empty() || size > sizes.back()) sizes.push_back(size);
+    sizes.push_back(size);
   }
+  if (more > 0) sizes.push_back(more);
+  std::sort(sizes.begin(), sizes.end());
+  sizes.erase(std::unique(sizes.begin(), sizes.end()), sizes.end());
   return sizes;
 }
 
@@ -266,7 +269,7 @@ class MaskStudy {
     const int64_t n = result.sizes.numel(), tensors = static_cast<int64_t>(places.tensors());
     const at::Tensor values = mask.scores.to(at::kCPU, at::kDouble).contiguous().abs();
     score_.assign(values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.numel());
-    sizes_of_masks_ = mask_sizes(curves_.eligible);
+    sizes_of_masks_ = mask_sizes(curves_.eligible, mask.ones);
     const at::Tensor order = magnitude_order(values, std::max(sizes_of_masks_.back(), curves_.mask.numel()),
                                              eligible_parameters(*mask.layouts));
     order_.assign(order.const_data_ptr<int64_t>(), order.const_data_ptr<int64_t>() + order.numel());
@@ -339,6 +342,17 @@ class MaskStudy {
 };
 
 }  // namespace
+
+at::Tensor leverages(const Eigenspace& space, const std::vector<int64_t>& sizes, int64_t piece_bytes,
+                     const Context& context) {
+  const Context::Scope scope(context);
+  const UnitLayout all{1, 1, space.dimension(), true, /*defined=*/false};
+  const std::vector<UnitLayout> layouts{all};
+  require(!sizes.empty() && sizes.front() >= 1 && sizes.back() <= space.count() &&
+              std::is_sorted(sizes.begin(), sizes.end()),
+          "leverages are of 1 to ", space.count(), " vectors, rising");
+  return leverages_at(space, TensorPlaces(layouts), sizes, nullptr, piece_bytes, context);
+}
 
 Anatomy anatomy(const Eigenspace& space, const std::vector<StudiedMask>& masks, int64_t piece_bytes,
                 const Context& context) {

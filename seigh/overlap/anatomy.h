@@ -52,16 +52,22 @@ struct MaskAnatomy {
   RankCorrelation layer, output_unit, input_unit, two_way;
   /// Masks of m parameters against spaces of k: mean l_i(k) over the m with the largest score, [m, n], and
   /// its mean over masks with the same counts by layer.
-  at::Tensor mask_sizes;  ///< int64 [m]: .005, .01, .02, .05, .1, .2, .3 and .5 of those masks may hold
+  at::Tensor mask_sizes;  ///< int64 [m]: .005, .01, .02, .05, .1, .2, .3 and .5 of those masks may hold, and `ones`
   at::Tensor by_size, by_size_layer;
   bool defined() const { return sizes.defined(); }
 };
+
+/// l_i(k) of all parameters for the `sizes` k, rising: float64 [sizes, D]. One pass over the rows of U. Progress:
+/// "where curvature lies" in rows.
+at::Tensor leverages(const Eigenspace& space, const std::vector<int64_t>& sizes,
+                     int64_t piece_bytes = int64_t{256} << 20, const Context& context = Context());
 
 /// A mask as anatomy() takes it: what overlap_curves() was given, and what it made of it.
 struct StudiedMask {
   at::Tensor scores;  ///< [D]
   const std::vector<UnitLayout>* layouts;
   const OverlapCurves* curves;
+  int64_t ones = 0;  ///< size of a mask that is one of its own, as of a lottery ticket: one more of mask_sizes
 };
 
 struct Anatomy {

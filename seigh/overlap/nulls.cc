@@ -56,13 +56,14 @@ struct Groups {
 
 // What one chain has seen.
 struct Chain {
-  std::vector<double> overlaps;
+  std::vector<std::vector<double>> overlaps;  // with each space, by sample
   std::vector<char> left;  // for each entry of the mask
   int64_t proposed = 0, made = 0;
 };
 
-Chain run_chain(const MetCells& cells, const std::vector<Place>& mask, const double* leverage,
-                int64_t samples, uint64_t seed, int64_t column, const Context& context) {
+Chain run_chain(const MetCells& cells, const std::vector<Place>& mask,
+                const std::vector<const double*>& leverages, int64_t samples, uint64_t seed, int64_t column,
+                const Context& context) {
   const int64_t m = static_cast<int64_t>(mask.size());
   Swaps swaps(cells, mask, seed, column);
   Chain chain;
@@ -71,11 +72,7 @@ Chain run_chain(const MetCells& cells, const std::vector<Place>& mask, const dou
     chain.proposed += n;
     chain.made += swaps.step(n);
   };
-  const auto sum_over = [&](const std::vector<Place>& places) {
-    double sum = 0;
-    for (const Place& place : places) sum += leverage[cells.number(place)];
-    return sum;
-  };
+  chain.overlaps.resize(leverages.size());
   // It begins at the mask itself, which it has to forget.
   step(std::max<int64_t>(20 * m, 1000));
   const double rate = static_cast<double>(chain.made) / static_cast<double>(chain.proposed);
@@ -84,7 +81,11 @@ Chain run_chain(const MetCells& cells, const std::vector<Place>& mask, const dou
       static_cast<int64_t>(static_cast<double>(m) * std::clamp(2.0 / std::max(rate, 1e-9), 2.0, 40.0));
   for (int64_t i = 0; i < samples; ++i) {
     if (chain.made > 0) step(apart);  // otherwise there is no other such mask, or none that matters
-    chain.overlaps.push_back(sum_over(swaps.mask()) / static_cast<double>(m));
+    for (size_t space = 0; space < leverages.size(); ++space) {
+      double sum = 0;
+      for (const Place& place : swaps.mask()) sum += leverages[space][cells.number(place)];
+      chain.overlaps[space].push_back(sum / static_cast<double>(m));
+    }
   }
   for (const Place& place : mask) chain.left.push_back(swaps.has_left(place) ? 1 : 0);
   return chain;
@@ -92,12 +93,13 @@ Chain run_chain(const MetCells& cells, const std::vector<Place>& mask, const dou
 
 // 1 + 2 sum_t rho_t, cut where the sum of two successive terms is no longer positive (Geyer, Statist. Sci. 7,
 // 1992). Autocorrelations are about the mean of all chains: chains that stay apart are correlated for ever.
-double autocorrelation_time(const std::vector<Chain>& chains, double mean) {
-  const size_t n = chains.front().overlaps.size();
+double autocorrelation_time(const std::vector<Chain>& chains, size_t space, double mean) {
+  const size_t n = chains.front().overlaps[space].size();
   const auto rho = [&](size_t lag) {
     double sum = 0;
     for (const Chain& chain : chains) {
-      for (size_t i = lag; i < n; ++i) sum += (chain.overlaps[i] - mean) * (chain.overlaps[i - lag] - mean);
+      const std::vector<double>& overlaps = chain.overlaps[space];
+      for (size_t i = lag; i < n; ++i) sum += (overlaps[i] - mean) * (overlaps[i - lag] - mean);
     }
     return sum / static_cast<double>(chains.size() * (n - lag));
   };
@@ -116,11 +118,11 @@ double rounding(double overlap) {
   return 1e-12 * overlap;
 }
 
-void summarize(const std::vector<Chain>& chains, double overlap, int64_t i, TwoWayNull& null) {
+void summarize(const std::vector<Chain>& chains, size_t space, double overlap, int64_t i, TwoWayNull& null) {
   double sum = 0, squares = 0, n = 0, at_least = 1, at_most = 1;
   int64_t proposed = 0, made = 0;
   for (const Chain& chain : chains) {
-    for (const double value : chain.overlaps) {
+    for (const double value : chain.overlaps[space]) {
       sum += value;
       n += 1;
       at_least += value >= overlap - rounding(overlap) ? 1 : 0;
@@ -131,7 +133,7 @@ void summarize(const std::vector<Chain>& chains, double overlap, int64_t i, TwoW
   }
   const double mean = sum / n;
   for (const Chain& chain : chains) {
-    for (const double value : chain.overlaps) squares += (value - mean) * (value - mean);
+    for (const double value : chain.overlaps[space]) squares += (value - mean) * (value - mean);
   }
   double deviation = std::sqrt(squares / (n - 1));
   if (deviation <= rounding(mean)) deviation = 0;
@@ -141,7 +143,7 @@ void summarize(const std::vector<Chain>& chains, double overlap, int64_t i, TwoW
     moved +=
         std::any_of(chains.begin(), chains.end(), [&](const Chain& c) { return c.left[p] != 0; }) ? 1 : 0;
   }
-  const double time = deviation > 0 ? autocorrelation_time(chains, mean) : 1;
+  const double time = deviation > 0 ? autocorrelation_time(chains, space, mean) : 1;
   const std::pair<at::Tensor&, double> values[] = {
       {null.overlap, overlap},
       {null.mean, mean},
@@ -154,6 +156,12 @@ void summarize(const std::vector<Chain>& chains, double overlap, int64_t i, TwoW
       {null.p, std::min(1.0, 2 * std::min(at_least, at_most) / (n + 1))},
   };
   for (const auto& [tensor, value] : values) tensor.data_ptr<double>()[i] = value;
+}
+
+void make_room(TwoWayNull& null, int64_t sizes) {
+  for (at::Tensor* values : {&null.overlap, &null.mean, &null.deviation, &null.free, &null.samples,
+                             &null.acceptance, &null.autocorrelation, &null.effective, &null.p})
+    *values = at::empty({sizes}, at::kDouble);
 }
 
 // l_i(k) of n rows of U, whose column j begins at u + j * stride, for begin < k <= end: out[k - begin - 1] of
@@ -316,6 +324,30 @@ class Pass {
   at::Tensor moments_, leverage_;
 };
 
+// Sums over groups of what a null's mean and variance are made of.
+struct NullMoments {
+  double mean = 0, variance = 0, free = 0;
+  void add(int64_t count, int64_t size, const Moments& m) {
+    const double n = static_cast<double>(count), of = static_cast<double>(size);
+    const double centre = m.sum / of, second = m.squares / of;
+    mean += n * centre;
+    if (n == of) return;
+    free += n;
+    double spread = second - centre * centre;
+    // Below what the sums can resolve, leverages are all the same.
+    if (spread <= 8 * std::numeric_limits<double>::epsilon() * second) spread = 0;
+    variance += n * (of - n) / (of - 1) * spread;
+  }
+  /// At index i of `curve`, of masks of `size`.
+  void store(NullCurve& curve, int64_t i, int64_t size) const {
+    require(std::isfinite(mean), "the eigenvectors hold NaN or infinity");
+    const double count = static_cast<double>(size);
+    curve.mean.data_ptr<double>()[i] = mean / count;
+    curve.deviation.data_ptr<double>()[i] = std::sqrt(variance) / count;
+    curve.free.data_ptr<double>()[i] = free / count;
+  }
+};
+
 // The closed forms, for one k after the other.
 class ClosedForm {
  public:
@@ -328,24 +360,9 @@ class ClosedForm {
   void take(const Pass& pass, int64_t k) {
     const int32_t newcomer = groups_.member[kind_][static_cast<size_t>(k - 1)];
     if (counts_[newcomer]++ == 0) met_.push_back(newcomer);
-    double mean = 0, variance = 0, free = 0;
-    for (const int32_t group : met_) {
-      const double n = static_cast<double>(counts_[group]), of = static_cast<double>(groups_.size[group]);
-      const Moments& m = pass.moments(k, group);
-      const double centre = m.sum / of, second = m.squares / of;
-      mean += n * centre;
-      if (n == of) continue;
-      free += n;
-      double spread = second - centre * centre;
-      // Below what the sums can resolve, leverages are all the same.
-      if (spread <= 8 * std::numeric_limits<double>::epsilon() * second) spread = 0;
-      variance += n * (of - n) / (of - 1) * spread;
-    }
-    const double size = static_cast<double>(k);
-    require(std::isfinite(mean), "the eigenvectors hold NaN or infinity");
-    curve_.mean.data_ptr<double>()[k - 1] = mean / size;
-    curve_.deviation.data_ptr<double>()[k - 1] = std::sqrt(variance) / size;
-    curve_.free.data_ptr<double>()[k - 1] = free / size;
+    NullMoments sums;
+    for (const int32_t group : met_) sums.add(counts_[group], groups_.size[group], pass.moments(k, group));
+    sums.store(curve_, k - 1, k);
   }
 
  private:
@@ -402,21 +419,23 @@ std::vector<int64_t> null_sizes(int64_t count) {
   return sizes;
 }
 
-OverlapFactors overlap_factors(const OverlapNulls& nulls, int64_t i) {
+OverlapFactors overlap_factors(const OverlapNulls& nulls, int64_t i, int64_t mask_size) {
   const auto value = [](const at::Tensor& t, int64_t at) { return t[at].item<double>(); };
   const TwoWayNull& two_way = nulls.two_way;
   OverlapFactors f;
   f.size = two_way.sizes[i].item<int64_t>();
-  const double layer = value(nulls.layer.mean, f.size - 1), units = value(two_way.mean, i);
+  // Curves are over k = 1..K, or of a fixed mask at the same spaces.
+  const int64_t point = nulls.layer.mean.numel() == two_way.sizes.numel() ? i : f.size - 1;
+  const double layer = value(nulls.layer.mean, point), units = value(two_way.mean, i);
   const double deviation = value(two_way.deviation, i);
   f.overlap = value(two_way.overlap, i);
-  f.chance = value(nulls.uniform.mean, f.size - 1);
+  f.chance = value(nulls.uniform.mean, point);
   f.layer = layer / f.chance;
   f.units = units / layer;
   f.parameter = f.overlap / units;
   f.z = deviation > 0 ? (f.overlap - units) / deviation : std::numeric_limits<double>::quiet_NaN();
   f.p = value(two_way.p, i);
-  f.free = std::llround(value(two_way.free, i) * static_cast<double>(f.size));
+  f.free = std::llround(value(two_way.free, i) * static_cast<double>(mask_size > 0 ? mask_size : f.size));
   return f;
 }
 
@@ -445,10 +464,7 @@ OverlapNulls overlap_nulls(const Eigenspace& space, const at::Tensor& order,
       ClosedForm(groups, kOutput, result.output_unit), ClosedForm(groups, kInput, result.input_unit)};
   TwoWayNull& two_way = result.two_way;
   two_way.sizes = at::tensor(sizes, at::kLong);
-  for (at::Tensor* values :
-       {&two_way.overlap, &two_way.mean, &two_way.deviation, &two_way.free, &two_way.samples,
-        &two_way.acceptance, &two_way.autocorrelation, &two_way.effective, &two_way.p})
-    *values = at::empty({static_cast<int64_t>(sizes.size())}, at::kDouble);
+  make_room(two_way, static_cast<int64_t>(sizes.size()));
 
   int64_t budget = options.memory > 0 ? options.memory : context.memory().available() / 4;
   if (space.divided()) budget = context.ranks().agree(budget);
@@ -472,15 +488,88 @@ OverlapNulls overlap_nulls(const Eigenspace& space, const at::Tensor& order,
     parallel_for(n * chains, [&](int64_t task) {
       const int64_t i = n - 1 - task / chains, chain = task % chains;  // the longest first
       const int64_t size = pass.sizes()[i];
-      seen[i][chain] = run_chain(cells, {local.begin(), local.begin() + size}, pass.leverage(i), each,
+      seen[i][chain] = run_chain(cells, {local.begin(), local.begin() + size}, {pass.leverage(i)}, each,
                                  options.seed, size * chains + chain, context);
     });
     for (int64_t i = 0; i < n; ++i, ++done) {
       const int64_t size = pass.sizes()[i];
       double sum = 0;
       for (int64_t p = 0; p < size; ++p) sum += pass.leverage(i)[cells.number(local[p])];
-      summarize(seen[i], sum / static_cast<double>(size), done, two_way);
+      summarize(seen[i], 0, sum / static_cast<double>(size), done, two_way);
     }
+  }
+  return result;
+}
+
+OverlapNulls fixed_mask_nulls(const at::Tensor& leverage, const std::vector<int64_t>& spaces,
+                              const at::Tensor& mask, const std::vector<UnitLayout>& layouts,
+                              const NullOptions& options, const Context& context) {
+  const Context::Scope scope(context);
+  const TensorPlaces parameters(layouts);
+  const int64_t d = parameters.count(), m = mask.numel(), n = static_cast<int64_t>(spaces.size());
+  require(leverage.dim() == 2 && leverage.size(0) == n && leverage.size(1) == d && n >= 1 &&
+              leverage.scalar_type() == at::kDouble && leverage.is_contiguous(),
+          "leverages of shape ", leverage.sizes(), " are not float64 of ", n, " spaces and ", d, " parameters");
+  require(m >= 1, "an empty mask has no null");
+  options.validate(std::numeric_limits<int64_t>::max());
+  const std::vector<Place> places = places_of(mask, parameters);
+  const Groups groups(layouts, places);
+  const int64_t* const index = mask.const_data_ptr<int64_t>();
+
+  OverlapNulls result;
+  const std::pair<Kind, NullCurve*> kinds[] = {{kUniform, &result.uniform},
+                                               {kLayer, &result.layer},
+                                               {kOutput, &result.output_unit},
+                                               {kInput, &result.input_unit}};
+  TwoWayNull& two_way = result.two_way;
+  two_way.sizes = at::tensor(spaces, at::kLong);
+  make_room(two_way, n);
+  for (const auto& [kind, curve] : kinds)
+    for (at::Tensor* values : {&curve->mean, &curve->deviation, &curve->free})
+      *values = at::empty({n}, at::kDouble);
+  const MetCells cells(layouts, places);
+  std::vector<Place> local = places;
+  for (Place& place : local) cells.localize(place);
+  at::Tensor of_cells = at::zeros({n, cells.count()}, at::kDouble);
+
+  for (int64_t s = 0; s < n; ++s) {
+    const double* const l = leverage.const_data_ptr<double>() + s * d;
+    std::vector<Moments> moments(groups.size.size());
+    double* const in_cells = of_cells.data_ptr<double>() + s * cells.count();
+    for (int64_t i = 0; i < d; ++i) {
+      Place place = parameters.place(i);
+      const UnitLayout& layout = layouts[place.tensor];
+      if (!layout.eligible) continue;
+      moments[0].add(l[i]);
+      if (groups.tensor[place.tensor] == UnitNumbers::kNone) continue;
+      moments[static_cast<size_t>(groups.tensor[place.tensor])].add(l[i]);
+      for (const int32_t unit : {layout.defined ? groups.rows.of(place.tensor, place.row) : UnitNumbers::kNone,
+                                 layout.defined ? groups.columns.of(place.tensor, place.column)
+                                                : UnitNumbers::kNone})
+        if (unit != UnitNumbers::kNone) moments[static_cast<size_t>(unit)].add(l[i]);
+      if (cells.localize(place)) in_cells[cells.number(place)] = l[i];
+    }
+    for (const auto& [kind, curve] : kinds) {
+      std::vector<int64_t> counts(groups.size.size());
+      for (const int32_t group : groups.member[kind]) ++counts[static_cast<size_t>(group)];
+      NullMoments sums;
+      for (size_t g = 0; g < counts.size(); ++g)
+        if (counts[g] > 0) sums.add(counts[g], groups.size[g], moments[g]);
+      sums.store(*curve, s, m);
+    }
+  }
+  const int64_t chains = options.chains, each = (options.samples + chains - 1) / chains;
+  std::vector<const double*> rows;
+  for (int64_t s = 0; s < n; ++s) rows.push_back(of_cells.const_data_ptr<double>() + s * cells.count());
+  std::vector<Chain> seen(static_cast<size_t>(chains));
+  parallel_for(chains, [&](int64_t chain) {
+    seen[chain] = run_chain(cells, local, rows, each, options.seed, m * chains + chain, context);
+  });
+  for (int64_t s = 0; s < n; ++s) {
+    const double* const l = leverage.const_data_ptr<double>() + s * d;
+    double sum = 0;
+    for (int64_t p = 0; p < m; ++p) sum += l[index[p]];
+    summarize(seen, static_cast<size_t>(s), sum / static_cast<double>(m), s, two_way);
   }
   return result;
 }

@@ -91,8 +91,8 @@ struct OverlapFactors {
   bool few() const { return free < 100; }
 };
 
-/// Those of size number i of the two-way null.
-OverlapFactors overlap_factors(const OverlapNulls& nulls, int64_t i);
+/// Those of size number i of the two-way null. `mask_size`: of a fixed mask; 0: as many as the space has vectors.
+OverlapFactors overlap_factors(const OverlapNulls& nulls, int64_t i, int64_t mask_size = 0);
 
 /// All nulls of the nested masks that the first k of `order` are, k = 1..K.
 ///
@@ -107,5 +107,15 @@ OverlapFactors overlap_factors(const OverlapNulls& nulls, int64_t i);
 OverlapNulls overlap_nulls(const Eigenspace& space, const at::Tensor& order,
                            const std::vector<UnitLayout>& layouts, const NullOptions& options = {},
                            const Context& context = Context());
+
+/// The same nulls of one mask of m parameters, as a lottery ticket is, against spaces of any k: curves and the
+/// two-way null are at the spaces given, whose k are its `sizes`.
+///
+/// leverage: float64 [n, D], l_i(k) for each of the n `spaces`, rising; mask: int64 [m], CPU. One chain serves
+/// all spaces; 8 n bytes for every parameter in the rows and columns that the mask meets, so up to those of
+/// `leverage`. options.sizes does not matter.
+OverlapNulls fixed_mask_nulls(const at::Tensor& leverage, const std::vector<int64_t>& spaces,
+                              const at::Tensor& mask, const std::vector<UnitLayout>& layouts,
+                              const NullOptions& options = {}, const Context& context = Context());
 
 }  // namespace seigh

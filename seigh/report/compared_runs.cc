@@ -31,8 +31,9 @@ bool has_overlap(const json& data) {
 std::string page_title(const std::vector<PageRun>& runs) {
   std::vector<std::string> names;
   for (const PageRun& run : runs) {
-    if (std::find(names.begin(), names.end(), run.recipe.name) == names.end())
-      names.push_back(run.recipe.name);
+    // Runs of a sweep are called "<sweep>: <variant>, seed 1".
+    const std::string name = run.recipe.name.substr(0, run.recipe.name.find(": "));
+    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
   }
   std::string title;
   for (const std::string& name : names) title.append(title.empty() ? "" : ", ").append(name);
@@ -70,8 +71,9 @@ std::string compared_runs(const std::vector<PageRun>& runs) {
     for (const size_t i : group)
       seeds.append(seeds.empty() ? "" : ", ").append(std::to_string(runs[i].recipe.seed));
     const std::vector<std::string> differs = apart(runs[groups[0][0]].recipe, recipe);
-    described.push_back({{"name", recipe.name}, {"runs", group}, {"differs", differs}});
-    std::string line = recipe.name + (group.size() == 1 ? ": seed " : ": seeds ") + seeds;
+    const std::string name = recipe.name.substr(0, recipe.name.rfind(", seed "));
+    described.push_back({{"name", name}, {"runs", group}, {"differs", differs}});
+    std::string line = name + (group.size() == 1 ? ": seed " : ": seeds ") + seeds;
     for (const std::string& key : differs) line += "; " + key;
     headline.push_back(line);
   }

@@ -49,17 +49,12 @@ EigenFile finished_eigen(const fs::path& path, int64_t parameters, Vectors vecto
 
 namespace {
 
-void check_curves(const fs::path& path, const OverlapCurves& curves, int64_t k) {
-  for (const at::Tensor* curve : {&curves.magnitude, &curves.best, &curves.chance}) {
-    require(k >= 1 && curve->dim() == 1 && curve->numel() == k && curve->scalar_type() == at::kDouble,
-            path.string(), ": a curve has shape ", curve->sizes(), ", not float64 [", k, "]");
-  }
-  if (!curves.nulls.defined()) return;
-  const OverlapNulls& nulls = curves.nulls;
+// Of curves of `points` values each.
+void check_nulls(const fs::path& path, const OverlapNulls& nulls, int64_t points) {
   for (const NullCurve* null : {&nulls.uniform, &nulls.layer, &nulls.output_unit, &nulls.input_unit}) {
     for (const at::Tensor* curve : {&null->mean, &null->deviation, &null->free})
-      require(curve->dim() == 1 && curve->numel() == k, path.string(), ": a null has shape ", curve->sizes(),
-              ", not [", k, "]");
+      require(curve->dim() == 1 && curve->numel() == points, path.string(), ": a null has shape ", curve->sizes(),
+              ", not [", points, "]");
   }
   const TwoWayNull& t = nulls.two_way;
   const int64_t n = t.sizes.numel();
@@ -68,7 +63,17 @@ void check_curves(const fs::path& path, const OverlapCurves& curves, int64_t k) 
     require(n >= 1 && values->dim() == 1 && values->numel() == n, path.string(),
             ": the two-way null has shape ", values->sizes(), ", not [", n, "]");
   }
-  require(t.sizes.min().item<int64_t>() >= 1 && t.sizes.max().item<int64_t>() <= k, path.string(),
+}
+
+void check_curves(const fs::path& path, const OverlapCurves& curves, int64_t k) {
+  for (const at::Tensor* curve : {&curves.magnitude, &curves.best, &curves.chance}) {
+    require(k >= 1 && curve->dim() == 1 && curve->numel() == k && curve->scalar_type() == at::kDouble,
+            path.string(), ": a curve has shape ", curve->sizes(), ", not float64 [", k, "]");
+  }
+  if (!curves.nulls.defined()) return;
+  check_nulls(path, curves.nulls, k);
+  const at::Tensor& sizes = curves.nulls.two_way.sizes;
+  require(sizes.min().item<int64_t>() >= 1 && sizes.max().item<int64_t>() <= k, path.string(),
           ": the two-way null is of sizes beyond 1 to ", k);
 }
 
@@ -80,6 +85,7 @@ OverlapStudy finished_study(const fs::path& path) {
     const int64_t tensors = static_cast<int64_t>(study.tensors.size());
     for (const OverlapStudy::Mask& mask : study.masks) {
       check_curves(path, mask.curves, mask.curves.magnitude.numel());
+      if (mask.fixed.defined()) check_nulls(path, mask.fixed, mask.fixed.two_way.sizes.numel());
       if (!mask.anatomy.defined()) continue;
       const MaskAnatomy& a = mask.anatomy;
       const int64_t n = a.sizes.numel();

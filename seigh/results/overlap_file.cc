@@ -77,6 +77,23 @@ at::Tensor numbers(const std::vector<double>& values) {
   return at::tensor(values, at::kDouble);
 }
 
+void write_nulls(Hdf5Writer& file, const std::string& prefix, const OverlapNulls& nulls) {
+  for (const auto& [null, curve] : kNulls) {
+    for (const auto& [name, member] : kNullCurves) file.write(prefix + null + name, nulls.*curve.*member);
+  }
+  for (const auto& [name, member] : kTwoWay) file.write(prefix + name, nulls.two_way.*member);
+}
+
+void read_nulls(const Hdf5Reader& file, const std::string& prefix, OverlapNulls& nulls) {
+  for (const auto& [null, curve] : kNulls) {
+    for (const auto& [name, member] : kNullCurves) nulls.*curve.*member = file.read(prefix + null + name);
+  }
+  for (const auto& [name, member] : kTwoWay) nulls.two_way.*member = file.read(prefix + name);
+}
+
+// Before the names of the nulls of a mask that has a size of its own.
+const std::string kFixed = "fixed_";
+
 void write_mask(Hdf5Writer& file, const std::string& prefix, const OverlapStudy::Mask& mask) {
   const OverlapCurves& curves = mask.curves;
   for (const auto& [name, member] : kCurves) file.write(prefix + name, curves.*member);
@@ -84,12 +101,10 @@ void write_mask(Hdf5Writer& file, const std::string& prefix, const OverlapStudy:
     if ((curves.*member).defined()) file.write(prefix + name, curves.*member);
   file.write(prefix + "population", numbers({static_cast<double>(curves.eligible),
                                              static_cast<double>(curves.tied), curves.contrast}));
-  if (curves.nulls.defined()) {
-    for (const auto& [null, curve] : kNulls) {
-      for (const auto& [name, member] : kNullCurves)
-        file.write(prefix + null + name, curves.nulls.*curve.*member);
-    }
-    for (const auto& [name, member] : kTwoWay) file.write(prefix + name, curves.nulls.two_way.*member);
+  if (curves.nulls.defined()) write_nulls(file, prefix, curves.nulls);
+  if (mask.fixed.defined()) {
+    write_nulls(file, prefix + kFixed, mask.fixed);
+    file.write(prefix + kFixed + "size", at::tensor(std::vector<int64_t>{mask.ones}, at::kLong));
   }
   if (curves.bands.layer.low.defined()) {
     std::vector<double> p;
@@ -123,12 +138,10 @@ void read_mask(const Hdf5Reader& file, const std::string& prefix, OverlapStudy::
     curves.tied = std::llround(population[1].item<double>());
     curves.contrast = population[2].item<double>();
   }
-  if (file.has(prefix + "two_way_sizes")) {
-    for (const auto& [null, curve] : kNulls) {
-      for (const auto& [name, member] : kNullCurves)
-        curves.nulls.*curve.*member = file.read(prefix + null + name);
-    }
-    for (const auto& [name, member] : kTwoWay) curves.nulls.two_way.*member = file.read(prefix + name);
+  if (file.has(prefix + "two_way_sizes")) read_nulls(file, prefix, curves.nulls);
+  if (file.has(prefix + kFixed + "size")) {
+    read_nulls(file, prefix + kFixed, mask.fixed);
+    mask.ones = file.read(prefix + kFixed + "size").sum().item<int64_t>();
   }
   if (file.has(prefix + "band_p")) {
     const at::Tensor p = file.read(prefix + "band_p");

@@ -35,6 +35,9 @@ struct OverlapStudy {
     std::string population = "all";   ///< which parameters it may hold: "all", "chosen", "weights"
     OverlapCurves curves;
     MaskAnatomy anatomy;
+    /// Of a mask of a size of its own (zeros and ones from a file): its nulls against spaces of any k.
+    int64_t ones = 0;
+    OverlapNulls fixed;
     /// "snip", "magnitude@weights"
     std::string label() const { return population == "all" ? score : score + "@" + population; }
   };

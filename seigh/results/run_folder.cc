@@ -83,7 +83,7 @@ void refuse_links(const fs::path& folder) {
 // lock tells it from a folder in which somebody keeps a recipe of his own.
 bool nothing_finished(const fs::path& folder) {
   std::error_code code;
-  if (!fs::exists(folder / ".lock", code)) return false;
+  if (!fs::exists(folder / ".lock", code) || fs::exists(folder / "synthetic.h5", code)) return false;
   for (const char* place : {"checkpoints", "model", "eigen", "overlap"}) {
     std::error_code none;
     if (!fs::exists(folder / place, none)) continue;

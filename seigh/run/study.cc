@@ -1,7 +1,9 @@
 #include "seigh/run/study.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/isfinite.h>
+#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
@@ -45,6 +47,12 @@ at::Tensor read_scores(const fs::path& path, const ParameterSubset& subset) {
   }
   require(values.isfinite().all().item<bool>(), path.string(), " holds NaN or infinity");
   return values;
+}
+
+// Of every parameter, whether masks may hold it: bool [D].
+at::Tensor eligible_mask(const std::vector<UnitLayout>& layouts) {
+  const std::vector<char> marks = eligible_parameters(layouts);
+  return at::tensor(std::vector<int64_t>(marks.begin(), marks.end()), at::kLong).gt(0);
 }
 
 struct Population {
@@ -93,7 +101,9 @@ OverlapStudy study_overlap(const Recipe& recipe, const StudyInputs& inputs, cons
   std::vector<at::Tensor> scores_of;
   std::vector<const Population*> of;
   const auto add = [&](const std::string& score, const at::Tensor& values, const Population& population) {
-    OverlapStudy::Mask mask{score, population.name, {}, {}};
+    OverlapStudy::Mask mask;
+    mask.score = score;
+    mask.population = population.name;
     mask.curves = overlap_curves(space, values, population.layouts, options, context);
     // A sketch's bound says next to nothing.
     if (result.replicates.defined())
@@ -121,9 +131,32 @@ OverlapStudy study_overlap(const Recipe& recipe, const StudyInputs& inputs, cons
   for (const std::string& file : recipe.overlap.files)
     add(fs::path(file).filename().string(), read_scores(file, inputs.subset), all.front());
 
+  for (size_t i = 0; i < study.masks.size(); ++i) {
+    OverlapStudy::Mask& mask = study.masks[i];
+    if (i < study.masks.size() - recipe.overlap.files.size()) continue;
+    // Zeros and ones: a mask that has a size of its own, of which the nested ones are a part by index alone.
+    const at::Tensor among = scores_of[i].masked_select(eligible_mask(of[i]->layouts));
+    if (!among.eq(0).logical_or(among.eq(1)).all().item<bool>()) continue;
+    mask.ones = among.sum().item<int64_t>();
+    if (mask.ones == 0 || mask.ones == among.numel()) continue;
+    const at::Tensor sizes = mask.curves.nulls.two_way.sizes;
+    std::vector<int64_t> spaces(sizes.const_data_ptr<int64_t>(), sizes.const_data_ptr<int64_t>() + sizes.numel());
+    // As many as there is memory for, the largest first.
+    int64_t budget = context.memory().available() / 4;
+    if (space.divided()) budget = context.ranks().agree(budget);
+    const auto fit = std::clamp<int64_t>(budget / (16 * inputs.subset.count), 1, sizes.numel());
+    spaces.erase(spaces.begin(), spaces.end() - fit);
+    const at::Tensor held =
+        (scores_of[i] * eligible_mask(of[i]->layouts).to(at::kDouble)).nonzero().flatten().contiguous();
+    mask.fixed = fixed_mask_nulls(leverages(space, spaces, options.piece_bytes, context), spaces, held,
+                                  of[i]->layouts,
+                                  {.samples = std::max<int64_t>(200, options.random_masks), .seed = options.seed},
+                                  context);
+  }
+
   std::vector<StudiedMask> studied;
   for (size_t i = 0; i < study.masks.size(); ++i)
-    studied.push_back({scores_of[i], &of[i]->layouts, &study.masks[i].curves});
+    studied.push_back({scores_of[i], &of[i]->layouts, &study.masks[i].curves, study.masks[i].ones});
   Anatomy found = anatomy(space, studied, options.piece_bytes, context);
   study.space = std::move(found.space);
   for (size_t i = 0; i < study.masks.size(); ++i) study.masks[i].anatomy = std::move(found.masks[i]);

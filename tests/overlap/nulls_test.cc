@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "seigh/core/random.h"
+#include "seigh/overlap/anatomy.h"
 #include "seigh/overlap/bands.h"
 #include "seigh/overlap/chance.h"
 #include "seigh/overlap/curves.h"
@@ -365,6 +366,60 @@ TEST(OverlapNulls, HaveSizesByTheLogarithm) {
   EXPECT_EQ(null_sizes(1), std::vector<int64_t>({1}));
   EXPECT_EQ(null_sizes(3), std::vector<int64_t>({1, 2, 3}));
   EXPECT_EQ(null_sizes(1000), std::vector<int64_t>({1, 2, 5, 10, 22, 46, 100, 215, 464, 1000}));
+}
+
+// A mask of m parameters against spaces of k: with m = k it is what nested masks have, and otherwise what random
+// masks with the same counts have.
+TEST(FixedMaskNulls, AreThoseOfNestedMasksAndOfRandomOnes) {
+  const int64_t d = 200, k = 12;
+  const at::Tensor u = haar_basis(91, d, k);
+  const std::vector<UnitLayout> layouts{{8, 5, 1}, {10, 12, 1}, {1, 1, 40, true, false}};
+  const DenseEigenspace space(u);
+  at::Tensor theta = random_gaussian(92, Stream::test, d, 0, 1, at::kDouble).reshape({d}).clone();
+  theta.narrow(0, 0, 40).mul_(2);
+  const at::Tensor all = leverages(space, {3, k});
+  EXPECT_TRUE(at::allclose(all[1], leverage(u, k), 1e-13, 1e-15));
+  const at::Tensor nested = magnitude_order(theta, k);
+  const OverlapNulls one = overlap_nulls(space, nested, layouts, {.sizes = {k}, .samples = 2000}),
+                     two = fixed_mask_nulls(all, {3, k}, nested, layouts, {.samples = 2000});
+  for (const auto& [a, b] : {std::pair(one.uniform, two.uniform), std::pair(one.layer, two.layer),
+                             std::pair(one.output_unit, two.output_unit),
+                             std::pair(one.input_unit, two.input_unit)}) {
+    EXPECT_NEAR(at_index(a.mean, k - 1), at_index(b.mean, 1), 1e-14);
+    EXPECT_NEAR(at_index(a.deviation, k - 1), at_index(b.deviation, 1), 1e-14);
+    EXPECT_NEAR(at_index(a.free, k - 1), at_index(b.free, 1), 1e-14);
+  }
+  EXPECT_NEAR(at_index(one.two_way.overlap, 0), at_index(two.two_way.overlap, 1), 1e-14);
+  // Two samples of the same null, each with its effective size: five standard errors.
+  const double error = std::hypot(at_index(one.two_way.deviation, 0) / std::sqrt(at_index(one.two_way.effective, 0)),
+                                  at_index(two.two_way.deviation, 1) / std::sqrt(at_index(two.two_way.effective, 1)));
+  EXPECT_NEAR(at_index(one.two_way.mean, 0), at_index(two.two_way.mean, 1), 5 * error);
+
+  const at::Tensor ticket = magnitude_order(theta, 60);
+  const OverlapNulls wide = fixed_mask_nulls(all, {3, k}, ticket, layouts);
+  for (int64_t s = 0; s < 2; ++s) {
+    const at::Tensor l = all[s];
+    EXPECT_NEAR(at_index(wide.two_way.overlap, s), l.index_select(0, ticket).mean().item<double>(), 1e-14);
+    for (const auto& [grouping, null] :
+         {std::pair(Grouping::uniform, wide.uniform), std::pair(Grouping::layer, wide.layer),
+          std::pair(Grouping::output_unit, wide.output_unit), std::pair(Grouping::input_unit, wide.input_unit)}) {
+      double sum = 0, squares = 0;
+      constexpr int kDraws = 1000;
+      for (int draw = 0; draw < kDraws; ++draw) {
+        const at::Tensor other = random_order_within(grouping, ticket, layouts, 4, draw);
+        const double overlap = l.index_select(0, other).mean().item<double>();
+        sum += overlap;
+        squares += overlap * overlap;
+      }
+      const double mean = sum / kDraws, deviation = std::sqrt(squares / kDraws - mean * mean);
+      EXPECT_NEAR(mean, at_index(null.mean, s), 5 * at_index(null.deviation, s) / std::sqrt(kDraws));
+      EXPECT_NEAR(deviation / at_index(null.deviation, s), 1, 0.2) << grouping_name(grouping);
+    }
+    const OverlapFactors f = overlap_factors(wide, s, 60);
+    EXPECT_NEAR(f.chance * f.layer * f.units * f.parameter, f.overlap, 1e-14);
+    EXPECT_LE(f.free, 60);
+  }
+  EXPECT_SEIGH_ERROR(fixed_mask_nulls(all, {k}, ticket, layouts), "2, 200");
 }
 
 TEST(OverlapNulls, RejectBadInput) {

@@ -95,6 +95,27 @@ class Metrics(Case):
                    for piece, begin, n in zip(leverage.split(magnitude.layers), np.cumsum([0] + magnitude.layers[:-1]), magnitude.layers)) / 20
         self.assertAlmostEqual(mean, float(found.by_layer_mean[19]), places=12)
         self.assertIn("x units", repr(found))
+        # By tensor, and masks of other sizes.
+        for one, piece, begin, n in zip(found.tensors, leverage.split(magnitude.layers), np.cumsum([0] + magnitude.layers[:-1]), magnitude.layers):
+            mine = order[(order >= begin) & (order < begin + n)]
+            self.assertEqual((one["parameters"], one["mask"]), (n, len(mine) / 20))
+            self.assertAlmostEqual(one["space"], float(piece.sum()) / 20, places=12)
+            if len(mine):
+                self.assertAlmostEqual(one["within"], float(leverage[mine].mean()), places=12)
+        m = int(found.mask_sizes[-1])
+        self.assertEqual(m, round(len(leverage) / 2))
+        self.assertAlmostEqual(float(found.by_size[-1, -1]), float(leverage[magnitude.order(m)].mean()), places=12)
+        low, high, p = found.bands["layer"]
+        self.assertTrue(((found.overlap < low) | (found.overlap > high)).any() == (p <= 0.05))
+        # Masks of weights alone.
+        weights = seigh.overlap(pairs, magnitude, among="*.weight", random_masks=5)
+        kept = torch.cat([torch.full((n,), name.endswith("weight")) for name, n in zip(magnitude.names, magnitude.layers)])
+        best = torch.where(kept, magnitude.scores.abs(), -1.0).argsort(descending=True)[:20]
+        self.assertTrue(torch.equal(weights.mask, best))
+        self.assertAlmostEqual(float(weights.chance[-1]), float(leverage[kept].mean()), places=12)
+        self.assertEqual(weights.eligible, int(kept.sum()))
+        with self.assertRaisesRegex(ValueError, "none of the tensors: 0.weight"):
+            seigh.overlap(pairs, magnitude, among=["*.gamma"])
 
     def test_a_mask_from_a_file(self):
         """The overlap that a hand computation gives, of a ticket of zeros and ones by name and of scores as a vector."""
