@@ -39,6 +39,7 @@ set(SEIGH_PUBLIC_HEADERS
     seigh/overlap/scores.h
     seigh/overlap/statistics.h
     seigh/overlap/swaps.h
+    seigh/overlap/synthetic.h
     seigh/overlap/units.h
     # networks, data, training
     seigh/data/dataset.h
@@ -68,6 +69,7 @@ set(SEIGH_PUBLIC_HEADERS
     seigh/recipe/options.h
     seigh/recipe/recipe.h
     seigh/recipe/sweep.h
+    seigh/recipe/synthetic.h
     seigh/results/dynamics_file.h
     seigh/results/eigen_file.h
     seigh/results/finished.h

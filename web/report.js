@@ -998,6 +998,58 @@
   const DRAW = { spectrum: drawSpectrum, trust: drawTrust, concentration: drawConcentration, nulls: drawNulls,
       training: drawTraining, settings: drawSettings };
 
+  // ---------------------------------------------------------------------------------------------- the synthetic study
+
+  // A page of its own: pairs of subspaces without a network, so there is nothing else to show.
+  const METRIC_NAMES = { geodesic: 'geodesic', chordal_2: 'chordal, 2-norm', chordal_frobenius: 'chordal, Frobenius',
+      projection_2: 'projection, 2-norm', projection_frobenius: 'projection, Frobenius', fubini_study: 'Fubini–Study',
+      overlap: 'overlap (a similarity)', intersection_over_union: 'intersection over union (a similarity)' };
+  const metricName = (name) => METRIC_NAMES[name] || String(name);
+
+  function drawSynthetic(content) {
+    const s = page.synthetic, dimension = list(s.dimension), ratios = list(s.ratio), kinds = list(s.kinds).map(String);
+    const spread = (values) => {
+      const known = list(values).filter(isNumber);
+      if (!known.length || known.length < list(values).length && known.length > 1) return '–';
+      const low = Math.min(...known), high = Math.max(...known);
+      return number(low) === number(high) ? number(low) : `${number(low)} to ${number(high)}`;
+    };
+    const most = (values) => { const known = list(values).filter(isNumber); return known.length ? Math.max(...known) : null; };
+    content.append(element('p', { class: 'answer' }, String(s.verdict || '')),
+      table([['Metric'], ['Off by, all cells', N], ['Off by, resolved', N], ['Says orthogonal', N], ['Slope', N],
+          ['Between kinds', N], ['Follows k/D']], list(s.findings).map((f) => ({ chosen: f.follows, cells: [
+        metricName(f.metric), number(most(f.off)), number(most(f.off_resolved)), percent(most(f.saturated)), spread(f.slope),
+        number(f.between_kinds), f.follows ? 'yes' : 'no'] })), { class: 'cards' }),
+      element('p', { class: 'note' },
+          'Of each metric’s median s, as a similarity: overlap and intersection over union themselves, one minus a distance. Off by: the largest |s − k/D|, the worst kind of pair. A cell is resolved where two masks have a parameter in common on average, k²/D ≥ 1. Says orthogonal: the share of resolved cells with k < D in which s < .01. Slope: of log s on log k/D, resolved cells, by kind. Between kinds: the largest difference of medians in one resolved cell. Follows: off by .1 at most where resolved, never orthogonal, and slopes within .1 of 1.'));
+    const views = [['D', 'ratio', 'over dimension, a line for each ratio', list(s.dimensions), list(s.ratios)],
+      ['k/D', 'D', 'over the ratio, a line for each dimension', list(s.fine_ratios), list(s.fine_dimensions)]];
+    kinds.forEach((kind, i) => {
+      for (const [label, by, title, xs, lines] of views) {
+        content.append(element('h2', {}, `${kind}, ${title}`));
+        const box = grid(content, 'grid four'), overD = by === 'ratio', x = ascending(xs);
+        list(s.findings).forEach((f, m) => {
+          const levels = list(list(list(s.quantiles)[i])[m]);
+          if (!hasNumbers(levels[2])) return;
+          const series = [], edges = [];
+          lines.forEach((line, j) => {
+            const at = x.map((v) => dimension.findIndex((d, c) => (overD ? d === v && ratios[c] === line
+                : d === line && ratios[c] === v)));
+            const curve = (level) => at.map((c) => (c < 0 ? null : levels[level][c])), colour = SERIES[j % 6];
+            series.push({ name: `${by} ${number(line)}`, short: number(line), colour, dots: true, r: 2, width: 1.6,
+                dash: DASHES[j % 4], x, y: curve(2), low: curve(1), high: curve(3) });
+            for (const level of [0, 4]) edges.push({ kind: 'edge', colour, quiet: true, unlisted: true,
+                name: `${by} ${number(line)}, quantile ${number(list(s.levels)[level])}`, x, y: curve(level) });
+          });
+          Charts.lines(box, { title: metricName(f.metric), compact: true, height: 210, series: series.concat(edges),
+            caption: m ? null : `Medians of ${number(s.pairs)} pairs, whiskers from quartile to quartile, thin lines at the quantiles .05 and .95.`,
+            x: { label, log: true, name: (v) => `${label} = ${number(v)}` },
+            y: { label: f.similarity ? 'similarity' : 'distance', min: -0.03, max: 1.03 } });
+        });
+      }
+    });
+  }
+
   // ---------------------------------------------------------------------------------------------- putting it together
 
   function fault(text) {
@@ -1020,6 +1072,11 @@
     hold();
     if (state.theme === 'auto') delete root.dataset.theme; else root.dataset.theme = state.theme;
     fillSelector();
+    if (page.synthetic) {
+      part('synthetic', drawSynthetic);
+      drawDetail('settings');
+      return finish();
+    }
     part('answer', drawAnswer);
     part('signs', drawSigns);
     part('overview', drawOverview);
@@ -1048,6 +1105,13 @@
     byId('title').textContent = page.title || document.title || 'seigh report';
     byId('footer').textContent = `Written by seigh${page.version ? ` ${page.version}` : ''}.`;
     byId('selector').addEventListener('submit', (event) => event.preventDefault());
+    if (page.synthetic) {
+      const shown = ['synthetic', 'settings'];
+      for (const node of document.querySelectorAll('section, details')) node.hidden = !shown.includes(node.id);
+      document.querySelector('main > h2').hidden = true;
+      document.querySelector('.question').textContent =
+          'Which metric between subspaces can be read as a share? Pairs that have nothing in common, over dimension and ratio.';
+    }
     if (!everything().length && !page.training
         && !page.settings) say('This report holds no data: nothing has been computed in this folder yet.');
 
@@ -1072,7 +1136,7 @@
       update();
     });
     // On paper everything is open.
-    window.addEventListener('beforeprint', () => { for (const id of DETAILS) { byId(id)
+    window.addEventListener('beforeprint', () => { for (const id of page.synthetic ? ['settings'] : DETAILS) { byId(id)
         .open = true; drawDetail(id); } finish(); });
     document.documentElement.dataset.ready = String(Math.round(performance.now() - LOADED));
   }

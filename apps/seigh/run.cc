@@ -8,6 +8,7 @@
 #include "apps/seigh/joint_page.h"
 #include "apps/seigh/stage_command.h"
 #include "apps/seigh/sweep.h"
+#include "apps/seigh/synthetic.h"
 #include "seigh/core/context.h"
 #include "seigh/core/error.h"
 #include "seigh/core/filesystem.h"
@@ -17,6 +18,7 @@
 #include "seigh/run/forecast.h"
 #include "seigh/run/stages.h"
 #include "seigh/run/sweep.h"
+#include "seigh/run/synthetic.h"
 
 namespace seigh::app {
 namespace {
@@ -140,6 +142,12 @@ void add_run(CLI::App& app, Action& action) {
       }
       require(!options->recipe.empty(),
               "run: RECIPE is missing; for example: seigh run recipes/mnist-mini.toml");
+      if (is_synthetic(options->recipe, options->overrides))
+        return run_synthetic_command(tools, {.recipe = options->recipe,
+                                             .out = options->out,
+                                             .overrides = options->overrides,
+                                             .resume = options->resume,
+                                             .dry_run = options->dry_run});
       if (is_sweep(options->recipe, options->overrides))
         return run_sweep_command(tools, {.recipe = options->recipe,
                                          .out = options->out,
@@ -226,6 +234,10 @@ void add_report(CLI::App& app, Action& action) {
     action = [options](const Tools& tools) {
       if (options->folders.size() == 1 && holds_sweep(options->folders[0]))
         return report_sweep(options->folders[0], tools.context);
+      if (options->folders.size() == 1 && options->out.empty() && holds_synthetic(options->folders[0])) {
+        if (tools.context.ranks().root()) report_synthetic_command(options->folders[0]);
+        return;
+      }
       if (options->folders.size() == 1 && options->out.empty()) {
         Run run = open_run(tools, options->folders[0], options->data);
         run.report();

@@ -13,6 +13,7 @@
 
 #include "apps/seigh/commands.h"
 #include "apps/seigh/sweep.h"
+#include "apps/seigh/synthetic.h"
 #include "seigh/core/dtype.h"
 #include "seigh/core/error.h"
 #include "seigh/core/filesystem.h"
@@ -26,6 +27,7 @@
 #include "seigh/results/eigen_file.h"
 #include "seigh/results/eigen_json.h"
 #include "seigh/run/sweep.h"
+#include "seigh/run/synthetic.h"
 
 namespace seigh::app {
 namespace {
@@ -116,7 +118,10 @@ void show(const fs::path& path, int64_t numbers) {
   require(numbers >= 0, "show: --numbers must not be negative");
   std::error_code none;
   require(fs::exists(path, none), "cannot read ", path.string(), ": no such file");
-  if (fs::is_directory(path, none)) return holds_sweep(path) ? show_sweep(path) : show_run(path);
+  if (fs::is_directory(path, none)) {
+    if (holds_synthetic(path)) return show_synthetic(path);
+    return holds_sweep(path) ? show_sweep(path) : show_run(path);
+  }
   const std::string kind = path.extension();
   if (kind == ".h5" || kind == ".hdf5") return show_hdf5(path, numbers);
   if (kind == ".safetensors") return show_safetensors(path, numbers);

@@ -12,9 +12,11 @@
 #include "seigh/nn/model.h"
 #include "seigh/recipe/recipe.h"
 #include "seigh/recipe/sweep.h"
+#include "seigh/recipe/synthetic.h"
 #include "seigh/results/run_folder.h"
 #include "seigh/run/stages.h"
 #include "seigh/run/sweep.h"
+#include "seigh/run/synthetic.h"
 #ifdef SEIGH_MPI
 #include "seigh/mpi/mpi.h"
 #endif
@@ -35,6 +37,17 @@ MakeForeign maker(const py::object& make) {
       return std::make_shared<PythonForeign>((*make)(keys));
     });
   };
+}
+
+std::string run_synthetic_study(const std::string& origin, const std::vector<std::string>& set,
+                                const std::string& out, bool resume, const Reference& tell,
+                                const Context& context) {
+  const SyntheticRecipe recipe = load_synthetic(origin, set);
+  const fs::path folder = out.empty() ? fs::path("runs") / recipe.name : fs::path(out);
+  if (!context.ranks().root()) return folder.string();
+  for (const std::string& line : run_synthetic(folder, recipe, resume, context))
+    with_gil([&] { (*tell)(line); });
+  return folder.string();
 }
 
 std::string run_whole_sweep(const std::string& recipe, const std::vector<std::string>& set,
@@ -163,6 +176,10 @@ void define_runs(py::module_& m) {
         const MakeForeign make_it = maker(make);
         const Reference tell = refer(line);
         const py::gil_scoped_release released;
+        if (!text && is_synthetic(origin, set)) {
+          require(decompose, origin, ": [synthetic] is a study without a network; seigh.run() and seigh run do it");
+          return run_synthetic_study(origin, set, out, resume, tell, context);
+        }
         if (!text && is_sweep(origin, set)) {
           require(decompose, origin, ": [sweep] makes a folder of runs; seigh.run() and seigh run do them");
           return run_whole_sweep(origin, set, out, resume, data, make_it, tell, context);

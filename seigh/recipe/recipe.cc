@@ -18,6 +18,7 @@
 #include "seigh/nn/zoo.h"
 #include "seigh/overlap/scores.h"
 #include "seigh/recipe/sweep.h"
+#include "seigh/recipe/synthetic.h"
 #include "seigh/recipe/toml_source.h"
 
 namespace seigh {
@@ -650,10 +651,7 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals, b
   const auto check = [&](bool condition, const auto&... message) {
     require(condition, origin, ": ", message...);
   };
-  const bool plain = !r.name.empty() && r.name != "." && r.name != ".." &&
-                     r.name.find('/') == std::string::npos &&
-                     std::none_of(r.name.begin(), r.name.end(), [](unsigned char c) { return c < 32; });
-  check(plain, "name must be a plain name, not \"", r.name, "\"");
+  check(is_plain_name(r.name), "name must be a plain name, not \"", r.name, "\"");
   check(r.seed >= 0, "seed must not be negative: ", r.seed);
   const std::set<std::string> data_sets = {"mnist", "fashion-mnist", "cifar-10", "text"};
   check(!r.data.x.empty() || !r.data.python.empty() || data_sets.contains(r.data.name),
@@ -848,6 +846,8 @@ Recipe resolve_sources(const std::vector<const TomlSource*>& sources) {
     if (!values.empty()) {
       const auto& [key, node] = *values.begin();
       const std::string name = shortened(key);
+      require(!key.starts_with("synthetic"), place(source->origin, *node),
+              ": [synthetic] is a study without a network, which seigh run does; it has no decompositions");
       fail(place(source->origin, *node), ": unknown key \"", name, "\"; the nearest known key is \"",
            nearest_key(name), "\"");
     }
@@ -893,7 +893,7 @@ std::string to_toml(const Recipe& recipe) {
 std::string recipe_reference(const std::string& word) {
   std::ostringstream out;
   const Recipe recipe;
-  const bool table = kTables.contains(word) || word == "sweep";
+  const bool table = kTables.contains(word) || word == "sweep" || word == "synthetic";
   const auto list = [&](const auto& wanted) {
     for_each_key(recipe, [&](const std::string& key, const auto& field, Use, const char* meaning) {
       if (wanted(key, std::string(meaning)))
@@ -902,6 +902,9 @@ std::string recipe_reference(const std::string& word) {
     });
     for (const SweepKey& key : sweep_keys())
       if (wanted(key.name, std::string(key.meaning)))
+        out << key.name << "  (" << key.type << ")\n    " << key.meaning << '\n';
+    for (const SyntheticKey& key : synthetic_keys())
+      if (wanted(key.name, key.meaning))
         out << key.name << "  (" << key.type << ")\n    " << key.meaning << '\n';
   };
   list([&](const std::string& key, const std::string&) {
@@ -914,7 +917,7 @@ std::string recipe_reference(const std::string& word) {
   if (out.str().empty()) {
     std::string tables;
     for (const std::string& name : kTables) tables += name + ", ";
-    tables += "sweep";
+    tables += "sweep, synthetic";
     fail("no key has \"", word, "\" in its name or meaning; the tables are ", tables);
   }
   return out.str();

@@ -70,6 +70,11 @@ std::string located(const std::string& key, const std::string& value, const fs::
   return names_file(key, value) ? (folder / value).lexically_normal().string() : value;
 }
 
+bool is_plain_name(const std::string& name) {
+  return !name.empty() && name != "." && name != ".." && name.find('/') == std::string::npos &&
+         std::none_of(name.begin(), name.end(), [](unsigned char c) { return c < 32; });
+}
+
 bool of_sweep(const std::string& key) {
   return key == "sweep" || key.starts_with("sweep.");
 }

@@ -34,6 +34,8 @@ void collect_values(const toml::table& table, const std::string& prefix,
 bool names_file(const std::string& key, const std::string& value);
 /// The value of a key that names a file made absolute; another value as it is.
 std::string located(const std::string& key, const std::string& value, const fs::path& folder);
+/// Whether a name can be that of a folder.
+bool is_plain_name(const std::string& name);
 /// Whether a dotted key is one of [sweep].
 bool of_sweep(const std::string& key);
 /// Whether any key of the source is.

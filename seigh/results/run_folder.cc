@@ -12,6 +12,7 @@
 #include "seigh/core/error.h"
 #include "seigh/io/file.h"
 #include "seigh/recipe/sweep.h"
+#include "seigh/recipe/synthetic.h"
 #include "seigh/train/checkpoint.h"
 
 namespace seigh {
@@ -82,7 +83,7 @@ void refuse_links(const fs::path& folder) {
 // lock tells it from a folder in which somebody keeps a recipe of his own.
 bool nothing_finished(const fs::path& folder) {
   std::error_code code;
-  if (!fs::exists(folder / ".lock", code)) return false;
+  if (!fs::exists(folder / ".lock", code) || fs::exists(folder / "synthetic.h5", code)) return false;
   for (const char* place : {"checkpoints", "model", "eigen", "overlap"}) {
     std::error_code none;
     if (!fs::exists(folder / place, none)) continue;
@@ -113,11 +114,14 @@ Recipe recipe_of(const fs::path& folder) {
   try {
     return load_recipe(folder / "recipe.toml");
   } catch (const Error& error) {
-    bool sweep = false;
+    bool sweep = false, synthetic = false;
     try {
       sweep = is_sweep(folder / "recipe.toml");
+      synthetic = is_synthetic(folder / "recipe.toml");
     } catch (const Error&) {  // damaged
     }
+    require(!synthetic, folder.string(),
+            " holds a synthetic study, which has no network; seigh show and seigh report take it");
     require(!sweep, folder.string(), " is the folder of a sweep; name one of the runs in it (seigh show ",
             folder.string(), " lists them)");
     fail(error.what(), "; mend this file, or start the run anew in another folder");
