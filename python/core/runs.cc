@@ -177,7 +177,8 @@ void define_runs(py::module_& m) {
         const Reference tell = refer(line);
         const py::gil_scoped_release released;
         if (!text && is_synthetic(origin, set)) {
-          require(decompose, origin, ": [synthetic] is a study without a network; seigh.run() and seigh run do it");
+          require(decompose, origin,
+                  ": [synthetic] is a study without a network; seigh.run() and seigh run do it");
           return run_synthetic_study(origin, set, out, resume, tell, context);
         }
         if (!text && is_sweep(origin, set)) {
@@ -202,7 +203,7 @@ void define_runs(py::module_& m) {
         });
         say();
         run.prune();
-        for (const std::string& line : run.pruning()) with_gil([&] { (*tell)(line); });
+        for (const std::string& row : run.pruning()) with_gil([&] { (*tell)(row); });
         run.dynamics(/*whatever_it_takes=*/false);
         run.report();
         return run.folder().path().string();

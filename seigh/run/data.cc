@@ -12,7 +12,8 @@ namespace seigh {
 DataSplits checked_data(const Recipe& r, const Model& model, const Loss& loss, const fs::path& data_folder) {
   DataSplits data = load_data(r, data_folder);
   if (!r.model.module.empty() || !r.data.x.empty()) probe(r, model, loss, data);
-  if (!brings_weights(r) || (!r.prune.scores.empty() && r.prune.fine_tune > 0)) train_options(r, loss).validate(data.train.size());
+  if (!brings_weights(r) || (!r.prune.scores.empty() && r.prune.fine_tune > 0))
+    train_options(r, loss).validate(data.train.size());
   for (const std::string& name : r.curvature.splits) {
     const Dataset& part = named_part(data, name);
     at::Tensor chosen;
