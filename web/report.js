@@ -391,8 +391,12 @@
     const mine = groupOfRun(selectedRun()), all = groups.map((g) => [g, answer(g)]).filter(([, a]) => a);
     if (!all.length) return absent(content, hasOverlap(selected()) ? 'Not every run of the group has this step and k.'
         : 'No overlap has been computed here.');
-    for (const [g, a] of all) content.append(sentence(g, a), element('p', { class: 'note' }, uncertainty(a)));
-    const shown = (all.find(([g]) => g === mine) || all[0])[1];
+    const chosen = all.find(([g]) => g === mine) || all[0], shown = chosen[1];
+    // Of many groups the chosen one's; all of them are in the table.
+    for (const [g, a] of all.length > 3 ? [chosen] : all)
+      content.append(sentence(g, a), element('p', { class: 'note' }, uncertainty(a)));
+    if (all.length > 3) content.append(element('p', { class: 'note' },
+        `${number(all.length - 1)} further groups of runs: choose one of their runs, or see the table of groups.`));
     if (all.length > 1) subtitle(content, groupOfRun(shown.d.run).label);
     content.append(tiles(shown));
     if (shown.size !== state.k) absent(content,

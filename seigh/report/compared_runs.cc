@@ -26,6 +26,16 @@ bool has_overlap(const json& data) {
   return std::any_of(all.begin(), all.end(), [](const json& d) { return d.contains("overlap"); });
 }
 
+// "momentum" of "regime: momentum, seed 1" where all runs are of the sweep "regime".
+std::string group_name(const std::string& name, const std::vector<PageRun>& runs) {
+  const size_t colon = name.find(": ");
+  const bool shared = colon != std::string::npos && std::all_of(runs.begin(), runs.end(), [&](const PageRun& run) {
+    return run.recipe.name.starts_with(name.substr(0, colon + 2));
+  });
+  const std::string own = shared ? name.substr(colon + 2) : name;
+  return own.substr(0, own.rfind(", seed "));
+}
+
 }  // namespace
 
 std::string page_title(const std::vector<PageRun>& runs) {
@@ -71,7 +81,7 @@ std::string compared_runs(const std::vector<PageRun>& runs) {
     for (const size_t i : group)
       seeds.append(seeds.empty() ? "" : ", ").append(std::to_string(runs[i].recipe.seed));
     const std::vector<std::string> differs = apart(runs[groups[0][0]].recipe, recipe);
-    const std::string name = recipe.name.substr(0, recipe.name.rfind(", seed "));
+    const std::string name = group_name(recipe.name, runs);
     described.push_back({{"name", name}, {"runs", group}, {"differs", differs}});
     std::string line = name + (group.size() == 1 ? ": seed " : ": seeds ") + seeds;
     for (const std::string& key : differs) line += "; " + key;
