@@ -161,7 +161,7 @@ class Stubs(Case):
     """Every public name, and no other, is in the stubs and on a page."""
 
     # Their constructors are nobody's business: functions make them.
-    RESULTS = ("EigenPairs", "Overlap", "Trace", "Diagonal", "Density")
+    RESULTS = ("EigenPairs", "Overlap", "Trace", "Diagonal", "Density", "Dynamics")
 
     @classmethod
     def setUpClass(cls):
@@ -173,7 +173,7 @@ class Stubs(Case):
         matrix = seigh.Hessian(model, F.cross_entropy, (torch.randn(6, 3), torch.arange(6) % 2))
         pairs, mask = seigh.eigh(matrix, k=2), seigh.masks.magnitude(model)
         cls.made = [matrix, pairs, mask, seigh.overlap(pairs, mask), seigh.trace(matrix), seigh.diagonal(matrix), seigh.density(matrix), seigh.Context(),
-                seigh.Progress()]
+                seigh.Progress(), seigh.Dynamics({"maps": [], "gradients": [], "parameters": 5, "notes": ""}, "dynamics.h5")]
 
     def public(self, name):
         """{name: function or class} of a module."""

@@ -217,7 +217,7 @@ TEST(Recipe, TheReferenceOfATableAWordAndAMeaning) {
     return found;
   };
   EXPECT_EQ(keys("dense"), "dense.steps");
-  EXPECT_EQ(keys("steps"), "train.steps curvature.steps dense.steps");
+  EXPECT_EQ(keys("steps"), "train.steps curvature.steps dense.steps prune.steps");
   EXPECT_EQ(keys("train").substr(0, 29), "train.steps train.batch_size ");  // not model.tied for its text
   EXPECT_EQ(keys("bfloat16"), "eigh.storage");
   EXPECT_EQ(keys("eigh.k"), "eigh.k eigh.keep_measurements");
@@ -239,12 +239,12 @@ TEST(Recipe, KeysThatCannotMatterAreLeftOut) {
       if (!line.empty() && line[0] != '#' && line[0] != '[') keys.append(line, 0, line.find(' ')).append(" ");
     return keys;
   };
-  const std::string curvature = "matrix parameters l2 splits samples subset steps batch_size products ";
+  const std::string curvature = "matrix parameters l2 splits samples subset steps batch_size products rescaled ";
   EXPECT_EQ(written("[model]\nmodule = \"net.pt\"\ngroups = 16\n[data]\nx = \"x.npy\"\ny = \"y.npy\"\n"
                     "[train]\nbatch_size = 7\n"),
             "name seed x y test_x module weights steps loss label_smoothing checkpoints " + curvature);
   EXPECT_EQ(written("[model]\nmodule = \"net.pt\"\n[data]\nimage_size = 9\n[train]\nsteps = 9\n"),
-            "name seed name image_size validation_samples module weights steps batch_size learning_rate "
+            "name seed name image_size validation_samples label_noise module weights steps batch_size learning_rate "
             "optimizer momentum weight_decay schedule warmup loss label_smoothing checkpoints " +
                 curvature);
   EXPECT_EQ(written("", {"data.name=text", "model.kind=transformer", "train.optimizer=adamw", "model.patch=9",
@@ -252,10 +252,10 @@ TEST(Recipe, KeysThatCannotMatterAreLeftOut) {
             "name seed name text context vocabulary kind width depth heads mlp_ratio tied experts steps "
             "batch_size learning_rate optimizer weight_decay betas epsilon schedule warmup loss "
             "label_smoothing checkpoints matrix parameters l2 draws splits samples subset steps batch_size "
-            "products ");
+            "products rescaled ");
   EXPECT_EQ(written("", {"data.name=cifar-10", "model.kind=3c3d", "train.schedule=step",
                          "train.milestones=[5]", "train.loss=mean_squared_error", "model.tied=false"}),
-            "name seed name validation_samples normalise kind hidden channels steps batch_size "
+            "name seed name validation_samples normalise label_noise kind hidden channels steps batch_size "
             "learning_rate optimizer momentum weight_decay schedule warmup milestones decay loss "
             "checkpoints " +
                 curvature);
