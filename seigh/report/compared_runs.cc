@@ -29,9 +29,10 @@ bool has_overlap(const json& data) {
 // "momentum" of "regime: momentum, seed 1" where all runs are of the sweep "regime".
 std::string group_name(const std::string& name, const std::vector<PageRun>& runs) {
   const size_t colon = name.find(": ");
-  const bool shared = colon != std::string::npos && std::all_of(runs.begin(), runs.end(), [&](const PageRun& run) {
-    return run.recipe.name.starts_with(name.substr(0, colon + 2));
-  });
+  const bool shared =
+      colon != std::string::npos && std::all_of(runs.begin(), runs.end(), [&](const PageRun& run) {
+        return run.recipe.name.starts_with(name.substr(0, colon + 2));
+      });
   const std::string own = shared ? name.substr(colon + 2) : name;
   return own.substr(0, own.rfind(", seed "));
 }

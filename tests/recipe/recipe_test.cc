@@ -239,12 +239,14 @@ TEST(Recipe, KeysThatCannotMatterAreLeftOut) {
       if (!line.empty() && line[0] != '#' && line[0] != '[') keys.append(line, 0, line.find(' ')).append(" ");
     return keys;
   };
-  const std::string curvature = "matrix parameters l2 splits samples subset steps batch_size products rescaled ";
+  const std::string curvature =
+      "matrix parameters l2 splits samples subset steps batch_size products rescaled ";
   EXPECT_EQ(written("[model]\nmodule = \"net.pt\"\ngroups = 16\n[data]\nx = \"x.npy\"\ny = \"y.npy\"\n"
                     "[train]\nbatch_size = 7\n"),
             "name seed x y test_x module weights steps loss label_smoothing checkpoints " + curvature);
   EXPECT_EQ(written("[model]\nmodule = \"net.pt\"\n[data]\nimage_size = 9\n[train]\nsteps = 9\n"),
-            "name seed name image_size validation_samples label_noise module weights steps batch_size learning_rate "
+            "name seed name image_size validation_samples label_noise module weights steps batch_size "
+            "learning_rate "
             "optimizer momentum weight_decay schedule warmup loss label_smoothing checkpoints " +
                 curvature);
   EXPECT_EQ(written("", {"data.name=text", "model.kind=transformer", "train.optimizer=adamw", "model.patch=9",
