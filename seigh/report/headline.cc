@@ -2,23 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <system_error>
 
 #include "seigh/recipe/options.h"
+#include "seigh/report/format.h"
 #include "seigh/results/eigen_file.h"
 #include "seigh/results/finished.h"
 
 namespace seigh {
 
 namespace {
-
-template <typename... Values>
-std::string format(const char* pattern, Values... values) {
-  char text[300];
-  std::snprintf(text, sizeof(text), pattern, values...);
-  return text;
-}
 
 // "0.0931 = chance x layer 1.68 x units 1.13 x parameter 0.98 (z -0.4)"; over chance alone, where an earlier
 // version wrote the curves.

@@ -3,17 +3,11 @@
 #include <ATen/TensorOperators.h>
 
 #include <cmath>
-#include <cstdio>
+
+#include "seigh/report/format.h"
 
 namespace seigh {
 namespace {
-
-template <typename... Values>
-std::string format(const char* pattern, Values... values) {
-  char text[300];
-  std::snprintf(text, sizeof(text), pattern, values...);
-  return text;
-}
 
 double at(const at::Tensor& values, int64_t i) {
   return values[i].item<double>();

@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdio>
 #include <cstdlib>
 #include <map>
 #include <set>
 
 #include "seigh/io/safetensors.h"
 #include "seigh/overlap/statistics.h"
+#include "seigh/report/format.h"
 #include "seigh/results/eigen_file.h"
 #include "seigh/results/finished.h"
 
@@ -17,13 +17,6 @@ namespace seigh {
 namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-
-template <typename... Values>
-std::string format(const char* pattern, Values... values) {
-  char text[300];
-  std::snprintf(text, sizeof(text), pattern, values...);
-  return text;
-}
 
 // Geometric between two numbers.
 double between(double a, double b, double t) {

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "seigh/core/version.h"
+#include "seigh/report/format.h"
 
 namespace seigh {
 namespace {
@@ -40,12 +41,6 @@ double smallest(const std::array<double, 3>& values) {
   double least = std::nan("");
   for (const double value : values) least = std::fmin(least, value);
   return least;
-}
-template <typename... Numbers>
-std::string format(const char* pattern, Numbers... values) {
-  char text[256];
-  std::snprintf(text, sizeof(text), pattern, values...);
-  return text;
 }
 std::string shown(double value, const char* pattern) {
   return std::isnan(value) ? "-" : format(pattern, value);

@@ -223,13 +223,9 @@ void Run::write_overlap(const Decomposition& d, const EigenResult& result, const
       // vectors. Work with a piece takes some five times as much.
       .piece_bytes = result.eigenvectors.divided() ? context_.ranks().agree(piece) : piece};
   const Recipe& r = folder_.recipe();
-  StudyInputs inputs{subset_, subset_.gather(model_->parameters(), checkpoint.parameters), {}, {}};
-  const std::set<std::string> needed = needed_of_model(r.overlap.scores);
-  if (needed.contains("initial"))
-    inputs.initial = subset_.gather(model_->parameters(), this->checkpoint(0).parameters);
-  if (needed.contains("gradient") || needed.contains("fisher") || needed.contains("diagonal"))
-    inputs.model = read_model_file(folder_.model(d.step, d.split), subset_.count);
-  const OverlapStudy study = study_overlap(r, inputs, result, options, context_);
+  const OverlapStudy study =
+      study_overlap(r, subset_, score_inputs(d.step, d.split, checkpoint, needed_of_model(r.overlap.scores)),
+                    result, options, context_);
   if (context_.ranks().root())
     write_overlap_file(folder_.overlap(d.step, d.split, to_string(d.method)), study, options,
                        recipe_of(Stage::overlap));
@@ -741,13 +737,14 @@ void Run::prune() {
 }
 
 // What scores at a step are made of, the eigenvectors apart.
-ScoreInputs Run::score_inputs(int64_t step, const Checkpoint& c, const std::set<std::string>& needed) const {
+ScoreInputs Run::score_inputs(int64_t step, const std::string& split_name, const Checkpoint& c,
+                              const std::set<std::string>& needed) const {
   ScoreInputs inputs;
   inputs.parameters = subset_.gather(model_->parameters(), c.parameters);
   if (needed.contains("initial"))
     inputs.initial = subset_.gather(model_->parameters(), checkpoint(0).parameters);
   if (needed.contains("gradient") || needed.contains("fisher") || needed.contains("diagonal")) {
-    const fs::path path = folder_.model(step, pruning_split(folder_.recipe()));
+    const fs::path path = folder_.model(step, split_name);
     std::error_code none;
     require(fs::exists(path, none), path.string(), " is missing; make it with: seigh eigh ",
             folder_.path().string());
@@ -782,7 +779,7 @@ void Run::prune_alone(const std::vector<PruningRow>& missing, PruningFile there)
     if (!whole || whole->step != row.step) {
       const std::set<std::string> needed = needed_of_scores(r.prune.scores);
       whole = trained(row.step);
-      inputs = score_inputs(row.step, checkpoint(row.step), needed);
+      inputs = score_inputs(row.step, pruning_split(r), checkpoint(row.step), needed);
       space.reset();
       if (needed.contains("space")) {
         eigen = stored({row.step, pruning_split(r), plan_.method});

@@ -101,7 +101,7 @@ class Run {
   void check_foreign(const std::vector<int64_t>& missing) const;
   void train_alone(const std::vector<int64_t>& missing);
   void prune_alone(const std::vector<PruningRow>& missing, PruningFile there);
-  ScoreInputs score_inputs(int64_t step, const Checkpoint& checkpoint,
+  ScoreInputs score_inputs(int64_t step, const std::string& split_name, const Checkpoint& checkpoint,
                            const std::set<std::string>& needed) const;
   PruningRow pruned_result(PruningRow row, const Checkpoint& whole, const at::Tensor& pruned);
   std::set<std::string> needed_of_model_at(int64_t step, const std::string& split) const;

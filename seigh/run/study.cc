@@ -13,7 +13,6 @@
 #include "seigh/core/error.h"
 #include "seigh/io/npy.h"
 #include "seigh/io/safetensors.h"
-#include "seigh/overlap/scores.h"
 
 namespace seigh {
 namespace {
@@ -91,12 +90,12 @@ std::set<std::string> needed_of_model(const std::vector<std::string>& names) {
   return needed;
 }
 
-OverlapStudy study_overlap(const Recipe& recipe, const StudyInputs& inputs, const EigenResult& result,
-                           const OverlapOptions& options, const Context& context) {
+OverlapStudy study_overlap(const Recipe& recipe, const ParameterSubset& subset, ScoreInputs inputs,
+                           const EigenResult& result, const OverlapOptions& options, const Context& context) {
   const ResultEigenspace space(result.eigenvectors);
-  const std::vector<Population> all = populations(recipe, inputs.subset);
+  const std::vector<Population> all = populations(recipe, subset);
   OverlapStudy study;
-  study.tensors = inputs.subset.specs;
+  study.tensors = subset.specs;
   std::vector<at::Tensor> scores_of;
   std::vector<const Population*> of;
   const auto add = [&](const std::string& score, const at::Tensor& values, const Population& population) {
@@ -113,22 +112,17 @@ OverlapStudy study_overlap(const Recipe& recipe, const StudyInputs& inputs, cons
     scores_of.push_back(values);
     of.push_back(&population);
   };
-  const ScoreInputs score_inputs{.parameters = inputs.parameters,
-                                 .initial = inputs.initial,
-                                 .gradient = inputs.model.gradient,
-                                 .fisher = inputs.model.fisher,
-                                 .diagonal = inputs.model.diagonal,
-                                 .space = &space,
-                                 .eigenvalues = result.eigenvalues,
-                                 .seed = options.seed};
+  inputs.space = &space;
+  inputs.eigenvalues = result.eigenvalues;
+  inputs.seed = options.seed;
   for (const std::string& score : recipe.overlap.scores) {
-    const at::Tensor values = scores(score, score_inputs, all.front().layouts, context);
+    const at::Tensor values = scores(score, inputs, all.front().layouts, context);
     add(score, values, all.front());
     if (study.masks.size() == 1)
       for (size_t p = 1; p < all.size(); ++p) add(score, values, all[p]);
   }
   for (const std::string& file : recipe.overlap.files)
-    add(fs::path(file).filename().string(), read_scores(file, inputs.subset), all.front());
+    add(fs::path(file).filename().string(), read_scores(file, subset), all.front());
 
   for (size_t i = 0; i < study.masks.size(); ++i) {
     OverlapStudy::Mask& mask = study.masks[i];
@@ -144,7 +138,7 @@ OverlapStudy study_overlap(const Recipe& recipe, const StudyInputs& inputs, cons
     // As many as there is memory for, the largest first.
     int64_t budget = context.memory().available() / 4;
     if (space.divided()) budget = context.ranks().agree(budget);
-    const auto fit = std::clamp<int64_t>(budget / (16 * inputs.subset.count), 1, sizes.numel());
+    const auto fit = std::clamp<int64_t>(budget / (16 * subset.count), 1, sizes.numel());
     spaces.erase(spaces.begin(), spaces.end() - fit);
     const at::Tensor held =
         (scores_of[i] * eligible_mask(of[i]->layouts).to(at::kDouble)).nonzero().flatten().contiguous();

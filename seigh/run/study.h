@@ -11,9 +11,9 @@
 #include "seigh/eigen/result.h"
 #include "seigh/nn/subset.h"
 #include "seigh/overlap/curves.h"
+#include "seigh/overlap/scores.h"
 #include "seigh/overlap/units.h"
 #include "seigh/recipe/recipe.h"
-#include "seigh/results/model_file.h"
 #include "seigh/results/overlap_file.h"
 
 namespace seigh {
@@ -30,19 +30,11 @@ struct Population {
 /// Those that overlap.parameters names, or all; then, where there are norms, weights alone.
 std::vector<Population> populations(const Recipe& recipe, const ParameterSubset& subset);
 
-/// What a study is made of, over the parameters of the matrix.
-struct StudyInputs {
-  const ParameterSubset& subset;
-  at::Tensor parameters;  ///< [D]
-  at::Tensor initial;     ///< of step 0, where there are scores that need them
-  ModelFile model;        ///< the same
-};
-
 /// Every mask of the recipe against the eigenspaces of `result`, with nulls, bands and anatomy; masks come
 /// from scores, for the parameters overlap.parameters names and, where there are norms, for weights alone,
 /// and from files. Collective where the eigenvectors are. Throws Error on a file that does not fit the
 /// parameters.
-OverlapStudy study_overlap(const Recipe& recipe, const StudyInputs& inputs, const EigenResult& result,
-                           const OverlapOptions& options, const Context& context);
+OverlapStudy study_overlap(const Recipe& recipe, const ParameterSubset& subset, ScoreInputs inputs,
+                           const EigenResult& result, const OverlapOptions& options, const Context& context);
 
 }  // namespace seigh
