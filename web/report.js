@@ -531,7 +531,7 @@
 
   const NULLS = [['uniform', 'chance', 'ink', '2 3'], ['layer', 'layer null', 'purple', '7 3'],
       ['output_unit', 'output-unit null', 'sky', '4 2'], ['input_unit', 'input-unit null', 'orange', '4 2']];
-  const NULL_NAMES = { layer: 'layer', output_unit: 'output unit', input_unit: 'input unit', two_way: 'two-way' };
+  const NULL_NAMES = { layer: 'layer', output_unit: 'output unit', input_unit: 'input unit', two_way: 'two-way', joint: 'joint permutation of units' };
 
   /** Null curves by k of a decomposition's overlap. */
   function nullSeries(d, o) {
@@ -952,7 +952,7 @@
     const at_ = (key, what) => valueAt(o, list(((o.nulls || {})[key] || {})[what]), state.k);
     content.append(table([['Null at the chosen k'], ['Mean', N], ['Deviation', N], ['Overlap over it', N], ['z', N],
         ['Share free to move', N], ['p of max |z| over k', N], ['Share of the ceiling', N], ['Rank correlation', N]],
-        ['layer', 'output_unit', 'input_unit', 'two_way'].map((key) => {
+        ['layer', 'output_unit', 'input_unit', 'two_way', ...((o.nulls || {}).joint ? ['joint'] : [])].map((key) => {
       const mean = at_(key, 'mean'), std = at_(key, 'std'), overlap = valueAt(o, o.magnitude, state.k),
           ceiling = o.ceiling || d.ceiling, rank = (d.rank_correlation || o.rank_correlation || {})[key];
       const reach = Array.isArray(ceiling) ? (ceiling.find((c) => c.size === state.k) || {})[key] : ceiling
@@ -962,7 +962,7 @@
           number(((o.bands || {})[key] || {}).p), percent(reach), rank
           ? `${number(rank.value)}${isNumber(rank.error) ? ` ± ${number(rank.error)}` : ''}` : '–'] };
     }), { class: 'cards' }));
-    absent(content, 'Share of the ceiling: (overlap − null) over (best mask with the same counts − null). Rank correlation: of magnitudes and leverages within the groups of the null, for no mask size in particular.');
+    absent(content, 'Share of the ceiling: (overlap − null) over (best mask with the same counts − null). Joint: the mask on hidden units that have changed places. Rank correlation: of magnitudes and leverages within the groups of the null, for no mask size in particular.');
   }
   function drawTraining(content) {
     const shown = runs.filter((run) => run === selectedRun() || runs.length > 1)

@@ -234,6 +234,14 @@ void add_anatomy(const Anatomy& found, py::dict& all) {
   all["mask_sizes"] = mask.mask_sizes;
   all["by_size"] = mask.by_size;
   all["by_size_layer"] = mask.by_size_layer;
+  all["joint"] = py::none();
+  if (!mask.joint.defined()) return;
+  py::dict joint;
+  joint["mean"] = mask.joint.mean;
+  joint["std"] = mask.joint.deviation;
+  joint["p"] = mask.joint.p;
+  joint["free"] = mask.joint.free;
+  all["joint"] = joint;
 }
 
 void translate(std::exception_ptr caught) {
@@ -503,7 +511,8 @@ void define(py::module_& m) {
 
   m.def("overlap",
         [](const EigenResult& result, const at::Tensor& parameters,
-           const std::vector<std::pair<std::string, std::vector<int64_t>>>& tensors,
+           const std::vector<std::tuple<std::string, std::vector<int64_t>, int64_t, bool>>& tensors,
+           const std::vector<std::pair<int64_t, std::vector<std::array<int64_t, 3>>>>& units,
            const std::vector<bool>& eligible, int64_t random_masks, uint64_t seed, const Context& context) {
           OverlapCurves curves;
           Anatomy found;
@@ -513,15 +522,33 @@ void define(py::module_& m) {
             const OverlapOptions options{.random_masks = random_masks, .seed = seed};
             const ResultEigenspace space(result.eigenvectors);
             std::vector<NamedShape> named;
-            for (const auto& [name, shape] : tensors) named.push_back({name, shape});
+            std::vector<int64_t> begins{0};
+            for (const auto& [name, shape, parts, transposed] : tensors) {
+              named.push_back({name, shape, parts, transposed});
+              begins.push_back(begins.back() + ParameterSpec{name, shape}.numel());
+            }
+            std::vector<UnitGroup> groups;
+            for (const auto& [count, blocks] : units) {
+              UnitGroup& group = groups.emplace_back(UnitGroup{count, {}});
+              for (const auto& [number, outer, inner] : blocks)
+                group.blocks.push_back({begins.at(static_cast<size_t>(number)), outer, inner});
+            }
             std::vector<UnitLayout> layouts = unit_layouts(named);
-            for (size_t t = 0; t < layouts.size(); ++t) layouts[t].eligible = eligible.at(t);
+            const std::vector<size_t> tensor = tensors_of(layouts);
+            for (size_t i = 0; i < layouts.size(); ++i) layouts[i].eligible = eligible.at(tensor[i]);
             curves = overlap_curves(space, parameters, layouts, options, context);
             if (result.replicates.defined())
               curves.spread_magnitude(space, result.replicates);
             else if (result.residuals.defined())
               curves.bound_magnitude(result.certificates.subspace);
-            found = anatomy(space, {{parameters, &layouts, &curves}}, options.piece_bytes, context);
+            found = anatomy(space,
+                            {{.scores = parameters,
+                              .layouts = &layouts,
+                              .curves = &curves,
+                              .units = &groups,
+                              .permutations = std::max<int64_t>(200, random_masks),
+                              .seed = seed}},
+                            options.piece_bytes, context);
           }
           py::dict all = curves_dict(curves);
           add_anatomy(found, all);

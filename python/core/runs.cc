@@ -95,6 +95,18 @@ std::vector<ParameterSpec> PythonForeign::parameters() const {
 std::vector<ParameterSpec> PythonForeign::buffers() const {
   return with_gil([&] { return specs_of(problem_->attr("buffers")()); });
 }
+std::vector<HiddenUnits> PythonForeign::hidden_units() const {
+  return with_gil([&] {
+    std::vector<HiddenUnits> units;
+    for (const auto& [count, blocks] :
+         problem_->attr("hidden_units")()
+             .cast<std::vector<std::pair<int64_t, std::vector<std::tuple<size_t, int64_t, int64_t>>>>>()) {
+      HiddenUnits& group = units.emplace_back(HiddenUnits{count, {}});
+      for (const auto& [tensor, outer, inner] : blocks) group.blocks.push_back({tensor, outer, inner});
+    }
+    return units;
+  });
+}
 int64_t PythonForeign::samples(const std::string& split) const {
   return with_gil([&] { return problem_->attr("samples")(split).cast<int64_t>(); });
 }

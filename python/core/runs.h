@@ -14,6 +14,7 @@ class PythonForeign final : public Foreign {
   std::string description() const override;
   std::vector<ParameterSpec> parameters() const override;
   std::vector<ParameterSpec> buffers() const override;
+  std::vector<HiddenUnits> hidden_units() const override;
   int64_t samples(const std::string& split) const override;
   Checkpoint checkpoint(int64_t step, const fs::path& file) const override;
   double loss(const Checkpoint& checkpoint) const override;

@@ -19,8 +19,12 @@ double now() {
 std::vector<ParameterSpec> specs_of(const py::object& list) {
   std::vector<ParameterSpec> specs;
   for (const py::handle& entry : list) {
-    const auto [name, shape] = entry.cast<std::pair<std::string, std::vector<int64_t>>>();
-    specs.push_back({name, shape});
+    const py::tuple fields = entry.cast<py::tuple>();
+    ParameterSpec& spec = specs.emplace_back(
+        ParameterSpec{fields[0].cast<std::string>(), fields[1].cast<std::vector<int64_t>>()});
+    if (fields.size() < 3) continue;
+    spec.parts = fields[2].cast<int64_t>();
+    spec.transposed = fields[3].cast<bool>();
   }
   return specs;
 }

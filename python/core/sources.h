@@ -13,7 +13,7 @@
 
 namespace seigh::python {
 
-/// Of a list of (name, shape). With the lock.
+/// Of a list of (name, shape) or (name, shape, parts, transposed). With the lock.
 std::vector<ParameterSpec> specs_of(const py::object& list);
 
 /// The methods are those of seigh._source.Source, which says what they do.

@@ -164,6 +164,7 @@ class Overlap:
     bands: dict[str, tuple[torch.Tensor, torch.Tensor, float]]
     sizes: torch.Tensor
     ceiling: dict[str, torch.Tensor]
+    joint: dict[str, torch.Tensor] | None
     rank_correlation: dict[str, tuple[float, float]]
     tensors: list[dict[str, Any]]
     energy: torch.Tensor

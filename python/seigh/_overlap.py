@@ -34,6 +34,8 @@ class Overlap:
         bands: {"layer" | "output_unit" | "input_unit": (low [K], high [K], p)}: between which curves a random mask with the same counts lies for
             all k at once with probability .95, and the permutation p of this mask's largest deviation.
         sizes: int64 [n], the k of `factors`, and of ceiling: {null: [n]}, (overlap - null) / (best mask with the same counts - null).
+        joint: {"mean", "std", "p", "free": [n]} at `sizes`: the same mask on hidden units that have changed places at random, its two-sided p, and the
+            share of the mask that some can move; None where the hidden units are not known (`Mask.hidden_units`).
         rank_correlation: {null: (value, standard deviation)} of the ranks of |score| and leverage within the null's groups ("two_way": with row
             and column means taken away): what masks of all sizes have in common.
         tensors: a list of dictionaries by tensor at k = K: name, parameters, and shares of space, of mask, and the overlap within.
@@ -55,7 +57,7 @@ class Overlap:
         self.factors = curves["factors"]
         self.low, self.high, self.spread, self.mask = (curves[key] for key in ("magnitude_low", "magnitude_high", "magnitude_deviation", "mask"))
         for key in ("bands", "sizes", "ceiling", "rank_correlation", "energy", "participation", "mask_sizes", "by_size", "by_size_layer",
-                    "eligible", "tied"):
+                    "eligible", "tied", "joint"):
             setattr(self, key, curves[key])
         k = len(self)
         space, counts, within = self.energy[:, :k].sum(1) / k, curves["counts"][:, -1], curves["within"][:, -1]
@@ -133,10 +135,11 @@ def overlap(pairs, mask, *, among=None, random_masks=200, seed=0, context=None):
         raise ValueError(f"the mask is over {mask.scores.numel()} parameters, the eigenvectors over {pairs._size}; give both the same params=")
     scores = mask.scores if mask.scores.dtype in (torch.float32, torch.float64) else mask.scores.float()
     tensors = list(zip(mask.names, mask.shapes))
+    layouts = [(name, shape, *layout) for (name, shape), layout in zip(tensors, mask.layouts)]
     patterns = None if among is None else [among] if isinstance(among, str) else list(among)
     for pattern in patterns or ():
         if not fnmatch.filter(mask.names, pattern):
             raise ValueError(f"among= names {pattern!r}, which is none of the tensors: {', '.join(mask.names[:5])}{' ...' if len(mask.names) > 5 else ''}")
     eligible = [patterns is None or any(fnmatch.fnmatchcase(name, p) for p in patterns) for name in mask.names]
-    curves = _core.overlap(pairs._result, scores.cpu(), tensors, eligible, random_masks, seed, core_of(context))
+    curves = _core.overlap(pairs._result, scores.cpu(), layouts, mask.hidden_units, eligible, random_masks, seed, core_of(context))
     return Overlap(curves, mask.name, pairs._size, tensors)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from seigh import _core
+from seigh import _core, _units
 from seigh._context import Context, core_of
 from seigh._data import Batches, Samples, read_data
 from seigh._losses import takes_model
@@ -36,7 +36,10 @@ class Problem:
         return self._description
 
     def parameters(self):
-        return [(name, list(p.shape)) for name, p in self._chosen]
+        return [(name, list(p.shape), *layout) for (name, p), layout in zip(self._chosen, _units.layouts(self._module, self._chosen))]
+
+    def hidden_units(self):
+        return _units.hidden_units(self._module, self._chosen)
 
     def buffers(self):
         named = dict(self._module.named_buffers())

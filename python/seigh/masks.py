@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from seigh import _units
 from seigh._source import beneath, choose_parameters
 
 
@@ -14,11 +15,16 @@ class Mask:
         scores: [D], in the order of the matrix.
         shapes, names: of the tensors, in that order; layers: how many parameters each has.
         name: what the scores are.
+        layouts: (parts, transposed) of each tensor: layers one after the other in its rows (queries, keys and values of every head, groups of a
+            convolution), and whether it is [in, out, ...]. hidden_units: [(count, [(tensor, outer, inner)])], units that may change places;
+            empty where they are not known, as in anything but a chain of layers.
     """
 
-    def __init__(self, scores, shapes, names, name):
+    def __init__(self, scores, shapes, names, name, layouts=None, hidden_units=()):
         self.scores, self.shapes, self.names, self.name = scores, [list(shape) for shape in shapes], list(names), name
         self.layers = [math.prod(shape) for shape in self.shapes]
+        self.layouts = list(layouts) if layouts is not None else [(1, False)] * len(self.shapes)
+        self.hidden_units = list(hidden_units)
 
     def order(self, k):
         """The k parameters of largest |score|: int64 [k]."""
@@ -36,15 +42,21 @@ class Mask:
         return f"<seigh mask by {self.name}, {self.scores.numel()} parameters in {len(self.layers)} tensors>"
 
 
+def _mask(module, chosen, flat, name):
+    return Mask(flat, [p.shape for _, p in chosen], [key for key, _ in chosen], name, _units.layouts(module, chosen), _units.hidden_units(module, chosen))
+
+
 def magnitude(model, params=None):
     """The mask of the parameters largest in magnitude, at their values now. `params` as of `seigh.Hessian`, so that the two fit."""
-    chosen = choose_parameters(beneath(model), params)
-    return Mask(torch.cat([p.detach().reshape(-1) for _, p in chosen]), [p.shape for _, p in chosen], [name for name, _ in chosen], "magnitude")
+    module = beneath(model)
+    chosen = choose_parameters(module, params)
+    return _mask(module, chosen, torch.cat([p.detach().reshape(-1) for _, p in chosen]), "magnitude")
 
 
 def scores(model, values, params=None, name="score"):
     """The mask of any score. `values`: {name: tensor of the parameter's shape}, or a vector [D]."""
-    chosen = choose_parameters(beneath(model), params)
+    module = beneath(model)
+    chosen = choose_parameters(module, params)
     if isinstance(values, dict):
         missing = [name for name, _ in chosen if name not in values]
         if missing:
@@ -58,7 +70,7 @@ def scores(model, values, params=None, name="score"):
     layers = [p.numel() for _, p in chosen]
     if flat.numel() != sum(layers):
         raise ValueError(f"values holds {flat.numel()} numbers, the parameters {sum(layers)}")
-    return Mask(flat if flat.is_floating_point() else flat.double(), [p.shape for _, p in chosen], [key for key, _ in chosen], name)
+    return _mask(module, chosen, flat if flat.is_floating_point() else flat.double(), name)
 
 
 def load(model, path, params=None):

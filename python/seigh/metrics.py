@@ -43,48 +43,61 @@ class _Space:
         self.basis = self.basis.double().cpu()
 
 
+def _pair(a, b, k):
+    if k is None:
+        k = next((_Space(s, None).k for s in (a, b) if not isinstance(s, Mask)), None)
+    k = k if isinstance(k, tuple) else (k, k)
+    a, b = _Space(a, k[0]), _Space(b, k[1])
+    if a.dimension != b.dimension:
+        raise ValueError(f"the two are subspaces of R^{a.dimension} and R^{b.dimension}; both must be over the same parameters (params=)")
+    return a, b
+
+
 def principal_angles(a, b, k=None):
-    """The principal angles between two k-dimensional subspaces of R^D, radians: float64 [k], rising, right to rounding both near 0 and near π/2.
+    """The principal angles between two subspaces of R^D, radians: float64 [k], rising, right to rounding both near 0 and near π/2.
 
     Args:
         a, b: each EigenPairs, a mask (`seigh.masks`), or an orthonormal basis [D, k] (torch or NumPy).
-        k: the first k vectors or parameters of each; needed where both are masks. None: all of the one that is no mask.
+        k: the first k vectors or parameters of each; needed where both are masks. A pair (m, k): m of the first and k of the second, of
+            which there are min(m, k) angles, all 0 where one lies within the other. None: all of the one that is no mask.
     Raises:
         ValueError: of other dimensions, or a basis that is not orthonormal to 1e-3.
+    Source: of different dimensions, Ye and Lim, "Schubert varieties and distances between subspaces of different dimensions", 2016.
     """
-    if k is None:
-        k = next((_Space(s, None).k for s in (a, b) if not isinstance(s, Mask)), None)
-    a, b = _Space(a, k), _Space(b, k)
-    if a.dimension != b.dimension:
-        raise ValueError(f"the two are subspaces of R^{a.dimension} and R^{b.dimension}; both must be over the same parameters (params=)")
-    if a.k != b.k:
-        raise ValueError(f"the two have {a.k} and {b.k} dimensions; give k=, the first of each")
+    a, b = _pair(a, b, k)
     if a.mask is not None and b.mask is not None:
-        common = int(torch.isin(a.mask, b.mask).sum())
-        return torch.cat([torch.zeros(common, dtype=torch.float64), torch.full((k - common,), math.pi / 2, dtype=torch.float64)])
+        common, fewer = int(torch.isin(a.mask, b.mask).sum()), min(a.k, b.k)
+        return torch.cat([torch.zeros(common, dtype=torch.float64), torch.full((fewer - common,), math.pi / 2, dtype=torch.float64)])
     if a.mask is None and b.mask is None:
         return _core.principal_angles(a.basis, b.basis)
     mask, basis = (a.mask, b.basis) if a.mask is not None else (b.mask, a.basis)
     if float((basis.T @ basis - torch.eye(basis.shape[1], dtype=basis.dtype)).abs().max()) > 1e-3:
         raise ValueError("the basis is not orthonormal to 1e-3; take torch.linalg.qr(basis).Q")
-    inside = torch.zeros(basis.shape[0], dtype=torch.bool)
-    inside[mask] = True
-    # Cosines are the singular values of the rows within the mask, sines those of the others.
-    cosines = torch.linalg.svdvals(basis[inside])
-    outside = basis[~inside]
-    sines = torch.linalg.svdvals(torch.linalg.qr(outside, mode="r").R) if len(outside) else torch.zeros(0, dtype=basis.dtype)
-    sines = torch.cat([sines, torch.zeros(max(k - len(sines), 0), dtype=basis.dtype)])[:k].flip(0)
+    # Cosines are the singular values of the rows within the mask; sines, of the smaller space, those of what the other leaves of it.
+    inside = basis[mask]
+    cosines = torch.linalg.svdvals(inside)
+    if len(mask) >= basis.shape[1]:
+        others = torch.ones(basis.shape[0], dtype=torch.bool)
+        others[mask] = False
+        left = basis[others]
+    else:
+        left = basis @ -inside.T
+        left[mask, range(len(mask))] += 1
+    sines = torch.linalg.svdvals(torch.linalg.qr(left, mode="r").R) if len(left) else torch.zeros(0, dtype=basis.dtype)
+    sines = torch.cat([sines, torch.zeros(max(len(cosines) - len(sines), 0), dtype=basis.dtype)])[:len(cosines)].flip(0)
     return torch.atan2(sines, cosines)
 
 
 def compare(a, b, k=None):
-    """All metrics between two k-dimensional subspaces, {name: float}: geodesic, chordal_2, chordal_frobenius, projection_2, projection_frobenius and
-    fubini_study, distances between 0 (equal) and 1 (orthogonal); overlap, a similarity, and of two masks iou, their intersection over their union.
-    Arguments as of `principal_angles`."""
+    """All metrics between two subspaces, {name: float}: geodesic, chordal_2, chordal_frobenius, projection_2, projection_frobenius and fubini_study,
+    distances between 0 (equal, or of different dimensions one within the other) and 1 (orthogonal); overlap, a similarity, the sum of squared
+    cosines over their number; and of two masks iou, their intersection over their union. Arguments as of `principal_angles`."""
     angles = principal_angles(a, b, k)
     found = {name: float(_core.metric(name, angles)) for name in _NAMES}
     if isinstance(a, Mask) and isinstance(b, Mask):
-        found["iou"] = found["overlap"] / (2 - found["overlap"])
+        a, b = _pair(a, b, k)
+        common = int(torch.isin(a.mask, b.mask).sum())
+        found["iou"] = common / (a.k + b.k - common)
     return found
 
 

@@ -33,6 +33,7 @@ enum class Stream : uint32_t {
   random_mask_by_input_unit = 35,
   random_score = 36,
   label_noise = 37,
+  unit_permutation = 38,
   synthetic = 60,
   test = 100,
 };

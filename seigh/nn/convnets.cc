@@ -18,14 +18,6 @@ Init xavier_conv(int64_t in, int64_t out, int64_t kernel) {
   return Init::xavier_normal(in * kernel * kernel, out * kernel * kernel);
 }
 
-// Of weights and biases in turn, each layer reading the one before through ReLUs, maxima and flattening,
-// whose columns of a channel lie side by side.
-std::vector<Coupling> chain(size_t tensors) {
-  std::vector<Coupling> all;
-  for (size_t i = 0; i + 2 < tensors; i += 2) all.push_back({i, i + 1, i + 2});
-  return all;
-}
-
 }  // namespace
 
 void require_image(const std::string& model, const std::vector<int64_t>& shape, int64_t side,
@@ -67,10 +59,6 @@ std::string ThreeC3d::description() const {
   return description_;
 }
 
-std::vector<Coupling> ThreeC3d::couplings() const {
-  return chain(parameters_.size());
-}
-
 at::Tensor ThreeC3d::forward(const std::vector<at::Tensor>& parameters,
                              const std::vector<at::Tensor>& buffers, const at::Tensor& x,
                              bool training) const {
@@ -102,10 +90,6 @@ AllCnn::AllCnn(const std::vector<int64_t>& input_shape, int64_t classes, const A
 
 std::string AllCnn::description() const {
   return description_;
-}
-
-std::vector<Coupling> AllCnn::couplings() const {
-  return chain(parameters_.size());
 }
 
 at::Tensor AllCnn::forward(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& buffers,

@@ -96,9 +96,11 @@ void LayeredModel::add_conv(const std::string& name, int64_t in, int64_t out, in
 }
 
 void LayeredModel::add_linear(const std::string& name, int64_t in, int64_t out, Initialization weight,
-                              Initialization bias) {
+                              Initialization bias, int64_t parts) {
   add(name + ".weight", {out, in}, weight);
+  parameters_.back().parts = parts;
   add(name + ".bias", {out}, bias);
+  parameters_.back().parts = parts;
 }
 
 void LayeredModel::add_norm(const std::string& name, int64_t channels) {

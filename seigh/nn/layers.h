@@ -49,9 +49,9 @@ class LayeredModel : public Model {
   void add_conv(const std::string& name, int64_t in, int64_t out, int64_t kernel, Initialization weight);
   void add_conv(const std::string& name, int64_t in, int64_t out, int64_t kernel, Initialization weight,
                 Initialization bias);
-  /// `name`.weight [out, in] and `name`.bias [out].
+  /// `name`.weight [out, in] and `name`.bias [out], rows in `parts` (ParameterSpec).
   void add_linear(const std::string& name, int64_t in, int64_t out, Initialization weight,
-                  Initialization bias);
+                  Initialization bias, int64_t parts = 1);
   /// `name`.weight [channels] = 1 and `name`.bias [channels] = 0.
   void add_norm(const std::string& name, int64_t channels);
   /// The running statistics of batch norm: buffers `name`.running_mean = 0 and `name`.running_var = 1,

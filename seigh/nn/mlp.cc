@@ -64,13 +64,6 @@ at::Tensor Mlp::initial_parameters(uint64_t seed) const {
   return flatten(pieces);
 }
 
-std::vector<Coupling> Mlp::couplings() const {
-  std::vector<Coupling> all;
-  if (activation_ != Activation::relu) return all;
-  for (size_t i = 0; i + 2 < parameters_.size(); i += 2) all.push_back({i, i + 1, i + 2});
-  return all;
-}
-
 at::Tensor Mlp::forward(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>&,
                         const at::Tensor& x, bool) const {
   at::Tensor h = x.flatten(1).to(parameters[0].scalar_type());

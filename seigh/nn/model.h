@@ -15,15 +15,22 @@ struct ParameterSpec {
   std::string name;  ///< as in state dictionaries: "layers.0.weight"
   std::vector<int64_t> shape;
   std::vector<std::string> aliases = {};  ///< further names of the same tensor (tied weights)
+  /// Rows of the first dimension are in this many equal blocks that are layers of their own: queries, keys
+  /// and values by head, groups of a convolution.
+  int64_t parts = 1;
+  bool transposed = false;  ///< a matrix or a convolution [in, out, ...]
   int64_t numel() const;
 };
 
-/// A layer of hidden units between two layers of weights, as indices into Model::parameters(): row u of
-/// `weight` [units, ...] and entry u of `bias` [units] make unit u, and block u of `next` [out, units n,
-/// ...], n columns wide, is all that reads it. In between are only functions f with f(c h) = c f(h) for c >
-/// 0.
-struct Coupling {
-  size_t weight, bias, next;
+/// Hidden units that may change places with each other without changing the function, and their parameters:
+/// tensor `tensor`, in C order, is [outer, count, inner], and unit u has the entries at (., u, .).
+struct HiddenUnits {
+  struct Block {
+    size_t tensor;
+    int64_t outer, inner;
+  };
+  int64_t count;
+  std::vector<Block> blocks;
 };
 
 /// A differentiable map from inputs to outputs, without state of its own: parameters and buffers are
@@ -46,9 +53,13 @@ class Model {
   const std::vector<ParameterSpec>& buffers() const { return buffers_; }
   /// Their values before training, float32 or float64; none for most models.
   virtual std::vector<at::Tensor> initial_buffers() const { return {}; }
-  /// Its hidden layers, where c > 0 times what makes a unit and 1 / c times what reads it leave the function
-  /// as it is; none where there are others too.
-  virtual std::vector<Coupling> couplings() const { return {}; }
+  /// The groups of units that may change places, each on its own: hidden layers, residual streams, heads of
+  /// attention; none where they are not known.
+  virtual std::vector<HiddenUnits> hidden_units() const { return {}; }
+  /// Whether c > 0 times what makes a hidden unit and 1 / c times what reads it leave the function as it is;
+  /// the blocks of hidden_units() are then the weight and the bias that make a layer and the weight that
+  /// reads it, of one layer after the other.
+  virtual bool rescalable() const { return false; }
   /// What the user should know of it, a line each.
   virtual std::vector<std::string> notes() const { return {}; }
   /// Outputs [N, classes] for x [N, ...] ([N, T, classes] for sequences x [N, T]), differentiable at least

@@ -24,15 +24,19 @@ at::Tensor by_unit(const at::Tensor& next, int64_t units) {
 }  // namespace
 
 void require_rescalable(const Model& model) {
-  require(!model.couplings().empty(), "curvature.rescaled = \"balanced\" is not possible for ",
-          model.description(),
+  require(model.rescalable(), "curvature.rescaled = \"balanced\" is not possible for ", model.description(),
           ": units may be rescaled in a plain chain of linear and convolutional layers with ReLU in between, "
           "which mlp with relu, 3c3d and all-cnn-c are; put \"none\"");
 }
 
 at::Tensor balanced(const Model& model, const at::Tensor& parameters) {
   require_rescalable(model);
-  const std::vector<Coupling> layers = model.couplings();
+  struct Layer {
+    size_t weight, bias, next;
+  };
+  std::vector<Layer> layers;
+  for (const HiddenUnits& units : model.hidden_units())
+    layers.push_back({units.blocks[0].tensor, units.blocks[1].tensor, units.blocks[2].tensor});
   std::vector<at::Tensor> pieces = unflatten(model.parameters(), parameters.to(at::kDouble).clone());
 
   // Squares of a layer's incoming parameters by the units before it (one column where those are no hidden

@@ -16,9 +16,9 @@
 namespace seigh {
 
 /// `parameters` [D] of `model`, balanced; the dtype stays. Units without incoming or outgoing parameters
-/// other than zero stay as they are. Throws Error where the model has no couplings(), saying which have.
+/// other than zero stay as they are. Throws Error where the model is not rescalable(), saying which are.
 at::Tensor balanced(const Model& model, const at::Tensor& parameters);
-/// Throws Error where balanced() would for want of couplings().
+/// Throws Error where balanced() would for that.
 void require_rescalable(const Model& model);
 
 }  // namespace seigh

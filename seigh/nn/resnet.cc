@@ -9,6 +9,7 @@
 
 #include "seigh/core/error.h"
 #include "seigh/nn/convnets.h"
+#include "seigh/nn/hidden_units.h"
 
 namespace seigh {
 
@@ -73,6 +74,49 @@ std::string ResNet::description() const {
                                           : "no norm")
        << ", " << classes_ << " classes";
   return text.str();
+}
+
+std::vector<HiddenUnits> ResNet::hidden_units() const {
+  std::vector<HiddenUnits> all;
+  struct Layer {
+    std::string conv, norm;
+  };
+  const bool grouped = options_.norm == Norm::group;
+  // Channels that `made` make and `read` read.
+  const auto add = [&](int64_t channels, const std::vector<Layer>& made,
+                       const std::vector<std::string>& read) {
+    const int64_t groups = grouped ? options_.groups : 1;
+    for (const bool whole : {true, false}) {
+      if (whole && groups == 1) continue;
+      HiddenUnitsOf units(parameters_, whole ? groups : channels / groups);
+      for (const Layer& layer : made) {
+        units.made_by(layer.conv, whole ? 1 : groups);
+        if (options_.norm != Norm::none) units.made_by(layer.norm, whole ? 1 : groups);
+      }
+      for (const std::string& layer : read) units.read_by(layer, whole ? 1 : groups);
+      all.push_back(units.units());
+    }
+  };
+  std::vector<Layer> made{{"conv1", "bn1"}};  // of the residual stream
+  std::vector<std::string> read;
+  for (size_t stage = 0; stage < options_.blocks.size(); ++stage) {
+    const int64_t channels = options_.width << stage;
+    for (int64_t block = 0; block < options_.blocks[stage]; ++block) {
+      const std::string name = "layer" + std::to_string(stage + 1) + "." + std::to_string(block) + ".";
+      read.push_back(name + "conv1");
+      if (stage > 0 && block == 0) {
+        read.push_back(name + "downsample.0");
+        add(channels / 2, made, read);
+        made = {{name + "downsample.0", name + "downsample.1"}};
+        read.clear();
+      }
+      made.push_back({name + "conv2", name + "bn2"});
+      add(channels, {{name + "conv1", name + "bn1"}}, {name + "conv2"});
+    }
+  }
+  read.emplace_back("fc");
+  add(options_.width << (options_.blocks.size() - 1), made, read);
+  return all;
 }
 
 at::Tensor ResNet::normalized(ParameterReader& reader, const at::Tensor& x) const {

@@ -43,6 +43,8 @@ class ResNet final : public LayeredModel {
   ResNet(const std::vector<int64_t>& input_shape, int64_t classes, const ResNetOptions& options = {});
 
   std::string description() const override;
+  /// Of group norm: groups as wholes, and one permutation within all groups of a layer.
+  std::vector<HiddenUnits> hidden_units() const override;
   at::Tensor forward(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& buffers,
                      const at::Tensor& x, bool training = false) const override;
 

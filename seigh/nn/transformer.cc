@@ -15,6 +15,7 @@
 
 #include "seigh/core/error.h"
 #include "seigh/nn/convnets.h"
+#include "seigh/nn/hidden_units.h"
 
 namespace seigh {
 
@@ -29,6 +30,12 @@ void validate_blocks(const std::string& model, int64_t width, int64_t depth, int
   require_widths(model, {width, mlp_ratio});
   require(depth >= 1, model, ": a depth of ", depth, " is not possible");
   require(heads >= 1 && width % heads == 0, model, ": ", heads, " heads do not divide the width ", width);
+}
+
+// Heads of an attention layer change places as wholes.
+void add_heads(const std::vector<ParameterSpec>& parameters, const std::string& in, const std::string& out,
+               int64_t heads, std::vector<HiddenUnits>& all) {
+  all.push_back(HiddenUnitsOf(parameters, heads).made_by(in, 3).read_by(out).units());
 }
 
 }  // namespace
@@ -65,7 +72,7 @@ Transformer::Transformer(const std::vector<int64_t>& input_shape, int64_t classe
   for (int64_t block = 0; block < options.depth; ++block) {
     const std::string name = "transformer.h." + std::to_string(block) + ".";
     add_norm(name + "ln_1", w);
-    add_linear(name + "attn.c_attn", w, 3 * w, small, zero);
+    add_linear(name + "attn.c_attn", w, 3 * w, small, zero, 3 * options.heads);
     add_linear(name + "attn.c_proj", w, w, residual, zero);
     add_norm(name + "ln_2", w);
     if (options.experts == 0) {
@@ -87,6 +94,36 @@ std::string Transformer::description() const {
   if (options_.experts > 0) text << ", " << options_.chosen << " of " << options_.experts << " experts";
   text << ", " << classes_ << " classes" << (options_.tied ? ", tied" : "");
   return text.str();
+}
+
+std::vector<HiddenUnits> Transformer::hidden_units() const {
+  std::vector<HiddenUnits> all;
+  HiddenUnitsOf stream(parameters_, options_.width);
+  stream.last_of("transformer.wte.weight").last_of("transformer.wpe.weight");
+  for (int64_t block = 0; block < options_.depth; ++block) {
+    const std::string name = "transformer.h." + std::to_string(block) + ".";
+    stream.made_by(name + "ln_1").read_by(name + "attn.c_attn").made_by(name + "attn.c_proj");
+    stream.made_by(name + "ln_2");
+    add_heads(parameters_, name + "attn.c_attn", name + "attn.c_proj", options_.heads, all);
+    const auto feed_forward = [&](const std::string& layers) {
+      stream.read_by(layers + "c_fc").made_by(layers + "c_proj");
+      all.push_back(HiddenUnitsOf(parameters_, options_.mlp_ratio * options_.width)
+                        .made_by(layers + "c_fc")
+                        .read_by(layers + "c_proj")
+                        .units());
+    };
+    if (options_.experts == 0) {
+      feed_forward(name + "mlp.");
+    } else {
+      stream.read_by(name + "mlp.gate");
+      for (int64_t e = 0; e < options_.experts; ++e)
+        feed_forward(name + "mlp.experts." + std::to_string(e) + ".");
+    }
+  }
+  stream.made_by("transformer.ln_f");
+  if (!options_.tied) stream.read_by("lm_head");
+  all.push_back(stream.units());
+  return all;
 }
 
 at::Tensor Transformer::mixture(ParameterReader& reader, const at::Tensor& x) const {
@@ -147,7 +184,7 @@ Vit::Vit(const std::vector<int64_t>& input_shape, int64_t classes, const VitOpti
   for (int64_t block = 0; block < options.depth; ++block) {
     const std::string name = "blocks." + std::to_string(block) + ".";
     add_norm(name + "norm1", w);
-    add_linear(name + "attn.qkv", w, 3 * w, small, zero);
+    add_linear(name + "attn.qkv", w, 3 * w, small, zero, 3 * options.heads);
     add_linear(name + "attn.proj", w, w, small, zero);
     add_norm(name + "norm2", w);
     add_linear(name + "mlp.fc1", w, hidden, small, zero);
@@ -162,6 +199,25 @@ std::string Vit::description() const {
   text << "vit, patch " << options_.patch << ", width " << options_.width << ", depth " << options_.depth
        << ", " << options_.heads << " heads, " << classes_ << " classes";
   return text.str();
+}
+
+std::vector<HiddenUnits> Vit::hidden_units() const {
+  std::vector<HiddenUnits> all;
+  HiddenUnitsOf stream(parameters_, options_.width);
+  stream.last_of("cls_token").last_of("pos_embed").made_by("patch_embed.proj");
+  for (int64_t block = 0; block < options_.depth; ++block) {
+    const std::string name = "blocks." + std::to_string(block) + ".";
+    stream.made_by(name + "norm1").read_by(name + "attn.qkv").made_by(name + "attn.proj");
+    stream.made_by(name + "norm2").read_by(name + "mlp.fc1").made_by(name + "mlp.fc2");
+    add_heads(parameters_, name + "attn.qkv", name + "attn.proj", options_.heads, all);
+    all.push_back(HiddenUnitsOf(parameters_, options_.mlp_ratio * options_.width)
+                      .made_by(name + "mlp.fc1")
+                      .read_by(name + "mlp.fc2")
+                      .units());
+  }
+  stream.made_by("norm").read_by("head");
+  all.push_back(stream.units());
+  return all;
 }
 
 at::Tensor Vit::forward(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& buffers,

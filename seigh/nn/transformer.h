@@ -49,6 +49,7 @@ class Transformer final : public LayeredModel {
               const TransformerOptions& options = {});
 
   std::string description() const override;
+  std::vector<HiddenUnits> hidden_units() const override;
   /// x [N, T], int64 or whole numbers in a floating type, each in 0..classes-1, T up to the context; outputs
   /// [N, T, classes].
   at::Tensor forward(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& buffers,
@@ -87,6 +88,7 @@ class Vit final : public LayeredModel {
   Vit(const std::vector<int64_t>& input_shape, int64_t classes, const VitOptions& options = {});
 
   std::string description() const override;
+  std::vector<HiddenUnits> hidden_units() const override;
   at::Tensor forward(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& buffers,
                      const at::Tensor& x, bool training = false) const override;
 

@@ -264,7 +264,7 @@ std::vector<int64_t> mask_sizes(int64_t eligible, int64_t more) {
 class MaskStudy {
  public:
   MaskStudy(const StudiedMask& mask, const TensorPlaces& places, const SpaceAnatomy& space)
-      : curves_(*mask.curves), places_(places), space_(space) {
+      : given_(mask), curves_(*mask.curves), places_(places), space_(space) {
     result.sizes = curves_.nulls.two_way.sizes;
     const int64_t n = result.sizes.numel(), tensors = static_cast<int64_t>(places.tensors());
     const at::Tensor values = mask.scores.to(at::kCPU, at::kDouble).contiguous().abs();
@@ -322,6 +322,21 @@ class MaskStudy {
     }
   }
 
+  /// Likewise where units have changed places; leverage: [1, D].
+  void permute(int64_t at, const at::Tensor& leverage, const Context& context) {
+    if (given_.units == nullptr || given_.units->empty()) return;
+    JointNull& joint = result.joint;
+    if (!joint.defined())
+      for (at::Tensor* values : {&joint.mean, &joint.deviation, &joint.p, &joint.free})
+        *values = at::full({result.sizes.numel()}, kNone, at::kDouble);
+    const JointNull found = joint_null(leverage, {result.sizes[at].item<int64_t>()}, curves_.mask,
+                                       *given_.units, given_.permutations, given_.seed, context);
+    joint.mean[at] = found.mean[0];
+    joint.deviation[at] = found.deviation[0];
+    joint.p[at] = found.p[0];
+    joint.free[at] = found.free[0];
+  }
+
   /// From the leverages in the whole space.
   void correlate(const double* leverage) {
     result.layer = rank_correlation(Grouping::layer, score_, leverage, places_);
@@ -333,6 +348,7 @@ class MaskStudy {
   MaskAnatomy result;
 
  private:
+  StudiedMask given_;
   const OverlapCurves& curves_;
   const TensorPlaces& places_;
   const SpaceAnatomy& space_;
@@ -399,12 +415,20 @@ Anatomy anatomy(const Eigenspace& space, const std::vector<StudiedMask>& masks, 
       const int64_t* own = study.result.sizes.const_data_ptr<int64_t>();
       for (int64_t at = 0; at < study.result.sizes.numel(); ++at) {
         const auto found = std::find(some.begin(), some.end(), own[at]);
-        if (found != some.end()) study.take(at, at_size(static_cast<size_t>(found - some.begin())));
+        if (found == some.end()) continue;
+        const int64_t s = found - some.begin();
+        study.take(at, at_size(static_cast<size_t>(s)));
+        study.permute(at, leverage.narrow(0, s, 1), context);
       }
       if (some.back() == space.count()) study.correlate(at_size(some.size() - 1));
     }
   }
-  for (MaskStudy& study : studies) result.masks.push_back(std::move(study.result));
+  result.space.energy = by_tensor(result.space.energy, *masks.front().layouts);
+  for (size_t i = 0; i < masks.size(); ++i) {
+    MaskAnatomy& own = result.masks.emplace_back(std::move(studies[i].result));
+    own.counts = by_tensor(own.counts, *masks[i].layouts);
+    own.within = by_tensor(own.within, *masks[i].layouts);
+  }
   return result;
 }
 

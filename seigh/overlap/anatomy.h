@@ -25,11 +25,12 @@
 #include "seigh/core/context.h"
 #include "seigh/overlap/curves.h"
 #include "seigh/overlap/eigenspace.h"
+#include "seigh/overlap/joint_null.h"
 #include "seigh/overlap/units.h"
 
 namespace seigh {
 
-/// Of an eigenspace of K vectors over T tensors, float64.
+/// Of an eigenspace of K vectors over T tensors (their parts taken together), float64.
 struct SpaceAnatomy {
   at::Tensor energy;         ///< [T, K]
   at::Tensor participation;  ///< [K]
@@ -55,6 +56,7 @@ struct MaskAnatomy {
   at::Tensor
       mask_sizes;  ///< int64 [m]: .005, .01, .02, .05, .1, .2, .3 and .5 of those masks may hold, and `ones`
   at::Tensor by_size, by_size_layer;
+  JointNull joint;  ///< at `sizes`
   bool defined() const { return sizes.defined(); }
 };
 
@@ -68,8 +70,11 @@ struct StudiedMask {
   at::Tensor scores;  ///< [D]
   const std::vector<UnitLayout>* layouts;
   const OverlapCurves* curves;
-  int64_t ones =
-      0;  ///< size of a mask that is one of its own, as of a lottery ticket: one more of mask_sizes
+  /// Size of a mask that is one of its own, as of a lottery ticket: one more of mask_sizes.
+  int64_t ones = 0;
+  const std::vector<UnitGroup>* units = nullptr;  ///< for the joint null, if there are any
+  int64_t permutations = 200;                     ///< of it
+  uint64_t seed = 0;
 };
 
 struct Anatomy {

@@ -46,8 +46,9 @@ void require_orthonormal(const at::Tensor& basis, const char* which) {
 }
 
 void require_bases(const at::Tensor& o1, const at::Tensor& o2) {
-  require(o1.dim() == 2 && o1.sizes() == o2.sizes() && o1.size(1) >= 1 && o1.size(1) <= o1.size(0),
-          "two bases of one shape [D, k], 1 <= k <= D, are needed, got ", o1.sizes(), " and ", o2.sizes());
+  require(o1.dim() == 2 && o2.dim() == 2 && o1.size(0) == o2.size(0) && o1.size(1) >= 1 && o2.size(1) >= 1 &&
+              std::max(o1.size(1), o2.size(1)) <= o1.size(0),
+          "two bases [D, k], 1 <= k <= D, of one D are needed, got ", o1.sizes(), " and ", o2.sizes());
   require(is_float(o1) && is_float(o2), "bases must be float32 or float64, got ", o1.scalar_type(), " and ",
           o2.scalar_type());
   require_orthonormal(o1, "first");
@@ -95,6 +96,7 @@ at::Tensor principal_angle_cosines(const at::Tensor& o1, const at::Tensor& o2) {
 }
 
 at::Tensor principal_angles(const at::Tensor& o1, const at::Tensor& o2) {
+  if (o2.dim() == 2 && o1.dim() == 2 && o2.size(1) > o1.size(1)) return principal_angles(o2, o1);
   require_bases(o1, o2);
   const at::Tensor cross = cross_gram(o1, o2);
   const at::Tensor cosines = cosines_of(cross);  // falling
@@ -105,8 +107,8 @@ at::Tensor principal_angles(const at::Tensor& o1, const at::Tensor& o2) {
 }
 
 at::Tensor mask_principal_angles(const at::Tensor& rows) {
-  require(rows.dim() == 2 && rows.size(0) == rows.size(1) && rows.size(0) >= 1 && is_float(rows),
-          "the k rows of a basis at a mask of k parameters are a float matrix [k, k], got ",
+  require(rows.dim() == 2 && std::min(rows.size(0), rows.size(1)) >= 1 && is_float(rows),
+          "the rows of a basis of k vectors at a mask of m parameters are a float matrix [m, k], got ",
           rows.scalar_type(), " ", rows.sizes());
   require(rows.isfinite().all().item<bool>(), "the rows of the basis hold NaN or infinity");
   const at::Tensor cosines = at::linalg_svdvals(rows.to(at::kDouble));
@@ -165,7 +167,7 @@ double metric(Metric metric, const at::Tensor& angles) {
 double overlap(const at::Tensor& o1, const at::Tensor& o2) {
   require_bases(o1, o2);
   const at::Tensor cross = cross_gram(o1, o2);
-  return cross.mul(cross).sum().item<double>() / static_cast<double>(o1.size(1));
+  return cross.mul(cross).sum().item<double>() / static_cast<double>(std::min(o1.size(1), o2.size(1)));
 }
 
 double intersection_over_union(double mask_overlap) {

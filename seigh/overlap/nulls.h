@@ -26,6 +26,7 @@
 
 #include "seigh/core/context.h"
 #include "seigh/overlap/eigenspace.h"
+#include "seigh/overlap/joint_null.h"
 #include "seigh/overlap/units.h"
 
 namespace seigh {
@@ -72,6 +73,7 @@ struct OverlapNulls {
   NullCurve output_unit;  ///< of every output unit; a tensor without units counts as one
   NullCurve input_unit;
   TwoWayNull two_way;
+  JointNull joint;  ///< at the sizes of the two-way null; undefined where the units are not known
   bool defined() const { return two_way.sizes.defined(); }
 };
 

@@ -1,5 +1,8 @@
 #include "seigh/overlap/units.h"
 
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
+
 #include <algorithm>
 #include <cctype>
 #include <cstddef>
@@ -19,6 +22,15 @@ std::string module_of(const std::string& name) {
   std::transform(module.begin(), module.end(), module.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return module;
+}
+
+// Queries, keys and values in the rows of one tensor.
+bool is_fused(const NamedShape& tensor) {
+  if (tensor.shape.empty() || tensor.shape.size() > 2 || tensor.shape[0] % 3 != 0) return false;
+  if (tensor.shape.size() == 2 && tensor.shape[0] < tensor.shape[1]) return false;
+  const std::string module = module_of(tensor.name);
+  return module.find("qkv") != std::string::npos || module == "c_attn" || module.starts_with("in_proj") ||
+         module == "query_key_value";
 }
 
 bool is_embedding(const std::string& name) {
@@ -48,14 +60,36 @@ UnitLayout unit_layout(const NamedShape& tensor) {
   layout.rows = tensor.shape[first];
   layout.columns = tensor.shape[first + 1];
   layout.taps = numel / (layout.rows * layout.columns);
-  layout.rows_are_outputs = !embedding;
+  layout.rows_are_outputs = !embedding && !tensor.transposed;
   return layout;
 }
 
 std::vector<UnitLayout> unit_layouts(const std::vector<NamedShape>& tensors) {
   std::vector<UnitLayout> layouts;
-  for (const NamedShape& tensor : tensors) layouts.push_back(unit_layout(tensor));
+  for (const NamedShape& tensor : tensors) {
+    UnitLayout layout = unit_layout(tensor);
+    const int64_t parts = tensor.parts > 1 ? tensor.parts : is_fused(tensor) ? 3 : 1;
+    int64_t& divided = layout.defined ? layout.rows : layout.taps;
+    require(divided % parts == 0, "tensor ", tensor.name, " is not in ", parts, " parts");
+    divided /= parts;
+    for (int64_t part = 0; part < parts; ++part, layout.continues = true) layouts.push_back(layout);
+  }
   return layouts;
+}
+
+std::vector<size_t> tensors_of(const std::vector<UnitLayout>& layouts) {
+  std::vector<size_t> tensors;
+  for (const UnitLayout& layout : layouts)
+    tensors.push_back(tensors.empty() ? 0 : tensors.back() + (layout.continues ? 0 : 1));
+  return tensors;
+}
+
+at::Tensor by_tensor(const at::Tensor& by_layout, const std::vector<UnitLayout>& layouts) {
+  const std::vector<size_t> tensors = tensors_of(layouts);
+  const std::vector<int64_t> tensor(tensors.begin(), tensors.end());
+  std::vector<int64_t> shape = by_layout.sizes().vec();
+  shape[0] = tensor.empty() ? 0 : tensor.back() + 1;
+  return at::zeros(shape, by_layout.options()).index_add_(0, at::tensor(tensor, at::kLong), by_layout);
 }
 
 std::string_view grouping_name(Grouping grouping) {

@@ -96,6 +96,11 @@ json overlap(const OverlapCurves& curves, bool first = true) {
                       {"acceptance", numbers(t.acceptance)},
                       {"autocorrelation", numbers(t.autocorrelation)},
                       {"p", numbers(t.p)}};
+  if (n.joint.defined())
+    nulls["joint"] = {{"mean", numbers(n.joint.mean)},
+                      {"std", numbers(n.joint.deviation)},
+                      {"free", numbers(n.joint.free)},
+                      {"p", numbers(n.joint.p)}};
   json factors = json::array();
   for (int64_t i = 0; i < t.sizes.numel(); ++i) {
     const OverlapFactors f = overlap_factors(n, i);

@@ -54,6 +54,13 @@ const std::vector<std::pair<std::string, at::Tensor TwoWayNull::*>> kTwoWay = {
     {"two_way_p", &TwoWayNull::p},
 };
 
+const std::vector<std::pair<std::string, at::Tensor JointNull::*>> kJoint = {
+    {"joint_mean", &JointNull::mean},
+    {"joint_std", &JointNull::deviation},
+    {"joint_p", &JointNull::p},
+    {"joint_free", &JointNull::free},
+};
+
 const std::vector<std::pair<std::string, SimultaneousBand OverlapBands::*>> kBands = {
     {"band_layer", &OverlapBands::layer},
     {"band_output_unit", &OverlapBands::output_unit},
@@ -82,6 +89,8 @@ void write_nulls(Hdf5Writer& file, const std::string& prefix, const OverlapNulls
     for (const auto& [name, member] : kNullCurves) file.write(prefix + null + name, nulls.*curve.*member);
   }
   for (const auto& [name, member] : kTwoWay) file.write(prefix + name, nulls.two_way.*member);
+  if (!nulls.joint.defined()) return;
+  for (const auto& [name, member] : kJoint) file.write(prefix + name, nulls.joint.*member);
 }
 
 void read_nulls(const Hdf5Reader& file, const std::string& prefix, OverlapNulls& nulls) {
@@ -89,6 +98,8 @@ void read_nulls(const Hdf5Reader& file, const std::string& prefix, OverlapNulls&
     for (const auto& [name, member] : kNullCurves) nulls.*curve.*member = file.read(prefix + null + name);
   }
   for (const auto& [name, member] : kTwoWay) nulls.two_way.*member = file.read(prefix + name);
+  if (!file.has(prefix + kJoint.front().first)) return;
+  for (const auto& [name, member] : kJoint) nulls.joint.*member = file.read(prefix + name);
 }
 
 // Before the names of the nulls of a mask that has a size of its own.

@@ -5,6 +5,7 @@
 
 #include "seigh/core/error.h"
 #include "seigh/io/safetensors.h"
+#include "seigh/nn/hidden_units.h"
 
 namespace seigh {
 
@@ -30,8 +31,8 @@ std::shared_ptr<const Foreign> make_foreign(Recipe& recipe, const MakeForeign& m
 }
 
 StoredModel::StoredModel(std::string description, std::vector<ParameterSpec> parameters,
-                         std::vector<ParameterSpec> buffers)
-    : description_(std::move(description)) {
+                         std::vector<ParameterSpec> buffers, std::vector<HiddenUnits> units)
+    : description_(std::move(description)), units_(std::move(units)) {
   parameters_ = std::move(parameters);
   buffers_ = std::move(buffers);
 }
@@ -55,10 +56,17 @@ std::unique_ptr<Model> StoredModel::of_checkpoint(const fs::path& file) {
   for (const auto& [name, tensor] : content.tensors) specs.push_back({name, tensor.sizes().vec()});
   const auto entry = content.metadata.find("network");
   const auto end = specs.begin() + static_cast<std::ptrdiff_t>(parameters);
+  std::vector<ParameterSpec> own(specs.begin(), end);
+  const auto text = content.metadata.find("units");
+  std::vector<HiddenUnits> units;
+  try {
+    if (text != content.metadata.end()) units = read_units_text(text->second, own);
+  } catch (const Error& error) {
+    fail(file.string(), ": ", error.what());
+  }
   return std::make_unique<StoredModel>(
-      entry != content.metadata.end() ? entry->second : "a network from elsewhere",
-      std::vector<ParameterSpec>(specs.begin(), end),
-      std::vector<ParameterSpec>(end, end + static_cast<std::ptrdiff_t>(buffers)));
+      entry != content.metadata.end() ? entry->second : "a network from elsewhere", std::move(own),
+      std::vector<ParameterSpec>(end, end + static_cast<std::ptrdiff_t>(buffers)), std::move(units));
 }
 
 at::Tensor StoredModel::initial_parameters(uint64_t) const {

@@ -26,6 +26,8 @@ class Foreign {
   virtual std::string description() const = 0;
   virtual std::vector<ParameterSpec> parameters() const = 0;
   virtual std::vector<ParameterSpec> buffers() const = 0;
+  /// As of a Model.
+  virtual std::vector<HiddenUnits> hidden_units() const = 0;
   /// Of the split of that name. Throws Error where there is none.
   virtual int64_t samples(const std::string& split) const = 0;
   /// Parameters, buffers and loss() at `step`: those of `file`, or its own where that is empty. Throws Error.
@@ -46,21 +48,23 @@ using MakeForeign = std::function<std::shared_ptr<const Foreign>(const Recipe&)>
 /// is not foreign. Throws Error where it is and `make` is empty.
 std::shared_ptr<const Foreign> make_foreign(Recipe& recipe, const MakeForeign& make);
 
-/// Names and shapes without the network behind them.
+/// Names, shapes and units without the network behind them.
 class StoredModel final : public Model {
  public:
   StoredModel(std::string description, std::vector<ParameterSpec> parameters,
-              std::vector<ParameterSpec> buffers);
+              std::vector<ParameterSpec> buffers, std::vector<HiddenUnits> units);
   /// As a checkpoint of seigh's describes it. Throws Error naming the file.
   static std::unique_ptr<Model> of_checkpoint(const fs::path& file);
 
   std::string description() const override { return description_; }
+  std::vector<HiddenUnits> hidden_units() const override { return units_; }
   at::Tensor initial_parameters(uint64_t seed) const override;
   at::Tensor forward(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& buffers,
                      const at::Tensor& x, bool training = false) const override;
 
  private:
   std::string description_;
+  std::vector<HiddenUnits> units_;
 };
 
 }  // namespace seigh

@@ -74,7 +74,8 @@ std::string without_eigh(const std::string& record) {
 std::unique_ptr<Model> model_of(const Recipe& r, const Foreign* foreign, const RunFolder* folder) {
   if (r.model.python.empty()) return make_model(r);
   if (foreign != nullptr)
-    return std::make_unique<StoredModel>(foreign->description(), foreign->parameters(), foreign->buffers());
+    return std::make_unique<StoredModel>(foreign->description(), foreign->parameters(), foreign->buffers(),
+                                         foreign->hidden_units());
   const std::vector<int64_t> there = folder != nullptr ? folder->checkpoints() : std::vector<int64_t>();
   require(!there.empty(), r.model.python,
           " is Python code: python3 -m seigh run RECIPE, which the Python package has, runs it");
@@ -224,8 +225,9 @@ void Run::write_overlap(const Decomposition& d, const EigenResult& result, const
       .piece_bytes = result.eigenvectors.divided() ? context_.ranks().agree(piece) : piece};
   const Recipe& r = folder_.recipe();
   const OverlapStudy study =
-      study_overlap(r, subset_, score_inputs(d.step, d.split, checkpoint, needed_of_model(r.overlap.scores)),
-                    result, options, context_);
+      study_overlap(r, subset_, unit_groups(model_->hidden_units(), subset_),
+                    score_inputs(d.step, d.split, checkpoint, needed_of_model(r.overlap.scores)), result,
+                    options, context_);
   if (context_.ranks().root())
     write_overlap_file(folder_.overlap(d.step, d.split, to_string(d.method)), study, options,
                        recipe_of(Stage::overlap));

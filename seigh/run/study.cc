@@ -7,6 +7,7 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <map>
 #include <utility>
 #include <vector>
 
@@ -58,12 +59,14 @@ at::Tensor eligible_mask(const std::vector<UnitLayout>& layouts) {
 
 std::vector<Population> populations(const Recipe& recipe, const ParameterSubset& subset) {
   std::vector<NamedShape> tensors;
-  for (const ParameterSpec& p : subset.specs) tensors.push_back({p.name, p.shape});
+  for (const ParameterSpec& p : subset.specs) tensors.push_back({p.name, p.shape, p.parts, p.transposed});
   std::vector<Population> all{{"all", unit_layouts(tensors)}};
   if (!recipe.overlap.parameters.empty()) {
     const ParameterSubset chosen = select_parameters(subset.specs, recipe.overlap.parameters);
-    for (UnitLayout& layout : all[0].layouts) layout.eligible = false;
-    for (const size_t tensor : chosen.tensors) all[0].layouts[tensor].eligible = true;
+    const std::vector<size_t> tensor = tensors_of(all[0].layouts);
+    for (size_t i = 0; i < tensor.size(); ++i)
+      all[0].layouts[i].eligible =
+          std::binary_search(chosen.tensors.begin(), chosen.tensors.end(), tensor[i]);
     all[0].name = "chosen";
     return all;
   }
@@ -72,7 +75,7 @@ std::vector<Population> populations(const Recipe& recipe, const ParameterSubset&
   };
   if (std::none_of(tensors.begin(), tensors.end(), is("norm"))) return all;
   Population weights{"weights", all[0].layouts};
-  for (size_t t = 0; t < tensors.size(); ++t) weights.layouts[t].eligible = weights.layouts[t].defined;
+  for (UnitLayout& layout : weights.layouts) layout.eligible = layout.defined;
   if (eligible_count(weights.layouts) > 0) all.push_back(std::move(weights));
   return all;
 }
@@ -90,8 +93,28 @@ std::set<std::string> needed_of_model(const std::vector<std::string>& names) {
   return needed;
 }
 
-OverlapStudy study_overlap(const Recipe& recipe, const ParameterSubset& subset, ScoreInputs inputs,
-                           const EigenResult& result, const OverlapOptions& options, const Context& context) {
+std::vector<UnitGroup> unit_groups(const std::vector<HiddenUnits>& units, const ParameterSubset& subset) {
+  std::map<size_t, int64_t> begins;  // of the subset's tensors
+  int64_t begin = 0;
+  for (size_t i = 0; i < subset.tensors.size(); ++i) {
+    begins[subset.tensors[i]] = begin;
+    begin += subset.specs[i].numel();
+  }
+  std::vector<UnitGroup> groups;
+  for (const HiddenUnits& hidden : units) {
+    UnitGroup group{hidden.count, {}};
+    for (const HiddenUnits::Block& block : hidden.blocks) {
+      const auto found = begins.find(block.tensor);
+      if (found != begins.end()) group.blocks.push_back({found->second, block.outer, block.inner});
+    }
+    if (!group.blocks.empty()) groups.push_back(std::move(group));
+  }
+  return groups;
+}
+
+OverlapStudy study_overlap(const Recipe& recipe, const ParameterSubset& subset,
+                           const std::vector<UnitGroup>& units, ScoreInputs inputs, const EigenResult& result,
+                           const OverlapOptions& options, const Context& context) {
   const ResultEigenspace space(result.eigenvectors);
   const std::vector<Population> all = populations(recipe, subset);
   OverlapStudy study;
@@ -124,6 +147,7 @@ OverlapStudy study_overlap(const Recipe& recipe, const ParameterSubset& subset, 
   for (const std::string& file : recipe.overlap.files)
     add(fs::path(file).filename().string(), read_scores(file, subset), all.front());
 
+  const int64_t samples = std::max<int64_t>(200, options.random_masks);
   for (size_t i = 0; i < study.masks.size(); ++i) {
     OverlapStudy::Mask& mask = study.masks[i];
     if (i < study.masks.size() - recipe.overlap.files.size()) continue;
@@ -142,17 +166,29 @@ OverlapStudy study_overlap(const Recipe& recipe, const ParameterSubset& subset, 
     spaces.erase(spaces.begin(), spaces.end() - fit);
     const at::Tensor held =
         (scores_of[i] * eligible_mask(of[i]->layouts).to(at::kDouble)).nonzero().flatten().contiguous();
-    mask.fixed = fixed_mask_nulls(
-        leverages(space, spaces, options.piece_bytes, context), spaces, held, of[i]->layouts,
-        {.samples = std::max<int64_t>(200, options.random_masks), .seed = options.seed}, context);
+    const at::Tensor leverage = leverages(space, spaces, options.piece_bytes, context);
+    mask.fixed = fixed_mask_nulls(leverage, spaces, held, of[i]->layouts,
+                                  {.samples = samples, .seed = options.seed}, context);
+    if (!units.empty())
+      mask.fixed.joint = joint_null(leverage, std::vector<int64_t>(spaces.size(), mask.ones), held, units,
+                                    samples, options.seed, context);
   }
 
   std::vector<StudiedMask> studied;
   for (size_t i = 0; i < study.masks.size(); ++i)
-    studied.push_back({scores_of[i], &of[i]->layouts, &study.masks[i].curves, study.masks[i].ones});
+    studied.push_back({.scores = scores_of[i],
+                       .layouts = &of[i]->layouts,
+                       .curves = &study.masks[i].curves,
+                       .ones = study.masks[i].ones,
+                       .units = &units,
+                       .permutations = samples,
+                       .seed = options.seed});
   Anatomy found = anatomy(space, studied, options.piece_bytes, context);
   study.space = std::move(found.space);
-  for (size_t i = 0; i < study.masks.size(); ++i) study.masks[i].anatomy = std::move(found.masks[i]);
+  for (size_t i = 0; i < study.masks.size(); ++i) {
+    study.masks[i].curves.nulls.joint = found.masks[i].joint;
+    study.masks[i].anatomy = std::move(found.masks[i]);
+  }
   return study;
 }
 

@@ -9,8 +9,10 @@
 
 #include "seigh/core/context.h"
 #include "seigh/eigen/result.h"
+#include "seigh/nn/model.h"
 #include "seigh/nn/subset.h"
 #include "seigh/overlap/curves.h"
+#include "seigh/overlap/joint_null.h"
 #include "seigh/overlap/scores.h"
 #include "seigh/overlap/units.h"
 #include "seigh/recipe/recipe.h"
@@ -30,11 +32,15 @@ struct Population {
 /// Those that overlap.parameters names, or all; then, where there are norms, weights alone.
 std::vector<Population> populations(const Recipe& recipe, const ParameterSubset& subset);
 
+/// A network's hidden units in the flat vector of the subset; parameters outside of it do not matter.
+std::vector<UnitGroup> unit_groups(const std::vector<HiddenUnits>& units, const ParameterSubset& subset);
+
 /// Every mask of the recipe against the eigenspaces of `result`, with nulls, bands and anatomy; masks come
 /// from scores, for the parameters overlap.parameters names and, where there are norms, for weights alone,
-/// and from files. Collective where the eigenvectors are. Throws Error on a file that does not fit the
-/// parameters.
-OverlapStudy study_overlap(const Recipe& recipe, const ParameterSubset& subset, ScoreInputs inputs,
-                           const EigenResult& result, const OverlapOptions& options, const Context& context);
+/// and from files. units: empty where they are not known. Collective where the eigenvectors are. Throws Error
+/// on a file that does not fit the parameters.
+OverlapStudy study_overlap(const Recipe& recipe, const ParameterSubset& subset,
+                           const std::vector<UnitGroup>& units, ScoreInputs inputs, const EigenResult& result,
+                           const OverlapOptions& options, const Context& context);
 
 }  // namespace seigh

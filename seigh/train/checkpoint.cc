@@ -5,6 +5,7 @@
 
 #include "seigh/core/error.h"
 #include "seigh/io/safetensors.h"
+#include "seigh/nn/hidden_units.h"
 
 namespace seigh {
 namespace {
@@ -60,6 +61,7 @@ void write_checkpoint(const fs::path& path, const Model& model, const Checkpoint
                       {"network", model.description()},
                       {"parameters", std::to_string(model.parameters().size())},
                       {"buffers", std::to_string(checkpoint.buffers.size())}};
+  if (const std::string units = units_text(model); !units.empty()) content.metadata["units"] = units;
   if (!recipe.empty()) content.metadata["recipe"] = recipe;
   write_safetensors(path, content);
 }

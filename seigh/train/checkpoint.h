@@ -30,7 +30,7 @@ constexpr int64_t kLossSamples = 1000;
 std::string step_name(int64_t step);
 /// Parameters by name in registration order, buffers, the optimizer's state as
 /// "optimizer.<state>.<parameter>"; metadata step, loss, train_loss, test_accuracy, network, parameters and
-/// buffers (how many tensors) and, if given, recipe. Written completely or not at all.
+/// buffers (how many tensors), units (units_text()) and, if given, recipe. Written completely or not at all.
 void write_checkpoint(const fs::path& path, const Model& model, const Checkpoint& checkpoint,
                       const std::string& recipe = "");
 /// Throws Error naming the file when a tensor is missing or has another shape, or when the file is damaged.

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "seigh/core/random.h"
+#include "seigh/nn/hidden_units.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/second_derivative.h"
 
@@ -100,6 +101,70 @@ std::vector<Tiny> tiny_models() {
     }
   }
   return all;
+}
+
+TEST_F(Zoo, HiddenUnitsMayChangePlaces) {
+  for (const Tiny& tiny : tiny_models()) {
+    SCOPED_TRACE(tiny.name);
+    const std::vector<ParameterSpec>& specs = tiny.model->parameters();
+    // Away from what the initial values have in common.
+    const at::Tensor theta =
+        tiny.model->initial_parameters(1) + .1 * gaussian({tiny.model->parameter_count()}, 9);
+    const at::Tensor y = outputs(*tiny.model, theta, tiny.x);
+    std::vector<at::Tensor> pieces = unflatten(specs, theta.clone());
+    std::vector<char> moved(specs.size());
+    const std::vector<HiddenUnits> groups = tiny.model->hidden_units();
+    for (size_t g = 0; g < groups.size(); ++g) {
+      ASSERT_GE(groups[g].count, 2);
+      const at::Tensor places = random_permutation(3, Stream::test, groups[g].count, static_cast<int64_t>(g));
+      for (const HiddenUnits::Block& block : groups[g].blocks) {
+        at::Tensor& piece = pieces[block.tensor];
+        piece = piece.reshape({block.outer, groups[g].count, block.inner})
+                    .index_select(1, places)
+                    .reshape(specs[block.tensor].shape);
+        moved[block.tensor] = 1;
+      }
+    }
+    const at::Tensor other = flatten(pieces);
+    EXPECT_GT((other - theta).norm().item<double>(), .1 * theta.norm().item<double>());
+    EXPECT_TRUE(
+        at::allclose(outputs(*tiny.model, other, tiny.x), y, 1e-3, 1e-4 * y.abs().max().item<double>()));
+    // What no unit has a part in is the bias of the outputs alone.
+    for (size_t t = 0; t < specs.size(); ++t) {
+      const bool last = t + 1 == specs.size() && specs[t].name.ends_with(".bias") && specs[t].shape[0] == 5;
+      EXPECT_EQ(moved[t] == 0, last) << specs[t].name;
+    }
+  }
+}
+
+TEST_F(Zoo, HiddenUnitsAreKeptAsText) {
+  for (const Tiny& tiny : tiny_models()) {
+    SCOPED_TRACE(tiny.name);
+    std::vector<ParameterSpec> specs = tiny.model->parameters();
+    for (ParameterSpec& spec : specs) spec.parts = 1;
+    const std::vector<HiddenUnits> units = tiny.model->hidden_units();
+    const std::vector<HiddenUnits> again = read_units_text(units_text(*tiny.model), specs);
+    ASSERT_EQ(again.size(), units.size());
+    for (size_t g = 0; g < units.size(); ++g) {
+      EXPECT_EQ(again[g].count, units[g].count);
+      ASSERT_EQ(again[g].blocks.size(), units[g].blocks.size());
+      for (size_t b = 0; b < units[g].blocks.size(); ++b) {
+        EXPECT_EQ(again[g].blocks[b].tensor, units[g].blocks[b].tensor);
+        EXPECT_EQ(again[g].blocks[b].outer, units[g].blocks[b].outer);
+        EXPECT_EQ(again[g].blocks[b].inner, units[g].blocks[b].inner);
+      }
+    }
+    for (size_t t = 0; t < specs.size(); ++t) EXPECT_EQ(specs[t].parts, tiny.model->parameters()[t].parts);
+  }
+  std::vector<ParameterSpec> specs{{"a.weight", {4, 3}}, {"a.bias", {4}}};
+  EXPECT_TRUE(read_units_text("", specs).empty());
+  EXPECT_SEIGH_ERROR(read_units_text("{", specs), "damaged");
+  EXPECT_SEIGH_ERROR(read_units_text("[3]", specs), "damaged");
+  EXPECT_SEIGH_ERROR(read_units_text(R"({"units": 7})", specs), "damaged");
+  EXPECT_SEIGH_ERROR(read_units_text(R"({"units": [[4, [[7, 1, 3]]]]})", specs), "not there");
+  EXPECT_SEIGH_ERROR(read_units_text(R"({"units": [[5, [[0, 1, 3]]]]})", specs), "a.weight", "5 units");
+  EXPECT_SEIGH_ERROR(read_units_text(R"({"units": [[0, [[0, 1, 3]]]]})", specs), "a.weight");
+  EXPECT_SEIGH_ERROR(read_units_text(R"({"tensors": [[0, 5, 0]]})", specs), "a.weight", "5 parts");
 }
 
 TEST_F(Zoo, ParameterCountsAreThePublishedOnes) {

@@ -1,7 +1,9 @@
 #include "seigh/overlap/metrics.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/eye.h>
+#include <ATen/ops/linalg_qr.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
@@ -114,6 +116,31 @@ TEST(PrincipalAngles, OfAMaskNeedOnlyTheRowsOfTheBasisAtTheMask) {
   EXPECT_LE((mask_principal_angles(rows) - expected).abs().max().item<double>(), 12 * 10 * kEps);
 }
 
+TEST(PrincipalAngles, OfDifferentDimensionsAreThoseOfTheSmaller) {
+  // Three angles to a subspace of three, and two more directions that the other has nothing of, or all of.
+  const std::vector<double> angles{.1, .7, 1.2};
+  const auto [a, b] = subspaces_at(angles, 12, 3);
+  const at::Tensor both = std::get<0>(at::linalg_qr(at::cat({a, b}, 1))), more = haar_basis(4, 12, 2);
+  const at::Tensor wide =
+      at::cat({a, std::get<0>(at::linalg_qr(more - both.matmul(both.t().matmul(more))))}, 1);
+  for (const auto& [first, second] : {std::pair(wide, b), std::pair(b, wide)}) {
+    EXPECT_TRUE(at::allclose(principal_angles(first, second), vector_of(angles), 0, 1e-13));
+    EXPECT_TRUE(at::allclose(principal_angle_cosines(first, second), vector_of(angles).cos(), 0, 1e-13));
+    EXPECT_NEAR(overlap(first, second), vector_of(angles).cos().square().mean().item<double>(), 1e-13);
+  }
+  // Within the other: zero to rounding, from either side.
+  for (const at::Tensor& found : {principal_angles(wide, a), principal_angles(a, wide)})
+    EXPECT_LT(found.max().item<double>(), 1e-13);
+  // Masks of more and of fewer parameters than vectors.
+  const at::Tensor basis = haar_basis(9, 12, 3);
+  for (const std::vector<int64_t>& mask :
+       {std::vector<int64_t>{2, 5}, std::vector<int64_t>{0, 3, 4, 7, 11}}) {
+    const at::Tensor rows = basis.index_select(0, at::tensor(mask, at::kLong));
+    EXPECT_TRUE(
+        at::allclose(mask_principal_angles(rows), principal_angles(mask_basis(12, mask), basis), 0, 1e-13));
+  }
+}
+
 TEST(PrincipalAngles, OfEqualSubspacesStayInRange) {
   // Rounding pushes about half of the singular values above 1, which must reach neither a caller nor acos.
   const at::Tensor a = haar_basis(13, 30, 20);
@@ -210,8 +237,8 @@ TEST(Metrics, AreFoundByName) {
 
 TEST(Metrics, RejectBadInput) {
   const at::Tensor a = haar_basis(11, 6, 2);
-  EXPECT_EQ(error_of([&] { overlap(a, haar_basis(12, 6, 3)); }),
-            "two bases of one shape [D, k], 1 <= k <= D, are needed, got [6, 2] and [6, 3]");
+  EXPECT_EQ(error_of([&] { overlap(a, haar_basis(12, 7, 2)); }),
+            "two bases [D, k], 1 <= k <= D, of one D are needed, got [6, 2] and [7, 2]");
   EXPECT_NE(error_of([&] { overlap(a.t(), a.t()); }).find("1 <= k <= D"), std::string::npos);
   EXPECT_NE(error_of([&] { overlap(a.to(at::kLong), a); }).find("float32 or float64"), std::string::npos);
   EXPECT_EQ(error_of([&] { principal_angles(a, a * 2.0); }),
@@ -220,7 +247,7 @@ TEST(Metrics, RejectBadInput) {
   nan[4][1] = std::nan("");
   EXPECT_NE(error_of([&] { overlap(nan, a); }).find("first basis is not orthonormal"), std::string::npos);
   EXPECT_NE(error_of([&] { mask_principal_angles(nan.narrow(0, 3, 2)); }).find("NaN"), std::string::npos);
-  EXPECT_NE(error_of([&] { mask_principal_angles(a); }).find("[k, k]"), std::string::npos);
+  EXPECT_NE(error_of([&] { mask_principal_angles(a.select(1, 0)); }).find("[m, k]"), std::string::npos);
   EXPECT_NE(
       error_of([&] { mask_principal_angles(at::eye(2, at::kDouble) * 1.1); }).find("singular value is 1.1"),
       std::string::npos);

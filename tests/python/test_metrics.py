@@ -48,6 +48,30 @@ class Metrics(Case):
             for first in (m, canonical(m, k)):
                 np.testing.assert_allclose(metrics.principal_angles(first, b @ rotation, k).numpy(), [angle] * k, rtol=0, atol=1e-14)
 
+    def test_different_dimensions(self):
+        a, b, m = basis(12, 5, 1), basis(12, 3, 2), mask(12, 3)
+        n = mask(12, 4)
+        for first, second, k, dense_first, dense_second in (
+            (a, b, (5, 3), a, b), (a, b, (2, 3), a[:, :2], b), (m, b, (7, 3), canonical(m, 7), b), (m, b, (2, 3), canonical(m, 2), b), (b, m, (3, 1), b, canonical(m, 1)),
+            (m, n, (6, 4), canonical(m, 6), canonical(n, 4)), (m, b, (12, 3), torch.eye(12, dtype=torch.float64), b)):
+            found = metrics.principal_angles(first, second, k)
+            np.testing.assert_allclose(found.numpy(), np.sort(scipy.linalg.subspace_angles(dense_first.numpy(), dense_second.numpy())), atol=1e-7)
+            every = metrics.compare(first, second, k)
+            self.assertAlmostEqual(every["overlap"], float((dense_first.T @ dense_second).square().sum()) / min(k), places=12)
+        # Within the other: all 0; a tiny angle is seen from either side.
+        self.assertEqual(float(metrics.principal_angles(a[:, :2], a, (2, 5)).max()), 0)
+        for k in ((2, 4), (4, 2)):
+            inside = m.order(max(k))
+            turned = torch.zeros(12, min(k), dtype=torch.float64)
+            turned[inside[:min(k)], range(min(k))] = math.cos(1e-11)
+            turned[m.order(12)[-1], 0] = math.sin(1e-11)
+            turned[inside[0], 0] = math.cos(1e-11)
+            turned[inside[1:min(k)], range(1, min(k))] = 1
+            found = metrics.principal_angles(m, turned, (max(k), min(k)))
+            np.testing.assert_allclose(found.numpy(), [0] * (min(k) - 1) + [1e-11], rtol=0, atol=1e-14)
+        both = len(set(m.order(6).tolist()) & set(n.order(4).tolist()))
+        self.assertAlmostEqual(metrics.compare(m, n, (6, 4))["iou"], both / (10 - both), places=12)
+
     def test_identities(self):
         a, b, m, n = basis(25, 6, 1), basis(25, 6, 2), mask(25, 3), mask(25, 4)
         for first, second, k in ((a, b, None), (m, a, 6), (m, n, 6), (a, a, None)):
