@@ -378,12 +378,9 @@ void draw_methods(const Results& results, Writer& out) {
                 .title = "Overlap of the " + std::to_string(k) + " " + results.mask() + " with the top-" +
                          std::to_string(k) + " eigenspace" +
                          (both ? ", exact and " + method_name(results.method) : "") + ", and its nulls",
-                .of = printable(results.name) +
-                      (results.method == "dense" ? ""
-                       : results.method == "seigh"
-                           ? "; whiskers of the overlap: three standard deviations of the sketch"
-                           : "; whiskers of the overlap: bounds for the true eigenspace"),
+                .of = printable(results.name),
                 .height = 150};
+  bool whiskers = false;
   for (const std::string& split : results.splits) {
     const std::vector<const Spot*> spots = results.of(split, results.method);
     Panel panel{.title = split};
@@ -410,6 +407,7 @@ void draw_methods(const Results& results, Writer& out) {
       const auto [low, high] = edges(c, k);
       mask.low.push_back(low);
       mask.high.push_back(high);
+      whiskers = whiskers || std::isfinite(high);
       chance.x.push_back(step);
       chance.y.push_back(at(c.chance, k - 1));
       if (!c.nulls.defined()) continue;
@@ -443,6 +441,10 @@ void draw_methods(const Results& results, Writer& out) {
       panel.areas.push_back(std::move(band));
     figure.panels.push_back(std::move(panel));
   }
+  if (whiskers)
+    figure.of += results.method == "seigh"
+                     ? "; whiskers of the overlap: three standard deviations of the sketch"
+                     : "; whiskers of the overlap: bounds for the true eigenspace";
   figure.columns = static_cast<int>(figure.panels.size());
   figure.width = figure.columns < 2 ? kColumnWidth : kFullWidth;
   out.write(figure, std::string(both ? "exact and " + method_name(results.method) + " overlap" : "overlap") +
