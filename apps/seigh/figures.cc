@@ -12,7 +12,7 @@
 namespace seigh::app {
 
 FiguresWritten write_figures(const fs::path& folder, const fs::path& to) {
-  require_drawing();
+  drawing::require_drawing();
   if (holds_sweep(folder)) {
     const Sweep sweep = sweep_of(folder);
     return write_sweep_figures(sweep.name, sweep_rows(folder, sweep), to);

@@ -22,20 +22,11 @@
 #include <cairo.h>
 #endif
 
-namespace seigh {
+namespace seigh::drawing {
 namespace {
-
-// Points.
-constexpr double kTickSize = 6.5, kTextSize = 7, kPanelTitle = 7, kFigureTitle = 8;
-constexpr double kLine = 9;    // from one line of small text to the next
-constexpr double kInset = 4;   // from the frame to the first and the last point
-constexpr double kMargin = 4;  // around the figure
 
 bool is_number(double value) {
   return std::isfinite(value);
-}
-bool shows(const Axis& axis, double value) {
-  return is_number(value) && (!axis.log || value > 0);
 }
 
 std::string superscript(int n) {
@@ -43,91 +34,6 @@ std::string superscript(int n) {
   std::string text = n < 0 ? "⁻" : "";
   for (const char c : std::to_string(std::abs(n))) text += digits[c - '0'];
   return text;
-}
-
-// ---- axes
-
-// Of what is drawn between `from` and `to`, in points.
-struct Scale {
-  double low = 0, high = 1;
-  bool log = false;
-  double from = 0, to = 1;
-  double operator()(double value) const {
-    const double a = log ? std::log(low) : low, b = log ? std::log(high) : high;
-    return from + (to - from) * ((log ? std::log(value) : value) - a) / (b - a);
-  }
-};
-
-struct Range {
-  double low = std::numeric_limits<double>::infinity(), high = -low;
-  void take(const Axis& axis, double value) {
-    if (!shows(axis, value)) return;
-    if (is_number(axis.floor)) value = std::max(value, axis.floor);
-    low = std::min(low, value);
-    high = std::max(high, value);
-  }
-};
-
-// From what is known of the values to where the axis ends. `tight`: at the values.
-Range ends(const Axis& axis, Range known, bool tight) {
-  Range range = known;
-  if (!(range.low <= range.high)) range = {axis.log ? 0.1 : 0.0, 1.0};
-  if (axis.log && !tight) {
-    range = {range.low / 1.12, range.high * 1.12};
-  } else if (!tight) {
-    const double room =
-        0.05 * (range.high > range.low ? range.high - range.low : std::max(std::abs(range.high), 1.0));
-    range = {range.low - room, range.high + room};
-  }
-  if (is_number(axis.low)) range.low = axis.low;
-  if (is_number(axis.high)) range.high = axis.high;
-  if (!(range.high > range.low))
-    range = axis.log ? Range{range.low / 2, range.low * 2} : Range{range.low - 1, range.low + 1};
-  return range;
-}
-
-Range range_of_x(const Panel& panel) {
-  Range range;
-  for (const Curve& c : panel.curves) {
-    if (c.loose) continue;
-    for (const double v : c.x) range.take(panel.x, v);
-    if (!c.across) continue;
-    for (const auto* edge : {&c.low, &c.high})
-      for (const double v : *edge) range.take(panel.x, v);
-  }
-  for (const Area& a : panel.areas)
-    for (const double v : a.x) range.take(panel.x, v);
-  if (panel.upright) range.take(panel.x, *panel.upright);
-  return range;
-}
-Range range_of_y(const Panel& panel) {
-  Range range;
-  for (const Curve& c : panel.curves) {
-    if (c.loose) continue;
-    for (const double v : c.y) range.take(panel.y, v);
-    if (c.across) continue;
-    for (const auto* edge : {&c.low, &c.high})
-      for (const double v : *edge) range.take(panel.y, v);
-  }
-  for (const Area& a : panel.areas)
-    for (const auto* edge : {&a.low, &a.high})
-      for (const double v : *edge) range.take(panel.y, v);
-  if (panel.rule) range.take(panel.y, *panel.rule);
-  return range;
-}
-void join(Range& range, const Range& other) {
-  range.low = std::min(range.low, other.low);
-  range.high = std::max(range.high, other.high);
-}
-
-std::vector<std::string> lines_of(const std::string& text) {
-  std::vector<std::string> lines;
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = std::min(text.find('\n', begin), text.size());
-    lines.push_back(text.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return lines;
 }
 
 }  // namespace
@@ -249,6 +155,101 @@ std::string figure_pdf(const Figure&) {
 #else
 
 namespace {
+
+// Points.
+constexpr double kTickSize = 6.5, kTextSize = 7, kPanelTitle = 7, kFigureTitle = 8;
+constexpr double kLine = 9;    // from one line of small text to the next
+constexpr double kInset = 4;   // from the frame to the first and the last point
+constexpr double kMargin = 4;  // around the figure
+
+bool shows(const Axis& axis, double value) {
+  return is_number(value) && (!axis.log || value > 0);
+}
+
+// ---- axes
+
+// Of what is drawn between `from` and `to`, in points.
+struct Scale {
+  double low = 0, high = 1;
+  bool log = false;
+  double from = 0, to = 1;
+  double operator()(double value) const {
+    const double a = log ? std::log(low) : low, b = log ? std::log(high) : high;
+    return from + (to - from) * ((log ? std::log(value) : value) - a) / (b - a);
+  }
+};
+
+struct Range {
+  double low = std::numeric_limits<double>::infinity(), high = -low;
+  void take(const Axis& axis, double value) {
+    if (!shows(axis, value)) return;
+    if (is_number(axis.floor)) value = std::max(value, axis.floor);
+    low = std::min(low, value);
+    high = std::max(high, value);
+  }
+};
+
+// From what is known of the values to where the axis ends. `tight`: at the values.
+Range ends(const Axis& axis, Range known, bool tight) {
+  Range range = known;
+  if (!(range.low <= range.high)) range = {axis.log ? 0.1 : 0.0, 1.0};
+  if (axis.log && !tight) {
+    range = {range.low / 1.12, range.high * 1.12};
+  } else if (!tight) {
+    const double room =
+        0.05 * (range.high > range.low ? range.high - range.low : std::max(std::abs(range.high), 1.0));
+    range = {range.low - room, range.high + room};
+  }
+  if (is_number(axis.low)) range.low = axis.low;
+  if (is_number(axis.high)) range.high = axis.high;
+  if (!(range.high > range.low))
+    range = axis.log ? Range{range.low / 2, range.low * 2} : Range{range.low - 1, range.low + 1};
+  return range;
+}
+
+Range range_of_x(const Panel& panel) {
+  Range range;
+  for (const Curve& c : panel.curves) {
+    if (c.loose) continue;
+    for (const double v : c.x) range.take(panel.x, v);
+    if (!c.across) continue;
+    for (const auto* edge : {&c.low, &c.high})
+      for (const double v : *edge) range.take(panel.x, v);
+  }
+  for (const Area& a : panel.areas)
+    for (const double v : a.x) range.take(panel.x, v);
+  if (panel.upright) range.take(panel.x, *panel.upright);
+  return range;
+}
+Range range_of_y(const Panel& panel) {
+  Range range;
+  for (const Curve& c : panel.curves) {
+    if (c.loose) continue;
+    for (const double v : c.y) range.take(panel.y, v);
+    if (c.across) continue;
+    for (const auto* edge : {&c.low, &c.high})
+      for (const double v : *edge) range.take(panel.y, v);
+  }
+  for (const Area& a : panel.areas)
+    for (const auto* edge : {&a.low, &a.high})
+      for (const double v : *edge) range.take(panel.y, v);
+  if (panel.rule) range.take(panel.y, *panel.rule);
+  return range;
+}
+void join(Range& range, const Range& other) {
+  range.low = std::min(range.low, other.low);
+  range.high = std::max(range.high, other.high);
+}
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    lines.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return lines;
+}
 
 using Surface = std::unique_ptr<cairo_surface_t, decltype(&cairo_surface_destroy)>;
 Surface owned(cairo_surface_t* surface) {
@@ -921,4 +922,4 @@ std::string figure_pdf(const Figure& figure) {
 
 #endif
 
-}  // namespace seigh
+}  // namespace seigh::drawing

@@ -16,7 +16,7 @@
 
 #include "seigh/core/filesystem.h"
 
-namespace seigh {
+namespace seigh::drawing {
 
 struct Colour {
   double red, green, blue;
@@ -121,4 +121,4 @@ std::vector<Tick> log_ticks(double low, double high, double count);
 /// Three significant digits; powers of ten for the very large and the very small.
 std::string number_text(double value);
 
-}  // namespace seigh
+}  // namespace seigh::drawing

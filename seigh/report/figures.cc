@@ -20,6 +20,8 @@
 namespace seigh {
 namespace {
 
+using namespace drawing;
+
 constexpr double kTwoSided = 1.96;  // standard deviations of 95 %
 
 // What becomes of the figures of one call.

@@ -153,10 +153,10 @@ class Runs(Case):
         self.assertEqual(sorted(map(os.path.abspath, files)), sorted(str(p.absolute()) for p in (self.tmp / "figures").iterdir()))
         self.assertEqual(len([line for line in said.getvalue().splitlines() if not line.startswith("left out: ")]), len(files) // 2)
         # A second call within a process gives the same bytes.
-        before = {file: open(file, "rb").read() for file in files}
+        before = {file: pathlib.Path(file).read_bytes() for file in files}
         with contextlib.redirect_stdout(said):
             seigh.report(folder, figures=self.tmp / "figures")
-        self.assertEqual({file: open(file, "rb").read() for file in files}, before)
+        self.assertEqual({file: pathlib.Path(file).read_bytes() for file in files}, before)
         with self.assertRaisesRegex(OSError, "no folder"):
             seigh.report(folder, figures=files[0])
 

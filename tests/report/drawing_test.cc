@@ -8,7 +8,7 @@
 
 #include "seigh/core/error.h"
 
-namespace seigh {
+namespace seigh::drawing {
 namespace {
 
 std::vector<double> places(const std::vector<Tick>& ticks) {
@@ -100,4 +100,4 @@ TEST(Drawing, TakesWhatThereIs) {
 }
 
 }  // namespace
-}  // namespace seigh
+}  // namespace seigh::drawing
