@@ -212,7 +212,7 @@ Range range_of_x(const Panel& panel) {
   for (const Curve& c : panel.curves) {
     if (c.loose) continue;
     for (const double v : c.x) range.take(panel.x, v);
-    if (!c.across) continue;
+    if (!c.across || c.wide) continue;
     for (const auto* edge : {&c.low, &c.high})
       for (const double v : *edge) range.take(panel.x, v);
   }
@@ -226,7 +226,7 @@ Range range_of_y(const Panel& panel) {
   for (const Curve& c : panel.curves) {
     if (c.loose) continue;
     for (const double v : c.y) range.take(panel.y, v);
-    if (c.across) continue;
+    if (c.across || c.wide) continue;
     for (const auto* edge : {&c.low, &c.high})
       for (const double v : *edge) range.take(panel.y, v);
   }

@@ -54,6 +54,7 @@ struct Curve {
   bool hollow = false;
   double size = 1.9;   ///< of marks, half their width
   bool loose = false;  ///< does not stretch the axes
+  bool wide = false;   ///< its whiskers do not
   bool neutral =
       false;  ///< its name is of curves of several colours and marks: the legend shows none of them
 };

@@ -284,13 +284,11 @@ void draw_concentration(const Results& results, Writer& out) {
   int64_t most = 0;
   for (const Spot& s : results.spots)
     most = most == 0 ? s.eigen.result.rank : std::min(most, s.eigen.result.rank);
-  Figure figure{
-      .name = "concentration",
-      .title = "Concentration of the " + matrix_name(results.matrix) +
-               ": share of ‖H‖² (Frobenius) in its k leading eigenpairs",
-      .of = printable(results.name) +
-            (results.method == "dense" ? "" : "; whiskers: two standard deviations of the estimate of ‖H‖²")};
-  bool any = false;
+  Figure figure{.name = "concentration",
+                .title = "Concentration of the " + matrix_name(results.matrix) +
+                         ": share of ‖H‖² (Frobenius) in its k leading eigenpairs",
+                .of = printable(results.name)};
+  bool any = false, whiskers = false;
   for (const std::string& split : results.splits) {
     Panel panel{.title = split};
     panel.x.title = "training step";
@@ -310,8 +308,10 @@ void draw_concentration(const Results& results, Writer& out) {
           curve.y.push_back(c.value);
           // Of all k the same in proportion: that of the norm.
           if (exact || i + 1 < sizes.size()) continue;
-          curve.low.push_back(c.low);
-          curve.high.push_back(c.high);
+          const bool seen = c.high - c.low > 0.01 * c.value;
+          curve.low.push_back(seen ? c.low : kNotGiven);
+          curve.high.push_back(seen ? c.high : kNotGiven);
+          whiskers = whiskers || seen;
         }
         if (curve.x.empty()) continue;
         any = true;
@@ -344,6 +344,7 @@ void draw_concentration(const Results& results, Writer& out) {
                        "eigh.probes=30");
     return;
   }
+  if (whiskers) figure.of += "; whiskers: two standard deviations of the estimate of ‖H‖²";
   figure.columns = static_cast<int>(figure.panels.size());
   figure.width = figure.columns < 2 ? kColumnWidth : kFullWidth;
   out.write(figure, "concentration by step: share of the squared norm in the top k pairs");
@@ -391,6 +392,7 @@ void draw_methods(const Results& results, Writer& out) {
     if (figure.panels.empty()) panel.y.title = "overlap Σcos²θ/k";
     Curve mask{
         .name = method_name(results.method), .colour = paper::blue, .width = 1.5, .mark = Mark::circle};
+    mask.wide = true;  // bounds are a worst case
     Curve exact{.name = "exact",
                 .colour = paper::green,
                 .width = 0,
