@@ -14,7 +14,7 @@ if(library_type STREQUAL "STATIC_LIBRARY")
   if(NOT toml)  # headers alone
     set(toml)
   endif()
-  set(SEIGH_PRIVATE_LIBRARIES ${SEIGH_HDF5_LIBRARY} ${ZLIB_LIBRARIES} ${toml} ${SEIGH_OPENMP_LIBRARIES})
+  set(SEIGH_PRIVATE_LIBRARIES ${SEIGH_HDF5_LIBRARY} ${ZLIB_LIBRARIES} ${toml} ${SEIGH_CAIRO_LIBRARY} ${SEIGH_OPENMP_LIBRARIES})
   target_link_libraries(seigh INTERFACE $<INSTALL_INTERFACE:seigh::private>)
 endif()
 set(SEIGH_MPI_LIBRARIES)

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "apps/seigh/commands.h"
+#include "apps/seigh/figures.h"
 #include "apps/seigh/joint_page.h"
 #include "apps/seigh/stage_command.h"
 #include "apps/seigh/sweep.h"
@@ -218,7 +219,7 @@ void add_prune(CLI::App& app, Action& action) {
 void add_report(CLI::App& app, Action& action) {
   struct Options {
     std::vector<std::string> folders;
-    std::string data, out;
+    std::string data, out, figures;
   };
   const auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand(
@@ -226,12 +227,27 @@ void add_report(CLI::App& app, Action& action) {
   command->add_option("RUN", options->folders, "Run folders, as seigh run made them")->required();
   command->add_option("--out", options->out,
                       "The page; default: report.html in the run folder or, of several, in the current one");
+  command->add_option(
+      "--figures", options->figures,
+      "Write no page but figures for print into this folder, each as SVG and PDF: all that the "
+      "run, sweep or synthetic study has data for");
   add_data(command, options->data);
   command->footer(
       "Examples:\n  seigh report runs/mnist-mini\n"
-      "  seigh report runs/mnist-mini runs/quick --out both.html");
+      "  seigh report runs/mnist-mini runs/quick --out both.html\n"
+      "  seigh report runs/mnist-mini --figures paper/figures");
   command->callback([options, &action] {
     action = [options](const Tools& tools) {
+      if (!options->figures.empty()) {
+        require(options->out.empty(),
+                "--figures writes no page, so --out has nothing to name; leave one of them out");
+        require(options->folders.size() == 1,
+                "--figures takes one folder: of a run, a sweep or a synthetic study; name a single one");
+        if (!tools.context.ranks().root()) return;
+        for (const std::string& line : write_figures(options->folders[0], options->figures).lines)
+          std::printf("%s\n", printable(line).c_str());
+        return;
+      }
       if (options->folders.size() == 1 && holds_sweep(options->folders[0]))
         return report_sweep(options->folders[0], tools.context);
       if (options->folders.size() == 1 && options->out.empty() && holds_synthetic(options->folders[0])) {

@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "apps/seigh/command.h"
+#include "apps/seigh/figures.h"
 #include "apps/seigh/sweep_report.h"
 #include "python/core/sources.h"
 #include "seigh/core/dtype.h"
@@ -235,6 +236,18 @@ void define_runs(py::module_& m) {
         Run run(RunFolder::open(folder, false, context), fs::path(), context);
         run.report();
         return std::make_pair(run.folder().report().string(), run.headline());
+      },
+      py::call_guard<py::gil_scoped_release>());
+  m.def(
+      "figures",
+      [](const std::string& folder, const std::string& to, const Context& context) {
+        std::vector<std::string> files, lines;
+        by_root(context, [&] {
+          const FiguresWritten written = app::write_figures(folder, to);
+          for (const fs::path& file : written.files) files.push_back(file.string());
+          lines = written.lines;
+        });
+        return std::make_pair(files, lines);
       },
       py::call_guard<py::gil_scoped_release>());
   m.def("dynamics", [](const std::string& folder, const std::string& other, const Context& context) {

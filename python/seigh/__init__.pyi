@@ -1,5 +1,5 @@
 """Types of the public names. Generic in what numbers come as: torch.Tensor, or numpy.ndarray where a matrix spoke NumPy. `X | Any`: None in
-the case that the docstring names."""
+the case that the docstring names, or of `report` a list."""
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -246,5 +246,5 @@ class Dynamics:
 
 def run(recipe: _Path, *, out: _Path | None = None, set: Mapping[str, Any] | Iterable[str] = (), resume: bool = False,
         data: _Path | None = None, context: Context | None = None) -> str: ...
-def report(folder: _Path, context: Context | None = None) -> str: ...
+def report(folder: _Path, context: Context | None = None, *, figures: _Path | None = None) -> str | Any: ...
 def dynamics(folder: _Path, other: _Path | None = None, *, context: Context | None = None) -> Dynamics: ...

@@ -244,9 +244,24 @@ def _toml(value):
     return repr(value)
 
 
-def report(folder, context=None):
-    """Writes report.html from what a run folder holds, and returns its path. Runs no code of the folder's."""
-    return _core.report(os.fspath(folder), core_of(context))[0]
+def report(folder, context=None, *, figures=None):
+    """Writes report.html from what a run folder holds, and returns its path; or figures for print. Runs no code of the folder's.
+
+    Args:
+        folder: the run folder; for figures also that of a sweep, or of a synthetic study.
+        figures: a folder, made if need be. No page is written but all figures of docs/figures.md that there are data for, each as SVG and
+            PDF, and nothing in `folder`. Prints a line for each, and for each kind left out, why.
+    Returns:
+        The path of the page, or a list of those of the figures' files.
+    Raises:
+        ValueError: nothing can be drawn yet, with what to run; a seigh that was built without cairo. OSError: files.
+    """
+    if figures is None:
+        return _core.report(os.fspath(folder), core_of(context))[0]
+    files, lines = _core.figures(os.fspath(folder), os.fspath(figures), core_of(context))
+    for line in lines:
+        print(line)
+    return files
 
 
 class Dynamics:

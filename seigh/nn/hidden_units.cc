@@ -50,7 +50,8 @@ std::string units_text(const Model& model) {
       content["tensors"].push_back({t, specs[t].parts, specs[t].transposed ? 1 : 0});
   for (const HiddenUnits& units : model.hidden_units()) {
     json blocks = json::array();
-    for (const HiddenUnits::Block& block : units.blocks) blocks.push_back({block.tensor, block.outer, block.inner});
+    for (const HiddenUnits::Block& block : units.blocks)
+      blocks.push_back({block.tensor, block.outer, block.inner});
     content["units"].push_back({units.count, blocks});
   }
   return content.is_null() ? std::string() : content.dump();
@@ -65,8 +66,8 @@ std::vector<HiddenUnits> read_units_text(const std::string& text, std::vector<Pa
       ParameterSpec& spec = specs.at(entry.at(0).get<size_t>());
       spec.parts = entry.at(1).get<int64_t>();
       spec.transposed = entry.at(2).get<int>() != 0;
-      require(spec.parts >= 1 && spec.numel() % spec.parts == 0, "tensor ", spec.name, " is not in ", spec.parts,
-              " parts");
+      require(spec.parts >= 1 && spec.numel() % spec.parts == 0, "tensor ", spec.name, " is not in ",
+              spec.parts, " parts");
     }
     for (const json& entry : content.value("units", json::array())) {
       HiddenUnits& units = all.emplace_back(HiddenUnits{entry.at(0).get<int64_t>(), {}});
@@ -95,10 +96,8 @@ std::vector<HiddenUnits> chain_of_units(const std::vector<ParameterSpec>& parame
     return name.substr(0, name.rfind('.'));
   };
   for (size_t i = 0; i + 2 < parameters.size(); i += 2)
-    all.push_back(HiddenUnitsOf(parameters, parameters[i].shape[0])
-                      .made_by(layer(i))
-                      .read_by(layer(i + 2))
-                      .units());
+    all.push_back(
+        HiddenUnitsOf(parameters, parameters[i].shape[0]).made_by(layer(i)).read_by(layer(i + 2)).units());
   return all;
 }
 

@@ -15,8 +15,9 @@ class HiddenUnitsOf {
  public:
   HiddenUnitsOf(const std::vector<ParameterSpec>& parameters, int64_t count)
       : parameters_(parameters), units_{count, {}} {}
-  /// Layer `name` makes the units: rows of its weight and its bias, if it has one; also a norm's scale and shift.
-  /// `copies`: how many such sets of units follow each other in the rows (3 for queries, keys and values).
+  /// Layer `name` makes the units: rows of its weight and its bias, if it has one; also a norm's scale and
+  /// shift. `copies`: how many such sets of units follow each other in the rows (3 for queries, keys and
+  /// values).
   HiddenUnitsOf& made_by(const std::string& name, int64_t copies = 1);
   /// Layer `name` reads them: columns of its weight, in which there are as many sets of units.
   HiddenUnitsOf& read_by(const std::string& name, int64_t copies = 1);
@@ -32,8 +33,8 @@ class HiddenUnitsOf {
   HiddenUnits units_;
 };
 
-/// What of a network files keep beside names and shapes: parts, transposed tensors and hidden units, as JSON; empty
-/// where there is nothing to say.
+/// What of a network files keep beside names and shapes: parts, transposed tensors and hidden units, as JSON;
+/// empty where there is nothing to say.
 std::string units_text(const Model& model);
 /// The inverse: fills in `specs`, returns the hidden units. Throws Error on what does not fit them.
 std::vector<HiddenUnits> read_units_text(const std::string& text, std::vector<ParameterSpec>& specs);

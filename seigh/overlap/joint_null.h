@@ -26,14 +26,14 @@
 
 namespace seigh {
 
-/// Parameters [outer, count, inner] that lie one after the other from `begin` of the flat vector on: unit u has
-/// those at (., u, .).
+/// Parameters [outer, count, inner] that lie one after the other from `begin` of the flat vector on: unit u
+/// has those at (., u, .).
 struct UnitBlock {
   int64_t begin, outer, inner;
 };
 
-/// Units that may change places with each other, and all their parameters. A parameter may belong to a unit of
-/// each of several groups.
+/// Units that may change places with each other, and all their parameters. A parameter may belong to a unit
+/// of each of several groups.
 struct UnitGroup {
   int64_t count = 0;
   std::vector<UnitBlock> blocks = {};
@@ -47,9 +47,9 @@ struct JointNull {
   bool defined() const { return mean.defined(); }
 };
 
-/// Where permutations take the parameters of `mask` [m]: int64 [samples, m]. Permutation s depends on (seed, s)
-/// alone. Error on groups that do not fit [0, parameters) or that move one parameter in two ways that do not
-/// commute.
+/// Where permutations take the parameters of `mask` [m]: int64 [samples, m]. Permutation s depends on (seed,
+/// s) alone. Error on groups that do not fit [0, parameters) or that move one parameter in two ways that do
+/// not commute.
 at::Tensor permuted_masks(const std::vector<UnitGroup>& groups, const at::Tensor& mask, int64_t parameters,
                           int64_t samples, uint64_t seed);
 

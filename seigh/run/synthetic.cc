@@ -57,6 +57,14 @@ SyntheticFile study_of(const fs::path& folder, const SyntheticRecipe& recipe) {
   return file;
 }
 
+// The same, where there may be none yet.
+SyntheticFile finished_study_of(const fs::path& folder, const SyntheticRecipe& recipe) {
+  require(is_there(folder / kFile), folder.string(),
+          " holds no finished study yet; continue it with: seigh run ", (folder / kRecipe).string(),
+          " --out ", folder.string(), " --resume");
+  return study_of(folder, recipe);
+}
+
 std::vector<std::string> write_page(const fs::path& folder, const SyntheticRecipe& recipe,
                                     const SyntheticFile& file) {
   write_report_page(folder / kReport, recipe.name, synthetic_page_data(recipe, file));
@@ -95,10 +103,12 @@ std::vector<std::string> run_synthetic(const fs::path& folder, const SyntheticRe
 
 std::vector<std::string> report_synthetic(const fs::path& folder) {
   const SyntheticRecipe recipe = recipe_of(folder);
-  require(is_there(folder / kFile), folder.string(),
-          " holds no finished study yet; continue it with: seigh run ", (folder / kRecipe).string(),
-          " --out ", folder.string(), " --resume");
-  return write_page(folder, recipe, study_of(folder, recipe));
+  return write_page(folder, recipe, finished_study_of(folder, recipe));
+}
+
+FiguresWritten synthetic_figures(const fs::path& folder, const fs::path& to) {
+  const SyntheticRecipe recipe = recipe_of(folder);
+  return write_synthetic_figures(recipe, finished_study_of(folder, recipe), to);
 }
 
 std::vector<std::string> synthetic_in_words(const fs::path& folder) {

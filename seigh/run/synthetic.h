@@ -13,6 +13,7 @@
 #include "seigh/core/context.h"
 #include "seigh/core/filesystem.h"
 #include "seigh/recipe/synthetic.h"
+#include "seigh/report/figures.h"
 
 namespace seigh {
 
@@ -25,6 +26,8 @@ std::vector<std::string> run_synthetic(const fs::path& folder, const SyntheticRe
                                        const Context& context);
 /// Writes the page of a finished study anew and returns the finding. Throws Error where it is not finished.
 std::vector<std::string> report_synthetic(const fs::path& folder);
+/// Figures of a finished study. Throws Error as report_synthetic() and write_synthetic_figures().
+FiguresWritten synthetic_figures(const fs::path& folder, const fs::path& to);
 /// The finding, or that there is none yet.
 std::vector<std::string> synthetic_in_words(const fs::path& folder);
 

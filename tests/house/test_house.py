@@ -93,6 +93,11 @@ class Rooms(unittest.TestCase):
         wrong = [name(p) for p in sources("seigh", "apps") if p.parent.name != "mpi" and "<mpi.h>" in includes(p)]
         self.assertEqual(wrong, [])
 
+    def test_cairo_is_of_one_file(self):
+        wrong = [name(p) for p in sources("seigh", "apps", "python")
+                 if name(p) != "seigh/report/drawing.cc" and any(i.startswith("<cairo") for i in includes(p))]
+        self.assertEqual(wrong, [])
+
     def test_torchscript_is_of_one_file(self):
         wrong = [name(p) for p in sources("seigh", "apps")
                  if p.name != "script_module.cc" and any(i.startswith(("<torch/script", "<torch/jit", "<torch/csrc/jit"))

@@ -30,10 +30,10 @@ std::vector<double> all_overlaps(const at::Tensor& leverage, const at::Tensor& m
   std::vector<double> all;
   do {
     const at::Tensor p = at::tensor(order, at::kLong);
-    const at::Tensor moved = at::cat({held.slice(0, 0, 12).view({4, 3}).index_select(0, p).flatten(),
-                                      held.slice(0, 12, 16).index_select(0, p),
-                                      held.slice(0, 16, 24).view({2, 4}).index_select(1, p).flatten(),
-                                      held.slice(0, 24, 26)});
+    const at::Tensor moved =
+        at::cat({held.slice(0, 0, 12).view({4, 3}).index_select(0, p).flatten(),
+                 held.slice(0, 12, 16).index_select(0, p),
+                 held.slice(0, 16, 24).view({2, 4}).index_select(1, p).flatten(), held.slice(0, 24, 26)});
     all.push_back((moved * leverage).sum().item<double>() / static_cast<double>(mask.numel()));
   } while (std::next_permutation(order.begin(), order.end()));
   return all;
@@ -75,13 +75,15 @@ TEST(JointNull, VisitsAllPermutationsEquallyOften) {
   }
   ASSERT_EQ(seen.size(), 24U);
   double chi_square = 0;  // 23 degrees of freedom: above 62 once in 100 000
-  for (const auto& [places, count] : seen) chi_square += std::pow(static_cast<double>(count) - 1000, 2) / 1000;
+  for (const auto& [places, count] : seen)
+    chi_square += std::pow(static_cast<double>(count) - 1000, 2) / 1000;
   EXPECT_LT(chi_square, 62);
 }
 
 TEST(JointNull, OfSeveralGroupsMovesRowsAndColumns) {
   // One matrix of 4 x 6, whose rows and columns are units; heads of 3 x 2 within a second one.
-  const std::vector<UnitGroup> groups{{4, {{0, 1, 6}}}, {6, {{0, 4, 1}}}, {3, {{24, 1, 8}}}, {2, {{24, 3, 4}}}};
+  const std::vector<UnitGroup> groups{
+      {4, {{0, 1, 6}}}, {6, {{0, 4, 1}}}, {3, {{24, 1, 8}}}, {2, {{24, 3, 4}}}};
   const at::Tensor all = at::arange(48, at::kLong);
   const at::Tensor moved = permuted_masks(groups, all, 48, 10, 5);
   for (int64_t s = 0; s < 10; ++s) {
@@ -126,8 +128,8 @@ TEST(JointNull, IsTheSameForAnyThreadsAndSizes) {
   const JointNull all = joint_null(leverage, {1, 2, 4}, order, kHidden, 50, 9, Context({.threads = 2}));
   const std::vector<int64_t> sizes{1, 2, 4};
   for (int64_t i = 0; i < 3; ++i) {
-    const JointNull one = joint_null(leverage.narrow(0, i, 1), {sizes[static_cast<size_t>(i)]}, order, kHidden, 50, 9,
-                                     Context({.threads = 1}));
+    const JointNull one = joint_null(leverage.narrow(0, i, 1), {sizes[static_cast<size_t>(i)]}, order,
+                                     kHidden, 50, 9, Context({.threads = 1}));
     EXPECT_EQ(one.mean.item<double>(), all.mean[i].item<double>());
     EXPECT_EQ(one.deviation.item<double>(), all.deviation[i].item<double>());
     EXPECT_EQ(one.p.item<double>(), all.p[i].item<double>());

@@ -140,6 +140,26 @@ class Runs(Case):
         with self.assertRaisesRegex(ValueError, "folder of a sweep"):
             seigh.report(folder)
 
+    def test_figures(self):
+        self.states()
+        folder, _ = self.run_recipe(self.recipe())
+        said = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(said):
+                files = seigh.report(folder, figures=self.tmp / "figures")
+        except ValueError as error:
+            self.assertIn("without cairo", str(error))
+            self.skipTest("built without cairo")
+        self.assertEqual(sorted(map(os.path.abspath, files)), sorted(str(p.absolute()) for p in (self.tmp / "figures").iterdir()))
+        self.assertEqual(len([line for line in said.getvalue().splitlines() if not line.startswith("left out: ")]), len(files) // 2)
+        # A second call within a process gives the same bytes.
+        before = {file: pathlib.Path(file).read_bytes() for file in files}
+        with contextlib.redirect_stdout(said):
+            seigh.report(folder, figures=self.tmp / "figures")
+        self.assertEqual({file: pathlib.Path(file).read_bytes() for file in files}, before)
+        with self.assertRaisesRegex(OSError, "no folder"):
+            seigh.report(folder, figures=files[0])
+
     def test_dynamics(self):
         states = self.states()
         folder, _ = self.run_recipe(self.recipe())
