@@ -37,16 +37,16 @@ void print_crystallisation(const Dynamics& dynamics) {
         const Crystallisation& c = maps.crystallisation[reference][i];
         if (!begun) {
           std::printf(
-              "%sBetween which records similarity with step %lld has gone some of the way from chance to %g, "
-              "to stay:\n",
-              reference > 0 ? "\n" : "", static_cast<long long>(c.reference), c.ceiling);
-          std::printf("%-14s %7s %9s %9s %9s", "", "rho", "k", "chance", "first");
+              "%sBetween which records similarity with step %lld has gone some of the way from chance to its "
+              "ceiling, to stay:\n",
+              reference > 0 ? "\n" : "", static_cast<long long>(c.reference));
+          std::printf("%-14s %7s %9s %9s %9s %9s", "", "rho", "k", "chance", "ceiling", "first");
           for (const auto& p : c.passages) std::printf(" %14g", p.threshold);
           std::printf("\n");
           begun = true;
         }
-        std::printf("%-14s %7.3g %9lld %9.4f %9.4f", printable(maps.name).c_str(), maps.rho[i],
-                    static_cast<long long>(maps.k[i]), maps.chance[i], c.similarity0);
+        std::printf("%-14s %7.3g %9lld %9.4f %9.4f %9.4f", printable(maps.name).c_str(), maps.rho[i],
+                    static_cast<long long>(maps.k[i]), maps.chance[i], c.ceiling, c.similarity0);
         for (const auto& p : c.passages) std::printf(" %14s", in_words(p).c_str());
         std::printf("\n");
       }

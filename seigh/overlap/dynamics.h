@@ -50,7 +50,7 @@ at::Tensor gradient_in_space(const Eigenspace& space, const at::Tensor& gradient
 struct Crystallisation {
   int64_t reference = 0;   ///< T
   double similarity0 = 0;  ///< of the first recorded step with T
-  double ceiling = 1;      ///< what two samples at one step reach; 1 where that is not known
+  double ceiling = 1;      ///< what two samples at step T reach; 1 of one sample with itself
   struct Passage {
     double threshold = 0;
     /// The first recorded step before T from which on c is above the threshold, at all of them; none: not

@@ -3,9 +3,11 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/isfinite.h>
+#include <ATen/ops/ones.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
 #include <cmath>
@@ -95,12 +97,14 @@ void write_crystallisation(Hdf5Writer& file, const DynamicsMaps& maps) {
   if (references == 0) return;
   const int64_t passages = length(maps.crystallisation[0][0].passages);
   at::Tensor steps = at::full({references, sizes, passages, 2}, kNone, at::kLong),
-             at_start = at::zeros({references, sizes}, at::kDouble), of = at::zeros({references}, at::kLong);
+             at_start = at::zeros({references, sizes}, at::kDouble), ceiling = at::zeros_like(at_start),
+             of = at::zeros({references}, at::kLong);
   for (int64_t r = 0; r < references; ++r) {
     for (int64_t i = 0; i < sizes; ++i) {
       const Crystallisation& c = maps.crystallisation[r][i];
       of[r] = c.reference;
       at_start[r][i] = c.similarity0;
+      ceiling[r][i] = c.ceiling;
       for (int64_t p = 0; p < passages; ++p) {
         steps[r][i][p][0] = c.passages[p].step.value_or(kNone);
         steps[r][i][p][1] = c.passages[p].before.value_or(kNone);
@@ -109,15 +113,18 @@ void write_crystallisation(Hdf5Writer& file, const DynamicsMaps& maps) {
   }
   file.write(maps.name + "_reference", of);
   file.write(maps.name + "_similarity0", at_start);
+  file.write(maps.name + "_ceiling", ceiling);
   file.write(maps.name + "_crystallisation", steps);
 }
 
-void read_crystallisation(const Reader& file, const std::vector<double>& thresholds, double ceiling,
-                          DynamicsMaps& maps) {
+void read_crystallisation(const Reader& file, const std::vector<double>& thresholds, DynamicsMaps& maps) {
   if (!file.has(maps.name + "_reference")) return;
   const auto references = file.vector<int64_t>(maps.name + "_reference");
   const int64_t n = length(references), sizes = length(maps.k), passages = length(thresholds);
   const at::Tensor at_start = file.read(maps.name + "_similarity0", at::kDouble, {n, sizes}),
+                   // Of earlier versions, which knew of none.
+      ceiling = file.has(maps.name + "_ceiling") ? file.read(maps.name + "_ceiling", at::kDouble, {n, sizes})
+                                                 : at::ones({n, sizes}, at::kDouble),
                    steps = file.read(maps.name + "_crystallisation", at::kLong, {n, sizes, passages, 2});
   const auto value = steps.accessor<int64_t, 4>();
   const auto step = [](int64_t number) { return number == kNone ? std::nullopt : std::optional(number); };
@@ -127,7 +134,7 @@ void read_crystallisation(const Reader& file, const std::vector<double>& thresho
       Crystallisation& c = of_reference.emplace_back();
       c.reference = references[r];
       c.similarity0 = at_start[r][i].item<double>();
-      c.ceiling = ceiling;
+      c.ceiling = ceiling[r][i].item<double>();
       for (int64_t p = 0; p < passages; ++p)
         c.passages.push_back(
             {.threshold = thresholds[p], .step = step(value[r][i][p][0]), .before = step(value[r][i][p][1])});
@@ -208,7 +215,6 @@ std::optional<at::Tensor> stored_gradient(const RunFolder& folder, int64_t step,
 void write_dynamics_file(const fs::path& path, const Dynamics& dynamics) {
   Hdf5Writer file(path);
   std::vector<double> thresholds;
-  double ceiling = 1;
   for (const DynamicsMaps& maps : dynamics.maps) {
     file.write(maps.name + "_steps", integers(maps.steps));
     if (!maps.symmetric()) file.write(maps.name + "_other_steps", integers(maps.other_steps));
@@ -219,7 +225,6 @@ void write_dynamics_file(const fs::path& path, const Dynamics& dynamics) {
     write_crystallisation(file, maps);
     if (maps.crystallisation.empty()) continue;
     const Crystallisation& any = maps.crystallisation[0][0];
-    ceiling = any.ceiling;
     thresholds.clear();
     for (const Crystallisation::Passage& p : any.passages) thresholds.push_back(p.threshold);
   }
@@ -233,7 +238,6 @@ void write_dynamics_file(const fs::path& path, const Dynamics& dynamics) {
   file.attribute("method", dynamics.method);
   file.attribute("other", dynamics.other);
   file.attribute("other_matrix", dynamics.other_matrix);
-  file.attribute("ceiling", ceiling);
   file.attribute("notes", dynamics.notes);
   file.attribute("made_from", dynamics.made_from);
   file.commit();
@@ -249,7 +253,6 @@ Dynamics read_dynamics_file(const fs::path& path) {
   dynamics.other_matrix = file.attribute<std::string>("other_matrix");
   dynamics.notes = file.attribute<std::string>("notes");
   dynamics.made_from = file.attribute<std::string>("made_from");
-  const auto ceiling = file.attribute<double>("ceiling");
   const std::vector<double> thresholds =
       file.has("thresholds") ? file.vector<double>("thresholds") : std::vector<double>();
   for (const std::string& name : file.names()) {
@@ -266,7 +269,7 @@ Dynamics read_dynamics_file(const fs::path& path) {
               maps.name, " has maps of different numbers of sizes; the file is damaged");
       maps.values =
           file.read(name, at::kDouble, {length(maps.k), length(maps.steps), length(maps.columns())});
-      read_crystallisation(file, thresholds, ceiling, maps);
+      read_crystallisation(file, thresholds, maps);
       dynamics.maps.push_back(std::move(maps));
     } else if (name.ends_with(kGradient)) {
       DynamicsGradient gradient;

@@ -121,15 +121,23 @@ Sizes space_sizes(int64_t parameters, int64_t common) {
   return sizes;
 }
 
+// Of one family of spaces or masks, which reach 1 at the reference; or of two of the same steps, of different
+// samples say, which reach there what the samples allow.
 void add_crystallisation(DynamicsMaps& maps) {
-  const int64_t last = length(maps.steps) - 1, half = half_way(maps.steps);
-  std::vector<int64_t> references = {last};
-  if (half > 0 && half < last) references.push_back(half);
-  for (const int64_t reference : references) {
+  std::vector<int64_t> both;
+  std::ranges::set_intersection(maps.steps, maps.columns(), std::back_inserter(both));
+  if (both.size() < 2) return;
+  const int64_t last = length(both) - 1, half = half_way(both);
+  std::vector<int64_t> references = {both[static_cast<size_t>(last)]};
+  if (half > 0 && half < last) references.push_back(both[static_cast<size_t>(half)]);
+  for (const int64_t step : references) {
+    const int64_t row = std::ranges::find(maps.steps, step) - maps.steps.begin(),
+                  column = std::ranges::find(maps.columns(), step) - maps.columns().begin();
     auto& found = maps.crystallisation.emplace_back();
     for (int64_t i = 0; i < length(maps.k); ++i)
-      found.push_back(crystallisation(maps.steps, maps.values[i].select(1, reference).contiguous(), reference,
-                                      maps.chance[i]));
+      found.push_back(crystallisation(maps.steps, maps.values[i].select(1, column).contiguous(), row,
+                                      maps.chance[i],
+                                      maps.symmetric() ? 1 : maps.values[i][row][column].item<double>()));
   }
 }
 
@@ -294,6 +302,7 @@ Dynamics dynamics_between(const DynamicsOf& run, const DynamicsOf& other, const 
                      run.subset.count, context);
       maps.name = rows.split + "_" + dynamics.matrix + "_" + dynamics.other_matrix;
       maps.other_steps = columns.steps;
+      if (dynamics.matrix == dynamics.other_matrix) add_crystallisation(maps);
       dynamics.maps.push_back(std::move(maps));
     }
   }

@@ -38,8 +38,10 @@ DynamicsCost dynamics_cost(const DynamicsOf& run, const DynamicsSources& sources
 Dynamics dynamics_of(const DynamicsOf& run, const Context& context);
 
 /// Each split's eigenspaces of one run held against another's, as those of the Hessian and of the
-/// Gauss-Newton matrix of one network. Throws Error unless both are over the same parameters (names and
-/// shapes), have steps in common, and the same checkpoint at each of those; and have a split in common.
+/// Gauss-Newton matrix of one network. Of the same matrix on disjoint samples (curvature.subset)
+/// crystallisation too, whose ceiling is what the two reach at the reference step. Throws Error unless both
+/// are over the same parameters (names and shapes), have steps in common, and the same checkpoint at each of
+/// those; and have a split in common.
 Dynamics dynamics_between(const DynamicsOf& run, const DynamicsOf& other, const Context& context);
 
 }  // namespace seigh

@@ -27,10 +27,10 @@ def overlap(u, v, k):
     return ((u[:, :k].T @ v[:, :k]) ** 2).sum() / k
 
 
-def passage(steps, similarity, reference, chance, threshold):
+def passage(steps, similarity, reference, chance, threshold, ceiling=1):
     """Directly from the definition: of the records before T the first from which on all are above."""
     before = [s for s in steps if s < reference]
-    above = {s: (similarity[steps.index(s)] - chance) / (1 - chance) > threshold for s in before}
+    above = {s: (similarity[steps.index(s)] - chance) / (ceiling - chance) > threshold for s in before}
     good = [s for s in before if all(above[t] for t in before if t >= s)]
     step = min(good, default=None)
     earlier = [s for s in before if step is None or s < step]
@@ -174,6 +174,35 @@ class Dynamics(Case):
                 "--set", "dense.steps=[]")
         self.assertFalse((run / "dynamics.h5").exists())
         self.refused("dynamics", run, says="fewer than two steps")
+
+    def test_with_other_samples(self):
+        """What two disjoint samples reach at the reference step is the ceiling of crystallisation."""
+        run, other = self.tmp / "first", self.tmp / "second"
+        steps = (0, 5, 10, 15, 20)
+        for subset, folder in enumerate((run, other)):
+            self.ok("run", self.recipe, "--data", self.data, "--out", folder, "--threads", 1, "--set", f"curvature.subset={subset}", "--set",
+                    f"train.checkpoints={list(steps)}", "--set", f"curvature.steps={list(steps)}", "--set", "curvature.splits=[\"train\"]", "--set",
+                    "dense.steps=[]", "--set", "curvature.samples=10")
+        shown = self.ok("dynamics", run, "--with", other).stdout
+        self.assertRegex(shown, r"train_hessian_hessian +0\.05 +9 +0\.\d+ +0\.\d+ +0\.\d+")
+        name = "train_hessian_hessian"
+        with h5py.File(run / "dynamics_with_second.h5") as file:
+            content = {key: data[()] for key, data in file.items()}
+        np.testing.assert_array_equal(content[f"{name}_reference"], [20, 10])
+        for r, reference in enumerate((20, 10)):
+            column = steps.index(reference)
+            for i, k in enumerate(content[f"{name}_k"]):
+                similarity = [overlap(vectors(run, s, "train"), vectors(other, reference, "train"), k) for s in steps]
+                chance, ceiling = k / PARAMETERS, similarity[column]
+                self.assertLess(ceiling, 1 - 1e-6)
+                self.assertAlmostEqual(content[f"{name}_ceiling"][r, i], ceiling, delta=1e-6)
+                self.assertAlmostEqual(content[f"{name}_similarity0"][r, i], similarity[0], delta=1e-6)
+                for t, threshold in enumerate((.5, .8, .9)):
+                    if ceiling > chance:
+                        # Of the stored similarities, so that rounding decides nothing.
+                        stored = content[f"{name}_similarity"][i][:, column].tolist()
+                        expected = passage(list(steps), stored, reference, chance, threshold, stored[column])
+                        self.assertEqual([None if s == -1 else s for s in content[f"{name}_crystallisation"][r, i, t].tolist()], list(expected))
 
     def test_with_another_run(self):
         run, other, seed = self.run_copy(), self.tmp / "ggn", self.tmp / "seed"
