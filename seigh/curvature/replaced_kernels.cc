@@ -1,16 +1,24 @@
 #include "seigh/curvature/replaced_kernels.h"
 
+#include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/_convolution_double_backward.h>
 #include <ATen/ops/_convolution_double_backward_compositeimplicitautograd_dispatch.h>
 #include <ATen/ops/_scaled_dot_product_attention_math.h>
+#include <ATen/ops/_softmax_backward_data_ops.h>
+#include <ATen/ops/bmm_ops.h>
 #include <ATen/ops/convolution.h>
 #include <ATen/ops/convolution_backward.h>
 #include <ATen/ops/convolution_backward_compositeexplicitautograd_dispatch.h>
 #include <ATen/ops/convolution_compositeexplicitautograd_dispatch.h>
+#include <ATen/ops/gelu_ops.h>
+#include <ATen/ops/linear_compositeimplicitautograd_dispatch.h>
+#include <ATen/ops/native_layer_norm_backward_ops.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/scaled_dot_product_attention_compositeimplicitautograd_dispatch.h>
+#include <ATen/ops/silu_ops.h>
 #include <ATen/ops/zeros_like.h>
+#include <c10/core/DispatchKeySet.h>
 #include <torch/library.h>
 
 #include <atomic>
@@ -18,6 +26,7 @@
 #include <utility>
 
 #include "seigh/curvature/convolution.h"
+#include "seigh/curvature/second_derivatives.h"
 
 namespace seigh {
 namespace {
@@ -81,9 +90,56 @@ at::Tensor their_attention(const at::Tensor& query, const at::Tensor& key, const
                                                                      scale, grouped);
 }
 
+// libtorch's own derivatives have no name to be called by, but are what all devices share: AutogradOther's
+// are the same functions, and are not replaced.
+c10::DispatchKeySet theirs(c10::DispatchKeySet keys) {
+  return (keys & c10::after_autograd_keyset).add(c10::DispatchKey::AutogradOther);
+}
+
+at::Tensor gelu(c10::DispatchKeySet keys, const at::Tensor& x, c10::string_view approximate) {
+  const bool known = approximate == "none" || approximate == "tanh";
+  if (on && known && have_second_derivatives({x})) return twice_differentiable_gelu(x, approximate);
+  return at::_ops::gelu::redispatch(theirs(keys), x, approximate);
+}
+
+at::Tensor silu(c10::DispatchKeySet keys, const at::Tensor& x) {
+  if (on && have_second_derivatives({x})) return twice_differentiable_silu(x);
+  return at::_ops::silu::redispatch(theirs(keys), x);
+}
+
+at::Tensor linear(const at::Tensor& x, const at::Tensor& w, OptionalTensor bias) {
+  const at::Tensor b = bias.value_or(at::Tensor());
+  if (on && x.dim() > 0 && w.dim() == 2 && have_second_derivatives({x, w, b}))
+    return twice_differentiable_linear(x, w, b);
+  return at::compositeimplicitautograd::linear(x, w, bias);
+}
+
+at::Tensor bmm(c10::DispatchKeySet keys, const at::Tensor& x, const at::Tensor& w) {
+  if (on && have_second_derivatives({x, w})) return twice_differentiable_products(x, w);
+  return at::_ops::bmm::redispatch(theirs(keys), x, w);
+}
+
+at::Tensor softmax_backward(c10::DispatchKeySet keys, const at::Tensor& g, const at::Tensor& y, int64_t dim,
+                            at::ScalarType dtype) {
+  if (on && y.dim() > 0 && (dim == -1 || dim == y.dim() - 1) && dtype == y.scalar_type() &&
+      have_second_derivatives({g, y}))
+    return differentiable_softmax_backward(g, y);
+  return at::_ops::_softmax_backward_data::redispatch(theirs(keys), g, y, dim, dtype);
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> layer_norm_backward(
+    c10::DispatchKeySet keys, const at::Tensor& g, const at::Tensor& x, c10::SymIntArrayRef shape,
+    const at::Tensor& mean, const at::Tensor& r, OptionalTensor w, OptionalTensor bias,
+    std::array<bool, 3> mask) {
+  const at::Tensor weight = w.value_or(at::Tensor()), b = bias.value_or(at::Tensor());
+  if (on && have_second_derivatives({g, x, weight, b, mean, r}))
+    return differentiable_layer_norm_backward(g, x, C10_AS_INTARRAYREF_SLOW(shape), mean, r, weight, b, mask);
+  return at::_ops::native_layer_norm_backward::redispatch(theirs(keys), g, x, shape, mean, r, w, bias, mask);
+}
+
 }  // namespace
 
-ReplacedKernels::ReplacedKernels() : before_(on) {
+ReplacedKernels::ReplacedKernels(bool replaced) : before_(on) {
   // Never destroyed: tensors may outlive static objects.
   static const bool once = [] {
     const auto library = [](c10::DispatchKey key) {
@@ -94,6 +150,12 @@ ReplacedKernels::ReplacedKernels() : before_(on) {
     autograd_cpu->impl("_convolution_double_backward",
                        TORCH_FN((&Choice<&convolution_double_backward, &their_double_backward>::call)));
     autograd_cpu->impl("scaled_dot_product_attention", TORCH_FN(attention));
+    autograd_cpu->impl("gelu", TORCH_FN(gelu));
+    autograd_cpu->impl("silu", TORCH_FN(silu));
+    autograd_cpu->impl("linear", TORCH_FN(linear));
+    autograd_cpu->impl("bmm", TORCH_FN(bmm));
+    autograd_cpu->impl("_softmax_backward_data", TORCH_FN(softmax_backward));
+    autograd_cpu->impl("native_layer_norm_backward", TORCH_FN(layer_norm_backward));
     library(c10::DispatchKey::AutogradCUDA)->impl("scaled_dot_product_attention", TORCH_FN(attention));
     torch::Library* const cpu = library(c10::DispatchKey::CPU);
     cpu->impl("convolution", TORCH_FN((&Choice<&fast_convolution, &their_convolution>::call)));
@@ -101,7 +163,7 @@ ReplacedKernels::ReplacedKernels() : before_(on) {
     return true;
   }();
   static_cast<void>(once);
-  on = true;
+  on = replaced;
 }
 
 ReplacedKernels::~ReplacedKernels() {

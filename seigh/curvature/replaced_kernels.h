@@ -1,10 +1,13 @@
 // Kernels of libtorch that curvature products do without: while a ReplacedKernels lives, its thread gets
 //
 //   - convolutions whose second derivative, and whose work on small maps, is faster (convolution.h);
+//   - GELU, SiLU, layer norm, softmax and matrix products whose second derivatives are
+//   (second_derivatives.h);
 //   - attention by the mathematical kernel, as the fused ones have no second derivative.
 //
 // The replacements are registered with libtorch once, for the process, and outside of such a scope hand on to
-// the kernels they stand for: nobody else notices. Convolutions are replaced on the CPU alone.
+// the kernels they stand for: nobody else notices. On other devices than the CPU attention alone
+// is replaced.
 #pragma once
 
 #include <string>
@@ -14,7 +17,8 @@ namespace seigh {
 
 class ReplacedKernels {
  public:
-  ReplacedKernels();
+  /// `on` = false: within a scope, libtorch's own once more.
+  explicit ReplacedKernels(bool on = true);
   ~ReplacedKernels();
   ReplacedKernels(const ReplacedKernels&) = delete;
   ReplacedKernels& operator=(const ReplacedKernels&) = delete;

@@ -37,7 +37,9 @@ at::Tensor LinearOperator::apply(const at::Tensor& block) {
           block.sizes());
   // One sum decides: NaN and infinity survive every sum, while finite terms only overflow it together with
   // the norm.
-  if (!result.sum(wide(dtype_)).isfinite().item<bool>()) {
+  // In the vectors' own precision first, without a wider copy of the block: what overflows there may be
+  // finite.
+  if (!result.sum().isfinite().item<bool>() && !result.sum(wide(dtype_)).isfinite().item<bool>()) {
     require(block.sum(wide(dtype_)).isfinite().item<bool>(), name_,
             ": a vector to be multiplied holds NaN or infinity");
     for (int64_t j = 0; j < result.size(1); ++j)
