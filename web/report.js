@@ -157,10 +157,35 @@
     return { n, mean: Math.exp(mean), low: Math.exp(mean - half), high: Math.exp(mean + half) };
   }
 
+  /**
+   * What repeated runs say of a number, [run, value] each: the mean over seeds, of the means of each seed's disjoint subsets of
+   * samples where it has several. Two 95 % t-intervals, never mixed: `low` to `high` over seeds, and `subsets`, within a seed:
+   * what other samples of that number would make. Both on logarithms where `log`.
+   */
+  function repeated(found, log) {
+    if (!found.length || found.some(([, v]) => !isNumber(v) || (log && v <= 0))) return { n: 0, mean: null };
+    const f = log ? Math.log : (v) => v, back = log ? Math.exp : (v) => v, seeds = new Map();
+    for (const [run, v] of found) {
+      const seed = isNumber(run.seed) ? run.seed : `run ${runs.indexOf(run)}`;
+      seeds.set(seed, (seeds.get(seed) || []).concat(f(v)));
+    }
+    const average = (x) => x.reduce((a, b) => a + b, 0) / x.length;
+    const squares = (x) => { const m = average(x); return x.reduce((s, v) => s + (v - m) ** 2, 0); };
+    const all = [...seeds.values()], means = all.map(average), n = means.length, mean = average(means);
+    const within = (half) => ({ low: back(mean - half), high: back(mean + half) });
+    const result = { n, mean: back(mean), ...(n > 1 ? within(t95(n - 1) * Math.sqrt(squares(means) / (n - 1) / n)) : {}) };
+    const df = all.reduce((s, x) => s + x.length - 1, 0);
+    if (df) {
+      const variance = all.reduce((s, x) => s + squares(x), 0) / df, of = all.reduce((s, x) => s + 1 / x.length, 0) / n ** 2;
+      result.subsets = { ...within(t95(df) * Math.sqrt(variance * of)), each: all.map((x) => x.length) };
+    }
+    return result;
+  }
+
   // ---------------------------------------------------------------------------------------------- the state
 
   const state = { run: 0, step: null, split: null, operator: null, method: null, mask: '', k: null, theme: 'auto', y: 'log',
-      x: 'linear', null: 'layer', open: [] };
+      x: 'linear', null: 'layer', pruned: null, measure: 'accuracy', score: '', open: [] };
   const DETAILS = ['spectrum', 'trust', 'concentration', 'nulls', 'training', 'settings'];
 
   const selectedRun = () => runs[state.run] || runs[0];
@@ -212,6 +237,10 @@
     state.theme = wanted('theme', ['light', 'dark'], 'auto');
     state.y = wanted('y', ['linear'], 'log');
     state.x = wanted('x', ['log'], 'linear');
+    const curves = [].concat(...runs.map(prunedCurves)), pruned = ascending(unique(curves.map((c) => c.step)));
+    state.pruned = wanted('pruned', pruned, pruned.length ? pruned[pruned.length - 1] : null);
+    state.measure = wanted('measure', ['loss'], 'accuracy');
+    state.score = wanted('score', unique(curves.map((c) => c.score)), '');
     state.null = wanted('null', ['output_unit', 'input_unit', 'two_way'], 'layer');
     const open = hash.get('open') || '';
     state.open = open === 'all' ? DETAILS.slice() : open.split('.').filter((id) => DETAILS.includes(id));
@@ -225,6 +254,9 @@
     put('y', state.y, 'log');
     put('x', state.x, 'linear');
     put('null', state.null, 'layer');
+    put('pruned', state.pruned, null);
+    put('measure', state.measure, 'accuracy');
+    put('score', state.score, '');
     put('open', state.open.join('.'), '');
     const text = `#${hash}`;
     if (text === location.hash) return;
@@ -730,6 +762,149 @@
         percent(space[j]), number(within[j])] }))));
   }
 
+  // ---------------------------------------------------------------------------------------------- pruning
+
+  function prunedCurves(run) { return list((run.pruning || {}).curves).filter((c) => c && isNumber(c.step)); }
+  const fineTuned = (group) => Math.max(0, ...group.runs.map((run) => (run.pruning || {}).fine_tune || 0));
+  /** A run's result by a score, or by random masks with its counts: the mean over draws, null where one is not known. */
+  function prunedValue(run, score, control, sparsity, key) {
+    const values = prunedCurves(run).filter((c) => c.step === state.pruned && c.score === score && Boolean(c.control) === control)
+        .map((c) => list(c[key])[list(c.sparsity).indexOf(sparsity)]);
+    return values.length && values.every(isNumber) ? values.reduce((a, b) => a + b, 0) / values.length : null;
+  }
+  const prunedRuns = (group) => group.runs.filter((run) => prunedCurves(run).some((c) => c.step === state.pruned));
+  const prunedMean = (group, score, control, sparsity, key) => repeated(prunedRuns(group)
+      .map((run) => [run, prunedValue(run, score, control, sparsity, key)]), key.endsWith('loss'));
+  /** How far a is from b, run by run: a difference of accuracies, a ratio of losses. */
+  function prunedGap(group, key, a, b) {
+    const loss = key.endsWith('loss'), value = (run, [score, control, sparsity]) => prunedValue(run, score, control, sparsity, key);
+    return repeated(prunedRuns(group).map((run) => {
+      const x = value(run, a), y = value(run, b);
+      return [run, !isNumber(x) || !isNumber(y) ? null : loss ? ratio(x, y) : x - y];
+    }), loss);
+  }
+  const prunedScores = (group) => unique([].concat(...prunedRuns(group).map((run) => prunedCurves(run)
+      .filter((c) => c.step === state.pruned && c.score !== 'none').map((c) => c.score))));
+  const sparsitiesOf = (group) => ascending(unique([].concat(...prunedRuns(group).map((run) => [].concat(...prunedCurves(run)
+      .filter((c) => c.step === state.pruned && c.score !== 'none').map((c) => list(c.sparsity)))))));
+  /** What the network classifies, or its loss where targets are no classes or it is chosen. */
+  const prunedKind = (group, chosen) => (chosen !== 'loss' && prunedRuns(group).some((run) => prunedCurves(run)
+      .some((c) => hasNumbers(c.accuracy))) ? 'accuracy' : 'loss');
+  const accuracyWords = (run) => ((run.training || {}).accuracy_of === 'train' ? 'accuracy on training samples' : 'test accuracy');
+  const withInterval = (x, words) => `${words(x.mean)}${isNumber(x.low) ? ` [${words(x.low)}, ${words(x.high)}]` : ''}`;
+
+  /** By which score most is left where 80 % are pruned, or at the sparsity nearest to that. */
+  function prunedAnswer(group) {
+    const all = sparsitiesOf(group), tuned = fineTuned(group) > 0, kind = prunedKind(group), loss = kind === 'loss';
+    if (!all.length) return null;
+    const sparsity = all.reduce((a, b) => (Math.abs(b - 0.8) < Math.abs(a - 0.8) ? b : a));
+    const key = tuned ? `tuned_${kind}` : kind;
+    const rows = prunedScores(group).map((score) => ({ score, x: prunedMean(group, score, false, sparsity, key) }))
+        .filter((row) => isNumber(row.x.mean)).sort((a, b) => (loss ? a.x.mean - b.x.mean : b.x.mean - a.x.mean));
+    if (!rows.length) return null;
+    const mask = (i) => [rows[i].score, false, sparsity], best = rows[0];
+    return { group, sparsity, key, loss, tuned, rows, whole: prunedMean(group, 'none', false, 0, key),
+      control: prunedGap(group, key, mask(0), [best.score, true, sparsity]), next: rows[1] ? prunedGap(group, key, mask(0), mask(1)) : null };
+  }
+  function prunedSentence(a) {
+    const points = (x) => `${number(100 * x)}`, name = groups.length > 1 ? `${a.group.label}: w` : 'W';
+    const [best, next] = a.rows, run = prunedRuns(a.group)[0], value = (x) => withInterval(x, a.loss ? number : percent);
+    const gap = (x, worse, better, of) => (a.loss ? `its loss is ${withInterval(x, number)} times that of ${of}`
+        : `${withInterval({ ...x, ...(x.mean < 0 ? { mean: -x.mean, low: -x.high, high: -x.low } : {}) }, points)} points ${x.mean < 0 ? worse : better} ${of}`);
+    const even = a.loss ? 1 : 0, open = (x) => isNumber(x.low) && x.low < even && x.high > even;
+    const words = [`${name}ith ${percent(a.sparsity)} of ${number((run.pruning || {}).prunable)} parameters pruned at ${stepName(state.pruned)}${a.tuned ? ` and ${number(fineTuned(a.group))} steps of fine-tuning` : ', without fine-tuning'}, most is left by `,
+      element('strong', {}, best.score), `: ${a.loss ? 'test loss' : accuracyWords(run)} ${value(best.x)}`,
+      isNumber(a.whole.mean) ? ` (the whole network, ${a.tuned ? 'trained as much further' : 'unpruned'}: ${value(a.whole)})` : ''];
+    if (isNumber(a.control.mean)) {
+      words.push(`, ${gap(a.control, 'below', 'above', 'random masks with its counts by layer')}${open(a.control) ? ', which the seeds do not tell from none' : ''}`);
+    } else {
+      words.push('; it has no random control');
+    }
+    if (next && a.next && isNumber(a.next.mean)) words.push(a.loss ? `. Next is ${next.score}: ${gap(a.next, '', '', 'it')}`
+        : `. Next is ${next.score}, ${withInterval(a.next, points)} points behind`, open(a.next) ? ', which the seeds do not tell from none' : '');
+    return element('p', { class: 'answer' }, ...words, '.');
+  }
+  function prunedUncertainty(a) {
+    const { n, subsets } = a.rows[0].x, parts = [];
+    parts.push(n > 1 ? `Means over ${number(n)} seeds with 95 % t-intervals, mean ± t s/√n ${a.loss ? 'of logarithms of losses' : 'of the accuracies themselves, which may therefore pass 100 %'}; distances are taken seed by seed. Random masks are averaged over their draws within a seed first.`
+      : `${subsets ? `One seed, means over its ${number(subsets.each[0])} subsets of samples` : 'It is one run'}: nothing here says what another seed would give, so nothing has an interval. Random masks are averaged over their draws.`);
+    if (a.rows.length > 1) parts.push(`The best of ${number(a.rows.length)} scores is named after the fact, which flatters it.`);
+    return parts.join(' ');
+  }
+
+  function drawPruning(content) {
+    const some = groups.filter((g) => g.runs.some((run) => prunedCurves(run).length));
+    byId('pruning').hidden = !some.length;
+    if (!some.length) return;
+    const mine = groupOfRun(selectedRun()), group = some.includes(mine) ? mine : some[0];
+    const all = some.map((g) => [g, prunedAnswer(g)]).filter(([, a]) => a), chosen = all.find(([g]) => g === group);
+    for (const [, a] of all.length > 3 ? [chosen || all[0]] : all) content.append(prunedSentence(a),
+        element('p', { class: 'note' }, prunedUncertainty(a)));
+    const steps = ascending(unique([].concat(...some.map((g) => [].concat(...g.runs.map((run) => prunedCurves(run).map((c) => c.step)))))));
+    const scores = prunedScores(group), x = sparsitiesOf(group), kind = prunedKind(group, state.measure), tune = fineTuned(group);
+    const controls = element('div', {}, steps.length > 1 ? toggle('Step', 'pruned', steps, steps.map(number)) : null,
+        prunedKind(group) === 'accuracy' ? toggle('What is left', 'measure', ['accuracy', 'loss']) : null);
+    if (scores.length > 1) {
+      const select = choice('score', 'Score', [''].concat(scores), (s) => s || 'all', { class: 'toggle' });
+      select.sync();
+      controls.append(select.node);
+    }
+    if (groups.length > 1) subtitle(content, group.label);
+    content.append(controls);
+    if (!x.length) return absent(content, `Nothing was pruned at ${stepName(state.pruned)} here.`);
+
+    const scale = kind === 'accuracy' ? (v) => (isNumber(v) ? Math.round(1e8 * v) / 1e6 : null) : (v) => (isNumber(v) ? v : null);
+    const only = scores.includes(state.score) ? state.score : null, several = prunedRuns(group).length > 1;
+    const series = (key) => {
+      const curve = (score, control) => { const means = x.map((s) => prunedMean(group, score, control, s, key));
+        return { x, y: means.map((m) => scale(m.mean)), low: means.map((m) => scale(m.low)), high: means.map((m) => scale(m.high)) }; };
+      const drawn = [];
+      scores.forEach((score, i) => {
+        const look = { colour: SERIES[i % 6], shape: SHAPES[Math.floor(i / 6) % 4], faint: Boolean(only) && score !== only };
+        const own = curve(score, false), control = curve(score, true), bare = (c) => (only === score ? c : { x: c.x, y: c.y });
+        if (hasNumbers(own.y)) drawn.push({ ...look, name: score, dots: true, width: only === score ? 3 : 1.8,
+            ...(scores.length > 4 ? bare(own) : own),
+          words: (j) => (isNumber(control.y[j]) ? ` (control ${number(control.y[j])})` : '') });
+        if (hasNumbers(control.y)) drawn.push({ ...look, name: `${score}, random by layer`, dash: '5 4', width: 1.3, quiet: only !== score,
+            unlisted: true, ...bare(control) });
+      });
+      // Drawn by nothing, for the legend.
+      if (drawn.some((s) => s.unlisted)) drawn.push({ name: 'random masks with a score’s counts by layer', quiet: true, colour: 'soft',
+          dash: '5 4', width: 1.3, x: [], y: [] });
+      return drawn;
+    };
+    const panels = [['at once', kind]].concat(tune ? [[`after ${number(tune)} steps of fine-tuning`, `tuned_${kind}`]] : [])
+        .map(([title, key]) => ({ title, key, series: series(key), whole: prunedMean(group, 'none', false, 0, key) }))
+        .filter((p) => p.series.some((s) => hasNumbers(s.y)));
+    // One scale for both, so that they can be held against each other.
+    const every = [].concat(...panels.map((p) => [].concat(...p.series.map((s) => s.y), [scale(p.whole.mean)]))).filter((v) => isNumber(v) && v > 0);
+    const range = kind === 'accuracy' ? { min: 0, max: 100 }
+        : { log: true, min: Math.min(...every) / 1.15, max: Math.max(...every) * 1.15 };
+    const label = kind === 'accuracy' ? `${accuracyWords(prunedRuns(group)[0])} (%)` : 'test loss (mean per sample)';
+    const box = grid(content, 'pair');
+    for (const p of panels) {
+      Charts.lines(box, { title: `${capital(kind)} ${p.title}, ${stepName(state.pruned)}`, height: 340, series: p.series,
+        caption: `${several ? 'Means over seeds. ' : ''}Dashed, in the colour of its score: random masks that keep as many of each tensor, mean over draws; what a score does beyond choosing layers is the distance between the two.${several && p.series.some((s) => s.low) ? ' Whiskers: 95 % t-intervals over seeds.' : several ? ' Choose one score to see its intervals.' : ''}`,
+        x: { label: 'share of the prunable parameters that is zero', ticks: x, by: (s) => -Math.log(1 - s),
+            words: (s) => `${number(100 * s)} %`, name: (s) => `${number(100 * s)} % pruned` },
+        y: { label, ...range }, at: (chosen ? chosen[1] : {}).sparsity,
+        rules: isNumber(p.whole.mean) ? [{ y: scale(p.whole.mean), name: `nothing pruned${p.key === kind ? '' : ', trained as much further'} (${number(scale(p.whole.mean))})` }] : [] });
+    }
+    prunedTable(content, group, chosen && chosen[1]);
+  }
+  function prunedTable(content, group, a) {
+    if (!a) return;
+    const kind = prunedKind(group, state.measure), keys = [kind].concat(a.tuned ? [`tuned_${kind}`] : []);
+    const value = (x) => (isNumber(x.mean) ? withInterval(x, kind === 'loss' ? number : (v) => number(100 * v)) : '–');
+    const of = (key) => (score) => { const mask = [score, false, a.sparsity], control = [score, true, a.sparsity];
+      return [value(prunedMean(group, ...mask, key)), value(prunedMean(group, ...control, key)), value(prunedGap(group, key, mask, control))]; };
+    const beyond = kind === 'loss' ? 'Over control' : 'Beyond it';
+    content.append(table([['Score'], ...[].concat(...keys.map((key) => (key === kind ? [['At once', N], ['Control at once', N], [beyond, N]]
+        : [['Tuned', N], ['Control, tuned', N], [`${beyond}, tuned`, N]])))], a.rows.map(({ score }) => ({ chosen: score === state.score, cells: [score, ...[].concat(...keys.map((key) => of(key)(score)))] })),
+        { class: 'cards' }),
+      element('p', { class: 'note' }, `${percent(a.sparsity)} pruned, ${stepName(state.pruned)}; ${kind === 'loss' ? 'losses, and their ratio' : 'accuracies in per cent, and their difference in points'}. Rows by what is left in the end.`));
+  }
+
   function drawExact(content) {
     const all = selectedRun() ? selectedRun().decompositions : [];
     const pairs = all.filter((d) => d.method === 'dense').map((exact) =>
@@ -923,12 +1098,49 @@
             y: { label: 'over |λ₁|', log: true } });
     }
   }
+  /** Shares of the matrix' norms that the top k pairs are, by step: curves by group of runs, split and matrix. */
+  function drawConcentrationOverTime(box) {
+    const steps = valuesOf('step').filter(isNumber), several = groups.length > 1 || runs.length > 1, wanted = ['step', 'split', 'operator'];
+    const kept = (c, key) => { const k = c && nearestSize(list(c.k), state.k); return k ? list(c[key])[list(c.k).indexOf(k)] : null; };
+    const all = [];
+    for (const [i, g] of (several ? groups : [{ label: '', runs }]).entries()) for (const [j, split] of valuesOf('split').entries())
+      for (const [m, operator] of valuesOf('operator').entries()) all.push({ runs: g.runs, split, operator,
+          colour: SERIES[(groups.length > 1 ? i : valuesOf('operator').length > 1 ? m : j) % 6], dash: DASHES[j % 4], shape: SHAPES[(groups.length > 1 ? m : j) % 4],
+          name: [groups.length > 1 ? g.label : null, valuesOf('operator').length > 1 ? operatorName(operator) : null, split].filter(Boolean).join(', ') });
+    // Too many to be told apart: those of the split and the matrix that are shown.
+    const lines = all.length > 8 ? all.filter((l) => l.split === state.split && l.operator === state.operator) : all;
+    const repeats = lines.some((l) => l.runs.length > 1);
+    for (const [key, title, caption] of [
+      ['share', `κ by step: the top ${number(state.k)} pairs’ share of ‖H‖²`, 'κₖ = Σλᵢ², i ≤ k, over the squared Frobenius norm.'],
+      ['nuclear', `The top ${number(state.k)} pairs’ share of Σ|λ|`, 'Σ|λᵢ|, i ≤ k, over the nuclear norm: where all eigenvalues are known.']]) {
+      const series = lines.map((l) => {
+        const x = steps.map((step) => repeated(l.runs.map((run) => {
+          const found = run.decompositions.filter((d) => wanted.every((w) => d[w] === { step, split: l.split, operator: l.operator }[w])
+              && isNumber(kept(d.concentration, key)));
+          const d = found.find((one) => one.method === state.method) || found[0];
+          return [run, d ? kept(d.concentration, key) : null, d && d.concentration];
+        }).filter(([, v]) => isNumber(v)), true));
+        const solver = (side) => steps.map((step, i) => {
+          const d = pick(l.runs[0], { step, split: l.split, operator: l.operator, method: state.method }, wanted);
+          return isNumber(x[i].mean) && d ? kept(d.concentration, side) : null;
+        });
+        const seeds = l.runs.length > 1, low = seeds ? x.map((m) => m.low) : solver('low'), high = seeds ? x.map((m) => m.high) : solver('high');
+        return { name: l.name || title, short: l.name ? null : 'share', colour: l.colour, dash: l.dash, shape: l.shape, dots: true, x: steps, y: x.map((m) => m.mean),
+          ...(key === 'share' && (seeds || !repeats) ? { low, high } : {}) };
+      }).filter((s) => hasNumbers(s.y));
+      if (series.length) Charts.lines(box, { title, height: 240, series, at: state.step, pick: (x) => set({ step: x }), marks: [{ x: state.step, name: '' }],
+        caption: `${caption}${key === 'nuclear' ? '' : repeats ? ' Geometric means; whiskers: 95 % t-intervals over seeds.'
+          : ' Whiskers: 95 % by the random probes that the norm is estimated with, none where it is exact.'}${lines.length < all.length ? ' Of the chosen split and matrix.' : ''}`,
+        x: stepAxis(steps), y: { label: 'share', zero: true } });
+    }
+  }
   function drawConcentration(content, d) {
-    const scree = d.scree || {};
+    const scree = d.scree || {}, box = grid(content, 'pair');
+    drawConcentrationOverTime(box);
     if (!hasNumbers(scree.lower) && !hasNumbers(scree.upper)) return absent(content,
         `No scree bounds were computed for ${fullName(d)}.`);
     const x = (curve) => (list(scree.k).length === curve.length ? scree.k : upTo(curve.length));
-    Charts.lines(content, { title: `What the top k eigenpairs leave out: ${fullName(d)}`, height: 320,
+    Charts.lines(box, { title: `What the top k eigenpairs leave out: ${fullName(d)}`, height: 240,
       caption: 'Bounds on the share of the matrix’s squared Frobenius norm (sum of squared eigenvalues) that is not in the k leading eigenpairs.',
       series: [{ name: 'upper bound', colour: 'red', y: list(scree.upper), x: x(list(scree.upper)) },
           { name: 'lower bound', colour: 'blue', dash: '6 4', y: list(scree.lower), x: x(list(scree.lower)) }].filter((s) =>
@@ -1086,6 +1298,7 @@
     part('overview', drawOverview);
     part('groups', drawGroups);
     part('masks', (c) => drawMasks(c, d));
+    part('pruning', drawPruning);
     part('tensors', (c) => drawTensors(c, d));
     part('exact', drawExact);
     part('dynamics', drawDynamics);

@@ -14,6 +14,7 @@
 #include "seigh/core/filesystem.h"
 #include "seigh/core/version.h"
 #include "seigh/eigen/certificates.h"
+#include "seigh/eigen/concentration.h"
 #include "seigh/recipe/options.h"
 #include "seigh/recipe/own_network.h"
 #include "seigh/report/signs.h"
@@ -53,14 +54,17 @@ std::vector<int64_t> drawn_sizes(int64_t count, const std::vector<int64_t>& more
   return sizes;
 }
 
+// Those of the two-way null; none in an earlier version's file.
+std::vector<int64_t> tried_sizes(const OverlapCurves& curves) {
+  if (!curves.nulls.defined()) return {};
+  const at::Tensor sizes = curves.nulls.two_way.sizes.to(at::kLong).contiguous();
+  return {sizes.data_ptr<int64_t>(), sizes.data_ptr<int64_t>() + sizes.numel()};
+}
+
 // Overlap curves at drawn_sizes(), or of masks beside the first at the two-way null's alone. What is k/D or
 // one is left out.
 json overlap(const OverlapCurves& curves, bool first = true) {
-  std::vector<int64_t> tried;
-  if (curves.nulls.defined()) {
-    const at::Tensor sizes = curves.nulls.two_way.sizes.to(at::kLong).contiguous();
-    tried.assign(sizes.data_ptr<int64_t>(), sizes.data_ptr<int64_t>() + sizes.numel());
-  }
+  const std::vector<int64_t> tried = tried_sizes(curves);
   const bool few = !first && !tried.empty();
   const at::Tensor k = at::tensor(few ? tried : drawn_sizes(curves.magnitude.numel(), tried), at::kLong);
   const auto drawn = [at = k - 1](const at::Tensor& curve) { return numbers(curve.index_select(0, at)); };
@@ -173,6 +177,44 @@ json dynamics(const Dynamics& there) {
   return out;
 }
 
+// At the k that the page can be set to, or else at round ones.
+json concentration(const Concentration& c, std::vector<int64_t> sizes) {
+  const int64_t rank = c.share.numel();
+  std::erase_if(sizes, [&](int64_t k) { return k > rank; });
+  for (int64_t ten = 1; sizes.empty() && ten <= rank; ten *= 10)
+    for (const int64_t k : {ten, 2 * ten, 5 * ten})
+      if (k < rank) sizes.push_back(k);
+  if (sizes.empty() || sizes.back() < rank) sizes.push_back(rank);
+  const at::Tensor k = at::tensor(sizes, at::kLong);
+  json out = {{"k", numbers(k)}};
+  for (const auto& [name, curve] : {std::pair("share", &c.share), std::pair("low", &c.low),
+                                    std::pair("high", &c.high), std::pair("nuclear", &c.nuclear)})
+    if (curve->defined()) out[name] = numbers(curve->index_select(0, k - 1));
+  return out;
+}
+
+// A curve by sparsity for each order of the parameters. What is no number is null.
+json pruning(const std::vector<PruningRow>& rows, int64_t fine_tune) {
+  json curves = json::array();
+  const PruningRow* last = nullptr;
+  for (const PruningRow& row : rows) {
+    if (last == nullptr || last->step != row.step || last->score != row.score ||
+        last->control != row.control || last->draw != row.draw)
+      curves.push_back(
+          {{"step", row.step}, {"score", row.score}, {"control", row.control}, {"draw", row.draw}});
+    last = &row;
+    json& curve = curves.back();
+    curve["sparsity"].push_back(number(row.sparsity));
+    curve["kept"].push_back(row.kept);
+    curve["accuracy"].push_back(number(row.accuracy));
+    curve["loss"].push_back(number(row.loss));
+    if (fine_tune == 0) continue;
+    curve["tuned_accuracy"].push_back(number(row.tuned_accuracy));
+    curve["tuned_loss"].push_back(number(row.tuned_loss));
+  }
+  return {{"fine_tune", fine_tune}, {"prunable", rows.front().prunable}, {"curves", std::move(curves)}};
+}
+
 json certificate(const ErrorEstimate& e) {
   return {{"frobenius_estimate", e.frobenius()},
           {"error_estimate", e.error()},
@@ -281,7 +323,7 @@ json settings(const Recipe& r, const Model& model, const std::string& solver) {
 }  // namespace
 
 std::string report_data(const RunFolder& folder, const Model& model, int64_t parameters, Method solver,
-                        const std::vector<std::string>& headline) {
+                        const std::vector<std::string>& headline, const std::vector<PruningRow>& pruned) {
   const Recipe& r = folder.recipe();
   std::error_code none;
   json data = {{"title", r.name},
@@ -341,13 +383,17 @@ std::string report_data(const RunFolder& folder, const Model& model, int64_t par
           }
         }
         std::optional<OverlapCurves> curves;
+        std::vector<int64_t> chosen;  // the k that the page can be set to
         if (fs::exists(folder.overlap(s, split, method), none)) {
           const OverlapStudy study = finished_study(folder.overlap(s, split, method));
           curves = study.masks.front().curves;
           entry["overlap"] = overlap(*curves);
+          chosen = tried_sizes(*curves);
           entry["signs"] = failure_signs(file, study);
           add_study(study, entry);
         }
+        if (const Concentration c = concentration(result, parameters); c.defined())
+          entry["concentration"] = concentration(c, chosen);
         if (method == "dense") {
           if (sketch)
             decompositions.back()["exact_comparison"] = comparison(*sketch, file, sketch_overlap, curves);
@@ -362,6 +408,7 @@ std::string report_data(const RunFolder& folder, const Model& model, int64_t par
   data["decompositions"] = std::move(decompositions);
   if (const std::optional<Dynamics> there = current_dynamics(folder, solver))
     data["dynamics"] = dynamics(*there);
+  if (!pruned.empty()) data["pruning"] = pruning(pruned, r.prune.fine_tune);
   return data.dump(-1, ' ', false, json::error_handler_t::replace);  // a name may be no UTF-8
 }
 

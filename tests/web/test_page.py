@@ -170,6 +170,104 @@ class Page(Case):
         self.open(self.tmp / "one.html")
         self.assertEqual(self.text("#title"), "tiny")
 
+    def test_pruning(self):
+        """Means over seeds, controls and distances against pruning.csv; then one of the runs by itself."""
+        recipe = self.tmp / "prune.toml"
+        recipe.write_text(self.recipe.read_text() + '[prune]\nscores = ["magnitude", "snip", "random"]\nsparsities = [0.5, 0.75, 0.9]\n'
+                          'draws = 2\nfine_tune = 5\nsteps = [10, 20]\n[sweep]\nseeds = 3\n')
+        out = self.tmp / "pruned"
+        self.ok("run", recipe, "--data", self.data, "--out", out, "--threads", 1, "--set", "name=tiny")
+        rows = []
+        for folder in sorted(out.glob("base-seed-*")):
+            with open(folder / "pruning.csv") as file:
+                rows.append(list(csv.DictReader(line for line in file if not line.startswith("#"))))
+        self.assertEqual(len(rows), 3)
+
+        def values(score, control, sparsity, column, step=20):
+            """By seed, of draws the mean."""
+            return np.array([np.mean([float(r[column]) for r in seed if (int(r["step"]), r["score"], int(r["control"]), float(r["sparsity"]))
+                                      == (step, score, control, sparsity)]) for seed in rows])
+
+        def close(shown, values, log=False):
+            """ "12.3 [11, 13]" is the mean of `values` with its 95 % t-interval, two degrees of freedom. """
+            shown = [number(x) for x in re.findall(r"[−\d.,]*\d(?: × 10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)?", shown.replace(", ", " "))]
+            x = np.log(values) if log else values
+            half = 4.302653 * x.std(ddof=1) / np.sqrt(3)
+            for a, b in zip(shown, [x.mean(), x.mean() - half, x.mean() + half]):
+                self.assertAlmostEqual(a, np.exp(b) if log else b, delta=5.1e-3 * max(abs(np.exp(b) if log else b), 1e-9))
+            self.assertEqual(len(shown), 3)
+
+        page = out / "report.html"
+        self.open(page)
+        cells = "[...document.querySelectorAll('#pruning tbody tr')].map((r) => [...r.querySelectorAll('td')].map((c) => c.textContent))"
+        table = {row[0]: row[1:] for row in self.value(cells)}
+        self.assertEqual(set(table), {"magnitude", "snip", "random"})
+        for score in ("magnitude", "snip"):
+            for i, column in ((0, "accuracy"), (3, "tuned_accuracy")):
+                own, control = (100 * values(score, c, 0.75, column) for c in (0, 1))
+                for shown, truth in zip(table[score][i:], (own, control, own - control)):
+                    close(shown, truth)
+        # The sentence names the largest after fine-tuning, and how far it is from its control and from the next one.
+        tuned = {score: 100 * values(score, 0, 0.75, "tuned_accuracy") for score in table}
+        best = max(tuned, key=lambda score: tuned[score].mean())
+        said = self.text("#pruning .answer")
+        self.assertIn(f"With 75 % of {rows[0][0]['prunable']} parameters pruned at step 20 and 5 steps of fine-tuning, most is left by {best}: test accuracy", said)
+        close(re.search(r"test accuracy (.*?\])", said)[1].replace("%", ""), tuned[best])
+        if best != "random":
+            close(re.search(r", (\S+ \[[^]]*\]) points above random masks", said)[1], tuned[best] - 100 * values(best, 1, 0.75, "tuned_accuracy"))
+        self.assertIn("Means over 3 seeds", self.text("#pruning"))
+        self.assertEqual(self.value("document.querySelectorAll('#pruning figure').length"), 2)
+        # What is drawn is what is saved.
+        _, saved = self.browser.downloaded("document.querySelectorAll('#pruning figure')[1].querySelectorAll('.save button')[2].click()")
+        curves = list(csv.DictReader(io.StringIO(saved.decode())))
+        self.assertEqual([float(row["share of the prunable parameters that is zero"]) for row in curves], [0.5, 0.75, 0.9])
+        for row, sparsity in zip(curves, (0.5, 0.75, 0.9)):
+            for score, control, name in (("snip", 0, "snip"), ("snip", 1, "snip, random by layer"), ("random", 0, "random")):
+                self.assertAlmostEqual(float(row[name]), 100 * values(score, control, sparsity, "tuned_accuracy").mean(), delta=1e-3)
+
+        # The switch, another step, one score: in the address, and without a fault.
+        press = "[...document.querySelectorAll('#pruning .toggle button')].find((b) => b.textContent === '%s').click()"
+        self.value(press % "loss")
+        self.value(press % "10")
+        self.choose("score", 2)
+        self.check()
+        self.assertRegex(self.value("location.hash"), r"pruned=10.*measure=loss.*score=snip")
+        close({row[0]: row[1:] for row in self.value(cells)}["snip"][3], values("snip", 0, 0.75, "tuned_loss", 10), log=True)
+        self.assertIn("Loss", self.text("#pruning figure h3"))
+        for width in (400, 1400):
+            for dark in (False, True):
+                self.open(page, "open=all&score=magnitude", width=width, dark=dark)
+                self.assertLessEqual(self.value("document.documentElement.scrollWidth"), width)
+        # One run has no interval, and says so.
+        self.open(out / "base-seed-7/report.html")
+        self.assertNotIn("[", self.text("#pruning .answer"))
+        self.assertIn("It is one run", self.text("#pruning"))
+
+    def test_concentration(self):
+        run = self.shared() / "run"
+        for method in ("seigh", "dense"):
+            self.open(self.report, f"open=concentration&step=20&split=test&k=6&method={method}")
+            _, saved = self.browser.downloaded("document.querySelector('#concentration figure .save button:last-child').click()")
+            rows = {int(row["training step"]): row for row in csv.DictReader(io.StringIO(saved.decode()))}
+            for split in ("train", "test"):
+                with h5py.File(run / f"eigen/step_000020_{split}_hessian_{method}.h5") as file:
+                    values, norm = file["eigenvalues"][()], file.attrs["frobenius_estimate"]
+                    share = np.sum(values[:6] ** 2) / norm ** 2
+                    self.assertAlmostEqual(float(rows[20][split]) / min(share, 1), 1, delta=1e-5)
+                    low, high = float(rows[20][f"{split}, low"]), float(rows[20][f"{split}, high"])
+                    if method == "dense":
+                        self.assertEqual((low, high), (float(rows[20][split]),) * 2)
+                    else:
+                        self.assertLess(low, float(rows[20][split]))
+                        self.assertGreaterEqual(high, float(rows[20][split]))
+            # The whole spectrum is known at the dense step alone.
+            _, saved = self.browser.downloaded("document.querySelectorAll('#concentration figure')[1].querySelector('.save button:last-child').click()")
+            row = {int(row["training step"]): row for row in csv.DictReader(io.StringIO(saved.decode()))}
+            self.assertEqual(row[10]["train"], "")
+            with h5py.File(run / "eigen/step_000020_train_hessian_dense.h5") as file:
+                spectrum = np.abs(file["spectrum"][()])
+                self.assertAlmostEqual(float(row[20]["train"]) / (np.abs(file["eigenvalues"][:6]).sum() / spectrum.sum()), 1, delta=1e-5)
+
     def test_refused_reports(self):
         run = self.shared() / "run"
         self.refused("report", run, self.tmp, "--out", self.tmp / "x.html", says="no run|holds no")
@@ -257,7 +355,8 @@ class Page(Case):
         for wanted in ("Overlap over chance", "Which layer", "Which units", "Which parameter", "Overlap by k", "nulls over time", "Overlap of masks",
                        "Where mask and curvature lie", "Overlap, step 0", "|λ|, step 2,000", "mask IoU", "eigenspace overlap, test", "Gradient",
                        "Positive eigenvalues", "Negative eigenvalues", "Localisation of eigenvectors", "Localisation by layers", "Residuals",
-                       "What the top k eigenpairs leave out", "Training loss", "Test accuracy"):
+                       "What the top k eigenpairs leave out", "κ by step: the top 60 pairs", "share of Σ|λ|", "Accuracy at once, step 2,000",
+                       "Accuracy after 100 steps of fine-tuning", "Training loss", "Test accuracy"):
             self.assertIn(wanted, titles)
         text = self.text("main")
         for wanted in ("12 of 60 pairs may be noise", "snip", "norm.scale", "above 0.8 from step", "As the command says it", "Rank correlation",
