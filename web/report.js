@@ -67,8 +67,8 @@
         ? `${g.name}, ${g.differs.map((t) => t.replace(/: .* \/ /, ' = ')).join(', ')}` : g.name;
     }
   }
-  const runName = (run) => (isNumber(run.seed) ? `${run.folder || run.title} (seed ${run.seed})`
-      : String(run.folder || run.title || 'run'));
+  const runName = (run) => (isNumber(run.seed)
+      ? `${run.folder || run.title} (seed ${run.seed}${run.subset ? `, subset ${run.subset}` : ''})` : String(run.folder || run.title || 'run'));
 
   /** The overlap of the mask that is chosen; that of the largest parameters has no name. */
   const maskKey = (m) => [m.score, m.population].filter(Boolean).join(' · ');
@@ -147,15 +147,6 @@
       2.1314,
     2.1199, 2.1098, 2.1009, 2.093, 2.086, 2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484, 2.0452, 2.0423];
   const t95 = (df) => T95[df] || 1.96 + 2.4 / df;
-  /** The geometric mean with a 95 % t-interval on the logarithms. */
-  function geometric(values) {
-    const logs = values.filter((v) => isNumber(v) && v > 0).map(Math.log), n = logs.length;
-    if (!n || n < values.length) return { n, mean: null };
-    const mean = logs.reduce((a, b) => a + b, 0) / n;
-    if (n === 1) return { n, mean: Math.exp(mean) };
-    const std = Math.sqrt(logs.reduce((s, v) => s + (v - mean) ** 2, 0) / (n - 1)), half = t95(n - 1) * std / Math.sqrt(n);
-    return { n, mean: Math.exp(mean), low: Math.exp(mean - half), high: Math.exp(mean + half) };
-  }
 
   /**
    * What repeated runs say of a number, [run, value] each: the mean over seeds, of the means of each seed's disjoint subsets of
@@ -356,29 +347,32 @@
     const factors = found.map((d) => factorsAt(d, state.k));
     if (!found.length || factors.some((f) => !f)) return null;
     const d = found[0], several = factors.length > 1, f = factors[0];
-    const one = (key, low, high) => (several ? geometric(factors.map((x) => x[key])) : { n: 1, mean: f[key], low, high });
-    const units = f.unitsError;
-    const result = { d, n: factors.length, size: f.size, overlap: several ? geometric(factors.map((x) => x.overlap))
-        .mean : f.overlap, chance: f.chance,
-      total: one('total', f.low, f.high), layer: one('layer'), units: one('units', f.units - units, f.units + units),
-          parameter: one('parameter'), f };
-    // An interval no wider than rounding says nothing.
-    if (!several && isNumber(f.low) && f.high - f.low < 2e-3 * f.total) delete result.total.low;
-    const p = result.parameter;
-    result.verdict = verdict(p.mean, several ? p.low > 1 || p.high < 1 : f.p < 0.05);
+    const pairs = (key) => factors.map((x, i) => [found[i].run, x[key]]), one = (key) => (several ? repeated(pairs(key), true) : { n: 1, mean: f[key] });
+    const result = { d, runs: factors.length, size: f.size, overlap: one('overlap').mean, chance: f.chance, total: one('total'), layer: one('layer'),
+      units: one('units'), parameter: one('parameter'), f };
+    result.n = result.total.n;
+    // Each run's worst case or spread bounds its own overlap, so the mean lies between the means of the bounds.
+    const edge = (key) => (!factors.every((x) => isNumber(x[key])) ? null : factors.some((x) => x[key] <= 0) ? 0 : repeated(pairs(key), true).mean);
+    const exact = found.every((x) => x.method === 'dense'), solver = { low: edge('low'), high: edge('high') };
+    // One no wider than rounding says nothing.
+    result.solver = exact ? { exact } : isNumber(solver.low) && isNumber(solver.high) ? { ...solver, small: solver.high - solver.low < 2e-3 * result.total.mean } : null;
+    if (!several && isNumber(f.unitsError)) result.nullError = { low: f.units - f.unitsError, high: f.units + f.unitsError };
+    const p = result.parameter, by = isNumber(p.low) ? p : p.subsets;
+    result.verdict = verdict(p.mean, by ? by.low > 1 || by.high < 1 : f.p < 0.05);
     return result;
   }
+  /** The interval that stands in brackets: over seeds, else over subsets, else the solver's. */
+  const bracket = (x, a) => (isNumber(x.low) ? x : x.subsets || (a && a.solver && !a.solver.small && a.solver) || {});
 
   function sentence(group, a) {
     const D = parametersOf(a.d.run), mask = state.mask ? `mask of ${number(a.size)} parameters by ${state.mask}`
         : `${number(a.size)} largest${D ? ` of ${number(D)}` : ''} parameters`;
     const words = [`${groups.length > 1 ? `${group.label}: a` : 'A'}t ${stepName(a.d.step)} the ${mask} ${state.mask ? 'holds' : 'hold'} ${number(a.total.mean)} times`,
-      `${interval(a.total.low, a.total.high)} the share of the top-${number(a.size)} eigenspace (${[operatorName(a.d.operator), a.d.split].filter(Boolean).join(', ')}) that chance would give`];
+      `${interval(bracket(a.total, a).low, bracket(a.total, a).high)} the share of the top-${number(a.size)} eigenspace (${[operatorName(a.d.operator), a.d.split].filter(Boolean).join(', ')}) that chance would give`];
     if (isNumber(a.parameter.mean)) {
-      words.push(`: which layer ${number(a.layer.mean)}${interval(a.layer.low, a.layer.high)} × which units ${number(a.units.mean)}${a.n > 1 ? interval(a.units.low, a.units.high) : ''}`,
-        ` × which parameter ${number(a.parameter.mean)}`,
-        a.n > 1 ? interval(a.parameter.low, a.parameter.high)
-          : isNumber(a.f.nullLow) && !isFew(a.f)
+      const of = (x) => `${number(x.mean)}${interval(bracket(x).low, bracket(x).high)}`;
+      words.push(`: which layer ${of(a.layer)} × which units ${of(a.units)} × which parameter ${of(a.parameter)}`,
+        a.runs > 1 ? '' : isNumber(a.f.nullLow) && !isFew(a.f)
               ? ` (null: ${number(a.f.nullLow)} to ${number(a.f.nullHigh)}; p ${number(a.f.p)})` : ` (p ${number(a.f.p)})`);
       words.push(`; ${a.verdict[1]}.`);
     } else if (isNumber(a.layer.mean)) {
@@ -389,24 +383,52 @@
     return element('p', { class: 'answer' }, a.verdict ? element('strong', {}, a.verdict[0]) : null, a.verdict ? ' ' : null,
         words.join(''));
   }
+  const eachOf = (counts) => (unique(counts).length > 1 ? `${number(Math.min(...counts))} to ${number(Math.max(...counts))}` : number(counts[0]));
+  /**
+   * By what the factor over chance is uncertain, three things that are never added up: which network, which samples of the data,
+   * what the solver found. The largest of those that are known is named first, and then what is not known.
+   */
+  function uncertainties(a) {
+    const total = a.total, o = overlapOf(a.d), known = [], unknown = [];
+    const add = (name, range, words, missing) => {
+      if (range) known.push({ name, words, ...range, size: Math.log(range.high / Math.max(range.low, 1e-300)) }); else unknown.push(`of the ${name} (${missing})`);
+    };
+    add('run', isNumber(total.low) ? total : null, `over ${number(a.n)} seeds`, 'other seeds: sweep.seeds');
+    add('sampled data', total.subsets, total.subsets && `over ${eachOf(total.subsets.each)} disjoint subsets ${a.n > 1 ? 'within each seed' : 'of samples'}`,
+        'disjoint subsets of samples: sweep.subsets, curvature.subset');
+    const solver = a.solver;
+    if (solver && !solver.exact && !solver.small) add('solver', solver, isSpread(o) ? 'three standard deviations by the sketch’s columns' : 'its worst case');
+    else if (!solver) unknown.push('of the solver (no bounds in its files)');
+    known.sort((x, y) => y.size - x.size);
+    const words = (x) => ` [${number(x.low)}, ${number(x.high)}], ${x.words}`, parts = [];
+    if (known.length) parts.push('Of the factor over chance the largest uncertainty that is known is that ', element('strong', {}, `of the ${known[0].name}`), `:${words(known[0])}`,
+        ...known.slice(1).map((x) => `; of the ${x.name}${words(x)}`));
+    if (solver && (solver.exact || solver.small)) parts.push(known.length ? '; of the solver none' : 'Of the solver there is no uncertainty', solver.exact ? ': the decomposition is exact' : ' that shows in three digits');
+    if (unknown.length) parts.push(parts.length ? '. ' : '', 'Not known: ', unknown.join('; '));
+    return element('p', { class: 'note three' }, ...parts, '.');
+  }
   function uncertainty(a) {
-    if (a.n > 1) {
-      return `Geometric means over ${number(a.n)} runs that differ in the seed alone, with 95 % t-intervals on logarithms: the uncertainty is that of the run.`;
+    const parts = [];
+    if (a.runs > 1) {
+      const by = a.n > 1 ? 'seeds' : 'subsets of samples, of one network';
+      return `Geometric means over ${number(a.runs)} runs that differ in the ${a.total.subsets ? (a.n > 1 ? 'seed and the subset of samples' : 'subset of samples') : 'seed'} alone; brackets: 95 % t-intervals on logarithms over ${by}.${a.n > 1 && a.total.subsets ? ' Subsets are averaged within a seed first. What seeds make contains what samples make, since each seed draws its own.' : ''}${a.n > 1 ? '' : ' It is one network: nothing here says what another seed would give.'}`;
     }
-    const o = overlapOf(a.d), parts = [];
-    if (isNumber(a.total.low)) parts.push(isSpread(o) ? 'Brackets: three standard deviations of the sketch’s columns.'
-        : 'Brackets: the solver’s worst case.');
-    else if (a.d.method === 'dense') parts.push('The decomposition is exact.');
     if (isNumber(a.f.nullLow) && !isFew(a.f)) parts.push('The null’s range holds 95 % of random masks with the same count in every unit, of this one network.');
     if (isFew(a.f)) parts.push(`Only ${number(a.f.free)} of the mask’s entries are free to move in the null: p stands for z.`);
     parts.push('It is one run: nothing here says what another seed would give.');
     return parts.join(' ');
   }
   function tiles(a) {
+    // By what it is uncertain, a line each: they are never added up.
+    const ranges = (x, note) => {
+      const all = [['run', x], ['data', x.subsets], ...(x === a.total && a.solver && !a.solver.small ? [['solver', a.solver]] : []),
+        ...(x === a.units && a.nullError ? [['null', a.nullError]] : [])].filter(([, r]) => r && interval(r.low, r.high))
+          .map(([of, r]) => [of, `${number(r.low)} to ${number(r.high)}`]);
+      return all.length ? all : [[null, note || '\u00a0']];
+    };
     const tile = (name, what, x, note, kind) => element('div', { class: `tile ${kind || ''}` },
         element('span', { class: 'what' }, name),
-      element('b', {}, number(x.mean)), element('span', { class: 'range' },
-          interval(x.low, x.high) ? `${number(x.low)} to ${number(x.high)}` : note || '\u00a0'),
+      element('b', {}, number(x.mean)), ...ranges(x, note).map(([of, words]) => element('span', { class: 'range', 'data-of': of }, words)),
           element('span', { class: 'why' }, what));
     const sign = (s) => element('span', { class: 'sign' }, s);
     if (!isNumber(a.parameter.mean)) return element('div', { class: 'tiles' },
@@ -426,7 +448,7 @@
     const chosen = all.find(([g]) => g === mine) || all[0], shown = chosen[1];
     // Of many groups the chosen one's; all of them are in the table.
     for (const [g, a] of all.length > 3 ? [chosen] : all)
-      content.append(sentence(g, a), element('p', { class: 'note' }, uncertainty(a)));
+      content.append(sentence(g, a), uncertainties(a), element('p', { class: 'note' }, uncertainty(a)));
     if (all.length > 3) content.append(element('p', { class: 'note' },
         `${number(all.length - 1)} further groups of runs: choose one of their runs, or see the table of groups.`));
     if (all.length > 1) subtitle(content, groupOfRun(shown.d.run).label);
@@ -500,6 +522,7 @@
     return splits.map((split, i) => ({ name: String(split || 'overlap'), colour: SERIES[i % 6], shape: SHAPES[i % 4],
         main: split === state.split, runs, split }));
   }
+  const seedsOf = (some) => unique(some.map((run) => run.seed)).length;
   const stepAxis = (steps) => ({ label: 'training step', ticks: steps, name: (x) => stepName(x) });
 
   function drawOverTime(content) {
@@ -512,14 +535,17 @@
     if (![...factors.values()].some((row) => row.some(Boolean))) return absent(content,
         'No overlap was computed, so there is nothing to show over time.');
     // Uncertainties of the run and of the solver are not mixed in one figure.
-    const repeated = lines.some((l) => l.runs.length > 1);
+    const repeats = lines.some((l) => l.runs.length > 1), bySubset = lines.some((l) => l.runs.length > 1 && seedsOf(l.runs) === 1);
     const rowsOf = (l) => l.runs.map((run) => factors.get(`${lines.indexOf(l)} ${runs.indexOf(run)}`));
     const curves = (key, low, high) => lines.map((l) => {
       const rows = rowsOf(l), several = rows.length > 1;
-      const there = (i) => rows.map((row) => row[i]).filter(Boolean);
-      const means = steps.map((_, i) => (several ? geometric(there(i).map((f) => f[key]))
-          : { mean: (there(i)[0] || {})[key], low: low && !repeated ? low(there(i)[0] || {}) : null,
-          high: high && !repeated ? high(there(i)[0] || {}) : null }));
+      const there = (i) => rows.map((row, j) => [l.runs[j], row[i]]).filter(([, f]) => f);
+      const first = (i) => (there(i)[0] || [])[1] || {};
+      const means = steps.map((_, i) => {
+        if (!several) return { mean: first(i)[key], low: low && !repeats ? low(first(i)) : null, high: high && !repeats ? high(first(i)) : null };
+        const all = repeated(there(i).map(([run, f]) => [run, f[key]]), true), range = bracket(all);
+        return { mean: all.mean, low: range.low, high: range.high };
+      });
       return { name: l.name, colour: l.colour, shape: l.shape, dots: true, width: l.main ? 2.4 : 1.5,
           dash: l.main || lines.length < 2 ? null : '6 3', x: steps,
         y: means.map((m) => (isNumber(m.mean) ? m.mean : null)), low: means.map((m) => m.low), high: means.map((m) => m.high),
@@ -528,7 +554,7 @@
     const singles = (key) => [].concat(...lines.map((l) => (l.runs.length > 1
         ? l.runs.map((run, j) => ({ name: runName(run), colour: l.colour, faint: true, quiet: true, unlisted: true,
       x: steps, y: rowsOf(l)[j].map((f) => (f ? f[key] : null)) })) : [])));
-    const whiskers = repeated ? ' Whiskers: 95 % t-interval over seeds; faint: single runs.' : '';
+    const whiskers = repeats ? ` Whiskers: 95 % t-interval over ${bySubset ? 'seeds, of a single one over its subsets of samples' : 'seeds'}; faint: single runs.` : '';
     const charts = [['Overlap over chance', 'total',
         `How much more of the top-k eigenspace the mask holds than chance would.${whiskers || ' Whiskers: the solver’s bounds, where they are wider than a mark.'}`,
         (f) => (f.high - f.low > 0.01 * f.total ? f.low : null), (f) => (f.high - f.low > 0.01 * f.total ? f.high : null)],
@@ -540,7 +566,7 @@
       .map(([title, key, caption, low, high]) => ({ title, key, caption, series: curves(key, low, high).concat(singles(key)) }))
       .filter((c) => c.series.some((s) => hasNumbers(s.y)));
     const main = lines.find((l) => l.main) || lines[0], parameter = charts.find((c) => c.key === 'parameter');
-    if (parameter && !repeated) {
+    if (parameter && !repeats) {
       const row = rowsOf(main)[0];
       for (const [key, name] of [['nullLow', '95 % of the null'], ['nullHigh', '']]) {
         parameter.series.push({ name, kind: 'edge', colour: main.colour, quiet: true, unlisted: !name, x: steps,
@@ -690,24 +716,36 @@
     byId('groups').hidden = runs.length < 2;
     if (runs.length < 2) return;
     const show = (x) => (isNumber(x.mean) ? `${number(x.mean)}${interval(x.low, x.high)}` : '–');
-    const rows = [];
+    const within = (x) => (x.subsets ? interval(x.subsets.low, x.subsets.high).trim() || number(x.mean) : '–');
+    const rows = [], KEYS = ['total', 'layer', 'units', 'parameter'], reference = groups[0];
+    const factorsOf = (g, step) => g.runs.map((r) => { const d = at(r, step, state.split); return [r, d ? factorsAt(d, state.k) : null]; });
     for (const g of groups) {
       const steps = ascending(unique([].concat(...g.runs.map((r) => r.decompositions.filter((d) => d.split === state.split
           && hasOverlap(d)).map((d) => d.step)))));
       const last = steps[steps.length - 1], first = steps[0];
       for (const step of unique([first, last])) {
-        const f = g.runs.map((r) => { const d = at(r, step, state.split); return d ? factorsAt(d, state.k) : null; });
-        if (f.some((one) => !one)) continue;
-        const all = (key) => geometric(f.map((one) => one[key]));
+        const f = factorsOf(g, step);
+        if (f.some(([, one]) => !one)) continue;
+        const all = (key) => repeated(f.map(([r, one]) => [r, one[key]]), true), total = all('total');
         rows.push({ chosen: g.runs.includes(selectedRun()) && step === last,
-            cells: [g.label, number(g.runs.length), number(step), number(f[0].size), number(all('overlap').mean),
-            ...['total', 'layer', 'units', 'parameter'].map((key) => show(all(key)))] });
+            cells: [g.label, number(seedsOf(g.runs)), total.subsets ? eachOf(total.subsets.each) : '1', number(step), number(f[0][1].size), number(all('overlap').mean),
+            ...KEYS.map((key) => show(all(key)))] });
+        if (total.subsets) rows.push({ cells: [`${g.label}, over subsets`, '', '', number(step), '', '', ...KEYS.map((key) => within(all(key)))] });
+        if (g === reference || step !== last) continue;
+        // By pairs: the same seed on the same samples.
+        const other = factorsOf(reference, step), pairs = f.map(([r, one]) => [r, one, (other.find(([x]) => x.seed === r.seed && (x.subset || 0) === (r.subset || 0)) || [])[1]])
+            .filter(([, , base]) => base);
+        if (!pairs.length) continue;
+        const over = (key) => repeated(pairs.map(([r, one, base]) => [r, ratio(one[key], base[key])]), true);
+        rows.push({ cells: [`${g.label} over ${reference.label}`, number(seedsOf(pairs.map(([r]) => r))), '', number(step), '', number(over('overlap').mean),
+            ...KEYS.map((key) => show(over(key)))] });
+        if (over('total').subsets) rows.push({ cells: [`${g.label} over ${reference.label}, over subsets`, '', '', number(step), '', '', ...KEYS.map((key) => within(over(key)))] });
       }
     }
-    content.append(table([['Group'], ['Runs', N], ['Step', N], ['k', N], ['Overlap', N], ['Over chance', N], ['Layer', N],
+    content.append(table([['Group'], ['Seeds', N], ['Subsets', N], ['Step', N], ['k', N], ['Overlap', N], ['Over chance', N], ['Layer', N],
         ['Units', N], ['Parameter', N]], rows, { class: 'cards' }),
       element('p', { class: 'note' },
-          'First and last step of each group. Runs that differ in the seed alone are a group: geometric mean with the 95 % t-interval on logarithms. The first step is the control: what magnitudes that are random numbers have.'));
+          'First and last step of each group. Runs that differ in nothing but the seed and the subset of samples are a group: geometric mean with the 95 % t-interval on logarithms over seeds, of each seed first over its subsets; over subsets: what other samples of that number would make of the mean, by how subsets differ within a seed. One group over another: ratios of runs with the same seed on the same subset. The first step is the control: what magnitudes that are random numbers have.'));
     if (groups.length > 1) {
       content.append(element('ul', {}, ...groups.map((g) => element('li', {},
           `${g.label}: ${g.runs.map(runName).join('; ')}${g.differs.length ? ` — differs from the first in ${g.differs.join(', ')}` : ''}`))));

@@ -46,7 +46,8 @@ Concentration concentration(const EigenResult& result, int64_t dimension) {
   // Both bounds are below kTail at the ends: the first is zero at 1, the second below e^(-50) at 100.
   const double under = where_tail_is(1, [&](double eps) { return probability_underestimate(q, eps, beta); });
   const double over = where_tail_is(100, [&](double eps) { return probability_overestimate(q, eps, beta); });
-  const double lowest = all - rest + rest / (1 + over), highest = all - rest + rest / std::max(1 - under, 1e-9);
+  const double lowest = all - rest + rest / (1 + over),
+               highest = all - rest + rest / std::max(1 - under, 1e-9);
   c.share = (squares / all).clamp_max(1);
   c.low = squares / highest;
   c.high = (squares / lowest).clamp_max(1);

@@ -317,6 +317,7 @@ json settings(const Recipe& r, const Model& model, const std::string& solver) {
   add("Exact decompositions at steps", r.dense.steps.empty() ? "none" : list(r.dense.steps));
   add("Random masks", std::to_string(r.overlap.random_masks));
   add("Seed", std::to_string(r.seed));
+  if (r.curvature.subset > 0) add("Subset of samples", std::to_string(r.curvature.subset));
   return rows;
 }
 

@@ -45,7 +45,8 @@ TEST(Concentration, IntervalHoldsTheTruth) {
       // The numerator is the solver's own.
       const at::Tensor truth = result.eigenvalues.square().cumsum(0) / norm;
       EXPECT_TRUE((c.low <= truth).all().item<bool>()) << to_string(method) << " " << seed;
-      EXPECT_TRUE((truth.clamp_max(1) <= c.high + 1e-12).all().item<bool>()) << to_string(method) << " " << seed;
+      EXPECT_TRUE((truth.clamp_max(1) <= c.high + 1e-12).all().item<bool>())
+          << to_string(method) << " " << seed;
     }
   }
 }

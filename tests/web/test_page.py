@@ -170,6 +170,70 @@ class Page(Case):
         self.open(self.tmp / "one.html")
         self.assertEqual(self.text("#title"), "tiny")
 
+    def test_seeds_and_subsets(self):
+        """Two directions of repetition: an interval over seeds, another over subsets within a seed, and never one of both."""
+        recipe = self.tmp / "subsets.toml"
+        recipe.write_text(self.recipe.read_text() + '[sweep]\nseeds = 3\nsubsets = 2\nkey = "train.learning_rate"\nvalues = [0.1]\n')
+        out = self.tmp / "subsets"
+        self.ok("run", recipe, "--data", self.data, "--out", out, "--threads", 1, "--set", "name=tiny", "--set", "dense.steps=[]")
+        names = ("overlap / chance", "layer", "units", "parameter")
+
+        def factors(variant):
+            """-> [seed, subset, factor]"""
+            return np.array([[[self.factors(out / f"{variant}-seed-{seed}{subset}", "test", 20, 10)[name] for name in names]
+                              for subset in ("", "-subset-1")] for seed in (7, 8, 9)])
+
+        def intervals(values):
+            """-> geometric mean, its interval over three seeds, and over subsets: pooled within seeds, three degrees of freedom"""
+            x = np.log(values)
+            mean = x.mean((0, 1))
+            run = 4.302653 * x.mean(1).std(0, ddof=1) / np.sqrt(3)
+            data = 3.182446 * np.sqrt(x.var(1, ddof=1).mean(0) / 6)
+            return [np.exp(v) for v in (mean, mean - run, mean + run, mean - data, mean + data)]
+
+        def close(shown, truth):
+            np.testing.assert_allclose([number(x) for x in shown], truth, rtol=5.1e-3)
+
+        page = out / "report.html"
+        self.open(page, "step=20&split=test&k=10")
+        self.assertEqual(self.value("document.querySelectorAll('.answer').length"), 2)
+        for group, variant in enumerate(("base", "learning_rate=0.1")):
+            self.open(page, f"step=20&split=test&k=10&run={group}")  # runs go seed by seed, subset by subset
+            self.choose("run", next(i for i, text in enumerate(self.value("[...document.querySelector('select[name=run]').options].map((o) => o.text)"))
+                                    if f"{variant}-seed-7" in text))
+            truth = intervals(factors(variant))
+            ranges = self.value("[...document.querySelectorAll('.tile')].map((t) => [...t.querySelectorAll('.range')].map((r) => [r.dataset.of, r.textContent]))")
+            for i, name in enumerate(names):
+                tile = dict(ranges[i])
+                close([self.value(f"document.querySelectorAll('.tile b')[{i}].textContent")], [truth[0][i]])
+                close(tile["run"].split(" to "), [truth[1][i], truth[2][i]])
+                if "data" in tile:  # not where it is no wider than three digits
+                    close(tile["data"].split(" to "), [truth[3][i], truth[4][i]])
+            # Named by size, on top.
+            said = self.value(f"document.querySelectorAll('#answer .three')[{group}].textContent")
+            found = {name: [number(low), number(high)] for name, low, high in re.findall(r"of the (run|sampled data|solver):? \[(\S+), (\S+)\]", said)}
+            close(map(str, found["run"]), [truth[1][0], truth[2][0]])
+            close(map(str, found["sampled data"]), [truth[3][0], truth[4][0]])
+            largest = max(found, key=lambda name: np.log(found[name][1] / max(found[name][0], 1e-300)))
+            self.assertIn(f"the largest uncertainty that is known is that of the {largest}:", said)
+            self.assertIn("over 3 seeds", said)
+            self.assertIn("over 2 disjoint subsets within each seed", said)
+            self.assertNotIn("Not known", said)
+        # One group over the other, run by run.
+        rows = {row[0]: row for row in self.value("""[...document.querySelectorAll('#groups tbody tr')].map((r) =>
+            [...r.querySelectorAll('td')].map((c) => c.textContent))""")}
+        ratio = intervals(factors("learning_rate=0.1") / factors("base"))
+        for i in range(4):
+            close(re.findall(r"[\d.]+", rows["learning_rate=0.1 over base"][5 + i + 1]), [v[i] for v in ratio[:3]])
+        close(re.findall(r"[\d.]+", rows["learning_rate=0.1 over base, over subsets"][6]), [ratio[3][0], ratio[4][0]])
+        # Subsets of one seed: the run's uncertainty is not known. Of one run two are not.
+        for runs, missing in (((out / "base-seed-7", out / "base-seed-7-subset-1"), ["of the run"]), ((out / "base-seed-7",), ["of the run", "of the sampled data"])):
+            self.ok("report", *runs, "--out", self.tmp / "fewer.html")
+            self.open(self.tmp / "fewer.html", "step=20&split=test&k=10")
+            said = self.text("#answer .three")
+            self.assertEqual(re.findall(r"of the (?:run|sampled data|solver)(?= \()", said.split("Not known")[1]), missing)
+            self.assertRegex(self.text("#answer"), "nothing here says what another seed would give")
+
     def test_pruning(self):
         """Means over seeds, controls and distances against pruning.csv; then one of the runs by itself."""
         recipe = self.tmp / "prune.toml"
