@@ -32,17 +32,27 @@
 
   // How far pair i (from 0) can be trusted; results that say nothing of it are drawn as if they were certified.
   const NOISE = 0, VALUE = 1, CLUSTER = 2, PAIR = 3;
-  const saysTrust = (d) => Array.isArray(d.trust);
-  const trustOf = (d, i) => (saysTrust(d) ? d.trust[i] : PAIR);
-  const countOf = (d, level) => list(d.eigenvalues).filter((_, i) => trustOf(d, i) === level).length;
+  // Spectra may be thinned: `pairs` are those (from 1) that eigenvalues, residuals, ... are of; trust and sign are known of all.
+  function complete(d) {
+    const n = list(d.eigenvalues).length;
+    d.levels = typeof d.trust === 'string' ? [...d.trust].map(Number) : Array.isArray(d.trust) ? d.trust : null;
+    d.thinned = n > 0 && list(d.pairs).length === n;
+    if (!d.thinned) d.pairs = upTo(n);
+    d.below = d.thinned && typeof d.negative === 'string' ? [...d.negative].map((c) => c === '1') : list(d.eigenvalues).map((v) => v < 0);
+    d.count = Math.max(n, d.below.length, (d.levels || []).length);
+  }
+  const saysTrust = (d) => Boolean(d.levels);
+  const trustOf = (d, i) => (saysTrust(d) ? d.levels[i] : PAIR);
+  const countOf = (d, level) => upTo(d.count).filter((pair) => trustOf(d, pair - 1) === level).length;
+  const thinning = (d) => (d.thinned ? ` Drawn are ${number(d.pairs.length)} of ${number(d.count)}: the first 50 of each sign, of the others fewer and fewer; the file holds all.` : '');
   const certifiedOf = (d) => countOf(d, PAIR) + countOf(d, CLUSTER);
-  /** Eigenvalues whose sign is certain. */
-  const certainValues = (d) => list(d.eigenvalues).filter((v, i) => isNumber(v) && trustOf(d, i) >= VALUE);
+  /** Of the eigenvalues whose sign is certain, whether they are negative. */
+  const certainSigns = (d) => d.below.filter((_, i) => trustOf(d, i) >= VALUE);
   /** The first k for which pair k may be noise, or infinity. */
-  const firstNoise = (d) => list(d.eigenvalues).findIndex((_, i) => trustOf(d, i) === NOISE) + 1 || Infinity;
+  const firstNoise = (d) => (d.levels || []).indexOf(NOISE) + 1 || Infinity;
   const TRUST_WORDS = { [NOISE]: ' (may be noise)', [VALUE]: ' (value only)', [CLUSTER]: ' (in a cluster)', [PAIR]: '' };
   const FILLING = { [NOISE]: 'hollow', [VALUE]: 'pale', [CLUSTER]: 'soft', [PAIR]: 'full' };
-  const fillings = (d, indices) => indices.map((i) => FILLING[trustOf(d, i)] || 'full');
+  const fillings = (d, indices) => indices.map((i) => FILLING[trustOf(d, d.pairs[i] - 1)] || 'full');
 
   // ---------------------------------------------------------------------------------------------- the data
 
@@ -55,7 +65,10 @@
     if (!runs.length) runs = [{}];
     for (const run of runs) {
       run.decompositions = list(run.decompositions).filter((d) => d && typeof d === 'object');
-      for (const d of run.decompositions) d.run = run;
+      for (const d of run.decompositions) {
+        d.run = run;
+        complete(d);
+      }
     }
     groups = list(data.groups).map((g) => ({ name: String(g.name), differs: list(g.differs).map(String),
         runs: list(g.runs).map((i) => runs[i]).filter(Boolean) }))
@@ -640,15 +653,16 @@
     let words = '';
     if (chosen !== 'two_way' && n && hasNumbers(n.mean)) {
       const colour = { layer: 'purple', output_unit: 'sky', input_unit: 'orange' }[chosen];
-      const simultaneous = band && hasNumbers(band.low);
-      const pairs = simultaneous ? [band.low, band.high] : [-1, 1].map((s) =>
-          n.mean.map((m, i) => Math.max(0, m + s * 1.96 * list(n.std)[i])));
+      const k = sizesOf(o, n.mean), given = band && hasNumbers(band.low), simultaneous = given || (band && isNumber(band.factor));
+      const pairs = given ? [band.low, band.high] : [-1, 1].map((s) => n.mean.map((m, i) => (simultaneous && list(band.without).includes(k[i]) ? null
+          : Math.max(0, m + s * (simultaneous ? band.factor : 1.96) * list(n.std)[i]))));
       pairs.forEach((y, j) => series.push({ name: j ? ''
           : `${NULL_NAMES[chosen]} null, 95 %${simultaneous ? ' for all k together' : ''}`, kind: 'edge', loose: true, colour,
           quiet: true, unlisted: j === 1, x: sizesOf(o, y), y }));
       words = simultaneous ? ` The thin dashed lines hold masks of the ${NULL_NAMES[chosen]} null for all k at once with probability 95 %${isNumber(band.p) ? `; the largest |z| over k has p = ${number(band.p)}` : ''}.`
         : ` The thin dashed lines hold 95 % of the ${NULL_NAMES[chosen]} null’s masks at each k by itself.`;
     }
+    if (sizes.length < largest(o)) words += ` Curves are drawn at ${number(sizes.length)} of ${number(largest(o))} k, all of the first 50 among them; the files hold all.`;
     const first = firstNoise(d), K = largest(o), marks = [{ x: state.k, name: '' }];
     if (first <= K) marks.push({ x: first, name: `first pair that may be noise (k = ${number(first)})`, colour: 'red' });
     const available = ['layer', 'output_unit', 'input_unit'].filter((key) => (o.nulls || {})[key]);
@@ -972,13 +986,13 @@
               y: { label: 'overlap', log: true, floor: floorOf(exact, oe) } });
       }
       if (hasNumbers(exact.eigenvalues)) {
-        const K = Math.max(...sketched.map((d) => list(d.eigenvalues).length), 2),
+        const K = Math.max(...sketched.map((d) => d.count), 2), kept = exact.pairs.filter((pair) => pair <= K),
             size = (d) => list(d.eigenvalues).map((v) => (isNumber(v) ? Math.abs(v) : null));
         const series = [];
         sketched.forEach((d, i) => series.push({ name: d.method, kind: 'dots', colour: SERIES[(i + 1) % 6], r: 2,
-            filling: fillings(d, list(d.eigenvalues).map((_, j) => j)), x: upTo(size(d).length), y: size(d) }));
-        series.unshift({ name: 'exact', colour: 'ink', width: 1.4, x: upTo(Math.min(K, list(exact.eigenvalues).length)),
-            y: size(exact).slice(0, K) });
+            filling: fillings(d, list(d.eigenvalues).map((_, j) => j)), x: d.pairs, y: size(d) }));
+        series.unshift({ name: 'exact', colour: 'ink', width: 1.4, x: kept,
+            y: size(exact).slice(0, kept.length) });
         const facts = sketched.map((d) => d.exact_comparison).filter(Boolean)
             .map((c) => [isNumber(c.relative_frobenius_error) ? `|H − Ĥ| / |H| = ${number(c.relative_frobenius_error)}` : null,
           isNumber(c.leading_eigenvalues_difference)
@@ -1032,12 +1046,14 @@
   function panel(content, d, sign, title) {
     const indices = list(d.eigenvalues).map((v, i) => i).filter((i) => isNumber(d.eigenvalues[i])
         && (sign > 0 ? d.eigenvalues[i] >= 0 : d.eigenvalues[i] < 0) && !(state.y === 'log' && d.eigenvalues[i] === 0));
-    if (!indices.length) return absent(content, `${title}: none among the ${plural(list(d.eigenvalues).length, 'pair')}.`);
-    const rank = indices.map((_, j) => j + 1), residuals = list(d.residuals);
+    if (!indices.length) return absent(content, `${title}: none among the ${plural(d.count, 'pair')}.`);
+    const ranks = new Map(), own = sign < 0;
+    d.below.forEach((below, i) => { if (below === own) ranks.set(i + 1, ranks.size + 1); });
+    const rank = indices.map((i) => ranks.get(d.pairs[i])), residuals = list(d.residuals);
     const series = [{ name: sign > 0 ? 'λ > 0' : 'λ < 0', short: 'λ', kind: 'dots', colour: sign > 0 ? 'blue' : 'red',
         shape: sign > 0 ? 'circle' : 'triangle', filling: fillings(d, indices), x: rank,
         y: indices.map((i) => Math.abs(d.eigenvalues[i])),
-      words: (j) => `${isNumber(residuals[indices[j]]) ? ` ± ${number(residuals[indices[j]])}` : ''}${isNumber(list(d.angle)[indices[j]]) ? `, vector within ${number(d.angle[indices[j]])} rad` : ''}${TRUST_WORDS[trustOf(d, indices[j])]}; index ${number(indices[j] + 1)}` }];
+      words: (j) => `${isNumber(residuals[indices[j]]) ? ` ± ${number(residuals[indices[j]])}` : ''}${isNumber(list(d.angle)[indices[j]]) ? `, vector within ${number(d.angle[indices[j]])} rad` : ''}${TRUST_WORDS[trustOf(d, d.pairs[indices[j]] - 1)]}; index ${number(d.pairs[indices[j]])}` }];
     // Residuals that are rounding lie far below all eigenvalues, and need no line.
     const smallest = Math.min(...series[0].y), bounds = indices.map((i) => residuals[i]);
     if (bounds.some((r) => isNumber(r) && r > smallest / 30)) series.push({ name: 'residual bound', kind: 'edge', loose: true,
@@ -1045,25 +1061,25 @@
     Charts.lines(content, { title, series, height: 300, x: { label: 'rank among those of its sign', log: state.x === 'log',
         whole: true, name: (x) => `rank ${number(x)}` },
       y: { label: '|λ|', log: state.y === 'log', zero: true },
-          caption: `${number(indices.length)} of ${plural(list(d.eigenvalues).length, 'pair')}.` });
+          caption: `${number(d.thinned ? ranks.size : indices.length)} of ${plural(d.count, 'pair')}${d.thinned && indices.length < ranks.size ? `, ${number(indices.length)} of them drawn` : ''}.` });
   }
   function drawSpectrum(content, d) {
     const values = list(d.eigenvalues);
     if (!hasNumbers(values)) return absent(content, `No eigenvalues are stored for ${fullName(d)}.`);
     content.append(element('div', {}, toggle('|λ| axis', 'y', ['log', 'linear']), toggle('rank axis', 'x', ['linear', 'log'])));
-    const known = certainValues(d), negative = known.filter((v) => v < 0).length, mixed = countOf(d, VALUE),
+    const known = certainSigns(d), negative = known.filter(Boolean).length, mixed = countOf(d, VALUE),
         noise = countOf(d, NOISE), clustered = countOf(d, CLUSTER), words = [];
     if (!saysTrust(d)) {
       words.push(d.method === 'dense' ? 'Computed exactly.' : 'Without residuals it is not known which of them can be trusted.');
     } else {
       if (d.method === 'dense') words.push('Computed exactly, up to rounding.');
-      words.push(`A true eigenvalue lies within ± the residual of each. ${number(certifiedOf(d))} of ${plural(values.length, 'pair')} are certified${mixed || noise ? ' (filled)' : ''}${clustered ? `, ${number(clustered)} of them together with others that they cannot be told from` : ''}.`);
+      words.push(`A true eigenvalue lies within ± the residual of each. ${number(certifiedOf(d))} of ${plural(d.count, 'pair')} are certified${mixed || noise ? ' (filled)' : ''}${clustered ? `, ${number(clustered)} of them together with others that they cannot be told from` : ''}.`);
       if (mixed) words.push(`Of ${number(mixed)} (pale) an eigenvalue lies there, but the eigenvector may mix those of several, or a larger one may have been missed.`);
       if (noise) words.push(`${number(noise)} (hollow) do not exceed their residual and may be noise.`);
     }
     if (known.length) words.push(`${number(negative)} of the ${number(known.length)}${saysTrust(d) ? ' whose sign is certain' : ''} are negative.`);
     content.append(element('p', { class: 'note' },
-        `${SELECTIONS[d.selection] || 'Largest eigenvalues by magnitude'}, ${fullName(d)}. ${words.join(' ')}`));
+        `${SELECTIONS[d.selection] || 'Largest eigenvalues by magnitude'}, ${fullName(d)}. ${words.join(' ')}${thinning(d)}`));
     const box = grid(content, 'pair'), left = element('div', {}), right = element('div', {});
     box.append(left, right);
     panel(left, d, 1, 'Positive eigenvalues');
@@ -1079,9 +1095,9 @@
           'Inverse participation ratio Σ U⁴ of each vector: 1 on a single parameter.'],
           [l.layers, layered, 'Localisation by layers',
           'Σ over tensors of the squared share of each vector: 1 within a single tensor.']]) {
-        if (hasNumbers(curve)) Charts.lines(more, { title, caption, height: 240,
+        if (hasNumbers(curve)) Charts.lines(more, { title, caption: d.thinned ? `${caption} Of ${number(d.count)} vectors ${number(curve.length)} are drawn.` : caption, height: 240,
             series: [{ name: 'eigenvectors', short: '', kind: 'dots', r: 2, colour: 'blue',
-            filling: fillings(d, list(curve).map((_, i) => i)), x: upTo(curve.length), y: curve }],
+            filling: fillings(d, list(curve).map((_, i) => i)), x: d.pairs.length >= curve.length ? d.pairs.slice(0, curve.length) : upTo(curve.length), y: curve }],
             rules: isNumber(reference) ? [{ y: reference, name: `a random vector (${number(reference)})` }] : [],
             x: { label: 'index of the vector', whole: true, name: (x) => `vector ${number(x)}` },
             y: { label: 'ratio (log)', log: true } });
@@ -1108,8 +1124,8 @@
   }
   function drawTrust(content, chosen) {
     const all = selectedRun().decompositions;
-    const share = (d) => { const known = certainValues(d); return known.length
-        ? percent(known.filter((v) => v < 0).length / known.length) : '–'; };
+    const share = (d) => { const known = certainSigns(d); return known.length
+        ? percent(known.filter(Boolean).length / known.length) : '–'; };
     for (const text of [
       'Error is the Frobenius norm of what the decomposition misses of the operator; relative error divides it by the operator’s own norm.',
       'Every pair has a bound on its residual ‖Hu − λu‖, and a true eigenvalue lies within that of λ. The bound is certain up to rounding for krylov, hmt and dense, and holds for each pair with probability 99.9 % for seigh and nystrom. A pair is certified when twice the bound is below the gap to every other eigenvalue, found or not: what was not found is bounded by the norm of what the computation left of the matrix. Several that cannot be told from each other, but from all others, are certified together, as a cluster. Of any other pair an eigenvalue lies within the bound, but its vector may mix those of several eigenvalues. Where the bound reaches |λ| and nothing else excludes zero, the pair may be noise.',
@@ -1119,19 +1135,19 @@
         ['May be noise', N], ['Error (Frobenius)', N], ['Relative error', N], ['Operator products', N], ['Time (s)', N],
         ['What the estimate is worth', 'words']],
       all.map((d) => ({ chosen: d === chosen, cells: [fullName(d), number(list(d.eigenvalues)[0]), share(d),
-          saysTrust(d) ? `${number(certifiedOf(d))} of ${number(d.k || d.trust.length)}` : '–',
+          saysTrust(d) ? `${number(certifiedOf(d))} of ${number(d.k || d.count)}` : '–',
           saysTrust(d) ? number(countOf(d, VALUE)) : '–', saysTrust(d) ? number(countOf(d, NOISE)) : '–',
         d.method === 'dense' ? 'exact' : number(d.certificate && d.certificate.error_estimate),
             d.method === 'dense' ? 'exact' : percent(d.certificate && d.certificate.relative_error), number(d.products),
             number(d.seconds), statement(d)] })), { class: 'cards' }));
     if (hasNumbers(chosen.residuals)) {
-      const n = chosen.residuals.length, scale = Math.abs(list(chosen.eigenvalues)[0]) || 1;
+      const n = chosen.residuals.length, x = chosen.pairs.length === n ? chosen.pairs : upTo(n), scale = Math.abs(list(chosen.eigenvalues)[0]) || 1;
       Charts.lines(content, { title: `Residuals: ${fullName(chosen)}`, height: 260,
           caption: 'Upper bounds on ‖Hu − λu‖ of each pair, over |λ₁|, beside the pairs’ |λ|.',
         series: [{ name: 'residual / |λ₁|', short: 'residual', kind: 'dots', r: 2, colour: 'red',
-            filling: fillings(chosen, chosen.residuals.map((_, i) => i)), x: upTo(n),
+            filling: fillings(chosen, chosen.residuals.map((_, i) => i)), x,
             y: chosen.residuals.map((r) => ratio(r, scale)) }, { name: '|λ| / |λ₁|', short: '|λ|', colour: 'blue', width: 1.4,
-            x: upTo(n), y: list(chosen.eigenvalues).map((v) => (isNumber(v) ? Math.abs(v) / scale : null)) }],
+            x, y: list(chosen.eigenvalues).map((v) => (isNumber(v) ? Math.abs(v) / scale : null)) }],
         x: { label: 'index of the pair', whole: true, name: (x) => `pair ${number(x)}${TRUST_WORDS[trustOf(chosen, x - 1)]}` },
             y: { label: 'over |λ₁|', log: true } });
     }

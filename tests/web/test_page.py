@@ -537,31 +537,62 @@ class Page(Case):
         self.assertLessEqual(self.value("Math.max(...[...document.querySelectorAll('.chart > svg')].map((s) => Number(s.getAttribute('width'))))"), 400)
 
     def test_size_of_a_long_run(self):
-        """Twenty steps of 355 pairs on both splits stay below 3 MB."""
+        """51 steps of 355 pairs on both splits stay below 3 MB, and what is left out is neither missed nor hidden."""
         run = self.tmp / "long"
-        settings = ["model.hidden=[16,8]", 'eigh.method="krylov"', "eigh.k=355", "eigh.products=400", "dense.steps=[]", "train.checkpoints=1",
+        settings = ["model.hidden=[16,8]", 'eigh.method="krylov"', "eigh.k=355", "eigh.products=400", "dense.steps=[]", "train.checkpoints=1", "train.steps=51",
                     "curvature.steps=[1]", "overlap.random_masks=2"]
         self.ok("run", self.recipe, "--data", self.data, "--out", run, "--threads", 1, *[p for s in settings for p in ("--set", s)])
         # One step's results stand for those of all.
         for path in [*run.glob("eigen/*"), *run.glob("overlap/*")]:
-            for step in range(2, 21):
+            for step in range(2, 52):
                 shutil.copy(path, path.with_name(path.name.replace("000001", f"{step:06}")))
         text = (run / "recipe.toml").read_text()
         steps = re.search(r"\[curvature\].*?\nsteps = (\[1\])", text, re.S)
-        (run / "recipe.toml").write_text(text[:steps.start(1)] + str(list(range(1, 21))) + text[steps.end(1):])
+        (run / "recipe.toml").write_text(text[:steps.start(1)] + str(list(range(1, 52))) + text[steps.end(1):])
         self.ok("report", run)
         page = self.tmp / "long/report.html"
         self.assertLess(page.stat().st_size, 3e6)
-        self.open(page)
         data = json.loads(EMBEDDED.search(page.read_text())[2])
-        self.assertEqual(len(data["decompositions"]), 40)
-        self.assertEqual(len(data["decompositions"][0]["eigenvalues"]), 355)
+        self.assertEqual(len(data["decompositions"]), 102)
+        # Of the spectrum the first 50 of each sign, their places, and of all pairs sign and trust.
+        d = next(d for d in data["decompositions"] if (d["step"], d["split"]) == (51, "train"))
+        with h5py.File(self.tmp / "long/eigen/step_000001_train_hessian_krylov.h5") as file:
+            values, residuals, trust = file["eigenvalues"][()], file["residuals"][()], file["trust"][()]
+            self.assertLess(len(d["pairs"]), 250)
+            at = np.array(d["pairs"]) - 1
+            for sign in (values < 0, values >= 0):
+                self.assertTrue(set(np.flatnonzero(sign)[:50]) <= set(at))
+            np.testing.assert_allclose(d["eigenvalues"], values[at], rtol=6e-5)
+            np.testing.assert_allclose(d["residuals"], residuals[at], rtol=6e-3)
+            self.assertEqual(d["negative"], "".join(str(int(v < 0)) for v in values))
+            self.assertEqual(d["trust"], "".join(map(str, trust)))
+        self.open(page, "open=spectrum.trust&step=51&split=train")
+        spectrum = self.text("#spectrum")
+        self.assertIn(f"{np.sum(trust >= 2)} of 355 pairs are certified", spectrum)
+        self.assertIn(f"{np.sum((values < 0) & (trust >= 1))} of the {np.sum(trust >= 1)} whose sign is certain are negative", spectrum)
+        self.assertIn(f"Drawn are {len(at)} of 355", spectrum)
+        self.assertIn(f"{np.sum(values < 0)} of 355 pairs", spectrum)
+        # The rank of each negative one that is drawn is that among all of them.
+        _, saved = self.browser.downloaded("[...document.querySelectorAll('#spectrum figure')].find((f) => f.querySelector('h3').textContent === 'Negative eigenvalues').querySelectorAll('.save button')[2].click()")
+        rows = list(csv.reader(io.StringIO(saved.decode())))[1:]
+        negative = values[values < 0]
+        np.testing.assert_allclose([float(row[1]) for row in rows], [-negative[int(row[0]) - 1] for row in rows], rtol=6e-5)
+        # The slider reaches its k, and the overview says that curves are thinned.
+        self.assertRegex(self.text("#overview"), r"Curves are drawn at \d+ of 355 k")
+        last = int(self.value("document.querySelector('input[name=k]').max"))
+        self.move("k", last - 1)
+        self.check()
+        self.assertEqual(self.tiles().keys(), {"overlap / chance", "layer", "units", "parameter"})
         # Curves are thinned out, but neither at their ends nor where the two-way null was sampled.
         o = data["decompositions"][0]["overlap"]
-        self.assertTrue({1, 2, 3, 355, *o["nulls"]["two_way"]["sizes"]} <= set(o["k"]))
+        self.assertTrue({*range(1, 51), 355, *o["nulls"]["two_way"]["sizes"]} <= set(o["k"]))
         with h5py.File(self.tmp / "long/overlap/step_000001_train_hessian_krylov.h5") as file:
-            np.testing.assert_allclose(o["magnitude"], file["magnitude"][()][np.array(o["k"]) - 1], rtol=6e-6)
-            np.testing.assert_allclose(o["nulls"]["layer"]["std"], file["null_layer_std"][()][np.array(o["k"]) - 1], rtol=6e-6)
+            np.testing.assert_allclose(o["magnitude"], file["magnitude"][()][np.array(o["k"]) - 1], rtol=6e-5)
+            np.testing.assert_allclose(o["nulls"]["layer"]["std"], file["null_layer_std"][()][np.array(o["k"]) - 1], rtol=6e-4)
+            band, known = file["band_layer"][()][:, np.array(o["k"]) - 1], ~np.isin(o["k"], o["bands"]["layer"]["without"])
+            self.assertEqual(list(known), list(~np.isnan(band[1])))
+            np.testing.assert_allclose((np.array(o["nulls"]["layer"]["mean"]) + o["bands"]["layer"]["factor"] * np.array(o["nulls"]["layer"]["std"]))[known],
+                                       band[1][known], rtol=6e-4)
 
 
 if __name__ == "__main__":
