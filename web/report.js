@@ -410,7 +410,9 @@
     add('sampled data', total.subsets, total.subsets && `over ${eachOf(total.subsets.each)} disjoint subsets ${a.n > 1 ? 'within each seed' : 'of samples'}`,
         'disjoint subsets of samples: sweep.subsets, curvature.subset');
     const solver = a.solver;
-    if (solver && !solver.exact && !solver.small) add('solver', solver, isSpread(o) ? 'three standard deviations by the sketch’s columns' : 'its worst case');
+    // A worst case that allows anything, down to no overlap at all, is no knowledge.
+    if (solver && solver.low <= 0) unknown.push(`of the solver (its worst case, [0, ${number(solver.high)}], excludes little)`);
+    else if (solver && !solver.exact && !solver.small) add('solver', solver, isSpread(o) ? 'three standard deviations by the sketch’s columns' : 'its worst case');
     else if (!solver) unknown.push('of the solver (no bounds in its files)');
     known.sort((x, y) => y.size - x.size);
     const words = (x) => ` [${number(x.low)}, ${number(x.high)}], ${x.words}`, parts = [];
@@ -832,7 +834,7 @@
     const loss = key.endsWith('loss'), value = (run, [score, control, sparsity]) => prunedValue(run, score, control, sparsity, key);
     return repeated(prunedRuns(group).map((run) => {
       const x = value(run, a), y = value(run, b);
-      return [run, !isNumber(x) || !isNumber(y) ? null : loss ? ratio(x, y) : x - y];
+      return [run, !isNumber(x) || !isNumber(y) ? null : loss ? ratio(x, y) : Math.round(1e9 * (x - y)) / 1e9];
     }), loss);
   }
   const prunedScores = (group) => unique([].concat(...prunedRuns(group).map((run) => prunedCurves(run)
@@ -1159,28 +1161,25 @@
     const all = [];
     for (const [i, g] of (several ? groups : [{ label: '', runs }]).entries()) for (const [j, split] of valuesOf('split').entries())
       for (const [m, operator] of valuesOf('operator').entries()) all.push({ runs: g.runs, split, operator,
-          colour: SERIES[(groups.length > 1 ? i : valuesOf('operator').length > 1 ? m : j) % 6], dash: DASHES[j % 4], shape: SHAPES[(groups.length > 1 ? m : j) % 4],
-          name: [groups.length > 1 ? g.label : null, valuesOf('operator').length > 1 ? operatorName(operator) : null, split].filter(Boolean).join(', ') });
+          colour: SERIES[(groups.length > 1 ? i : valuesOf('operator').length > 1 ? m : j) % 6], dash: DASHES[(groups.length > 6 ? Math.floor(i / 6) : j) % 4], shape: SHAPES[(groups.length > 1 ? m : j) % 4],
+          group: groups.length > 1 ? g.label : null, name: [groups.length > 1 ? g.label : null, valuesOf('operator').length > 1 ? operatorName(operator) : null, split].filter(Boolean).join(', ') });
     // Too many to be told apart: those of the split and the matrix that are shown.
-    const lines = all.length > 8 ? all.filter((l) => l.split === state.split && l.operator === state.operator) : all;
+    const lines = all.length > 8 ? all.filter((l) => l.split === state.split && l.operator === state.operator).map((l) => ({ ...l, name: l.group || l.name })) : all;
     const repeats = lines.some((l) => l.runs.length > 1);
     for (const [key, title, caption] of [
       ['share', `κ by step: the top ${number(state.k)} pairs’ share of ‖H‖²`, 'κₖ = Σλᵢ², i ≤ k, over the squared Frobenius norm.'],
       ['nuclear', `The top ${number(state.k)} pairs’ share of Σ|λ|`, 'Σ|λᵢ|, i ≤ k, over the nuclear norm: where all eigenvalues are known.']]) {
       const series = lines.map((l) => {
-        const x = steps.map((step) => repeated(l.runs.map((run) => {
+        const of = (run, step) => {
           const found = run.decompositions.filter((d) => wanted.every((w) => d[w] === { step, split: l.split, operator: l.operator }[w])
               && isNumber(kept(d.concentration, key)));
-          const d = found.find((one) => one.method === state.method) || found[0];
-          return [run, d ? kept(d.concentration, key) : null, d && d.concentration];
-        }).filter(([, v]) => isNumber(v)), true));
-        const solver = (side) => steps.map((step, i) => {
-          const d = pick(l.runs[0], { step, split: l.split, operator: l.operator, method: state.method }, wanted);
-          return isNumber(x[i].mean) && d ? kept(d.concentration, side) : null;
-        });
+          return (found.find((d) => d.method === state.method) || found[0] || {}).concentration;
+        };
+        const x = steps.map((step) => repeated(l.runs.map((run) => [run, kept(of(run, step), key)]).filter(([, v]) => isNumber(v)), true));
+        const solver = (side) => steps.map((step) => kept(of(l.runs[0], step), side));
         const seeds = l.runs.length > 1, low = seeds ? x.map((m) => m.low) : solver('low'), high = seeds ? x.map((m) => m.high) : solver('high');
         return { name: l.name || title, short: l.name ? null : 'share', colour: l.colour, dash: l.dash, shape: l.shape, dots: true, x: steps, y: x.map((m) => m.mean),
-          ...(key === 'share' && (seeds || !repeats) ? { low, high } : {}) };
+          wide: seeds, ...(key === 'share' && (seeds || !repeats) ? { low, high } : {}) };
       }).filter((s) => hasNumbers(s.y));
       if (series.length) Charts.lines(box, { title, height: 240, series, at: state.step, pick: (x) => set({ step: x }), marks: [{ x: state.step, name: '' }],
         caption: `${caption}${key === 'nuclear' ? '' : repeats ? ' Geometric means; whiskers: 95 % t-intervals over seeds.'

@@ -218,7 +218,7 @@ class Page(Case):
             self.assertIn(f"the largest uncertainty that is known is that of the {largest}:", said)
             self.assertIn("over 3 seeds", said)
             self.assertIn("over 2 disjoint subsets within each seed", said)
-            self.assertNotIn("Not known", said)
+            self.assertNotRegex(said, "Not known:.*of the (run|sampled)")
         # One group over the other, run by run.
         rows = {row[0]: row for row in self.value("""[...document.querySelectorAll('#groups tbody tr')].map((r) =>
             [...r.querySelectorAll('td')].map((c) => c.textContent))""")}
@@ -231,8 +231,22 @@ class Page(Case):
             self.ok("report", *runs, "--out", self.tmp / "fewer.html")
             self.open(self.tmp / "fewer.html", "step=20&split=test&k=10")
             said = self.text("#answer .three")
-            self.assertEqual(re.findall(r"of the (?:run|sampled data|solver)(?= \()", said.split("Not known")[1]), missing)
+            self.assertEqual(re.findall(r"of the (?:run|sampled data)(?= \()", said.split("Not known")[1]), missing)
             self.assertRegex(self.text("#answer"), "nothing here says what another seed would give")
+
+    def test_what_the_solver_knows_is_said(self):
+        data = json.loads((ROOT / "web/sample.json").read_text())
+        address = "step=2000&split=train&k=60&method="
+        self.open(self.made(data), address + "krylov")
+        self.assertRegex(self.text("#answer .three"), r"known is that of the solver: \[\S+, \S+\], its worst case\. Not known: of the run .*; of the sampled data ")
+        self.open(self.made(data), address + "dense")
+        self.assertIn("no uncertainty: the decomposition is exact. Not known: of the run", self.text("#answer .three"))
+        for d in data["decompositions"]:
+            o = d["overlap"]
+            o.pop("magnitude_deviation", None)
+            o.update(magnitude_low=[0] * len(o["k"]), magnitude_high=[1] * len(o["k"]))
+        self.open(self.made(data), address + "krylov")
+        self.assertIn("excludes little", self.text("#answer .three").split("Not known")[1])
 
     def test_pruning(self):
         """Means over seeds, controls and distances against pruning.csv; then one of the runs by itself."""
