@@ -1188,7 +1188,9 @@
     }
   }
   function drawConcentration(content, d) {
-    const scree = d.scree || {}, box = grid(content, 'pair');
+    // Of the upper bound the page holds what makes it of the lower one.
+    const scree = { ...d.scree }, box = grid(content, 'pair');
+    if (isNumber(scree.error)) scree.upper = list(scree.lower).map((v) => (isNumber(v) ? (Math.sqrt(v) + scree.error) ** 2 : null));
     drawConcentrationOverTime(box);
     if (!hasNumbers(scree.lower) && !hasNumbers(scree.upper)) return absent(content,
         `No scree bounds were computed for ${fullName(d)}.`);

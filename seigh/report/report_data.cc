@@ -48,20 +48,21 @@ json numbers(const at::Tensor& tensor, int digits = kDigits) {
   return list;
 }
 
-// The k of 1 to `count` that curves are drawn by: all up to 50, 120 logarithmically spaced ones, without
+// The k of 1 to `count` that curves are drawn by: all up to 50, `spaced` logarithmically spaced ones, without
 // repetitions, and `more`, ascending.
-std::vector<int64_t> drawn_sizes(int64_t count, const std::vector<int64_t>& more) {
+std::vector<int64_t> drawn_sizes(int64_t count, const std::vector<int64_t>& more, int spaced = 120) {
   std::vector<int64_t> sizes = more;
   for (int64_t k = 1; k <= std::min<int64_t>(50, count); ++k) sizes.push_back(k);
-  for (int i = 0; i < 120; ++i)
-    sizes.push_back(std::llround(std::pow(static_cast<double>(count), i / 119.0)));
+  for (int i = 0; i < spaced; ++i)
+    sizes.push_back(
+        std::llround(std::pow(static_cast<double>(count), static_cast<double>(i) / (spaced - 1))));
   std::sort(sizes.begin(), sizes.end());
   sizes.erase(std::unique(sizes.begin(), sizes.end()), sizes.end());
   return sizes;
 }
 
 // The pairs, from 0, that spectra are drawn by: of each sign, which has a panel of its own, those of
-// drawn_sizes(), and on a linear axis no gap wider than a fortieth of it.
+// drawn_sizes(), half as many, and on a linear axis no gap wider than a fortieth of it.
 std::vector<int64_t> drawn_pairs(const at::Tensor& eigenvalues) {
   const at::Tensor values = eigenvalues.to(at::kDouble).contiguous();
   std::vector<int64_t> drawn;
@@ -73,7 +74,7 @@ std::vector<int64_t> drawn_pairs(const at::Tensor& eigenvalues) {
     if (count == 0) continue;
     std::vector<int64_t> even;
     for (int64_t i = 0; i <= 40; ++i) even.push_back(1 + (count - 1) * i / 40);
-    for (const int64_t rank : drawn_sizes(count, even))
+    for (const int64_t rank : drawn_sizes(count, even, 60))
       drawn.push_back(places[static_cast<size_t>(rank - 1)]);
   }
   std::sort(drawn.begin(), drawn.end());
@@ -446,9 +447,10 @@ std::string report_data(const RunFolder& folder, const Model& model, int64_t par
           if (result.rank > 0) {
             const Scree bounds = scree(result.eigenvalues, result.error->error());
             const at::Tensor k = at::tensor(drawn_sizes(bounds.lower.numel(), {}), at::kLong);
+            const double norm = std::sqrt(result.eigenvalues.to(at::kDouble).square().sum().item<double>());
             entry["scree"] = {{"k", numbers(k)},
                               {"lower", numbers(bounds.lower.index_select(0, k - 1), kShown)},
-                              {"upper", numbers(bounds.upper.index_select(0, k - 1), kShown)}};
+                              {"error", number(result.error->error() / norm)}};
           }
         }
         std::optional<OverlapCurves> curves;

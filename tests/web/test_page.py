@@ -580,6 +580,11 @@ class Page(Case):
             np.testing.assert_allclose(d["residuals"], residuals[at], rtol=6e-3)
             self.assertEqual(d["negative"], "".join(str(int(v < 0)) for v in values))
             self.assertEqual(d["trust"], "".join(map(str, trust)))
+            # Scree's upper bound is made of the lower one.
+            tail, norm, error = np.sqrt(np.append(np.cumsum(values[::-1] ** 2)[::-1][1:], 0)), np.linalg.norm(values), file.attrs["error_estimate"]
+            k = np.array(d["scree"]["k"]) - 1
+            np.testing.assert_allclose(d["scree"]["lower"], (tail[k] / norm) ** 2, rtol=6e-3, atol=1e-12)
+            np.testing.assert_allclose((np.sqrt(d["scree"]["lower"]) + d["scree"]["error"]) ** 2, ((tail[k] + error) / norm) ** 2, rtol=7e-3)
         self.open(page, "open=spectrum.trust&step=51&split=train")
         spectrum = self.text("#spectrum")
         self.assertIn(f"{np.sum(trust >= 2)} of 355 pairs are certified", spectrum)
