@@ -110,7 +110,8 @@ const Charts = (function () {
   // ---------------------------------------------------------------------------------------------- line charts
 
   // spec: title, caption, height, pick(x), at (where the read-out begins)
-  //   x, y: label, log, min, max, zero (include 0), floor (what lies below does not stretch the axis), ticks, name(x)
+  //   x, y: label, log, min, max, zero (include 0), floor (what lies below does not stretch the axis), ticks, name(x);
+  //     x alone: by(x) (a scale of its own), words(x) (at its ticks)
   //   series: name, short (in the read-out), colour, x, y, kind 'line' (usual), 'edge' (a bound: thin and dashed) or
   //     'dots', dash, width, shape, filling 'full' | 'soft' | 'pale' | 'hollow' (or one for each point), low and high
   //     (whiskers), wide (whiskers do not stretch the axis), loose (nothing of it does), faint, quiet (not in the read-out), unlisted (not in the legend), words(i) after its value
@@ -187,7 +188,7 @@ const Charts = (function () {
     const left = 24 + yTicks.reduce((w, t) => Math.max(w, textWidth(number(t), 12)), 10), right = width - 12;
     const w = right - left - 12, bottom = top + height;
     const scale = (axis, range, from, to) => {
-      const f = axis.log ? Math.log : (v) => v, a = f(range.min), b = f(range.max);
+      const f = axis.by || (axis.log ? Math.log : (v) => v), a = f(range.min), b = f(range.max);
       return (v) => from + (to - from) * (f(v) - a) / (b - a);
     };
     const px = scale(spec.x, X, left + 6, left + 6 + w), py = scale(spec.y, Y, bottom, top);
@@ -200,7 +201,7 @@ const Charts = (function () {
     let last = -Infinity;
     for (const t of spec.x.ticks || (spec.x.log ? logTicks(X.min, X.max, room) : linearTicks(X.min, X.max, room))) {
       if (t < X.min * (1 - 1e-9) || t > X.max * (1 + 1e-9) || (spec.x.whole && !Number.isInteger(t))) continue;
-      const words = number(t), half = textWidth(words) / 2, at = px(t);
+      const words = (spec.x.words || number)(t), half = textWidth(words) / 2, at = px(t);
       svg.append(shape('line', { x1: at, x2: at, y1: bottom, y2: bottom + 4, style: 'stroke:var(--soft)' }));
       if (at - half < last + 8 || at + half > width) continue;
       svg.append(text(at, bottom + 18, words, { anchor: 'middle' }));
@@ -389,6 +390,7 @@ const Charts = (function () {
       // A line for each x; whiskers are columns of their own.
       const columns = [];
       for (const s of spec.series) {
+        if (!s.x.length) continue;
         columns.push([s.name || s.short || '', s.x, s.y]);
         if (s.low) columns.push([`${s.name || s.short}, low`, s.x, s.low], [`${s.name || s.short}, high`, s.x, s.high]);
       }

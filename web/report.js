@@ -32,17 +32,27 @@
 
   // How far pair i (from 0) can be trusted; results that say nothing of it are drawn as if they were certified.
   const NOISE = 0, VALUE = 1, CLUSTER = 2, PAIR = 3;
-  const saysTrust = (d) => Array.isArray(d.trust);
-  const trustOf = (d, i) => (saysTrust(d) ? d.trust[i] : PAIR);
-  const countOf = (d, level) => list(d.eigenvalues).filter((_, i) => trustOf(d, i) === level).length;
+  // Spectra may be thinned: `pairs` are those (from 1) that eigenvalues, residuals, ... are of; trust and sign are known of all.
+  function complete(d) {
+    const n = list(d.eigenvalues).length;
+    d.levels = typeof d.trust === 'string' ? [...d.trust].map(Number) : Array.isArray(d.trust) ? d.trust : null;
+    d.thinned = n > 0 && list(d.pairs).length === n;
+    if (!d.thinned) d.pairs = upTo(n);
+    d.below = d.thinned && typeof d.negative === 'string' ? [...d.negative].map((c) => c === '1') : list(d.eigenvalues).map((v) => v < 0);
+    d.count = Math.max(n, d.below.length, (d.levels || []).length);
+  }
+  const saysTrust = (d) => Boolean(d.levels);
+  const trustOf = (d, i) => (saysTrust(d) ? d.levels[i] : PAIR);
+  const countOf = (d, level) => upTo(d.count).filter((pair) => trustOf(d, pair - 1) === level).length;
+  const thinning = (d) => (d.thinned ? ` Drawn are ${number(d.pairs.length)} of ${number(d.count)}: the first 50 of each sign, of the others fewer and fewer; the file holds all.` : '');
   const certifiedOf = (d) => countOf(d, PAIR) + countOf(d, CLUSTER);
-  /** Eigenvalues whose sign is certain. */
-  const certainValues = (d) => list(d.eigenvalues).filter((v, i) => isNumber(v) && trustOf(d, i) >= VALUE);
+  /** Of the eigenvalues whose sign is certain, whether they are negative. */
+  const certainSigns = (d) => d.below.filter((_, i) => trustOf(d, i) >= VALUE);
   /** The first k for which pair k may be noise, or infinity. */
-  const firstNoise = (d) => list(d.eigenvalues).findIndex((_, i) => trustOf(d, i) === NOISE) + 1 || Infinity;
+  const firstNoise = (d) => (d.levels || []).indexOf(NOISE) + 1 || Infinity;
   const TRUST_WORDS = { [NOISE]: ' (may be noise)', [VALUE]: ' (value only)', [CLUSTER]: ' (in a cluster)', [PAIR]: '' };
   const FILLING = { [NOISE]: 'hollow', [VALUE]: 'pale', [CLUSTER]: 'soft', [PAIR]: 'full' };
-  const fillings = (d, indices) => indices.map((i) => FILLING[trustOf(d, i)] || 'full');
+  const fillings = (d, indices) => indices.map((i) => FILLING[trustOf(d, d.pairs[i] - 1)] || 'full');
 
   // ---------------------------------------------------------------------------------------------- the data
 
@@ -55,7 +65,10 @@
     if (!runs.length) runs = [{}];
     for (const run of runs) {
       run.decompositions = list(run.decompositions).filter((d) => d && typeof d === 'object');
-      for (const d of run.decompositions) d.run = run;
+      for (const d of run.decompositions) {
+        d.run = run;
+        complete(d);
+      }
     }
     groups = list(data.groups).map((g) => ({ name: String(g.name), differs: list(g.differs).map(String),
         runs: list(g.runs).map((i) => runs[i]).filter(Boolean) }))
@@ -67,8 +80,8 @@
         ? `${g.name}, ${g.differs.map((t) => t.replace(/: .* \/ /, ' = ')).join(', ')}` : g.name;
     }
   }
-  const runName = (run) => (isNumber(run.seed) ? `${run.folder || run.title} (seed ${run.seed})`
-      : String(run.folder || run.title || 'run'));
+  const runName = (run) => (isNumber(run.seed)
+      ? `${run.folder || run.title} (seed ${run.seed}${run.subset ? `, subset ${run.subset}` : ''})` : String(run.folder || run.title || 'run'));
 
   /** The overlap of the mask that is chosen; that of the largest parameters has no name. */
   const maskKey = (m) => [m.score, m.population].filter(Boolean).join(' · ');
@@ -147,20 +160,36 @@
       2.1314,
     2.1199, 2.1098, 2.1009, 2.093, 2.086, 2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484, 2.0452, 2.0423];
   const t95 = (df) => T95[df] || 1.96 + 2.4 / df;
-  /** The geometric mean with a 95 % t-interval on the logarithms. */
-  function geometric(values) {
-    const logs = values.filter((v) => isNumber(v) && v > 0).map(Math.log), n = logs.length;
-    if (!n || n < values.length) return { n, mean: null };
-    const mean = logs.reduce((a, b) => a + b, 0) / n;
-    if (n === 1) return { n, mean: Math.exp(mean) };
-    const std = Math.sqrt(logs.reduce((s, v) => s + (v - mean) ** 2, 0) / (n - 1)), half = t95(n - 1) * std / Math.sqrt(n);
-    return { n, mean: Math.exp(mean), low: Math.exp(mean - half), high: Math.exp(mean + half) };
+
+  /**
+   * What repeated runs say of a number, [run, value] each: the mean over seeds, of the means of each seed's disjoint subsets of
+   * samples where it has several. Two 95 % t-intervals, never mixed: `low` to `high` over seeds, and `subsets`, within a seed:
+   * what other samples of that number would make. Both on logarithms where `log`.
+   */
+  function repeated(found, log) {
+    if (!found.length || found.some(([, v]) => !isNumber(v) || (log && v <= 0))) return { n: 0, mean: null };
+    const f = log ? Math.log : (v) => v, back = log ? Math.exp : (v) => v, seeds = new Map();
+    for (const [run, v] of found) {
+      const seed = isNumber(run.seed) ? run.seed : `run ${runs.indexOf(run)}`;
+      seeds.set(seed, (seeds.get(seed) || []).concat(f(v)));
+    }
+    const average = (x) => x.reduce((a, b) => a + b, 0) / x.length;
+    const squares = (x) => { const m = average(x); return x.reduce((s, v) => s + (v - m) ** 2, 0); };
+    const all = [...seeds.values()], means = all.map(average), n = means.length, mean = average(means);
+    const within = (half) => ({ low: back(mean - half), high: back(mean + half) });
+    const result = { n, mean: back(mean), ...(n > 1 ? within(t95(n - 1) * Math.sqrt(squares(means) / (n - 1) / n)) : {}) };
+    const df = all.reduce((s, x) => s + x.length - 1, 0);
+    if (df) {
+      const variance = all.reduce((s, x) => s + squares(x), 0) / df, of = all.reduce((s, x) => s + 1 / x.length, 0) / n ** 2;
+      result.subsets = { ...within(t95(df) * Math.sqrt(variance * of)), each: all.map((x) => x.length) };
+    }
+    return result;
   }
 
   // ---------------------------------------------------------------------------------------------- the state
 
   const state = { run: 0, step: null, split: null, operator: null, method: null, mask: '', k: null, theme: 'auto', y: 'log',
-      x: 'linear', null: 'layer', open: [] };
+      x: 'linear', null: 'layer', pruned: null, measure: 'accuracy', score: '', open: [] };
   const DETAILS = ['spectrum', 'trust', 'concentration', 'nulls', 'training', 'settings'];
 
   const selectedRun = () => runs[state.run] || runs[0];
@@ -212,6 +241,10 @@
     state.theme = wanted('theme', ['light', 'dark'], 'auto');
     state.y = wanted('y', ['linear'], 'log');
     state.x = wanted('x', ['log'], 'linear');
+    const curves = [].concat(...runs.map(prunedCurves)), pruned = ascending(unique(curves.map((c) => c.step)));
+    state.pruned = wanted('pruned', pruned, pruned.length ? pruned[pruned.length - 1] : null);
+    state.measure = wanted('measure', ['loss'], 'accuracy');
+    state.score = wanted('score', unique(curves.map((c) => c.score)), '');
     state.null = wanted('null', ['output_unit', 'input_unit', 'two_way'], 'layer');
     const open = hash.get('open') || '';
     state.open = open === 'all' ? DETAILS.slice() : open.split('.').filter((id) => DETAILS.includes(id));
@@ -225,6 +258,9 @@
     put('y', state.y, 'log');
     put('x', state.x, 'linear');
     put('null', state.null, 'layer');
+    put('pruned', state.pruned, null);
+    put('measure', state.measure, 'accuracy');
+    put('score', state.score, '');
     put('open', state.open.join('.'), '');
     const text = `#${hash}`;
     if (text === location.hash) return;
@@ -324,29 +360,32 @@
     const factors = found.map((d) => factorsAt(d, state.k));
     if (!found.length || factors.some((f) => !f)) return null;
     const d = found[0], several = factors.length > 1, f = factors[0];
-    const one = (key, low, high) => (several ? geometric(factors.map((x) => x[key])) : { n: 1, mean: f[key], low, high });
-    const units = f.unitsError;
-    const result = { d, n: factors.length, size: f.size, overlap: several ? geometric(factors.map((x) => x.overlap))
-        .mean : f.overlap, chance: f.chance,
-      total: one('total', f.low, f.high), layer: one('layer'), units: one('units', f.units - units, f.units + units),
-          parameter: one('parameter'), f };
-    // An interval no wider than rounding says nothing.
-    if (!several && isNumber(f.low) && f.high - f.low < 2e-3 * f.total) delete result.total.low;
-    const p = result.parameter;
-    result.verdict = verdict(p.mean, several ? p.low > 1 || p.high < 1 : f.p < 0.05);
+    const pairs = (key) => factors.map((x, i) => [found[i].run, x[key]]), one = (key) => (several ? repeated(pairs(key), true) : { n: 1, mean: f[key] });
+    const result = { d, runs: factors.length, size: f.size, overlap: one('overlap').mean, chance: f.chance, total: one('total'), layer: one('layer'),
+      units: one('units'), parameter: one('parameter'), f };
+    result.n = result.total.n;
+    // Each run's worst case or spread bounds its own overlap, so the mean lies between the means of the bounds.
+    const edge = (key) => (!factors.every((x) => isNumber(x[key])) ? null : factors.some((x) => x[key] <= 0) ? 0 : repeated(pairs(key), true).mean);
+    const exact = found.every((x) => x.method === 'dense'), solver = { low: edge('low'), high: edge('high') };
+    // One no wider than rounding says nothing.
+    result.solver = exact ? { exact } : isNumber(solver.low) && isNumber(solver.high) ? { ...solver, small: solver.high - solver.low < 2e-3 * result.total.mean } : null;
+    if (!several && isNumber(f.unitsError)) result.nullError = { low: f.units - f.unitsError, high: f.units + f.unitsError };
+    const p = result.parameter, by = isNumber(p.low) ? p : p.subsets;
+    result.verdict = verdict(p.mean, by ? by.low > 1 || by.high < 1 : f.p < 0.05);
     return result;
   }
+  /** The interval that stands in brackets: over seeds, else over subsets, else the solver's. */
+  const bracket = (x, a) => (isNumber(x.low) ? x : x.subsets || (a && a.solver && !a.solver.small && a.solver) || {});
 
   function sentence(group, a) {
     const D = parametersOf(a.d.run), mask = state.mask ? `mask of ${number(a.size)} parameters by ${state.mask}`
         : `${number(a.size)} largest${D ? ` of ${number(D)}` : ''} parameters`;
     const words = [`${groups.length > 1 ? `${group.label}: a` : 'A'}t ${stepName(a.d.step)} the ${mask} ${state.mask ? 'holds' : 'hold'} ${number(a.total.mean)} times`,
-      `${interval(a.total.low, a.total.high)} the share of the top-${number(a.size)} eigenspace (${[operatorName(a.d.operator), a.d.split].filter(Boolean).join(', ')}) that chance would give`];
+      `${interval(bracket(a.total, a).low, bracket(a.total, a).high)} the share of the top-${number(a.size)} eigenspace (${[operatorName(a.d.operator), a.d.split].filter(Boolean).join(', ')}) that chance would give`];
     if (isNumber(a.parameter.mean)) {
-      words.push(`: which layer ${number(a.layer.mean)}${interval(a.layer.low, a.layer.high)} × which units ${number(a.units.mean)}${a.n > 1 ? interval(a.units.low, a.units.high) : ''}`,
-        ` × which parameter ${number(a.parameter.mean)}`,
-        a.n > 1 ? interval(a.parameter.low, a.parameter.high)
-          : isNumber(a.f.nullLow) && !isFew(a.f)
+      const of = (x) => `${number(x.mean)}${interval(bracket(x).low, bracket(x).high)}`;
+      words.push(`: which layer ${of(a.layer)} × which units ${of(a.units)} × which parameter ${of(a.parameter)}`,
+        a.runs > 1 ? '' : isNumber(a.f.nullLow) && !isFew(a.f)
               ? ` (null: ${number(a.f.nullLow)} to ${number(a.f.nullHigh)}; p ${number(a.f.p)})` : ` (p ${number(a.f.p)})`);
       words.push(`; ${a.verdict[1]}.`);
     } else if (isNumber(a.layer.mean)) {
@@ -357,24 +396,54 @@
     return element('p', { class: 'answer' }, a.verdict ? element('strong', {}, a.verdict[0]) : null, a.verdict ? ' ' : null,
         words.join(''));
   }
+  const eachOf = (counts) => (unique(counts).length > 1 ? `${number(Math.min(...counts))} to ${number(Math.max(...counts))}` : number(counts[0]));
+  /**
+   * By what the factor over chance is uncertain, three things that are never added up: which network, which samples of the data,
+   * what the solver found. The largest of those that are known is named first, and then what is not known.
+   */
+  function uncertainties(a) {
+    const total = a.total, o = overlapOf(a.d), known = [], unknown = [];
+    const add = (name, range, words, missing) => {
+      if (range) known.push({ name, words, ...range, size: Math.log(range.high / Math.max(range.low, 1e-300)) }); else unknown.push(`of the ${name} (${missing})`);
+    };
+    add('run', isNumber(total.low) ? total : null, `over ${number(a.n)} seeds`, 'other seeds: sweep.seeds');
+    add('sampled data', total.subsets, total.subsets && `over ${eachOf(total.subsets.each)} disjoint subsets ${a.n > 1 ? 'within each seed' : 'of samples'}`,
+        'disjoint subsets of samples: sweep.subsets, curvature.subset');
+    const solver = a.solver;
+    // A worst case that allows anything, down to no overlap at all, is no knowledge.
+    if (solver && solver.low <= 0) unknown.push(`of the solver (its worst case, [0, ${number(solver.high)}], excludes little)`);
+    else if (solver && !solver.exact && !solver.small) add('solver', solver, isSpread(o) ? 'three standard deviations by the sketch’s columns' : 'its worst case');
+    else if (!solver) unknown.push('of the solver (no bounds in its files)');
+    known.sort((x, y) => y.size - x.size);
+    const words = (x) => ` [${number(x.low)}, ${number(x.high)}], ${x.words}`, parts = [];
+    if (known.length) parts.push('Of the factor over chance the largest uncertainty that is known is that ', element('strong', {}, `of the ${known[0].name}`), `:${words(known[0])}`,
+        ...known.slice(1).map((x) => `; of the ${x.name}${words(x)}`));
+    if (solver && (solver.exact || solver.small)) parts.push(known.length ? '; of the solver none' : 'Of the solver there is no uncertainty', solver.exact ? ': the decomposition is exact' : ' that shows in three digits');
+    if (unknown.length) parts.push(parts.length ? '. ' : '', 'Not known: ', unknown.join('; '));
+    return element('p', { class: 'note three' }, ...parts, '.');
+  }
   function uncertainty(a) {
-    if (a.n > 1) {
-      return `Geometric means over ${number(a.n)} runs that differ in the seed alone, with 95 % t-intervals on logarithms: the uncertainty is that of the run.`;
+    const parts = [];
+    if (a.runs > 1) {
+      const by = a.n > 1 ? 'seeds' : 'subsets of samples, of one network';
+      return `Geometric means over ${number(a.runs)} runs that differ in the ${a.total.subsets ? (a.n > 1 ? 'seed and the subset of samples' : 'subset of samples') : 'seed'} alone; brackets: 95 % t-intervals on logarithms over ${by}.${a.n > 1 && a.total.subsets ? ' Subsets are averaged within a seed first. What seeds make contains what samples make, since each seed draws its own.' : ''}${a.n > 1 ? '' : ' It is one network: nothing here says what another seed would give.'}`;
     }
-    const o = overlapOf(a.d), parts = [];
-    if (isNumber(a.total.low)) parts.push(isSpread(o) ? 'Brackets: three standard deviations of the sketch’s columns.'
-        : 'Brackets: the solver’s worst case.');
-    else if (a.d.method === 'dense') parts.push('The decomposition is exact.');
     if (isNumber(a.f.nullLow) && !isFew(a.f)) parts.push('The null’s range holds 95 % of random masks with the same count in every unit, of this one network.');
     if (isFew(a.f)) parts.push(`Only ${number(a.f.free)} of the mask’s entries are free to move in the null: p stands for z.`);
     parts.push('It is one run: nothing here says what another seed would give.');
     return parts.join(' ');
   }
   function tiles(a) {
+    // By what it is uncertain, a line each: they are never added up.
+    const ranges = (x, note) => {
+      const all = [['run', x], ['data', x.subsets], ...(x === a.total && a.solver && !a.solver.small ? [['solver', a.solver]] : []),
+        ...(x === a.units && a.nullError ? [['null', a.nullError]] : [])].filter(([, r]) => r && interval(r.low, r.high))
+          .map(([of, r]) => [of, `${number(r.low)} to ${number(r.high)}`]);
+      return all.length ? all : [[null, note || '\u00a0']];
+    };
     const tile = (name, what, x, note, kind) => element('div', { class: `tile ${kind || ''}` },
         element('span', { class: 'what' }, name),
-      element('b', {}, number(x.mean)), element('span', { class: 'range' },
-          interval(x.low, x.high) ? `${number(x.low)} to ${number(x.high)}` : note || '\u00a0'),
+      element('b', {}, number(x.mean)), ...ranges(x, note).map(([of, words]) => element('span', { class: 'range', 'data-of': of }, words)),
           element('span', { class: 'why' }, what));
     const sign = (s) => element('span', { class: 'sign' }, s);
     if (!isNumber(a.parameter.mean)) return element('div', { class: 'tiles' },
@@ -394,7 +463,7 @@
     const chosen = all.find(([g]) => g === mine) || all[0], shown = chosen[1];
     // Of many groups the chosen one's; all of them are in the table.
     for (const [g, a] of all.length > 3 ? [chosen] : all)
-      content.append(sentence(g, a), element('p', { class: 'note' }, uncertainty(a)));
+      content.append(sentence(g, a), uncertainties(a), element('p', { class: 'note' }, uncertainty(a)));
     if (all.length > 3) content.append(element('p', { class: 'note' },
         `${number(all.length - 1)} further groups of runs: choose one of their runs, or see the table of groups.`));
     if (all.length > 1) subtitle(content, groupOfRun(shown.d.run).label);
@@ -468,6 +537,7 @@
     return splits.map((split, i) => ({ name: String(split || 'overlap'), colour: SERIES[i % 6], shape: SHAPES[i % 4],
         main: split === state.split, runs, split }));
   }
+  const seedsOf = (some) => unique(some.map((run) => run.seed)).length;
   const stepAxis = (steps) => ({ label: 'training step', ticks: steps, name: (x) => stepName(x) });
 
   function drawOverTime(content) {
@@ -480,14 +550,17 @@
     if (![...factors.values()].some((row) => row.some(Boolean))) return absent(content,
         'No overlap was computed, so there is nothing to show over time.');
     // Uncertainties of the run and of the solver are not mixed in one figure.
-    const repeated = lines.some((l) => l.runs.length > 1);
+    const repeats = lines.some((l) => l.runs.length > 1), bySubset = lines.some((l) => l.runs.length > 1 && seedsOf(l.runs) === 1);
     const rowsOf = (l) => l.runs.map((run) => factors.get(`${lines.indexOf(l)} ${runs.indexOf(run)}`));
     const curves = (key, low, high) => lines.map((l) => {
       const rows = rowsOf(l), several = rows.length > 1;
-      const there = (i) => rows.map((row) => row[i]).filter(Boolean);
-      const means = steps.map((_, i) => (several ? geometric(there(i).map((f) => f[key]))
-          : { mean: (there(i)[0] || {})[key], low: low && !repeated ? low(there(i)[0] || {}) : null,
-          high: high && !repeated ? high(there(i)[0] || {}) : null }));
+      const there = (i) => rows.map((row, j) => [l.runs[j], row[i]]).filter(([, f]) => f);
+      const first = (i) => (there(i)[0] || [])[1] || {};
+      const means = steps.map((_, i) => {
+        if (!several) return { mean: first(i)[key], low: low && !repeats ? low(first(i)) : null, high: high && !repeats ? high(first(i)) : null };
+        const all = repeated(there(i).map(([run, f]) => [run, f[key]]), true), range = bracket(all);
+        return { mean: all.mean, low: range.low, high: range.high };
+      });
       return { name: l.name, colour: l.colour, shape: l.shape, dots: true, width: l.main ? 2.4 : 1.5,
           dash: l.main || lines.length < 2 ? null : '6 3', x: steps,
         y: means.map((m) => (isNumber(m.mean) ? m.mean : null)), low: means.map((m) => m.low), high: means.map((m) => m.high),
@@ -496,7 +569,7 @@
     const singles = (key) => [].concat(...lines.map((l) => (l.runs.length > 1
         ? l.runs.map((run, j) => ({ name: runName(run), colour: l.colour, faint: true, quiet: true, unlisted: true,
       x: steps, y: rowsOf(l)[j].map((f) => (f ? f[key] : null)) })) : [])));
-    const whiskers = repeated ? ' Whiskers: 95 % t-interval over seeds; faint: single runs.' : '';
+    const whiskers = repeats ? ` Whiskers: 95 % t-interval over ${bySubset ? 'seeds, of a single one over its subsets of samples' : 'seeds'}; faint: single runs.` : '';
     const charts = [['Overlap over chance', 'total',
         `How much more of the top-k eigenspace the mask holds than chance would.${whiskers || ' Whiskers: the solver’s bounds, where they are wider than a mark.'}`,
         (f) => (f.high - f.low > 0.01 * f.total ? f.low : null), (f) => (f.high - f.low > 0.01 * f.total ? f.high : null)],
@@ -508,7 +581,7 @@
       .map(([title, key, caption, low, high]) => ({ title, key, caption, series: curves(key, low, high).concat(singles(key)) }))
       .filter((c) => c.series.some((s) => hasNumbers(s.y)));
     const main = lines.find((l) => l.main) || lines[0], parameter = charts.find((c) => c.key === 'parameter');
-    if (parameter && !repeated) {
+    if (parameter && !repeats) {
       const row = rowsOf(main)[0];
       for (const [key, name] of [['nullLow', '95 % of the null'], ['nullHigh', '']]) {
         parameter.series.push({ name, kind: 'edge', colour: main.colour, quiet: true, unlisted: !name, x: steps,
@@ -582,15 +655,16 @@
     let words = '';
     if (chosen !== 'two_way' && n && hasNumbers(n.mean)) {
       const colour = { layer: 'purple', output_unit: 'sky', input_unit: 'orange' }[chosen];
-      const simultaneous = band && hasNumbers(band.low);
-      const pairs = simultaneous ? [band.low, band.high] : [-1, 1].map((s) =>
-          n.mean.map((m, i) => Math.max(0, m + s * 1.96 * list(n.std)[i])));
+      const k = sizesOf(o, n.mean), given = band && hasNumbers(band.low), simultaneous = given || (band && isNumber(band.factor));
+      const pairs = given ? [band.low, band.high] : [-1, 1].map((s) => n.mean.map((m, i) => (simultaneous && list(band.without).includes(k[i]) ? null
+          : Math.max(0, m + s * (simultaneous ? band.factor : 1.96) * list(n.std)[i]))));
       pairs.forEach((y, j) => series.push({ name: j ? ''
           : `${NULL_NAMES[chosen]} null, 95 %${simultaneous ? ' for all k together' : ''}`, kind: 'edge', loose: true, colour,
           quiet: true, unlisted: j === 1, x: sizesOf(o, y), y }));
       words = simultaneous ? ` The thin dashed lines hold masks of the ${NULL_NAMES[chosen]} null for all k at once with probability 95 %${isNumber(band.p) ? `; the largest |z| over k has p = ${number(band.p)}` : ''}.`
         : ` The thin dashed lines hold 95 % of the ${NULL_NAMES[chosen]} null’s masks at each k by itself.`;
     }
+    if (sizes.length < largest(o)) words += ` Curves are drawn at ${number(sizes.length)} of ${number(largest(o))} k, all of the first 50 among them; the files hold all.`;
     const first = firstNoise(d), K = largest(o), marks = [{ x: state.k, name: '' }];
     if (first <= K) marks.push({ x: first, name: `first pair that may be noise (k = ${number(first)})`, colour: 'red' });
     const available = ['layer', 'output_unit', 'input_unit'].filter((key) => (o.nulls || {})[key]);
@@ -658,24 +732,36 @@
     byId('groups').hidden = runs.length < 2;
     if (runs.length < 2) return;
     const show = (x) => (isNumber(x.mean) ? `${number(x.mean)}${interval(x.low, x.high)}` : '–');
-    const rows = [];
+    const within = (x) => (x.subsets ? interval(x.subsets.low, x.subsets.high).trim() || number(x.mean) : '–');
+    const rows = [], KEYS = ['total', 'layer', 'units', 'parameter'], reference = groups[0];
+    const factorsOf = (g, step) => g.runs.map((r) => { const d = at(r, step, state.split); return [r, d ? factorsAt(d, state.k) : null]; });
     for (const g of groups) {
       const steps = ascending(unique([].concat(...g.runs.map((r) => r.decompositions.filter((d) => d.split === state.split
           && hasOverlap(d)).map((d) => d.step)))));
       const last = steps[steps.length - 1], first = steps[0];
       for (const step of unique([first, last])) {
-        const f = g.runs.map((r) => { const d = at(r, step, state.split); return d ? factorsAt(d, state.k) : null; });
-        if (f.some((one) => !one)) continue;
-        const all = (key) => geometric(f.map((one) => one[key]));
+        const f = factorsOf(g, step);
+        if (f.some(([, one]) => !one)) continue;
+        const all = (key) => repeated(f.map(([r, one]) => [r, one[key]]), true), total = all('total');
         rows.push({ chosen: g.runs.includes(selectedRun()) && step === last,
-            cells: [g.label, number(g.runs.length), number(step), number(f[0].size), number(all('overlap').mean),
-            ...['total', 'layer', 'units', 'parameter'].map((key) => show(all(key)))] });
+            cells: [g.label, number(seedsOf(g.runs)), total.subsets ? eachOf(total.subsets.each) : '1', number(step), number(f[0][1].size), number(all('overlap').mean),
+            ...KEYS.map((key) => show(all(key)))] });
+        if (total.subsets) rows.push({ cells: [`${g.label}, over subsets`, '', '', number(step), '', '', ...KEYS.map((key) => within(all(key)))] });
+        if (g === reference || step !== last) continue;
+        // By pairs: the same seed on the same samples.
+        const other = factorsOf(reference, step), pairs = f.map(([r, one]) => [r, one, (other.find(([x]) => x.seed === r.seed && (x.subset || 0) === (r.subset || 0)) || [])[1]])
+            .filter(([, , base]) => base);
+        if (!pairs.length) continue;
+        const over = (key) => repeated(pairs.map(([r, one, base]) => [r, ratio(one[key], base[key])]), true);
+        rows.push({ cells: [`${g.label} over ${reference.label}`, number(seedsOf(pairs.map(([r]) => r))), '', number(step), '', number(over('overlap').mean),
+            ...KEYS.map((key) => show(over(key)))] });
+        if (over('total').subsets) rows.push({ cells: [`${g.label} over ${reference.label}, over subsets`, '', '', number(step), '', '', ...KEYS.map((key) => within(over(key)))] });
       }
     }
-    content.append(table([['Group'], ['Runs', N], ['Step', N], ['k', N], ['Overlap', N], ['Over chance', N], ['Layer', N],
+    content.append(table([['Group'], ['Seeds', N], ['Subsets', N], ['Step', N], ['k', N], ['Overlap', N], ['Over chance', N], ['Layer', N],
         ['Units', N], ['Parameter', N]], rows, { class: 'cards' }),
       element('p', { class: 'note' },
-          'First and last step of each group. Runs that differ in the seed alone are a group: geometric mean with the 95 % t-interval on logarithms. The first step is the control: what magnitudes that are random numbers have.'));
+          'First and last step of each group. Runs that differ in nothing but the seed and the subset of samples are a group: geometric mean with the 95 % t-interval on logarithms over seeds, of each seed first over its subsets; over subsets: what other samples of that number would make of the mean, by how subsets differ within a seed. One group over another: ratios of runs with the same seed on the same subset. The first step is the control: what magnitudes that are random numbers have.'));
     if (groups.length > 1) {
       content.append(element('ul', {}, ...groups.map((g) => element('li', {},
           `${g.label}: ${g.runs.map(runName).join('; ')}${g.differs.length ? ` — differs from the first in ${g.differs.join(', ')}` : ''}`))));
@@ -730,6 +816,149 @@
         percent(space[j]), number(within[j])] }))));
   }
 
+  // ---------------------------------------------------------------------------------------------- pruning
+
+  function prunedCurves(run) { return list((run.pruning || {}).curves).filter((c) => c && isNumber(c.step)); }
+  const fineTuned = (group) => Math.max(0, ...group.runs.map((run) => (run.pruning || {}).fine_tune || 0));
+  /** A run's result by a score, or by random masks with its counts: the mean over draws, null where one is not known. */
+  function prunedValue(run, score, control, sparsity, key) {
+    const values = prunedCurves(run).filter((c) => c.step === state.pruned && c.score === score && Boolean(c.control) === control)
+        .map((c) => list(c[key])[list(c.sparsity).indexOf(sparsity)]);
+    return values.length && values.every(isNumber) ? values.reduce((a, b) => a + b, 0) / values.length : null;
+  }
+  const prunedRuns = (group) => group.runs.filter((run) => prunedCurves(run).some((c) => c.step === state.pruned));
+  const prunedMean = (group, score, control, sparsity, key) => repeated(prunedRuns(group)
+      .map((run) => [run, prunedValue(run, score, control, sparsity, key)]), key.endsWith('loss'));
+  /** How far a is from b, run by run: a difference of accuracies, a ratio of losses. */
+  function prunedGap(group, key, a, b) {
+    const loss = key.endsWith('loss'), value = (run, [score, control, sparsity]) => prunedValue(run, score, control, sparsity, key);
+    return repeated(prunedRuns(group).map((run) => {
+      const x = value(run, a), y = value(run, b);
+      return [run, !isNumber(x) || !isNumber(y) ? null : loss ? ratio(x, y) : Math.round(1e9 * (x - y)) / 1e9];
+    }), loss);
+  }
+  const prunedScores = (group) => unique([].concat(...prunedRuns(group).map((run) => prunedCurves(run)
+      .filter((c) => c.step === state.pruned && c.score !== 'none').map((c) => c.score))));
+  const sparsitiesOf = (group) => ascending(unique([].concat(...prunedRuns(group).map((run) => [].concat(...prunedCurves(run)
+      .filter((c) => c.step === state.pruned && c.score !== 'none').map((c) => list(c.sparsity)))))));
+  /** What the network classifies, or its loss where targets are no classes or it is chosen. */
+  const prunedKind = (group, chosen) => (chosen !== 'loss' && prunedRuns(group).some((run) => prunedCurves(run)
+      .some((c) => hasNumbers(c.accuracy))) ? 'accuracy' : 'loss');
+  const accuracyWords = (run) => ((run.training || {}).accuracy_of === 'train' ? 'accuracy on training samples' : 'test accuracy');
+  const withInterval = (x, words) => `${words(x.mean)}${isNumber(x.low) ? ` [${words(x.low)}, ${words(x.high)}]` : ''}`;
+
+  /** By which score most is left where 80 % are pruned, or at the sparsity nearest to that. */
+  function prunedAnswer(group) {
+    const all = sparsitiesOf(group), tuned = fineTuned(group) > 0, kind = prunedKind(group), loss = kind === 'loss';
+    if (!all.length) return null;
+    const sparsity = all.reduce((a, b) => (Math.abs(b - 0.8) < Math.abs(a - 0.8) ? b : a));
+    const key = tuned ? `tuned_${kind}` : kind;
+    const rows = prunedScores(group).map((score) => ({ score, x: prunedMean(group, score, false, sparsity, key) }))
+        .filter((row) => isNumber(row.x.mean)).sort((a, b) => (loss ? a.x.mean - b.x.mean : b.x.mean - a.x.mean));
+    if (!rows.length) return null;
+    const mask = (i) => [rows[i].score, false, sparsity], best = rows[0];
+    return { group, sparsity, key, loss, tuned, rows, whole: prunedMean(group, 'none', false, 0, key),
+      control: prunedGap(group, key, mask(0), [best.score, true, sparsity]), next: rows[1] ? prunedGap(group, key, mask(0), mask(1)) : null };
+  }
+  function prunedSentence(a) {
+    const points = (x) => `${number(100 * x)}`, name = groups.length > 1 ? `${a.group.label}: w` : 'W';
+    const [best, next] = a.rows, run = prunedRuns(a.group)[0], value = (x) => withInterval(x, a.loss ? number : percent);
+    const gap = (x, worse, better, of) => (a.loss ? `its loss is ${withInterval(x, number)} times that of ${of}`
+        : `${withInterval({ ...x, ...(x.mean < 0 ? { mean: -x.mean, low: -x.high, high: -x.low } : {}) }, points)} points ${x.mean < 0 ? worse : better} ${of}`);
+    const even = a.loss ? 1 : 0, open = (x) => isNumber(x.low) && x.low < even && x.high > even;
+    const words = [`${name}ith ${percent(a.sparsity)} of ${number((run.pruning || {}).prunable)} parameters pruned at ${stepName(state.pruned)}${a.tuned ? ` and ${number(fineTuned(a.group))} steps of fine-tuning` : ', without fine-tuning'}, most is left by `,
+      element('strong', {}, best.score), `: ${a.loss ? 'test loss' : accuracyWords(run)} ${value(best.x)}`,
+      isNumber(a.whole.mean) ? ` (the whole network, ${a.tuned ? 'trained as much further' : 'unpruned'}: ${value(a.whole)})` : ''];
+    if (isNumber(a.control.mean)) {
+      words.push(`, ${gap(a.control, 'below', 'above', 'random masks with its counts by layer')}${open(a.control) ? ', which the seeds do not tell from none' : ''}`);
+    } else {
+      words.push('; it has no random control');
+    }
+    if (next && a.next && isNumber(a.next.mean)) words.push(a.loss ? `. Next is ${next.score}: ${gap(a.next, '', '', 'it')}`
+        : `. Next is ${next.score}, ${withInterval(a.next, points)} points behind`, open(a.next) ? ', which the seeds do not tell from none' : '');
+    return element('p', { class: 'answer' }, ...words, '.');
+  }
+  function prunedUncertainty(a) {
+    const { n, subsets } = a.rows[0].x, parts = [];
+    parts.push(n > 1 ? `Means over ${number(n)} seeds with 95 % t-intervals, mean ± t s/√n ${a.loss ? 'of logarithms of losses' : 'of the accuracies themselves, which may therefore pass 100 %'}; distances are taken seed by seed. Random masks are averaged over their draws within a seed first.`
+      : `${subsets ? `One seed, means over its ${number(subsets.each[0])} subsets of samples` : 'It is one run'}: nothing here says what another seed would give, so nothing has an interval. Random masks are averaged over their draws.`);
+    if (a.rows.length > 1) parts.push(`The best of ${number(a.rows.length)} scores is named after the fact, which flatters it.`);
+    return parts.join(' ');
+  }
+
+  function drawPruning(content) {
+    const some = groups.filter((g) => g.runs.some((run) => prunedCurves(run).length));
+    byId('pruning').hidden = !some.length;
+    if (!some.length) return;
+    const mine = groupOfRun(selectedRun()), group = some.includes(mine) ? mine : some[0];
+    const all = some.map((g) => [g, prunedAnswer(g)]).filter(([, a]) => a), chosen = all.find(([g]) => g === group);
+    for (const [, a] of all.length > 3 ? [chosen || all[0]] : all) content.append(prunedSentence(a),
+        element('p', { class: 'note' }, prunedUncertainty(a)));
+    const steps = ascending(unique([].concat(...some.map((g) => [].concat(...g.runs.map((run) => prunedCurves(run).map((c) => c.step)))))));
+    const scores = prunedScores(group), x = sparsitiesOf(group), kind = prunedKind(group, state.measure), tune = fineTuned(group);
+    const controls = element('div', {}, steps.length > 1 ? toggle('Step', 'pruned', steps, steps.map(number)) : null,
+        prunedKind(group) === 'accuracy' ? toggle('What is left', 'measure', ['accuracy', 'loss']) : null);
+    if (scores.length > 1) {
+      const select = choice('score', 'Score', [''].concat(scores), (s) => s || 'all', { class: 'toggle' });
+      select.sync();
+      controls.append(select.node);
+    }
+    if (groups.length > 1) subtitle(content, group.label);
+    content.append(controls);
+    if (!x.length) return absent(content, `Nothing was pruned at ${stepName(state.pruned)} here.`);
+
+    const scale = kind === 'accuracy' ? (v) => (isNumber(v) ? Math.round(1e8 * v) / 1e6 : null) : (v) => (isNumber(v) ? v : null);
+    const only = scores.includes(state.score) ? state.score : null, several = prunedRuns(group).length > 1;
+    const series = (key) => {
+      const curve = (score, control) => { const means = x.map((s) => prunedMean(group, score, control, s, key));
+        return { x, y: means.map((m) => scale(m.mean)), low: means.map((m) => scale(m.low)), high: means.map((m) => scale(m.high)) }; };
+      const drawn = [];
+      scores.forEach((score, i) => {
+        const look = { colour: SERIES[i % 6], shape: SHAPES[Math.floor(i / 6) % 4], faint: Boolean(only) && score !== only };
+        const own = curve(score, false), control = curve(score, true), bare = (c) => (only === score ? c : { x: c.x, y: c.y });
+        if (hasNumbers(own.y)) drawn.push({ ...look, name: score, dots: true, width: only === score ? 3 : 1.8,
+            ...(scores.length > 4 ? bare(own) : own),
+          words: (j) => (isNumber(control.y[j]) ? ` (control ${number(control.y[j])})` : '') });
+        if (hasNumbers(control.y)) drawn.push({ ...look, name: `${score}, random by layer`, dash: '5 4', width: 1.3, quiet: only !== score,
+            unlisted: true, ...bare(control) });
+      });
+      // Drawn by nothing, for the legend.
+      if (drawn.some((s) => s.unlisted)) drawn.push({ name: 'random masks with a score’s counts by layer', quiet: true, colour: 'soft',
+          dash: '5 4', width: 1.3, x: [], y: [] });
+      return drawn;
+    };
+    const panels = [['at once', kind]].concat(tune ? [[`after ${number(tune)} steps of fine-tuning`, `tuned_${kind}`]] : [])
+        .map(([title, key]) => ({ title, key, series: series(key), whole: prunedMean(group, 'none', false, 0, key) }))
+        .filter((p) => p.series.some((s) => hasNumbers(s.y)));
+    // One scale for both, so that they can be held against each other.
+    const every = [].concat(...panels.map((p) => [].concat(...p.series.map((s) => s.y), [scale(p.whole.mean)]))).filter((v) => isNumber(v) && v > 0);
+    const range = kind === 'accuracy' ? { min: 0, max: 100 }
+        : { log: true, min: Math.min(...every) / 1.15, max: Math.max(...every) * 1.15 };
+    const label = kind === 'accuracy' ? `${accuracyWords(prunedRuns(group)[0])} (%)` : 'test loss (mean per sample)';
+    const box = grid(content, 'pair');
+    for (const p of panels) {
+      Charts.lines(box, { title: `${capital(kind)} ${p.title}, ${stepName(state.pruned)}`, height: 340, series: p.series,
+        caption: `${several ? 'Means over seeds. ' : ''}Dashed, in the colour of its score: random masks that keep as many of each tensor, mean over draws; what a score does beyond choosing layers is the distance between the two.${several && p.series.some((s) => s.low) ? ' Whiskers: 95 % t-intervals over seeds.' : several ? ' Choose one score to see its intervals.' : ''}`,
+        x: { label: 'share of the prunable parameters that is zero', ticks: x, by: (s) => -Math.log(1 - s),
+            words: (s) => `${number(100 * s)} %`, name: (s) => `${number(100 * s)} % pruned` },
+        y: { label, ...range }, at: (chosen ? chosen[1] : {}).sparsity,
+        rules: isNumber(p.whole.mean) ? [{ y: scale(p.whole.mean), name: `nothing pruned${p.key === kind ? '' : ', trained as much further'} (${number(scale(p.whole.mean))})` }] : [] });
+    }
+    prunedTable(content, group, chosen && chosen[1]);
+  }
+  function prunedTable(content, group, a) {
+    if (!a) return;
+    const kind = prunedKind(group, state.measure), keys = [kind].concat(a.tuned ? [`tuned_${kind}`] : []);
+    const value = (x) => (isNumber(x.mean) ? withInterval(x, kind === 'loss' ? number : (v) => number(100 * v)) : '–');
+    const of = (key) => (score) => { const mask = [score, false, a.sparsity], control = [score, true, a.sparsity];
+      return [value(prunedMean(group, ...mask, key)), value(prunedMean(group, ...control, key)), value(prunedGap(group, key, mask, control))]; };
+    const beyond = kind === 'loss' ? 'Over control' : 'Beyond it';
+    content.append(table([['Score'], ...[].concat(...keys.map((key) => (key === kind ? [['At once', N], ['Control at once', N], [beyond, N]]
+        : [['Tuned', N], ['Control, tuned', N], [`${beyond}, tuned`, N]])))], a.rows.map(({ score }) => ({ chosen: score === state.score, cells: [score, ...[].concat(...keys.map((key) => of(key)(score)))] })),
+        { class: 'cards' }),
+      element('p', { class: 'note' }, `${percent(a.sparsity)} pruned, ${stepName(state.pruned)}; ${kind === 'loss' ? 'losses, and their ratio' : 'accuracies in per cent, and their difference in points'}. Rows by what is left in the end.`));
+  }
+
   function drawExact(content) {
     const all = selectedRun() ? selectedRun().decompositions : [];
     const pairs = all.filter((d) => d.method === 'dense').map((exact) =>
@@ -759,13 +988,13 @@
               y: { label: 'overlap', log: true, floor: floorOf(exact, oe) } });
       }
       if (hasNumbers(exact.eigenvalues)) {
-        const K = Math.max(...sketched.map((d) => list(d.eigenvalues).length), 2),
+        const K = Math.max(...sketched.map((d) => d.count), 2), kept = exact.pairs.filter((pair) => pair <= K),
             size = (d) => list(d.eigenvalues).map((v) => (isNumber(v) ? Math.abs(v) : null));
         const series = [];
         sketched.forEach((d, i) => series.push({ name: d.method, kind: 'dots', colour: SERIES[(i + 1) % 6], r: 2,
-            filling: fillings(d, list(d.eigenvalues).map((_, j) => j)), x: upTo(size(d).length), y: size(d) }));
-        series.unshift({ name: 'exact', colour: 'ink', width: 1.4, x: upTo(Math.min(K, list(exact.eigenvalues).length)),
-            y: size(exact).slice(0, K) });
+            filling: fillings(d, list(d.eigenvalues).map((_, j) => j)), x: d.pairs, y: size(d) }));
+        series.unshift({ name: 'exact', colour: 'ink', width: 1.4, x: kept,
+            y: size(exact).slice(0, kept.length) });
         const facts = sketched.map((d) => d.exact_comparison).filter(Boolean)
             .map((c) => [isNumber(c.relative_frobenius_error) ? `|H − Ĥ| / |H| = ${number(c.relative_frobenius_error)}` : null,
           isNumber(c.leading_eigenvalues_difference)
@@ -819,12 +1048,14 @@
   function panel(content, d, sign, title) {
     const indices = list(d.eigenvalues).map((v, i) => i).filter((i) => isNumber(d.eigenvalues[i])
         && (sign > 0 ? d.eigenvalues[i] >= 0 : d.eigenvalues[i] < 0) && !(state.y === 'log' && d.eigenvalues[i] === 0));
-    if (!indices.length) return absent(content, `${title}: none among the ${plural(list(d.eigenvalues).length, 'pair')}.`);
-    const rank = indices.map((_, j) => j + 1), residuals = list(d.residuals);
+    if (!indices.length) return absent(content, `${title}: none among the ${plural(d.count, 'pair')}.`);
+    const ranks = new Map(), own = sign < 0;
+    d.below.forEach((below, i) => { if (below === own) ranks.set(i + 1, ranks.size + 1); });
+    const rank = indices.map((i) => ranks.get(d.pairs[i])), residuals = list(d.residuals);
     const series = [{ name: sign > 0 ? 'λ > 0' : 'λ < 0', short: 'λ', kind: 'dots', colour: sign > 0 ? 'blue' : 'red',
         shape: sign > 0 ? 'circle' : 'triangle', filling: fillings(d, indices), x: rank,
         y: indices.map((i) => Math.abs(d.eigenvalues[i])),
-      words: (j) => `${isNumber(residuals[indices[j]]) ? ` ± ${number(residuals[indices[j]])}` : ''}${isNumber(list(d.angle)[indices[j]]) ? `, vector within ${number(d.angle[indices[j]])} rad` : ''}${TRUST_WORDS[trustOf(d, indices[j])]}; index ${number(indices[j] + 1)}` }];
+      words: (j) => `${isNumber(residuals[indices[j]]) ? ` ± ${number(residuals[indices[j]])}` : ''}${isNumber(list(d.angle)[indices[j]]) ? `, vector within ${number(d.angle[indices[j]])} rad` : ''}${TRUST_WORDS[trustOf(d, d.pairs[indices[j]] - 1)]}; index ${number(d.pairs[indices[j]])}` }];
     // Residuals that are rounding lie far below all eigenvalues, and need no line.
     const smallest = Math.min(...series[0].y), bounds = indices.map((i) => residuals[i]);
     if (bounds.some((r) => isNumber(r) && r > smallest / 30)) series.push({ name: 'residual bound', kind: 'edge', loose: true,
@@ -832,25 +1063,25 @@
     Charts.lines(content, { title, series, height: 300, x: { label: 'rank among those of its sign', log: state.x === 'log',
         whole: true, name: (x) => `rank ${number(x)}` },
       y: { label: '|λ|', log: state.y === 'log', zero: true },
-          caption: `${number(indices.length)} of ${plural(list(d.eigenvalues).length, 'pair')}.` });
+          caption: `${number(d.thinned ? ranks.size : indices.length)} of ${plural(d.count, 'pair')}${d.thinned && indices.length < ranks.size ? `, ${number(indices.length)} of them drawn` : ''}.` });
   }
   function drawSpectrum(content, d) {
     const values = list(d.eigenvalues);
     if (!hasNumbers(values)) return absent(content, `No eigenvalues are stored for ${fullName(d)}.`);
     content.append(element('div', {}, toggle('|λ| axis', 'y', ['log', 'linear']), toggle('rank axis', 'x', ['linear', 'log'])));
-    const known = certainValues(d), negative = known.filter((v) => v < 0).length, mixed = countOf(d, VALUE),
+    const known = certainSigns(d), negative = known.filter(Boolean).length, mixed = countOf(d, VALUE),
         noise = countOf(d, NOISE), clustered = countOf(d, CLUSTER), words = [];
     if (!saysTrust(d)) {
       words.push(d.method === 'dense' ? 'Computed exactly.' : 'Without residuals it is not known which of them can be trusted.');
     } else {
       if (d.method === 'dense') words.push('Computed exactly, up to rounding.');
-      words.push(`A true eigenvalue lies within ± the residual of each. ${number(certifiedOf(d))} of ${plural(values.length, 'pair')} are certified${mixed || noise ? ' (filled)' : ''}${clustered ? `, ${number(clustered)} of them together with others that they cannot be told from` : ''}.`);
+      words.push(`A true eigenvalue lies within ± the residual of each. ${number(certifiedOf(d))} of ${plural(d.count, 'pair')} are certified${mixed || noise ? ' (filled)' : ''}${clustered ? `, ${number(clustered)} of them together with others that they cannot be told from` : ''}.`);
       if (mixed) words.push(`Of ${number(mixed)} (pale) an eigenvalue lies there, but the eigenvector may mix those of several, or a larger one may have been missed.`);
       if (noise) words.push(`${number(noise)} (hollow) do not exceed their residual and may be noise.`);
     }
     if (known.length) words.push(`${number(negative)} of the ${number(known.length)}${saysTrust(d) ? ' whose sign is certain' : ''} are negative.`);
     content.append(element('p', { class: 'note' },
-        `${SELECTIONS[d.selection] || 'Largest eigenvalues by magnitude'}, ${fullName(d)}. ${words.join(' ')}`));
+        `${SELECTIONS[d.selection] || 'Largest eigenvalues by magnitude'}, ${fullName(d)}. ${words.join(' ')}${thinning(d)}`));
     const box = grid(content, 'pair'), left = element('div', {}), right = element('div', {});
     box.append(left, right);
     panel(left, d, 1, 'Positive eigenvalues');
@@ -866,9 +1097,9 @@
           'Inverse participation ratio Σ U⁴ of each vector: 1 on a single parameter.'],
           [l.layers, layered, 'Localisation by layers',
           'Σ over tensors of the squared share of each vector: 1 within a single tensor.']]) {
-        if (hasNumbers(curve)) Charts.lines(more, { title, caption, height: 240,
+        if (hasNumbers(curve)) Charts.lines(more, { title, caption: d.thinned ? `${caption} Of ${number(d.count)} vectors ${number(curve.length)} are drawn.` : caption, height: 240,
             series: [{ name: 'eigenvectors', short: '', kind: 'dots', r: 2, colour: 'blue',
-            filling: fillings(d, list(curve).map((_, i) => i)), x: upTo(curve.length), y: curve }],
+            filling: fillings(d, list(curve).map((_, i) => i)), x: d.pairs.length >= curve.length ? d.pairs.slice(0, curve.length) : upTo(curve.length), y: curve }],
             rules: isNumber(reference) ? [{ y: reference, name: `a random vector (${number(reference)})` }] : [],
             x: { label: 'index of the vector', whole: true, name: (x) => `vector ${number(x)}` },
             y: { label: 'ratio (log)', log: true } });
@@ -895,8 +1126,8 @@
   }
   function drawTrust(content, chosen) {
     const all = selectedRun().decompositions;
-    const share = (d) => { const known = certainValues(d); return known.length
-        ? percent(known.filter((v) => v < 0).length / known.length) : '–'; };
+    const share = (d) => { const known = certainSigns(d); return known.length
+        ? percent(known.filter(Boolean).length / known.length) : '–'; };
     for (const text of [
       'Error is the Frobenius norm of what the decomposition misses of the operator; relative error divides it by the operator’s own norm.',
       'Every pair has a bound on its residual ‖Hu − λu‖, and a true eigenvalue lies within that of λ. The bound is certain up to rounding for krylov, hmt and dense, and holds for each pair with probability 99.9 % for seigh and nystrom. A pair is certified when twice the bound is below the gap to every other eigenvalue, found or not: what was not found is bounded by the norm of what the computation left of the matrix. Several that cannot be told from each other, but from all others, are certified together, as a cluster. Of any other pair an eigenvalue lies within the bound, but its vector may mix those of several eigenvalues. Where the bound reaches |λ| and nothing else excludes zero, the pair may be noise.',
@@ -906,29 +1137,65 @@
         ['May be noise', N], ['Error (Frobenius)', N], ['Relative error', N], ['Operator products', N], ['Time (s)', N],
         ['What the estimate is worth', 'words']],
       all.map((d) => ({ chosen: d === chosen, cells: [fullName(d), number(list(d.eigenvalues)[0]), share(d),
-          saysTrust(d) ? `${number(certifiedOf(d))} of ${number(d.k || d.trust.length)}` : '–',
+          saysTrust(d) ? `${number(certifiedOf(d))} of ${number(d.k || d.count)}` : '–',
           saysTrust(d) ? number(countOf(d, VALUE)) : '–', saysTrust(d) ? number(countOf(d, NOISE)) : '–',
         d.method === 'dense' ? 'exact' : number(d.certificate && d.certificate.error_estimate),
             d.method === 'dense' ? 'exact' : percent(d.certificate && d.certificate.relative_error), number(d.products),
             number(d.seconds), statement(d)] })), { class: 'cards' }));
     if (hasNumbers(chosen.residuals)) {
-      const n = chosen.residuals.length, scale = Math.abs(list(chosen.eigenvalues)[0]) || 1;
+      const n = chosen.residuals.length, x = chosen.pairs.length === n ? chosen.pairs : upTo(n), scale = Math.abs(list(chosen.eigenvalues)[0]) || 1;
       Charts.lines(content, { title: `Residuals: ${fullName(chosen)}`, height: 260,
           caption: 'Upper bounds on ‖Hu − λu‖ of each pair, over |λ₁|, beside the pairs’ |λ|.',
         series: [{ name: 'residual / |λ₁|', short: 'residual', kind: 'dots', r: 2, colour: 'red',
-            filling: fillings(chosen, chosen.residuals.map((_, i) => i)), x: upTo(n),
+            filling: fillings(chosen, chosen.residuals.map((_, i) => i)), x,
             y: chosen.residuals.map((r) => ratio(r, scale)) }, { name: '|λ| / |λ₁|', short: '|λ|', colour: 'blue', width: 1.4,
-            x: upTo(n), y: list(chosen.eigenvalues).map((v) => (isNumber(v) ? Math.abs(v) / scale : null)) }],
+            x, y: list(chosen.eigenvalues).map((v) => (isNumber(v) ? Math.abs(v) / scale : null)) }],
         x: { label: 'index of the pair', whole: true, name: (x) => `pair ${number(x)}${TRUST_WORDS[trustOf(chosen, x - 1)]}` },
             y: { label: 'over |λ₁|', log: true } });
     }
   }
+  /** Shares of the matrix' norms that the top k pairs are, by step: curves by group of runs, split and matrix. */
+  function drawConcentrationOverTime(box) {
+    const steps = valuesOf('step').filter(isNumber), several = groups.length > 1 || runs.length > 1, wanted = ['step', 'split', 'operator'];
+    const kept = (c, key) => { const k = c && nearestSize(list(c.k), state.k); return k ? list(c[key])[list(c.k).indexOf(k)] : null; };
+    const all = [];
+    for (const [i, g] of (several ? groups : [{ label: '', runs }]).entries()) for (const [j, split] of valuesOf('split').entries())
+      for (const [m, operator] of valuesOf('operator').entries()) all.push({ runs: g.runs, split, operator,
+          colour: SERIES[(groups.length > 1 ? i : valuesOf('operator').length > 1 ? m : j) % 6], dash: DASHES[(groups.length > 6 ? Math.floor(i / 6) : j) % 4], shape: SHAPES[(groups.length > 1 ? m : j) % 4],
+          group: groups.length > 1 ? g.label : null, name: [groups.length > 1 ? g.label : null, valuesOf('operator').length > 1 ? operatorName(operator) : null, split].filter(Boolean).join(', ') });
+    // Too many to be told apart: those of the split and the matrix that are shown.
+    const lines = all.length > 8 ? all.filter((l) => l.split === state.split && l.operator === state.operator).map((l) => ({ ...l, name: l.group || l.name })) : all;
+    const repeats = lines.some((l) => l.runs.length > 1);
+    for (const [key, title, caption] of [
+      ['share', `κ by step: the top ${number(state.k)} pairs’ share of ‖H‖²`, 'κₖ = Σλᵢ², i ≤ k, over the squared Frobenius norm.'],
+      ['nuclear', `The top ${number(state.k)} pairs’ share of Σ|λ|`, 'Σ|λᵢ|, i ≤ k, over the nuclear norm: where all eigenvalues are known.']]) {
+      const series = lines.map((l) => {
+        const of = (run, step) => {
+          const found = run.decompositions.filter((d) => wanted.every((w) => d[w] === { step, split: l.split, operator: l.operator }[w])
+              && isNumber(kept(d.concentration, key)));
+          return (found.find((d) => d.method === state.method) || found[0] || {}).concentration;
+        };
+        const x = steps.map((step) => repeated(l.runs.map((run) => [run, kept(of(run, step), key)]).filter(([, v]) => isNumber(v)), true));
+        const solver = (side) => steps.map((step) => kept(of(l.runs[0], step), side));
+        const seeds = l.runs.length > 1, low = seeds ? x.map((m) => m.low) : solver('low'), high = seeds ? x.map((m) => m.high) : solver('high');
+        return { name: l.name || title, short: l.name ? null : 'share', colour: l.colour, dash: l.dash, shape: l.shape, dots: true, x: steps, y: x.map((m) => m.mean),
+          wide: seeds, ...(key === 'share' && (seeds || !repeats) ? { low, high } : {}) };
+      }).filter((s) => hasNumbers(s.y));
+      if (series.length) Charts.lines(box, { title, height: 240, series, at: state.step, pick: (x) => set({ step: x }), marks: [{ x: state.step, name: '' }],
+        caption: `${caption}${key === 'nuclear' ? '' : repeats ? ' Geometric means; whiskers: 95 % t-intervals over seeds.'
+          : ' Whiskers: 95 % by the random probes that the norm is estimated with, none where it is exact.'}${lines.length < all.length ? ' Of the chosen split and matrix.' : ''}`,
+        x: stepAxis(steps), y: { label: 'share', zero: true } });
+    }
+  }
   function drawConcentration(content, d) {
-    const scree = d.scree || {};
+    // Of the upper bound the page holds what makes it of the lower one.
+    const scree = { ...d.scree }, box = grid(content, 'pair');
+    if (isNumber(scree.error)) scree.upper = list(scree.lower).map((v) => (isNumber(v) ? (Math.sqrt(v) + scree.error) ** 2 : null));
+    drawConcentrationOverTime(box);
     if (!hasNumbers(scree.lower) && !hasNumbers(scree.upper)) return absent(content,
         `No scree bounds were computed for ${fullName(d)}.`);
     const x = (curve) => (list(scree.k).length === curve.length ? scree.k : upTo(curve.length));
-    Charts.lines(content, { title: `What the top k eigenpairs leave out: ${fullName(d)}`, height: 320,
+    Charts.lines(box, { title: `What the top k eigenpairs leave out: ${fullName(d)}`, height: 240,
       caption: 'Bounds on the share of the matrix’s squared Frobenius norm (sum of squared eigenvalues) that is not in the k leading eigenpairs.',
       series: [{ name: 'upper bound', colour: 'red', y: list(scree.upper), x: x(list(scree.upper)) },
           { name: 'lower bound', colour: 'blue', dash: '6 4', y: list(scree.lower), x: x(list(scree.lower)) }].filter((s) =>
@@ -1086,6 +1353,7 @@
     part('overview', drawOverview);
     part('groups', drawGroups);
     part('masks', (c) => drawMasks(c, d));
+    part('pruning', drawPruning);
     part('tensors', (c) => drawTensors(c, d));
     part('exact', drawExact);
     part('dynamics', drawDynamics);

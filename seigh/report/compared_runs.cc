@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "seigh/core/error.h"
 #include "seigh/core/version.h"
@@ -12,18 +13,27 @@ namespace {
 
 using nlohmann::json;
 
-// What decides the results of `b` otherwise than those of `a`, but for the seed.
+// What decides the results of `b` otherwise than those of `a`, but for the seed and the subset of samples.
 std::vector<std::string> apart(const Recipe& a, const Recipe& b) {
   std::vector<std::string> keys = differences(a, b, Stage::overlap);
   // A key that does not matter to b may be all the difference to a.
   if (keys.empty()) keys = differences(b, a, Stage::overlap);
-  std::erase_if(keys, [](const std::string& key) { return key.starts_with("seed:"); });
+  std::erase_if(keys, [](const std::string& key) {
+    return key.starts_with("seed:") || key.starts_with("curvature.subset:");
+  });
   return keys;
 }
 
 bool has_overlap(const json& data) {
   const json& all = data.at("decompositions");
   return std::any_of(all.begin(), all.end(), [](const json& d) { return d.contains("overlap"); });
+}
+
+template <typename Numbers>
+std::string listed(const Numbers& numbers) {
+  std::string text;
+  for (const auto n : numbers) text.append(text.empty() ? "" : ", ").append(std::to_string(n));
+  return text;
 }
 
 // "momentum" of "regime: momentum, seed 1" where all runs are of the sweep "regime".
@@ -61,6 +71,7 @@ std::string compared_runs(const std::vector<PageRun>& runs) {
             "/recipe.toml --out ", runs[i].name, " --resume");
     data["folder"] = runs[i].name;
     data["seed"] = runs[i].recipe.seed;
+    data["subset"] = runs[i].recipe.curvature.subset;
     all.push_back(std::move(data));
     const auto group = std::find_if(groups.begin(), groups.end(), [&](const std::vector<size_t>& g) {
       return apart(runs[g[0]].recipe, runs[i].recipe).empty();
@@ -70,21 +81,27 @@ std::string compared_runs(const std::vector<PageRun>& runs) {
       continue;
     }
     for (const size_t j : *group)
-      require(runs[j].recipe.seed != runs[i].recipe.seed, runs[j].name, " and ", runs[i].name,
-              " are runs of one recipe with one seed, no repetitions; name one of them");
+      require(runs[j].recipe.seed != runs[i].recipe.seed ||
+                  runs[j].recipe.curvature.subset != runs[i].recipe.curvature.subset,
+              runs[j].name, " and ", runs[i].name,
+              " are runs of one recipe with one seed on the same samples, no repetitions; name one of them");
     group->push_back(i);
   }
 
   json described = json::array(), headline = json::array();
   for (const std::vector<size_t>& group : groups) {
     const Recipe& recipe = runs[group[0]].recipe;
-    std::string seeds;
-    for (const size_t i : group)
-      seeds.append(seeds.empty() ? "" : ", ").append(std::to_string(runs[i].recipe.seed));
+    std::set<uint64_t> seeds;
+    std::set<int64_t> subsets;
+    for (const size_t i : group) {
+      seeds.insert(runs[i].recipe.seed);
+      subsets.insert(runs[i].recipe.curvature.subset);
+    }
     const std::vector<std::string> differs = apart(runs[groups[0][0]].recipe, recipe);
     const std::string name = group_name(recipe.name, runs);
     described.push_back({{"name", name}, {"runs", group}, {"differs", differs}});
-    std::string line = name + (group.size() == 1 ? ": seed " : ": seeds ") + seeds;
+    std::string line = name + (seeds.size() == 1 ? ": seed " : ": seeds ") + listed(seeds);
+    if (subsets.size() > 1) line += ", subsets " + listed(subsets);
     for (const std::string& key : differs) line += "; " + key;
     headline.push_back(line);
   }

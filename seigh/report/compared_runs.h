@@ -1,6 +1,7 @@
-// The data of a page of several runs. Those whose recipes differ in the seed alone are repetitions of each
-// other, a *group*: the page shows the geometric mean of a group with a t-interval on logarithms, and groups
-// beside each other.
+// The data of a page of several runs. Those whose recipes differ in nothing but the seed and the subset of
+// samples (curvature.subset) are repetitions of each other, a *group*, in two directions: seeds are other
+// runs, subsets other samples of one trained network. The page shows the geometric mean of a group with
+// t-intervals on logarithms, one over seeds, one over subsets within a seed, and groups beside each other.
 #pragma once
 
 #include <string>
@@ -19,8 +20,8 @@ struct PageRun {
 /// "mnist-mini, 3 runs"; with all names where they are different.
 std::string page_title(const std::vector<PageRun>& runs);
 
-/// JSON as web/README.md describes it. Throws Error when two are repetitions with one seed, or one has no
-/// overlap curves yet.
+/// JSON as web/README.md describes it. Throws Error when two are repetitions with one seed on one subset, or
+/// one has no overlap curves yet.
 std::string compared_runs(const std::vector<PageRun>& runs);
 
 }  // namespace seigh

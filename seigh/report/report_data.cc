@@ -9,11 +9,13 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <tuple>
 #include <utility>
 
 #include "seigh/core/filesystem.h"
 #include "seigh/core/version.h"
 #include "seigh/eigen/certificates.h"
+#include "seigh/eigen/concentration.h"
 #include "seigh/recipe/options.h"
 #include "seigh/recipe/own_network.h"
 #include "seigh/report/signs.h"
@@ -27,63 +29,121 @@ using nlohmann::json;
 
 constexpr double kEpsilon = 0.5;  // of the probability statement in the report
 
-// To six significant digits, which no chart resolves; integers without a point.
-json number(double value) {
+// The page shows three digits; what it divides by each other or takes differences of has some more.
+constexpr int kCurve = 5, kBound = 4, kShown = 3, kDigits = 6;
+
+// Integers without a point.
+json number(double value, int digits = kDigits) {
   char text[32];
-  std::snprintf(text, sizeof(text), "%.6g", value);
+  std::snprintf(text, sizeof(text), "%.*g", digits, value);
   const double rounded = std::isfinite(value) ? std::strtod(text, nullptr) : value;
   if (rounded == std::floor(rounded) && std::abs(rounded) < 1e15) return std::llround(rounded);
   return rounded;
 }
 
-json numbers(const at::Tensor& tensor) {
+json numbers(const at::Tensor& tensor, int digits = kDigits) {
   const at::Tensor values = tensor.to(at::kDouble).contiguous();
   json list = json::array();
-  for (int64_t i = 0; i < values.numel(); ++i) list.push_back(number(values.data_ptr<double>()[i]));
+  for (int64_t i = 0; i < values.numel(); ++i) list.push_back(number(values.data_ptr<double>()[i], digits));
   return list;
 }
 
-// The k of 1 to `count` that curves are drawn by: a hundred logarithmically spaced ones, without repetitions,
-// and `more`, ascending.
-std::vector<int64_t> drawn_sizes(int64_t count, const std::vector<int64_t>& more) {
+// The k of 1 to `count` that curves are drawn by: all up to 50, `spaced` logarithmically spaced ones, without
+// repetitions, and `more`, ascending.
+std::vector<int64_t> drawn_sizes(int64_t count, const std::vector<int64_t>& more, int spaced = 120) {
   std::vector<int64_t> sizes = more;
-  for (int i = 0; i < 100; ++i) sizes.push_back(std::llround(std::pow(static_cast<double>(count), i / 99.0)));
+  for (int64_t k = 1; k <= std::min<int64_t>(50, count); ++k) sizes.push_back(k);
+  for (int i = 0; i < spaced; ++i)
+    sizes.push_back(
+        std::llround(std::pow(static_cast<double>(count), static_cast<double>(i) / (spaced - 1))));
   std::sort(sizes.begin(), sizes.end());
   sizes.erase(std::unique(sizes.begin(), sizes.end()), sizes.end());
   return sizes;
 }
 
+// The pairs, from 0, that spectra are drawn by: of each sign, which has a panel of its own, those of
+// drawn_sizes(), half as many, and on a linear axis no gap wider than a fortieth of it.
+std::vector<int64_t> drawn_pairs(const at::Tensor& eigenvalues) {
+  const at::Tensor values = eigenvalues.to(at::kDouble).contiguous();
+  std::vector<int64_t> drawn;
+  for (const bool negative : {false, true}) {
+    std::vector<int64_t> places;
+    for (int64_t i = 0; i < values.numel(); ++i)
+      if ((values.data_ptr<double>()[i] < 0) == negative) places.push_back(i);
+    const auto count = static_cast<int64_t>(places.size());
+    if (count == 0) continue;
+    std::vector<int64_t> even;
+    for (int64_t i = 0; i <= 40; ++i) even.push_back(1 + (count - 1) * i / 40);
+    for (const int64_t rank : drawn_sizes(count, even, 60))
+      drawn.push_back(places[static_cast<size_t>(rank - 1)]);
+  }
+  std::sort(drawn.begin(), drawn.end());
+  return drawn;
+}
+
+// A digit for each pair.
+std::string digits(const at::Tensor& values) {
+  const at::Tensor all = values.to(at::kLong).contiguous();
+  std::string text;
+  for (int64_t i = 0; i < all.numel(); ++i) text += std::to_string(all.data_ptr<int64_t>()[i]);
+  return text;
+}
+
+// Those of the two-way null; none in an earlier version's file.
+std::vector<int64_t> tried_sizes(const OverlapCurves& curves) {
+  if (!curves.nulls.defined()) return {};
+  const at::Tensor sizes = curves.nulls.two_way.sizes.to(at::kLong).contiguous();
+  return {sizes.data_ptr<int64_t>(), sizes.data_ptr<int64_t>() + sizes.numel()};
+}
+
+// A band is its null's mean +- a factor times the deviation for all k (seigh/overlap/bands.h), but for those
+// with too few free entries.
+json simultaneous(const SimultaneousBand& band, const NullCurve& null, const at::Tensor& k) {
+  const at::Tensor none = band.high.isnan();
+  const at::Tensor at = null.deviation.masked_fill(none, -1).argmax();
+  json out = {{"p", number(band.p)}};
+  if (none.all().item<bool>() || null.deviation[at.item<int64_t>()].item<double>() <= 0) return out;
+  out["factor"] = number(((band.high - null.mean) / null.deviation)[at.item<int64_t>()].item<double>());
+  out["without"] = numbers(k.masked_select(none.index_select(0, k - 1)));
+  return out;
+}
+
 // Overlap curves at drawn_sizes(), or of masks beside the first at the two-way null's alone. What is k/D or
 // one is left out.
-json overlap(const OverlapCurves& curves, bool first = true) {
-  std::vector<int64_t> tried;
-  if (curves.nulls.defined()) {
-    const at::Tensor sizes = curves.nulls.two_way.sizes.to(at::kLong).contiguous();
-    tried.assign(sizes.data_ptr<int64_t>(), sizes.data_ptr<int64_t>() + sizes.numel());
-  }
+json overlap(const OverlapCurves& curves, int64_t parameters, bool first = true) {
+  const std::vector<int64_t> tried = tried_sizes(curves);
   const bool few = !first && !tried.empty();
   const at::Tensor k = at::tensor(few ? tried : drawn_sizes(curves.magnitude.numel(), tried), at::kLong);
-  const auto drawn = [at = k - 1](const at::Tensor& curve) { return numbers(curve.index_select(0, at)); };
-  json out = {{"k", numbers(k)}, {"magnitude", drawn(curves.magnitude)}, {"best", drawn(curves.best)}};
+  const auto drawn = [at = k - 1](const at::Tensor& curve, int digits = kBound) {
+    return numbers(curve.index_select(0, at), digits);
+  };
+  json out = {{"k", numbers(k)},
+              {"magnitude", drawn(curves.magnitude, kCurve)},
+              {"best", drawn(curves.best, kCurve)}};
   if (curves.magnitude_deviation.defined()) out["magnitude_deviation"] = drawn(curves.magnitude_deviation);
   if (curves.magnitude_low.defined()) {
     out["magnitude_low"] = drawn(curves.magnitude_low);
     out["magnitude_high"] = drawn(curves.magnitude_high);
   }
   if (!curves.nulls.defined()) return out;  // an earlier version's
-  if (curves.bands.layer.low.defined()) {
-    for (const auto& [name, band] :
-         {std::pair("layer", &curves.bands.layer), std::pair("output_unit", &curves.bands.output_unit),
-          std::pair("input_unit", &curves.bands.input_unit)})
-      out["bands"][name] = {{"low", drawn(band->low)}, {"high", drawn(band->high)}, {"p", number(band->p)}};
-  }
   const OverlapNulls& n = curves.nulls;
+  if (curves.bands.layer.low.defined()) {
+    for (const auto& [name, band, null] :
+         {std::tuple("layer", &curves.bands.layer, &n.layer),
+          std::tuple("output_unit", &curves.bands.output_unit, &n.output_unit),
+          std::tuple("input_unit", &curves.bands.input_unit, &n.input_unit)})
+      out["bands"][name] = simultaneous(*band, *null, k);
+  }
   json& nulls = out["nulls"];
   for (const auto& [name, null] :
        {std::pair("uniform", &n.uniform), std::pair("layer", &n.layer),
         std::pair("output_unit", &n.output_unit), std::pair("input_unit", &n.input_unit)}) {
-    nulls[name] = {{"mean", drawn(null->mean)}, {"std", drawn(null->deviation)}};
-    if (null != &n.uniform) nulls[name]["free"] = drawn(null->free);
+    if (null == &n.uniform && curves.eligible == parameters) continue;  // k/D
+    nulls[name] = {{"mean", drawn(null->mean, kCurve)}};
+    if (null == &n.uniform) continue;
+    nulls[name]["std"] = drawn(null->deviation);
+    // In a table alone, at the k that the page is set to.
+    nulls[name]["free"] = numbers(null->free.index_select(0, at::tensor(tried, at::kLong) - 1), kShown);
   }
   const TwoWayNull& t = n.two_way;
   nulls["two_way"] = {{"sizes", numbers(t.sizes)},
@@ -118,8 +178,8 @@ json overlap(const OverlapCurves& curves, bool first = true) {
   return out;
 }
 
-// What stands beside the first mask's curves: other masks, tensors, localisation.
-void add_study(const OverlapStudy& study, json& entry) {
+// What stands beside the first mask's curves: other masks, tensors, localisation of the `pairs`.
+void add_study(const OverlapStudy& study, int64_t parameters, std::vector<int64_t> pairs, json& entry) {
   const OverlapStudy::Mask& first = study.masks.front();
   entry["score"] = first.score;
   entry["population"] = first.population;
@@ -129,12 +189,14 @@ void add_study(const OverlapStudy& study, json& entry) {
                               {"population", mask.population},
                               {"parameters", mask.curves.eligible},
                               {"ties", mask.curves.tied},
-                              {"overlap", overlap(mask.curves, false)}});
+                              {"overlap", overlap(mask.curves, parameters, false)}});
   }
   if (!study.space.defined()) return;
   const at::Tensor& energy = study.space.energy;
-  entry["localisation"] = {{"participation", numbers(study.space.participation)},
-                           {"layers", numbers(energy.square().sum(0))}};
+  std::erase_if(pairs, [&](int64_t pair) { return pair >= study.space.participation.numel(); });
+  const at::Tensor at = at::tensor(pairs, at::kLong);
+  entry["localisation"] = {{"participation", numbers(study.space.participation.index_select(0, at), kShown)},
+                           {"layers", numbers(energy.square().sum(0).index_select(0, at), kShown)}};
   if (!first.anatomy.defined()) return;
   const MaskAnatomy& a = first.anatomy;
   for (const auto& [name, c] : {std::pair("layer", a.layer), std::pair("output_unit", a.output_unit),
@@ -144,27 +206,30 @@ void add_study(const OverlapStudy& study, json& entry) {
                       {"output_unit", numbers(a.ceiling_output_unit)},
                       {"input_unit", numbers(a.ceiling_input_unit)}};
   if (study.tensors.empty()) return;
-  json names = json::array(), kinds = json::array(), parameters = json::array();
+  json names = json::array(), kinds = json::array(), sizes = json::array();
   for (const ParameterSpec& tensor : study.tensors) {
     names.push_back(tensor.name);
     kinds.push_back(tensor_kind({tensor.name, tensor.shape}));
-    parameters.push_back(tensor.numel());
+    sizes.push_back(tensor.numel());
   }
   json space = json::array(), mask = json::array(), within = json::array();
   for (int64_t s = 0; s < a.sizes.numel(); ++s) {
     const auto k = static_cast<double>(a.sizes[s].item<int64_t>());
-    space.push_back(numbers(energy.slice(1, 0, a.sizes[s].item<int64_t>()).sum(1) / k));
-    mask.push_back(numbers(a.counts.select(1, s).to(at::kDouble) / k));
-    within.push_back(numbers(a.within.select(1, s) / a.counts.select(1, s).to(at::kDouble)));
+    space.push_back(numbers(energy.slice(1, 0, a.sizes[s].item<int64_t>()).sum(1) / k, kShown));
+    mask.push_back(numbers(a.counts.select(1, s).to(at::kDouble) / k, kShown));
+    within.push_back(numbers(a.within.select(1, s) / a.counts.select(1, s).to(at::kDouble), kShown));
   }
-  entry["tensors"] = {
-      {"names", names}, {"kinds", kinds}, {"parameters", parameters}, {"sizes", numbers(a.sizes)},
-      {"space", space}, {"mask", mask},   {"within", within}};
+  entry["tensors"] = {{"names", names}, {"kinds", kinds}, {"parameters", sizes}, {"sizes", numbers(a.sizes)},
+                      {"space", space}, {"mask", mask},   {"within", within}};
 }
 
-// Of the gradient in the top space two sizes: ten vectors, and all.
+// Of the gradient in the top space two sizes: ten vectors, and all. Of maps as many digits as are shown.
 json dynamics(const Dynamics& there) {
   json out = json::parse(dynamics_json(there));
+  for (json& map : out["maps"])
+    for (json& row : map["values"])
+      for (json& value : row)
+        if (value.is_number()) value = number(value.get<double>(), 3);
   json gradients = json::array();
   for (const DynamicsGradient& g : there.gradients) {
     const int64_t all = g.share.size(1);
@@ -178,10 +243,48 @@ json dynamics(const Dynamics& there) {
   return out;
 }
 
+// At the k that the page can be set to, or else at round ones.
+json concentration(const Concentration& c, std::vector<int64_t> sizes) {
+  const int64_t rank = c.share.numel();
+  std::erase_if(sizes, [&](int64_t k) { return k > rank; });
+  for (int64_t ten = 1; sizes.empty() && ten <= rank; ten *= 10)
+    for (const int64_t k : {ten, 2 * ten, 5 * ten})
+      if (k < rank) sizes.push_back(k);
+  if (sizes.empty() || sizes.back() < rank) sizes.push_back(rank);
+  const at::Tensor k = at::tensor(sizes, at::kLong);
+  json out = {{"k", numbers(k)}};
+  for (const auto& [name, curve] : {std::pair("share", &c.share), std::pair("low", &c.low),
+                                    std::pair("high", &c.high), std::pair("nuclear", &c.nuclear)})
+    if (curve->defined()) out[name] = numbers(curve->index_select(0, k - 1));
+  return out;
+}
+
+// A curve by sparsity for each order of the parameters. What is no number is null.
+json pruning(const std::vector<PruningRow>& rows, int64_t fine_tune) {
+  json curves = json::array();
+  const PruningRow* last = nullptr;
+  for (const PruningRow& row : rows) {
+    if (last == nullptr || last->step != row.step || last->score != row.score ||
+        last->control != row.control || last->draw != row.draw)
+      curves.push_back(
+          {{"step", row.step}, {"score", row.score}, {"control", row.control}, {"draw", row.draw}});
+    last = &row;
+    json& curve = curves.back();
+    curve["sparsity"].push_back(number(row.sparsity));
+    curve["kept"].push_back(row.kept);
+    curve["accuracy"].push_back(number(row.accuracy));
+    curve["loss"].push_back(number(row.loss));
+    if (fine_tune == 0) continue;
+    curve["tuned_accuracy"].push_back(number(row.tuned_accuracy));
+    curve["tuned_loss"].push_back(number(row.tuned_loss));
+  }
+  return {{"fine_tune", fine_tune}, {"prunable", rows.front().prunable}, {"curves", std::move(curves)}};
+}
+
 json certificate(const ErrorEstimate& e) {
-  return {{"frobenius_estimate", e.frobenius()},
-          {"error_estimate", e.error()},
-          {"relative_error", e.relative_error()},
+  return {{"frobenius_estimate", number(e.frobenius())},
+          {"error_estimate", number(e.error())},
+          {"relative_error", number(e.relative_error())},
           {"probes", e.probes},
           {"epsilon", kEpsilon},
           {"probability_underestimate", probability_underestimate(e.probes, kEpsilon, e.beta)},
@@ -280,13 +383,14 @@ json settings(const Recipe& r, const Model& model, const std::string& solver) {
   add("Exact decompositions at steps", r.dense.steps.empty() ? "none" : list(r.dense.steps));
   add("Random masks", std::to_string(r.overlap.random_masks));
   add("Seed", std::to_string(r.seed));
+  if (r.curvature.subset > 0) add("Subset of samples", std::to_string(r.curvature.subset));
   return rows;
 }
 
 }  // namespace
 
 std::string report_data(const RunFolder& folder, const Model& model, int64_t parameters, Method solver,
-                        const std::vector<std::string>& headline) {
+                        const std::vector<std::string>& headline, const std::vector<PruningRow>& pruned) {
   const Recipe& r = folder.recipe();
   std::error_code none;
   json data = {{"title", r.name},
@@ -316,6 +420,10 @@ std::string report_data(const RunFolder& folder, const Model& model, int64_t par
         if (!fs::exists(path, none)) continue;
         const EigenFile file = finished_eigen(path, parameters);
         const EigenResult& result = file.result;
+        const std::vector<int64_t> pairs = drawn_pairs(result.eigenvalues);
+        const auto drawn = [at = at::tensor(pairs, at::kLong)](const at::Tensor& all, int digits) {
+          return numbers(all.index_select(0, at), digits);
+        };
         json entry = {{"id", path.stem().string()},
                       {"step", s},
                       {"split", split},
@@ -324,35 +432,44 @@ std::string report_data(const RunFolder& folder, const Model& model, int64_t par
                       {"selection", to_string(result.selection)},
                       {"k", file.info.k},
                       {"s", file.info.s},
-                      {"eigenvalues", numbers(result.eigenvalues)},
+                      {"eigenvalues", drawn(result.eigenvalues, kCurve)},
                       {"products", result.products},
                       {"seconds", result.seconds},
                       {"samples", file.info.samples},
                       {"dtype", file.info.dtype}};
+        if (static_cast<int64_t>(pairs.size()) < result.rank) {
+          entry["pairs"] = numbers(at::tensor(pairs, at::kLong) + 1);
+          entry["negative"] = digits(result.eigenvalues < 0);
+        }
         if (result.residuals.defined()) {
-          entry["residuals"] = numbers(result.residuals);
+          entry["residuals"] = drawn(result.residuals, kShown);
           const Certificates& c = result.certificates;
-          entry["trust"] = numbers(c.trust);
-          entry["angle"] = numbers(c.angle);
+          entry["trust"] = digits(c.trust);
+          entry["angle"] = drawn(c.angle, kShown);
         }
         if (result.error) {
           entry["certificate"] = certificate(*result.error);
           if (result.rank > 0) {
             const Scree bounds = scree(result.eigenvalues, result.error->error());
             const at::Tensor k = at::tensor(drawn_sizes(bounds.lower.numel(), {}), at::kLong);
+            const double norm = std::sqrt(result.eigenvalues.to(at::kDouble).square().sum().item<double>());
             entry["scree"] = {{"k", numbers(k)},
-                              {"lower", numbers(bounds.lower.index_select(0, k - 1))},
-                              {"upper", numbers(bounds.upper.index_select(0, k - 1))}};
+                              {"lower", numbers(bounds.lower.index_select(0, k - 1), kShown)},
+                              {"error", number(result.error->error() / norm)}};
           }
         }
         std::optional<OverlapCurves> curves;
+        std::vector<int64_t> chosen;  // the k that the page can be set to
         if (fs::exists(folder.overlap(s, split, method), none)) {
           const OverlapStudy study = finished_study(folder.overlap(s, split, method));
           curves = study.masks.front().curves;
-          entry["overlap"] = overlap(*curves);
+          entry["overlap"] = overlap(*curves, parameters);
+          chosen = tried_sizes(*curves);
           entry["signs"] = failure_signs(file, study);
-          add_study(study, entry);
+          add_study(study, parameters, pairs, entry);
         }
+        if (const Concentration c = concentration(result, parameters); c.defined())
+          entry["concentration"] = concentration(c, chosen);
         if (method == "dense") {
           if (sketch)
             decompositions.back()["exact_comparison"] = comparison(*sketch, file, sketch_overlap, curves);
@@ -367,6 +484,7 @@ std::string report_data(const RunFolder& folder, const Model& model, int64_t par
   data["decompositions"] = std::move(decompositions);
   if (const std::optional<Dynamics> there = current_dynamics(folder, solver))
     data["dynamics"] = dynamics(*there);
+  if (!pruned.empty()) data["pruning"] = pruning(pruned, r.prune.fine_tune);
   return data.dump(-1, ' ', false, json::error_handler_t::replace);  // a name may be no UTF-8
 }
 

@@ -38,7 +38,7 @@ std::optional<SummaryRow> where_loss_is(const std::vector<SummaryRow>& rows, dou
     for (double SummaryRow::*factor : {&SummaryRow::overlap, &SummaryRow::chance, &SummaryRow::layer,
                                        &SummaryRow::units, &SummaryRow::parameter})
       row.*factor = between(a.*factor, b.*factor, t);
-    row.z = row.p = kNaN;
+    row.z = row.p = row.overlap_low = row.overlap_high = kNaN;
     row.certified = -1;
     return row;
   }
@@ -77,6 +77,28 @@ BySeed by_seed(const std::vector<const SummaryRow*>& rows, int i) {
 std::vector<double> means(const BySeed& values) {
   std::vector<double> result;
   for (const auto& [seed, of_subsets] : values) result.push_back(mean_interval(of_subsets).mean);
+  return result;
+}
+
+// What one further set of subsets would make of the mean over seeds, by how subsets differ within a seed:
+// exp(m +- t s sqrt(sum 1/n_i)/n) for n seeds of n_i subsets, s pooled, t at sum (n_i - 1) degrees.
+MeanInterval interval_of_subsets(const BySeed& values) {
+  MeanInterval result = mean_interval(means(values));
+  result.low = result.high = kNaN;
+  double squares = 0, degrees = 0, parts = 0;
+  for (const auto& [seed, of_subsets] : values) {
+    double sum = 0;
+    for (const double x : of_subsets) sum += std::log(x);
+    const auto n = static_cast<double>(of_subsets.size());
+    for (const double x : of_subsets) squares += std::pow(std::log(x) - sum / n, 2);
+    degrees += n - 1;
+    parts += 1 / n;
+  }
+  if (degrees < 1 || !result.geometric || !std::isfinite(squares)) return result;
+  const double half = student_quantile(0.975, degrees) * std::sqrt(squares / degrees * parts) /
+                      static_cast<double>(values.size());
+  result.low = result.mean * std::exp(-half);
+  result.high = result.mean * std::exp(half);
   return result;
 }
 
@@ -128,7 +150,7 @@ class Table {
   }
 
   std::vector<std::string> lines() {
-    const std::string of = sweep_.seeds == 1 ? "one seed, so no intervals"
+    const std::string of = sweep_.seeds == 1 ? "one seed, so no intervals over seeds"
                                              : "geometric mean over " + std::to_string(sweep_.seeds) +
                                                    " seeds [95 % interval of it]";
     begin(split_ + ", last step: " + of + (sweep_.subsets > 1 ? ", subsets averaged within a seed" : ""));
@@ -179,7 +201,7 @@ class Table {
     for (int i = 0; i < kColumns; ++i) {
       const std::string text = cell(i);
       starred_ = starred_ || text.ends_with("*");
-      line += padded(text, kWidth);
+      line += padded(text, kWidth - 1) + " ";
     }
     line = line.substr(0, line.find_last_not_of(' ') + 1);
     lines_.push_back(line + more);
@@ -200,12 +222,15 @@ class Table {
       add("  one more run", [&](int i) {  // with probability 99 %
         return in_words(prediction_interval(means(by_seed(rows, i))), /*mean=*/false) + " 99 %";
       });
-    if (sweep_.subsets > 1)
+    if (sweep_.subsets > 1) {
+      add("  over subsets",
+          [&](int i) { return in_words(interval_of_subsets(by_seed(rows, i)), /*mean=*/false); });
       add("  spread", [&](int i) {
         const BySeed values = by_seed(rows, i);
         return format("seeds %.2g %%, subsets %.2g %%", 100 * deviation_of_logs(means(values)),
                       100 * deviation_of_subsets(values));
       });
+    }
   }
 
   template <typename Find>
@@ -213,17 +238,21 @@ class Table {
     if (sweep_.base.empty() || variant == sweep_.base || rows.empty()) return;
     const Rows base = find(sweep_.base);
     if (base.empty()) return;
-    add("  over " + sweep_.base, [&](int i) {
-      const BySeed ours = by_seed(rows, i), theirs = by_seed(base, i);
-      std::vector<double> a, b;  // of the seeds that both have
-      for (const auto& [seed, values] : ours) {
-        const auto found = theirs.find(seed);
-        if (found == theirs.end()) continue;
-        a.push_back(mean_interval(values).mean);
-        b.push_back(mean_interval(found->second).mean);
-      }
-      return in_words(ratio_interval(a, b));
-    });
+    // Of the seeds and, within them, the subsets that both have.
+    const auto ratios = [&](int i) {
+      BySeed pairs;
+      for (const SummaryRow* a : rows)
+        for (const SummaryRow* b : base)
+          if (a->seed == b->seed && a->subset == b->subset) {
+            const double x = column(*a, i), y = column(*b, i);
+            pairs[a->seed].push_back(x > 0 && y > 0 ? x / y : kNaN);
+          }
+      return pairs;
+    };
+    add("  over " + sweep_.base, [&](int i) { return in_words(mean_interval(means(ratios(i)))); });
+    if (sweep_.subsets > 1)
+      add("    over subsets",
+          [&](int i) { return in_words(interval_of_subsets(ratios(i)), /*mean=*/false); });
   }
 
   void at_loss() {
@@ -297,6 +326,14 @@ std::vector<SummaryRow> summary_rows(const SweepRun& run, const RunFolder& folde
       row.k = curves.magnitude.numel();
       row.overlap = curves.magnitude[row.k - 1].item<double>();
       row.chance = curves.chance[row.k - 1].item<double>();
+      if (curves.magnitude_deviation.defined()) {
+        const double three = 3 * curves.magnitude_deviation[row.k - 1].item<double>();
+        row.overlap_low = std::max(row.overlap - three, 0.0);
+        row.overlap_high = row.overlap + three;
+      } else if (curves.magnitude_low.defined()) {
+        row.overlap_low = curves.magnitude_low[row.k - 1].item<double>();
+        row.overlap_high = curves.magnitude_high[row.k - 1].item<double>();
+      }
       if (curves.nulls.defined()) {
         const OverlapFactors f = overlap_factors(curves.nulls, curves.nulls.two_way.sizes.numel() - 1);
         row.layer = f.layer;
@@ -320,8 +357,7 @@ std::vector<SummaryRow> summary_rows(const SweepRun& run, const RunFolder& folde
 std::string summary_csv(const std::vector<SummaryRow>& rows) {
   std::string text =
       "variant,seed,subset,step,split,loss,test_accuracy,k,overlap,chance,layer,units,parameter,z,p,"
-      "certified,"
-      "interpolated,folder\n";
+      "certified,overlap_low,overlap_high,interpolated,folder\n";
   for (const SummaryRow& r : rows) {
     std::vector<std::string> cells = {csv_text(r.variant),
                                       std::to_string(r.seed),
@@ -334,6 +370,8 @@ std::string summary_csv(const std::vector<SummaryRow>& rows) {
     for (const double x : {r.overlap, r.chance, r.layer, r.units, r.parameter, r.z, r.p})
       cells.push_back(csv_number(x));
     cells.push_back(r.certified < 0 ? std::string() : std::to_string(r.certified));
+    cells.push_back(csv_number(r.overlap_low));
+    cells.push_back(csv_number(r.overlap_high));
     cells.emplace_back(r.at_loss ? "1" : "0");
     cells.push_back(csv_text(r.folder));
     for (size_t i = 0; i < cells.size(); ++i) text.append(i == 0 ? "" : ",").append(cells[i]);

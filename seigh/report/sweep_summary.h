@@ -30,6 +30,8 @@ struct SummaryRow {
   double overlap = loss, chance = loss;                 ///< of the largest mask
   double layer = loss, units = loss, parameter = loss;  ///< its factors (OverlapFactors)
   double z = loss, p = loss;
+  /// Of the overlap, by the solver: bounds or, of a sketch, three standard deviations to both sides.
+  double overlap_low = loss, overlap_high = loss;
   int64_t certified = -1;  ///< pairs; -1: not known
 };
 

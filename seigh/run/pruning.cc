@@ -47,6 +47,17 @@ PruningFile pruning_there(const RunFolder& folder) {
   return fs::exists(folder.pruning(), none) ? read_pruning_file(folder.pruning()) : PruningFile();
 }
 
+std::vector<PruningRow> pruning_results(const RunFolder& folder) {
+  const std::vector<PruningRow> there = pruning_there(folder).rows;
+  std::vector<PruningRow> found;
+  for (const PruningRow& wanted : pruning_rows(folder.recipe())) {
+    const auto row =
+        std::find_if(there.begin(), there.end(), [&](const PruningRow& r) { return r.same_mask(wanted); });
+    if (row != there.end()) found.push_back(*row);
+  }
+  return found;
+}
+
 std::string pruning_split(const Recipe& recipe) {
   const std::vector<std::string>& splits = recipe.curvature.splits;
   return std::count(splits.begin(), splits.end(), "train") > 0 ? "train" : splits.front();

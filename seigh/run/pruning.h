@@ -26,6 +26,8 @@ std::vector<PruningRow> pruning_rows(const Recipe& recipe);
 std::vector<PruningRow> missing_rows(const Recipe& recipe, const std::vector<PruningRow>& rows);
 /// The results in the folder; none where there is no file yet.
 PruningFile pruning_there(const RunFolder& folder);
+/// Those of them that pruning_rows() asks for, in that order.
+std::vector<PruningRow> pruning_results(const RunFolder& folder);
 /// Of the split whose gradient and matrix scores are made of: train, or else the first.
 std::string pruning_split(const Recipe& recipe);
 

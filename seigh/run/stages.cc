@@ -843,17 +843,11 @@ PruningRow Run::pruned_result(PruningRow row, const Checkpoint& whole, const at:
 }
 
 std::vector<std::string> Run::pruning() const {
-  const Recipe& r = folder_.recipe();
-  std::vector<PruningRow> rows = pruning_there(folder_).rows;
-  const std::vector<PruningRow> wanted = pruning_rows(r);
-  std::erase_if(rows, [&](const PruningRow& row) {
-    return std::none_of(wanted.begin(), wanted.end(), [&](const PruningRow& w) { return w.same_mask(row); });
-  });
-  return pruning_table(rows);
+  return pruning_table(pruning_results(folder_));
 }
 
 std::string Run::page_data() const {
-  return report_data(folder_, *model_, subset_.count, plan_.method, headline());
+  return report_data(folder_, *model_, subset_.count, plan_.method, headline(), pruning_results(folder_));
 }
 
 std::optional<Dynamics> Run::dynamics(bool whatever_it_takes) {

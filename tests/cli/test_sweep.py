@@ -164,7 +164,7 @@ class Whole(Sweeps):
 
     def test_seed_alone_is_the_run_without_a_sweep(self):
         self.ok(*self.arguments("[sweep]\nseeds = [8]\n"))
-        self.assertIn("one seed, so no intervals", self.ok("show", self.tmp / "out").stdout)
+        self.assertIn("one seed, so no intervals over seeds", self.ok("show", self.tmp / "out").stdout)
         self.ok(*self.arguments("", "--set", "seed=8", out="alone"))
         one, other = snapshot(self.tmp / "out/base-seed-8"), snapshot(self.tmp / "alone")
         for content in (one, other):
@@ -211,7 +211,27 @@ class Shared(Sweeps):
         block = lines[next(i for i, l in enumerate(lines) if l.startswith("test, last step")) + 2:]
         np.testing.assert_allclose(self.cells(block[0], "base")[-3:], expected, rtol=6e-3)
         within = np.sqrt(np.mean([np.log(v).var(ddof=1) for v in values.values()]))
-        self.assertAlmostEqual(float(re.findall(r"subsets ([\d.]+) %", block[1])[-1]), 100 * within, delta=.06 * 100 * within)
+        self.assertAlmostEqual(float(re.findall(r"subsets ([\d.]+) %", block[2])[-1]), 100 * within, delta=.06 * 100 * within)
+        # What other subsets would make of the mean: pooled within seeds, four degrees of freedom, six runs.
+        def over_subsets(values):
+            half = 2.776445105 * np.sqrt(np.mean([np.log(v).var(ddof=1) for v in values]) / 6)
+            return np.exp(np.mean(np.log(values)) + np.array([-half, half]))
+        np.testing.assert_allclose(self.cells(block[1], "  over subsets")[-2:], over_subsets(list(values.values())), rtol=6e-3)
+        # Ratios are taken run by run: the same seed on the same subset.
+        row = {(r["variant"], r["seed"], r["subset"]): float(r["parameter"]) for r in self.rows() if (r["split"], r["step"]) == ("test", "60")}
+        ratios = [[row["k=4", s, j] / row["base", s, j] for j in "012"] for s in "34"]
+        at = next(i for i, l in enumerate(block) if l.startswith("  over base"))
+        np.testing.assert_allclose(self.cells(block[at], "  over base")[-3:], self.interval([np.exp(np.mean(np.log(r))) for r in ratios]), rtol=6e-3)
+        np.testing.assert_allclose(self.cells(block[at + 1], "    over subsets")[-2:], over_subsets(ratios), rtol=6e-3)
+        # On the page they are one group, six runs of it, and subsets are a direction of their own.
+        data = json.loads(re.search(r'id="data">\n?(.*?)</script>', (out / "report.html").read_text(), re.S)[1])
+        self.assertEqual([(g["name"], len(g["runs"])) for g in data["groups"]], [("base", 6), ("k=4", 6)])
+        self.assertEqual(sorted({(r["seed"], r["subset"]) for r in data["runs"]}), [(s, j) for s in (3, 4) for j in (0, 1, 2)])
+        self.assertIn("base: seeds 3, 4, subsets 0, 1, 2", data["headline"])
+        # The solver's bounds: these decompositions are exact.
+        for r in self.rows():
+            self.assertLessEqual(float(r["overlap_low"]), float(r["overlap"]))
+            self.assertLess(float(r["overlap_high"]) - float(r["overlap_low"]), 1e-3)
 
     def test_too_few_samples_for_so_many_subsets(self):
         done = seigh(*self.arguments("[sweep]\nsubsets = 5\n"))

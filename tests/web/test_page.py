@@ -170,6 +170,182 @@ class Page(Case):
         self.open(self.tmp / "one.html")
         self.assertEqual(self.text("#title"), "tiny")
 
+    def test_seeds_and_subsets(self):
+        """Two directions of repetition: an interval over seeds, another over subsets within a seed, and never one of both."""
+        recipe = self.tmp / "subsets.toml"
+        recipe.write_text(self.recipe.read_text() + '[sweep]\nseeds = 3\nsubsets = 2\nkey = "train.learning_rate"\nvalues = [0.1]\n')
+        out = self.tmp / "subsets"
+        self.ok("run", recipe, "--data", self.data, "--out", out, "--threads", 1, "--set", "name=tiny", "--set", "dense.steps=[]")
+        names = ("overlap / chance", "layer", "units", "parameter")
+
+        def factors(variant):
+            """-> [seed, subset, factor]"""
+            return np.array([[[self.factors(out / f"{variant}-seed-{seed}{subset}", "test", 20, 10)[name] for name in names]
+                              for subset in ("", "-subset-1")] for seed in (7, 8, 9)])
+
+        def intervals(values):
+            """-> geometric mean, its interval over three seeds, and over subsets: pooled within seeds, three degrees of freedom"""
+            x = np.log(values)
+            mean = x.mean((0, 1))
+            run = 4.302653 * x.mean(1).std(0, ddof=1) / np.sqrt(3)
+            data = 3.182446 * np.sqrt(x.var(1, ddof=1).mean(0) / 6)
+            return [np.exp(v) for v in (mean, mean - run, mean + run, mean - data, mean + data)]
+
+        def close(shown, truth):
+            np.testing.assert_allclose([number(x) for x in shown], truth, rtol=5.1e-3)
+
+        page = out / "report.html"
+        self.open(page, "step=20&split=test&k=10")
+        self.assertEqual(self.value("document.querySelectorAll('.answer').length"), 2)
+        for group, variant in enumerate(("base", "learning_rate=0.1")):
+            self.open(page, f"step=20&split=test&k=10&run={group}")  # runs go seed by seed, subset by subset
+            self.choose("run", next(i for i, text in enumerate(self.value("[...document.querySelector('select[name=run]').options].map((o) => o.text)"))
+                                    if f"{variant}-seed-7" in text))
+            truth = intervals(factors(variant))
+            ranges = self.value("[...document.querySelectorAll('.tile')].map((t) => [...t.querySelectorAll('.range')].map((r) => [r.dataset.of, r.textContent]))")
+            for i, name in enumerate(names):
+                tile = dict(ranges[i])
+                close([self.value(f"document.querySelectorAll('.tile b')[{i}].textContent")], [truth[0][i]])
+                close(tile["run"].split(" to "), [truth[1][i], truth[2][i]])
+                if "data" in tile:  # not where it is no wider than three digits
+                    close(tile["data"].split(" to "), [truth[3][i], truth[4][i]])
+            # Named by size, on top.
+            said = self.value(f"document.querySelectorAll('#answer .three')[{group}].textContent")
+            found = {name: [number(low), number(high)] for name, low, high in re.findall(r"of the (run|sampled data|solver):? \[(\S+), (\S+)\]", said)}
+            close(map(str, found["run"]), [truth[1][0], truth[2][0]])
+            close(map(str, found["sampled data"]), [truth[3][0], truth[4][0]])
+            largest = max(found, key=lambda name: np.log(found[name][1] / max(found[name][0], 1e-300)))
+            self.assertIn(f"the largest uncertainty that is known is that of the {largest}:", said)
+            self.assertIn("over 3 seeds", said)
+            self.assertIn("over 2 disjoint subsets within each seed", said)
+            self.assertNotRegex(said, "Not known:.*of the (run|sampled)")
+        # One group over the other, run by run.
+        rows = {row[0]: row for row in self.value("""[...document.querySelectorAll('#groups tbody tr')].map((r) =>
+            [...r.querySelectorAll('td')].map((c) => c.textContent))""")}
+        ratio = intervals(factors("learning_rate=0.1") / factors("base"))
+        for i in range(4):
+            close(re.findall(r"[\d.]+", rows["learning_rate=0.1 over base"][5 + i + 1]), [v[i] for v in ratio[:3]])
+        close(re.findall(r"[\d.]+", rows["learning_rate=0.1 over base, over subsets"][6]), [ratio[3][0], ratio[4][0]])
+        # Subsets of one seed: the run's uncertainty is not known. Of one run two are not.
+        for runs, missing in (((out / "base-seed-7", out / "base-seed-7-subset-1"), ["of the run"]), ((out / "base-seed-7",), ["of the run", "of the sampled data"])):
+            self.ok("report", *runs, "--out", self.tmp / "fewer.html")
+            self.open(self.tmp / "fewer.html", "step=20&split=test&k=10")
+            said = self.text("#answer .three")
+            self.assertEqual(re.findall(r"of the (?:run|sampled data)(?= \()", said.split("Not known")[1]), missing)
+            self.assertRegex(self.text("#answer"), "nothing here says what another seed would give")
+
+    def test_what_the_solver_knows_is_said(self):
+        data = json.loads((ROOT / "web/sample.json").read_text())
+        address = "step=2000&split=train&k=60&method="
+        self.open(self.made(data), address + "krylov")
+        self.assertRegex(self.text("#answer .three"), r"known is that of the solver: \[\S+, \S+\], its worst case\. Not known: of the run .*; of the sampled data ")
+        self.open(self.made(data), address + "dense")
+        self.assertIn("no uncertainty: the decomposition is exact. Not known: of the run", self.text("#answer .three"))
+        for d in data["decompositions"]:
+            o = d["overlap"]
+            o.pop("magnitude_deviation", None)
+            o.update(magnitude_low=[0] * len(o["k"]), magnitude_high=[1] * len(o["k"]))
+        self.open(self.made(data), address + "krylov")
+        self.assertIn("excludes little", self.text("#answer .three").split("Not known")[1])
+
+    def test_pruning(self):
+        """Means over seeds, controls and distances against pruning.csv; then one of the runs by itself."""
+        recipe = self.tmp / "prune.toml"
+        recipe.write_text(self.recipe.read_text() + '[prune]\nscores = ["magnitude", "snip", "random"]\nsparsities = [0.5, 0.75, 0.9]\n'
+                          'draws = 2\nfine_tune = 5\nsteps = [10, 20]\n[sweep]\nseeds = 3\n')
+        out = self.tmp / "pruned"
+        self.ok("run", recipe, "--data", self.data, "--out", out, "--threads", 1, "--set", "name=tiny")
+        rows = []
+        for folder in sorted(out.glob("base-seed-*")):
+            with open(folder / "pruning.csv") as file:
+                rows.append(list(csv.DictReader(line for line in file if not line.startswith("#"))))
+        self.assertEqual(len(rows), 3)
+
+        def values(score, control, sparsity, column, step=20):
+            """By seed, of draws the mean."""
+            return np.array([np.mean([float(r[column]) for r in seed if (int(r["step"]), r["score"], int(r["control"]), float(r["sparsity"]))
+                                      == (step, score, control, sparsity)]) for seed in rows])
+
+        def close(shown, values, log=False):
+            """ "12.3 [11, 13]" is the mean of `values` with its 95 % t-interval, two degrees of freedom. """
+            shown = [number(x) for x in re.findall(r"[−\d.,]*\d(?: × 10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)?", shown.replace(", ", " "))]
+            x = np.log(values) if log else values
+            half = 4.302653 * x.std(ddof=1) / np.sqrt(3)
+            for a, b in zip(shown, [x.mean(), x.mean() - half, x.mean() + half]):
+                self.assertAlmostEqual(a, np.exp(b) if log else b, delta=5.1e-3 * max(abs(np.exp(b) if log else b), 1e-9))
+            self.assertEqual(len(shown), 3)
+
+        page = out / "report.html"
+        self.open(page)
+        cells = "[...document.querySelectorAll('#pruning tbody tr')].map((r) => [...r.querySelectorAll('td')].map((c) => c.textContent))"
+        table = {row[0]: row[1:] for row in self.value(cells)}
+        self.assertEqual(set(table), {"magnitude", "snip", "random"})
+        for score in ("magnitude", "snip"):
+            for i, column in ((0, "accuracy"), (3, "tuned_accuracy")):
+                own, control = (100 * values(score, c, 0.75, column) for c in (0, 1))
+                for shown, truth in zip(table[score][i:], (own, control, own - control)):
+                    close(shown, truth)
+        # The sentence names the largest after fine-tuning, and how far it is from its control and from the next one.
+        tuned = {score: 100 * values(score, 0, 0.75, "tuned_accuracy") for score in table}
+        best = max(tuned, key=lambda score: tuned[score].mean())
+        said = self.text("#pruning .answer")
+        self.assertIn(f"With 75 % of {rows[0][0]['prunable']} parameters pruned at step 20 and 5 steps of fine-tuning, most is left by {best}: test accuracy", said)
+        close(re.search(r"test accuracy (.*?\])", said)[1].replace("%", ""), tuned[best])
+        if best != "random":
+            close(re.search(r", (\S+ \[[^]]*\]) points above random masks", said)[1], tuned[best] - 100 * values(best, 1, 0.75, "tuned_accuracy"))
+        self.assertIn("Means over 3 seeds", self.text("#pruning"))
+        self.assertEqual(self.value("document.querySelectorAll('#pruning figure').length"), 2)
+        # What is drawn is what is saved.
+        _, saved = self.browser.downloaded("document.querySelectorAll('#pruning figure')[1].querySelectorAll('.save button')[2].click()")
+        curves = list(csv.DictReader(io.StringIO(saved.decode())))
+        self.assertEqual([float(row["share of the prunable parameters that is zero"]) for row in curves], [0.5, 0.75, 0.9])
+        for row, sparsity in zip(curves, (0.5, 0.75, 0.9)):
+            for score, control, name in (("snip", 0, "snip"), ("snip", 1, "snip, random by layer"), ("random", 0, "random")):
+                self.assertAlmostEqual(float(row[name]), 100 * values(score, control, sparsity, "tuned_accuracy").mean(), delta=1e-3)
+
+        # The switch, another step, one score: in the address, and without a fault.
+        press = "[...document.querySelectorAll('#pruning .toggle button')].find((b) => b.textContent === '%s').click()"
+        self.value(press % "loss")
+        self.value(press % "10")
+        self.choose("score", 2)
+        self.check()
+        self.assertRegex(self.value("location.hash"), r"pruned=10.*measure=loss.*score=snip")
+        close({row[0]: row[1:] for row in self.value(cells)}["snip"][3], values("snip", 0, 0.75, "tuned_loss", 10), log=True)
+        self.assertIn("Loss", self.text("#pruning figure h3"))
+        for width in (400, 1400):
+            for dark in (False, True):
+                self.open(page, "open=all&score=magnitude", width=width, dark=dark)
+                self.assertLessEqual(self.value("document.documentElement.scrollWidth"), width)
+        # One run has no interval, and says so.
+        self.open(out / "base-seed-7/report.html")
+        self.assertNotIn("[", self.text("#pruning .answer"))
+        self.assertIn("It is one run", self.text("#pruning"))
+
+    def test_concentration(self):
+        run = self.shared() / "run"
+        for method in ("seigh", "dense"):
+            self.open(self.report, f"open=concentration&step=20&split=test&k=6&method={method}")
+            _, saved = self.browser.downloaded("document.querySelector('#concentration figure .save button:last-child').click()")
+            rows = {int(row["training step"]): row for row in csv.DictReader(io.StringIO(saved.decode()))}
+            for split in ("train", "test"):
+                with h5py.File(run / f"eigen/step_000020_{split}_hessian_{method}.h5") as file:
+                    values, norm = file["eigenvalues"][()], file.attrs["frobenius_estimate"]
+                    share = np.sum(values[:6] ** 2) / norm ** 2
+                    self.assertAlmostEqual(float(rows[20][split]) / min(share, 1), 1, delta=1e-5)
+                    low, high = float(rows[20][f"{split}, low"]), float(rows[20][f"{split}, high"])
+                    if method == "dense":
+                        self.assertEqual((low, high), (float(rows[20][split]),) * 2)
+                    else:
+                        self.assertLess(low, float(rows[20][split]))
+                        self.assertGreaterEqual(high, float(rows[20][split]))
+            # The whole spectrum is known at the dense step alone.
+            _, saved = self.browser.downloaded("document.querySelectorAll('#concentration figure')[1].querySelector('.save button:last-child').click()")
+            row = {int(row["training step"]): row for row in csv.DictReader(io.StringIO(saved.decode()))}
+            self.assertEqual(row[10]["train"], "")
+            with h5py.File(run / "eigen/step_000020_train_hessian_dense.h5") as file:
+                spectrum = np.abs(file["spectrum"][()])
+                self.assertAlmostEqual(float(row[20]["train"]) / (np.abs(file["eigenvalues"][:6]).sum() / spectrum.sum()), 1, delta=1e-5)
+
     def test_refused_reports(self):
         run = self.shared() / "run"
         self.refused("report", run, self.tmp, "--out", self.tmp / "x.html", says="no run|holds no")
@@ -257,7 +433,8 @@ class Page(Case):
         for wanted in ("Overlap over chance", "Which layer", "Which units", "Which parameter", "Overlap by k", "nulls over time", "Overlap of masks",
                        "Where mask and curvature lie", "Overlap, step 0", "|λ|, step 2,000", "mask IoU", "eigenspace overlap, test", "Gradient",
                        "Positive eigenvalues", "Negative eigenvalues", "Localisation of eigenvectors", "Localisation by layers", "Residuals",
-                       "What the top k eigenpairs leave out", "Training loss", "Test accuracy"):
+                       "What the top k eigenpairs leave out", "κ by step: the top 60 pairs", "share of Σ|λ|", "Accuracy at once, step 2,000",
+                       "Accuracy after 100 steps of fine-tuning", "Training loss", "Test accuracy"):
             self.assertIn(wanted, titles)
         text = self.text("main")
         for wanted in ("12 of 60 pairs may be noise", "snip", "norm.scale", "above 0.8 from step", "As the command says it", "Rank correlation",
@@ -374,31 +551,67 @@ class Page(Case):
         self.assertLessEqual(self.value("Math.max(...[...document.querySelectorAll('.chart > svg')].map((s) => Number(s.getAttribute('width'))))"), 400)
 
     def test_size_of_a_long_run(self):
-        """Twenty steps of 355 pairs on both splits stay below 3 MB."""
+        """51 steps of 355 pairs on both splits stay below 3 MB, and what is left out is neither missed nor hidden."""
         run = self.tmp / "long"
-        settings = ["model.hidden=[16,8]", 'eigh.method="krylov"', "eigh.k=355", "eigh.products=400", "dense.steps=[]", "train.checkpoints=1",
+        settings = ["model.hidden=[16,8]", 'eigh.method="krylov"', "eigh.k=355", "eigh.products=400", "dense.steps=[]", "train.checkpoints=1", "train.steps=51",
                     "curvature.steps=[1]", "overlap.random_masks=2"]
         self.ok("run", self.recipe, "--data", self.data, "--out", run, "--threads", 1, *[p for s in settings for p in ("--set", s)])
         # One step's results stand for those of all.
         for path in [*run.glob("eigen/*"), *run.glob("overlap/*")]:
-            for step in range(2, 21):
+            for step in range(2, 52):
                 shutil.copy(path, path.with_name(path.name.replace("000001", f"{step:06}")))
         text = (run / "recipe.toml").read_text()
         steps = re.search(r"\[curvature\].*?\nsteps = (\[1\])", text, re.S)
-        (run / "recipe.toml").write_text(text[:steps.start(1)] + str(list(range(1, 21))) + text[steps.end(1):])
+        (run / "recipe.toml").write_text(text[:steps.start(1)] + str(list(range(1, 52))) + text[steps.end(1):])
         self.ok("report", run)
         page = self.tmp / "long/report.html"
         self.assertLess(page.stat().st_size, 3e6)
-        self.open(page)
         data = json.loads(EMBEDDED.search(page.read_text())[2])
-        self.assertEqual(len(data["decompositions"]), 40)
-        self.assertEqual(len(data["decompositions"][0]["eigenvalues"]), 355)
+        self.assertEqual(len(data["decompositions"]), 102)
+        # Of the spectrum the first 50 of each sign, their places, and of all pairs sign and trust.
+        d = next(d for d in data["decompositions"] if (d["step"], d["split"]) == (51, "train"))
+        with h5py.File(self.tmp / "long/eigen/step_000001_train_hessian_krylov.h5") as file:
+            values, residuals, trust = file["eigenvalues"][()], file["residuals"][()], file["trust"][()]
+            self.assertLess(len(d["pairs"]), 250)
+            at = np.array(d["pairs"]) - 1
+            for sign in (values < 0, values >= 0):
+                self.assertTrue(set(np.flatnonzero(sign)[:50]) <= set(at))
+            np.testing.assert_allclose(d["eigenvalues"], values[at], rtol=6e-5)
+            np.testing.assert_allclose(d["residuals"], residuals[at], rtol=6e-3)
+            self.assertEqual(d["negative"], "".join(str(int(v < 0)) for v in values))
+            self.assertEqual(d["trust"], "".join(map(str, trust)))
+            # Scree's upper bound is made of the lower one.
+            tail, norm, error = np.sqrt(np.append(np.cumsum(values[::-1] ** 2)[::-1][1:], 0)), np.linalg.norm(values), file.attrs["error_estimate"]
+            k = np.array(d["scree"]["k"]) - 1
+            np.testing.assert_allclose(d["scree"]["lower"], (tail[k] / norm) ** 2, rtol=6e-3, atol=1e-12)
+            np.testing.assert_allclose((np.sqrt(d["scree"]["lower"]) + d["scree"]["error"]) ** 2, ((tail[k] + error) / norm) ** 2, rtol=7e-3)
+        self.open(page, "open=spectrum.trust&step=51&split=train")
+        spectrum = self.text("#spectrum")
+        self.assertIn(f"{np.sum(trust >= 2)} of 355 pairs are certified", spectrum)
+        self.assertIn(f"{np.sum((values < 0) & (trust >= 1))} of the {np.sum(trust >= 1)} whose sign is certain are negative", spectrum)
+        self.assertIn(f"Drawn are {len(at)} of 355", spectrum)
+        self.assertIn(f"{np.sum(values < 0)} of 355 pairs", spectrum)
+        # The rank of each negative one that is drawn is that among all of them.
+        _, saved = self.browser.downloaded("[...document.querySelectorAll('#spectrum figure')].find((f) => f.querySelector('h3').textContent === 'Negative eigenvalues').querySelectorAll('.save button')[2].click()")
+        rows = list(csv.reader(io.StringIO(saved.decode())))[1:]
+        negative = values[values < 0]
+        np.testing.assert_allclose([float(row[1]) for row in rows], [-negative[int(row[0]) - 1] for row in rows], rtol=6e-5)
+        # The slider reaches its k, and the overview says that curves are thinned.
+        self.assertRegex(self.text("#overview"), r"Curves are drawn at \d+ of 355 k")
+        last = int(self.value("document.querySelector('input[name=k]').max"))
+        self.move("k", last - 1)
+        self.check()
+        self.assertEqual(self.tiles().keys(), {"overlap / chance", "layer", "units", "parameter"})
         # Curves are thinned out, but neither at their ends nor where the two-way null was sampled.
         o = data["decompositions"][0]["overlap"]
-        self.assertTrue({1, 2, 3, 355, *o["nulls"]["two_way"]["sizes"]} <= set(o["k"]))
+        self.assertTrue({*range(1, 51), 355, *o["nulls"]["two_way"]["sizes"]} <= set(o["k"]))
         with h5py.File(self.tmp / "long/overlap/step_000001_train_hessian_krylov.h5") as file:
-            np.testing.assert_allclose(o["magnitude"], file["magnitude"][()][np.array(o["k"]) - 1], rtol=6e-6)
-            np.testing.assert_allclose(o["nulls"]["layer"]["std"], file["null_layer_std"][()][np.array(o["k"]) - 1], rtol=6e-6)
+            np.testing.assert_allclose(o["magnitude"], file["magnitude"][()][np.array(o["k"]) - 1], rtol=6e-5)
+            np.testing.assert_allclose(o["nulls"]["layer"]["std"], file["null_layer_std"][()][np.array(o["k"]) - 1], rtol=6e-4)
+            band, known = file["band_layer"][()][:, np.array(o["k"]) - 1], ~np.isin(o["k"], o["bands"]["layer"]["without"])
+            self.assertEqual(list(known), list(~np.isnan(band[1])))
+            np.testing.assert_allclose((np.array(o["nulls"]["layer"]["mean"]) + o["bands"]["layer"]["factor"] * np.array(o["nulls"]["layer"]["std"]))[known],
+                                       band[1][known], rtol=6e-4)
 
 
 if __name__ == "__main__":
