@@ -9,6 +9,7 @@
 
 #include "seigh/core/error.h"
 #include "seigh/core/printable.h"
+#include "seigh/eigen/concentration.h"
 #include "seigh/overlap/statistics.h"
 #include "seigh/recipe/options.h"
 #include "seigh/report/drawing.h"
@@ -244,42 +245,6 @@ void draw_maps(const Dynamics& dynamics, const Results& results, Writer& out) {
 
 // ---- concentration
 
-// kappa = sum of the k leading lambda_i^2 / ||H||_F^2, and two standard deviations of what the choice of
-// probes makes of it. Of Ritz pairs (krylov, hmt) U^T H U = Lambda, so ||H||^2 = sum of all known lambda_i^2
-// + ||H - H^||^2, and only the last term is estimated; of other sketches all of ||H||^2. With Gaussian g, q
-// of them, Var mean ||E g||^2 = 2 ||E^2||_F^2 / (beta q): of H the known eigenvalues say nearly all of it, of
-// H - H^
-// ||E^2||_F <= ||E||_F ||E||_2, where the smallest eigenvalue kept stands for the norm.
-struct Concentration {
-  double value = kNotGiven, low = kNotGiven, high = kNotGiven;
-};
-Concentration concentration(const EigenFile& file, int64_t k) {
-  const EigenResult& r = file.result;
-  if (k > r.eigenvalues.numel()) return {};
-  const at::Tensor squares = r.eigenvalues.square();
-  const double sum = squares.slice(0, 0, k).sum().item<double>();
-  double norm = r.frobenius * r.frobenius, deviation = 0;
-  if (r.error) {
-    const ErrorEstimate& e = *r.error;
-    const double noise = std::sqrt(2.0 / static_cast<double>(e.beta * std::max<int64_t>(e.probes, 1)));
-    if (r.method == "krylov" || r.method == "hmt") {
-      norm = squares.sum().item<double>() + e.squared_error;
-      deviation =
-          noise * std::sqrt(e.squared_error * std::min(e.squared_error, squares.min().item<double>()));
-    } else {
-      norm = e.squared_frobenius;
-      deviation = noise * std::sqrt(squares.square().sum().item<double>());
-    }
-  }
-  if (!(norm > 0)) return {};
-  Concentration c{sum / norm};
-  if (2 * deviation < norm && deviation > 0) {
-    c.low = sum / (norm + 2 * deviation);
-    c.high = sum / (norm - 2 * deviation);
-  }
-  return c;
-}
-
 void draw_concentration(const Results& results, Writer& out) {
   int64_t most = 0;
   for (const Spot& s : results.spots)
@@ -302,15 +267,16 @@ void draw_concentration(const Results& results, Writer& out) {
         const bool exact = method != results.method;
         Curve curve{.colour = series_colour(i)};
         for (const Spot* s : results.of(split, method, false)) {
-          const Concentration c = concentration(s->eigen, sizes[i]);
-          if (std::isnan(c.value)) continue;
+          const Concentration c = concentration(s->eigen.result, s->eigen.info.parameters);
+          if (!c.defined() || c.share.numel() < sizes[i]) continue;
+          const auto at = [k = sizes[i]](const at::Tensor& values) { return values[k - 1].item<double>(); };
           curve.x.push_back(static_cast<double>(s->step));
-          curve.y.push_back(c.value);
+          curve.y.push_back(at(c.share));
           // Of all k the same in proportion: that of the norm.
           if (exact || i + 1 < sizes.size()) continue;
-          const bool seen = c.high - c.low > 0.01 * c.value;
-          curve.low.push_back(seen ? c.low : kNotGiven);
-          curve.high.push_back(seen ? c.high : kNotGiven);
+          const bool seen = at(c.high) - at(c.low) > 0.01 * at(c.share);
+          curve.low.push_back(seen ? at(c.low) : kNotGiven);
+          curve.high.push_back(seen ? at(c.high) : kNotGiven);
           whiskers = whiskers || seen;
         }
         if (curve.x.empty()) continue;
@@ -344,7 +310,7 @@ void draw_concentration(const Results& results, Writer& out) {
                        "eigh.probes=30");
     return;
   }
-  if (whiskers) figure.of += "; whiskers: two standard deviations of the estimate of ‖H‖²";
+  if (whiskers) figure.of += "; whiskers: 95 %, of the estimate of ‖H‖²";
   figure.columns = static_cast<int>(figure.panels.size());
   figure.width = figure.columns < 2 ? kColumnWidth : kFullWidth;
   out.write(figure, "concentration by step: share of the squared norm in the top k pairs");
