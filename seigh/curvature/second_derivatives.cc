@@ -231,8 +231,12 @@ struct SoftmaxGradient : torch::autograd::Function<SoftmaxGradient> {
     const int64_t n = y.size(-1), rows = n > 0 ? y.numel() / n : 0;
     AT_DISPATCH_FLOATING_TYPES(y.scalar_type(), "softmax", [&] {
       using T = scalar_t;
-      const SoftmaxRows<T> all{data_of<T>(g),           data_of<T>(y),           data_of<T>(a),
-                               of_g.mutable_data_ptr<T>(), of_y.mutable_data_ptr<T>(), n};
+      const SoftmaxRows<T> all{data_of<T>(g),
+                               data_of<T>(y),
+                               data_of<T>(a),
+                               of_g.mutable_data_ptr<T>(),
+                               of_y.mutable_data_ptr<T>(),
+                               n};
       at::parallel_for(0, rows, std::max<int64_t>(16384 / std::max<int64_t>(n, 1), 1),
                        [&](int64_t begin, int64_t end) { run(all, begin, end); });
     });

@@ -1,11 +1,12 @@
 // Layers of transformers whose second derivatives are fused.
 //
 // A Hessian-vector product goes backward through the graph of a gradient. libtorch writes the derivatives of
-// that graph's nodes as a dozen passes over memory each, and computes for every vector anew what depends on the
-// activations alone. Here, with g the gradient of a layer's output, (a, A) what meets the gradients of its input
-// x and its weight w, sums over one row of n:
+// that graph's nodes as a dozen passes over memory each, and computes for every vector anew what depends on
+// the activations alone. Here, with g the gradient of a layer's output, (a, A) what meets the gradients of
+// its input x and its weight w, sums over one row of n:
 //
-//   y = f(x), elementwise (GELU, SiLU): f'(x) and g f''(x) are kept in the graph, so that a vector is a product
+//   y = f(x), elementwise (GELU, SiLU): f'(x) and g f''(x) are kept in the graph, so that a vector is a
+//   product
 //     of two tensors each:
 //         part of g:  a f'(x)            part of x:  a g f''(x)
 //
@@ -23,9 +24,10 @@
 //
 //   a product of matrices in a batch, y = x w: likewise.
 //
-// Rows of norms and softmaxes are read once and stay in the cache. Cost against libtorch's: a third of the
-// traffic of memory for norms and softmaxes, a fifth for GELU; two tensors more of the size of x are kept for each
-// elementwise function. All are differentiable again: the third derivative is made by libtorch's own operators.
+// Rows of norms and softmaxes are read once and stay in the cache. Measured of a small GPT (bench/README.md):
+// a quarter of the time for GELU, a third for norms and softmaxes; the products of matrices add to what is
+// there. Two tensors of the size of x are kept for each elementwise function. All are differentiable again:
+// the third derivative is made by libtorch's own operators, as it is outside of the scope.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -37,11 +39,12 @@
 
 namespace seigh {
 
-/// Whether the functions below serve these arguments: some need a derivative, and all (undefined ones aside) are
-/// ordinary tensors on the CPU, in the same one of float32 and float64.
+/// Whether the functions below serve these arguments: some need a derivative, and all (undefined ones aside)
+/// are ordinary tensors on the CPU, in the same one of float32 and float64.
 bool have_second_derivatives(std::initializer_list<at::Tensor> arguments);
 
-// The arguments and results are those of libtorch's operators of these names, above automatic differentiation.
+// The arguments and results are those of libtorch's operators of these names, above automatic
+// differentiation.
 
 at::Tensor twice_differentiable_gelu(const at::Tensor& x, c10::string_view approximate);
 at::Tensor twice_differentiable_silu(const at::Tensor& x);

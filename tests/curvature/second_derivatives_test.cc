@@ -136,9 +136,8 @@ std::vector<Case> cases() {
   add("linear without a bias", {draw({3, 5}, 1), draw({4, 5}, 2)}, linear);
   add("linear of one vector", {draw({5}, 1), draw({4, 5}, 2), draw({4}, 3)}, linear);
   add("linear, transposed", {draw({5, 3, 2}, 1).transpose(0, 2), draw({5, 4}, 2).t(), draw({4}, 3)}, linear);
-  add("linear of a shared weight", {draw({3, 4}, 1), draw({4, 4}, 2), draw({4}, 3)}, [](const Tensors& of) {
-    return at::linear(at::tanh(at::linear(of[0], of[1], of[2])), of[1], of[2]);
-  });
+  add("linear of a shared weight", {draw({3, 4}, 1), draw({4, 4}, 2), draw({4}, 3)},
+      [](const Tensors& of) { return at::linear(at::tanh(at::linear(of[0], of[1], of[2])), of[1], of[2]); });
   add("products", {draw({2, 3, 4}, 1), draw({2, 4, 5}, 2)},
       [](const Tensors& of) { return of[0].matmul(of[1]); });
   add("products of one tensor with itself", {draw({2, 3, 4}, 1)},
@@ -146,7 +145,8 @@ std::vector<Case> cases() {
   add("products of four dimensions", {draw({2, 3, 4, 5}, 1), draw({2, 3, 6, 5}, 2)},
       [](const Tensors& of) { return of[0].matmul(of[1].transpose(-2, -1)); });
   add("a layer of a transformer",
-      {draw({2, 5, 6}, 1), draw({6}, 2), draw({6}, 3), draw({18, 6}, 4) / 3, draw({18}, 5), draw({6, 6}, 6) / 3},
+      {draw({2, 5, 6}, 1), draw({6}, 2), draw({6}, 3), draw({18, 6}, 4) / 3, draw({18}, 5),
+       draw({6, 6}, 6) / 3},
       [](const Tensors& of) {
         const at::Tensor z = at::layer_norm(of[0], {6}, of[1], of[2]);
         const Tensors qkv = at::linear(z, of[3], of[4]).chunk(3, -1);
@@ -185,7 +185,8 @@ TEST(SecondDerivatives, OfFloat32AreThoseOfFloat64ToRounding) {
     const ReplacedKernels replaced;
     const auto product = [](const Case& of) {
       const Tensors all = of.leaves();
-      return torch::autograd::grad(of.gradient(all, true), of.chosen(all), of.directions(), true, false, true);
+      return torch::autograd::grad(of.gradient(all, true), of.chosen(all), of.directions(), true, false,
+                                   true);
     };
     // eps = 6e-8 times what cancels in rows of few numbers.
     EXPECT_LT(difference(product(single), product(exact)), 1e-4) << c.name;
@@ -213,9 +214,9 @@ TEST(SecondDerivatives, OfNothing) {
        {at::zeros({0, 3}, at::kDouble), draw({3}, 1), draw({3}, 2)},
        [](const Tensors& of) { return at::layer_norm(of[0], {3}, of[1], of[2]); }},
       {"softmax", {at::zeros({0, 3}, at::kDouble)}, [](const Tensors& of) { return at::softmax(of[0], -1); }},
-      {"linear",
-       {at::zeros({0, 3}, at::kDouble), draw({2, 3}, 1), draw({2}, 2)},
-       [](const Tensors& of) { return at::linear(of[0], of[1], of[2]); }}};
+      {"linear", {at::zeros({0, 3}, at::kDouble), draw({2, 3}, 1), draw({2}, 2)}, [](const Tensors& of) {
+         return at::linear(of[0], of[1], of[2]);
+       }}};
   for (const Case& c : empty) {
     const auto product = [&] {
       const Tensors all = c.leaves();
