@@ -35,6 +35,7 @@
 #include <array>
 #include <initializer_list>
 #include <optional>
+#include <string_view>
 #include <tuple>
 
 namespace seigh {
@@ -46,7 +47,7 @@ bool have_second_derivatives(std::initializer_list<at::Tensor> arguments);
 // The arguments and results are those of libtorch's operators of these names, above automatic
 // differentiation.
 
-at::Tensor twice_differentiable_gelu(const at::Tensor& x, c10::string_view approximate);
+at::Tensor twice_differentiable_gelu(const at::Tensor& x, std::string_view approximate);
 at::Tensor twice_differentiable_silu(const at::Tensor& x);
 /// aten::linear; x [.., in], w [out, in].
 at::Tensor twice_differentiable_linear(const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias);
