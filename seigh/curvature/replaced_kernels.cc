@@ -23,6 +23,7 @@
 
 #include <atomic>
 #include <limits>
+#include <string_view>
 #include <utility>
 
 #include "seigh/curvature/convolution.h"
@@ -96,7 +97,7 @@ c10::DispatchKeySet theirs(c10::DispatchKeySet keys) {
   return (keys & c10::after_autograd_keyset).add(c10::DispatchKey::AutogradOther);
 }
 
-at::Tensor gelu(c10::DispatchKeySet keys, const at::Tensor& x, c10::string_view approximate) {
+at::Tensor gelu(c10::DispatchKeySet keys, const at::Tensor& x, std::string_view approximate) {
   const bool known = approximate == "none" || approximate == "tanh";
   if (on && known && have_second_derivatives({x})) return twice_differentiable_gelu(x, approximate);
   return at::_ops::gelu::redispatch(theirs(keys), x, approximate);

@@ -496,7 +496,7 @@ std::optional<at::Tensor> optional(const at::Tensor& t) {
 
 }  // namespace
 
-at::Tensor twice_differentiable_gelu(const at::Tensor& x, c10::string_view approximate) {
+at::Tensor twice_differentiable_gelu(const at::Tensor& x, std::string_view approximate) {
   return Elementwise::apply(x, static_cast<int64_t>(approximate == "tanh" ? kTanhGelu : kGelu));
 }
 
