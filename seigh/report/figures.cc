@@ -744,43 +744,44 @@ void draw_sweep(const std::string& name, const std::vector<SummaryRow>& rows, Wr
   out.write(final, "overlap over chance and its factors at the last step, by variant");
 
   Figure by_step{.name = "sweep-by-step",
-                 .title = "Overlap over chance by step, at the largest k",
+                 .title = "Overlap over chance and its factors by step, at the largest k",
                  .of = printable(name) + "; geometric means with 95 % t-intervals over runs",
-                 .columns = static_cast<int>(splits.size()),
-                 .height = 140};
+                 .columns = static_cast<int>(factors.size()),
+                 .height = 110};
   bool several = false;
   for (const std::string& split : splits) {
-    Panel panel{.title = split};
-    panel.x.title = "training step";
-    panel.y.log = true;
-    panel.rule = 1;
-    if (by_step.panels.empty()) panel.y.title = "overlap / chance";
-    for (size_t i = 0; i < variants.size(); ++i) {
-      std::map<double, std::vector<double>> found;  // by step
-      for (const SummaryRow& r : rows)
-        if (!r.at_loss && r.variant == variants[i] && r.split == split)
-          found[r.step].push_back(r.overlap / r.chance);
-      Curve curve{.name = shown(variants[i]), .colour = series_colour(i)};
-      curve.mark = series_mark(i);
-      if (i >= 6) curve.dash = {4, 1.6};
-      for (const auto& [step, values] : found) {
-        const MeanInterval mean = mean_interval(values);
-        curve.x.push_back(step);
-        curve.y.push_back(mean.mean);
-        curve.low.push_back(mean.low);
-        curve.high.push_back(mean.high);
+    for (const auto& [title, get] : factors) {
+      Panel panel{.title = split + ": " + title};
+      panel.x.title = "training step";
+      panel.y.log = true;
+      panel.rule = 1;
+      for (size_t i = 0; i < variants.size(); ++i) {
+        std::map<double, std::vector<double>> found;  // by step
+        for (const SummaryRow& r : rows)
+          if (!r.at_loss && r.variant == variants[i] && r.split == split && std::isfinite(get(r)))
+            found[r.step].push_back(get(r));
+        Curve curve{.name = shown(variants[i]), .colour = series_colour(i)};
+        curve.mark = series_mark(i);
+        if (i >= 6) curve.dash = {4, 1.6};
+        for (const auto& [step, values] : found) {
+          const MeanInterval mean = mean_interval(values);
+          curve.x.push_back(step);
+          curve.y.push_back(mean.mean);
+          curve.low.push_back(mean.low);
+          curve.high.push_back(mean.high);
+        }
+        several = several || curve.x.size() > 1;
+        panel.curves.push_back(std::move(curve));
       }
-      several = several || curve.x.size() > 1;
-      panel.curves.push_back(std::move(curve));
+      by_step.panels.push_back(std::move(panel));
     }
-    by_step.panels.push_back(std::move(panel));
   }
   if (!several) {
     out.left_out("overlap by step", "all runs have one step: more of curvature.steps");
     return;
   }
-  by_step.width = by_step.columns < 2 ? kColumnWidth : kFullWidth;
-  out.write(by_step, "overlap over chance by step; geometric means with 95 % t-intervals over runs");
+  by_step.width = kFullWidth;
+  out.write(by_step, "overlap over chance and its factors by step; geometric means with 95 % t-intervals over runs");
 }
 
 }  // namespace

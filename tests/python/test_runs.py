@@ -128,7 +128,7 @@ class Runs(Case):
         self.check_eigenvalues(folder / "base-seed-12345", states)
         self.check_eigenvalues(folder / "k=5-seed-12345", states, k=5)
         self.assertIn("run 3 of 3: k=5, seed 12345", lines)
-        self.assertRegex(lines, r"(?m)^train, last step: one seed, so no intervals$")
+        self.assertRegex(lines, r"(?m)^train, last step: one seed, so no intervals over seeds$")
         self.assertEqual(len((folder / "summary.csv").read_text().splitlines()), 1 + 3 * 3 * 2)
         # The program shows it, and runs none of its code.
         shown = self.command("show", folder, program=os.path.abspath(PROGRAM))
