@@ -86,13 +86,14 @@ at::Tensor bend(const at::Tensor& x, int64_t kind) {
   if (kind == kGelu) return (square * -0.5).exp_().mul_(1 / std::sqrt(2 * M_PI)).mul_(2 - square);
   if (kind == kSilu) {
     const at::Tensor s = x.sigmoid();
-    return (1 - s).mul_(s).mul_((1 - 2 * s).mul_(x).add_(2));
+    return x.neg().sigmoid_().mul_(s).mul_((1 - 2 * s).mul_(x).add_(2));
   }
   constexpr double c = 0.044715;
   const double k = std::sqrt(2 / M_PI);
-  const at::Tensor t = ((square * c).add_(1).mul_(x).mul_(k)).tanh_();
+  const at::Tensor u = (square * c).add_(1).mul_(x).mul_(k), t = u.tanh();
+  const at::Tensor sech2 = (2 * u).sigmoid_().mul_((-2 * u).sigmoid_()).mul_(4);  // 1 - t^2 would cancel
   const at::Tensor slope = (square * (3 * c * k)).add_(k);
-  return (1 - t.square()).mul_(slope + square * (3 * c * k) - slope.square().mul_(t).mul_(x));
+  return sech2 * (slope + square * (3 * c * k) - slope.square().mul_(t).mul_(x));
 }
 
 // g f'(x) with `slope` = f'(x), differentiable in g and x.

@@ -182,14 +182,17 @@ TEST(SecondDerivatives, OfFloat32AreThoseOfFloat64ToRounding) {
       exact.inputs[i] = single.inputs[i].to(at::kDouble);
     }
     if (c.name.starts_with("causal")) continue;  // its mask is in float64
-    const ReplacedKernels replaced;
     const auto product = [](const Case& of) {
       const Tensors all = of.leaves();
       return torch::autograd::grad(of.gradient(all, true), of.chosen(all), of.directions(), true, false,
                                    true);
     };
-    // eps = 6e-8 times what cancels in rows of few numbers.
-    EXPECT_LT(difference(product(single), product(exact)), 1e-4) << c.name;
+    const Tensors truth = product(exact);
+    const double theirs = difference(product(single), truth);
+    const ReplacedKernels replaced;
+    const double ours = difference(product(single), truth);
+    // As near as libtorch's own, up to luck: both are of the order of eps = 6e-8 times what cancels.
+    EXPECT_LT(ours, 3 * theirs + 2e-7) << c.name;
   }
 }
 

@@ -552,13 +552,16 @@ class Transformers(Case):
                     # Llama's norms and ViT's eager softmax are taken in float32, whatever the model is: 6e-8 over a step of 1e-2, a few times
                     step, off = (1e-2, 1e-4) if name == "llama" or (name, attention) == ("vit", "eager") else (1e-3, 1e-7)
                     self.close(truth, differences(model, lambda other: loss(other(**inputs), y), v, step), off)
-                    self.close(by_logits @ v, truth, EXACT)
-                    self.close(seigh.Hessian(model, loss, (inputs, y)) @ v, truth, EXACT)
+                    # Eager softmax is taken in float32 by both, whose products are then the same to its rounding, as fused derivatives sum
+                    # in another order.
+                    same = 1e-6 if (name, attention) in (("llama", "eager"), ("vit", "eager")) else EXACT
+                    self.close(by_logits @ v, truth, same)
+                    self.close(seigh.Hessian(model, loss, (inputs, y)) @ v, truth, same)
                     # Their own loss casts the logits of language models to float32.
                     own = seigh.Hessian(model, lambda model, batch: model(**batch).loss, [batch])
                     with warnings.catch_warnings():
                         warnings.simplefilter("ignore", seigh.SeighWarning)
-                        self.close(own @ v, truth, 1e-5 if name in ("gpt2", "llama") else EXACT)
+                        self.close(own @ v, truth, 1e-5 if name in ("gpt2", "llama") else same)
                     self.assertTrue(all(p.grad is None for p in parameters))
 
     def test_eigenvalues_against_the_dense_hessian(self):
