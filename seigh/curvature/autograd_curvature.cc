@@ -411,6 +411,15 @@ void AutogradCurvatureOperator::choose_sizes() {
   // A block is held three times: vectors, products and what the caller makes of them.
   const int64_t vector_bytes = 3 * size() * static_cast<int64_t>(c10::elementSize(dtype()));
   preferred_block_ = std::clamp<int64_t>(budget() / 4 / vector_bytes, 1, 32);
+  // Of mini-batches that are given: fewer workers where memory is short, all graphs where there is plenty.
+  const auto keep_where_there_is_room = [&](int64_t largest) {
+    if (!memory.obstacle().empty()) return;
+    const int64_t each = measure_peak(begin_of(largest), end_of(largest));
+    memory.recount();
+    const int64_t spare = (budget() - vector_bytes * preferred_block_) / 10 * 9;
+    while (workers_ > 1 && workers_ * each > spare) --workers_;
+    keep_graphs_ = samples / options_.batch_size * each + each <= spare;
+  };
   begins_ = source_->batches();
   if (!begins_.empty()) {
     options_.batch_size = 0;
@@ -419,17 +428,12 @@ void AutogradCurvatureOperator::choose_sizes() {
       if (end_of(batch) - begin_of(batch) > end_of(largest) - begin_of(largest)) largest = batch;
     options_.batch_size = end_of(largest) - begin_of(largest);
     workers_ = static_cast<int>(std::min(most, mini_batches()));
-    if (memory.obstacle().empty()) {
-      const int64_t each = measure_peak(begin_of(largest), end_of(largest));
-      memory.recount();
-      const int64_t spare = (budget() - vector_bytes * preferred_block_) / 10 * 9;
-      while (workers_ > 1 && workers_ * each > spare) --workers_;
-      keep_graphs_ = samples / options_.batch_size * each + each <= spare;
-    }
+    keep_where_there_is_room(largest);
   } else if (options_.batch_size > 0) {
     options_.batch_size = std::min(options_.batch_size, samples);
     cut(options_.batch_size);
     workers_ = static_cast<int>(std::min(most, mini_batches()));
+    keep_where_there_is_room(0);
   } else if (!memory.obstacle().empty()) {  // no pool: nothing is known of memory
     workers_ = static_cast<int>(std::min(most, samples));
     options_.batch_size = std::min<int64_t>((samples + workers_ - 1) / workers_, 64);

@@ -781,7 +781,8 @@ void draw_sweep(const std::string& name, const std::vector<SummaryRow>& rows, Wr
     return;
   }
   by_step.width = kFullWidth;
-  out.write(by_step, "overlap over chance and its factors by step; geometric means with 95 % t-intervals over runs");
+  out.write(by_step,
+            "overlap over chance and its factors by step; geometric means with 95 % t-intervals over runs");
 }
 
 }  // namespace

@@ -28,6 +28,26 @@ TEST(LinearOperator, AcceptsAnyLayoutOfTheBlock) {
   EXPECT_LT(test::relative_difference(op.apply(v.contiguous()), at::matmul(a, v)), 1e-14);
 }
 
+TEST(AsBlock, HasTheSameNumbersInColumns) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kDouble, at::kComplexDouble}) {
+    for (const int64_t rows : {1, 5, 4096, 9001}) {
+      for (const int64_t columns : {0, 1, 2, 7, 40}) {
+        const at::Tensor wide = at::randn({rows, columns + 3}, at::TensorOptions(dtype));
+        // By rows, part of wider rows, by columns already, every other row, and a conjugate.
+        for (const at::Tensor& x :
+             {wide.slice(1, 0, columns).contiguous(), wide.slice(1, 2, columns + 2),
+              wide.slice(1, 0, columns).t().contiguous().t(), wide.slice(0, 0, rows, 2).slice(1, 0, columns),
+              wide.slice(1, 0, columns).contiguous().conj()}) {
+          const at::Tensor block = as_block(x);
+          EXPECT_TRUE(block.equal(x)) << dtype << ' ' << x.sizes();
+          EXPECT_TRUE(block.t().is_contiguous());
+          EXPECT_FALSE(block.is_conj());
+        }
+      }
+    }
+  }
+}
+
 TEST(LinearOperator, RefusesWrongShapesAndTypes) {
   MatrixOperator op(at::eye(5, at::kDouble));
   EXPECT_SEIGH_ERROR(op.apply(at::ones({4, 2}, at::kDouble)), "expected a block of shape (5, b)");
