@@ -106,9 +106,9 @@ class Krylov(Case):
         for folder in (run, self.krylov_run()):
             for entry in report_json(folder)["decompositions"]:
                 data, attributes = read(folder / "eigen" / (entry["id"] + ".h5"))
-                self.assertEqual(entry["trust"], data["trust"].tolist())
+                self.assertEqual(list(map(int, entry["trust"])), data["trust"].tolist())
                 for name in ("residuals", "angle"):
-                    np.testing.assert_allclose(entry[name], data[name], rtol=6e-6)  # six digits
+                    np.testing.assert_allclose(entry[name], data[name], rtol=6e-3)  # three digits
                 self.assertEqual(attributes["certified"], (data["trust"] >= CLUSTER).sum())
                 seen.update(data["trust"].tolist())
                 if entry["step"] != 20:
@@ -145,8 +145,8 @@ class Krylov(Case):
             narrow += (high - low < 0.1 * truth).sum()
             entry = next(d for d in report_json(self.krylov_run())["decompositions"] if d["id"] == f"step_000020_{split}_hessian_krylov")
             self.assertEqual(entry["overlap"]["k"], list(range(1, 11)))
-            np.testing.assert_allclose(entry["overlap"]["magnitude_low"], low, rtol=6e-6)
-            np.testing.assert_allclose(entry["overlap"]["magnitude_high"], high, rtol=6e-6)
+            np.testing.assert_allclose(entry["overlap"]["magnitude_low"], low, rtol=6e-4)  # four digits
+            np.testing.assert_allclose(entry["overlap"]["magnitude_high"], high, rtol=6e-4)
             # Of the exact decomposition it is no more than rounding wide, where eigenvalues are apart.
             self.assertLess((exact["magnitude_high"] - exact["magnitude_low"]).max(), 1e-6)
         self.assertGreater(narrow, 5)  # or the band would say nothing
