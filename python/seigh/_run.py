@@ -1,6 +1,7 @@
 """Recipes: whole experiments with everything a run folder gives, of networks in Python too."""
 
 import copy
+import hashlib
 import importlib.util
 import inspect
 import os
@@ -164,7 +165,10 @@ def _attribute(reference, key):
     path, _, name = reference.rpartition(":")
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{key}: {path}: no such file")
-    loaded = "_seigh_code_" + str(abs(hash(os.path.realpath(path))))
+    with open(path, "rb") as file:
+        source = file.read()
+    # By its content too: a file that was edited since is other code.
+    loaded = "_seigh_code_" + hashlib.sha1(os.path.realpath(path).encode() + b"\0" + source).hexdigest()
     module = sys.modules.get(loaded)
     if module is None:
         spec = importlib.util.spec_from_file_location(loaded, path)
@@ -172,7 +176,7 @@ def _attribute(reference, key):
         sys.modules[loaded] = module
         sys.path.insert(0, os.path.dirname(os.path.realpath(path)))
         try:
-            spec.loader.exec_module(module)
+            exec(compile(source, path, "exec"), module.__dict__)
         except BaseException:
             del sys.modules[loaded]
             raise
