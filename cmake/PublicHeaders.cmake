@@ -15,6 +15,7 @@ set(SEIGH_PUBLIC_HEADERS
     seigh/tall/divided.h
     seigh/tall/tall_matrix.h
     seigh/eigen/certificates.h
+    seigh/eigen/concentration.h
     seigh/eigen/dense.h
     seigh/eigen/eigh.h
     seigh/eigen/options.h
@@ -33,6 +34,7 @@ set(SEIGH_PUBLIC_HEADERS
     seigh/overlap/curves.h
     seigh/overlap/dynamics.h
     seigh/overlap/eigenspace.h
+    seigh/overlap/joint_null.h
     seigh/overlap/masks.h
     seigh/overlap/metrics.h
     seigh/overlap/nulls.h

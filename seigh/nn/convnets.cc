@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "seigh/core/error.h"
+#include "seigh/nn/hidden_units.h"
 
 namespace seigh {
 
@@ -59,6 +60,10 @@ std::string ThreeC3d::description() const {
   return description_;
 }
 
+std::vector<HiddenUnits> ThreeC3d::hidden_units() const {
+  return chain_of_units(parameters_);
+}
+
 at::Tensor ThreeC3d::forward(const std::vector<at::Tensor>& parameters,
                              const std::vector<at::Tensor>& buffers, const at::Tensor& x,
                              bool training) const {
@@ -90,6 +95,10 @@ AllCnn::AllCnn(const std::vector<int64_t>& input_shape, int64_t classes, const A
 
 std::string AllCnn::description() const {
   return description_;
+}
+
+std::vector<HiddenUnits> AllCnn::hidden_units() const {
+  return chain_of_units(parameters_);
 }
 
 at::Tensor AllCnn::forward(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& buffers,

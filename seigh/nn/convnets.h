@@ -8,7 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "seigh/nn/hidden_units.h"
 #include "seigh/nn/layers.h"
 
 namespace seigh {
@@ -32,7 +31,7 @@ class ThreeC3d final : public LayeredModel {
   ThreeC3d(const std::vector<int64_t>& input_shape, int64_t classes, const ThreeC3dOptions& options = {});
 
   std::string description() const override;
-  std::vector<HiddenUnits> hidden_units() const override { return chain_of_units(parameters_); }
+  std::vector<HiddenUnits> hidden_units() const override;
   bool rescalable() const override { return true; }
   at::Tensor forward(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& buffers,
                      const at::Tensor& x, bool training = false) const override;
@@ -59,7 +58,7 @@ class AllCnn final : public LayeredModel {
   AllCnn(const std::vector<int64_t>& input_shape, int64_t classes, const AllCnnOptions& options = {});
 
   std::string description() const override;
-  std::vector<HiddenUnits> hidden_units() const override { return chain_of_units(parameters_); }
+  std::vector<HiddenUnits> hidden_units() const override;
   bool rescalable() const override { return true; }
   at::Tensor forward(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& buffers,
                      const at::Tensor& x, bool training = false) const override;

@@ -12,6 +12,7 @@
 
 #include "seigh/core/error.h"
 #include "seigh/core/random.h"
+#include "seigh/nn/hidden_units.h"
 
 namespace seigh {
 
@@ -62,6 +63,10 @@ at::Tensor Mlp::initial_parameters(uint64_t seed) const {
     pieces.push_back((u * (2 * bound) - bound).to(at::kFloat));
   }
   return flatten(pieces);
+}
+
+std::vector<HiddenUnits> Mlp::hidden_units() const {
+  return chain_of_units(parameters_);
 }
 
 at::Tensor Mlp::forward(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>&,

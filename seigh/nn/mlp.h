@@ -5,7 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "seigh/nn/hidden_units.h"
 #include "seigh/nn/model.h"
 
 namespace seigh {
@@ -26,7 +25,7 @@ class Mlp final : public Model {
 
   std::string description() const override;
   at::Tensor initial_parameters(uint64_t seed) const override;
-  std::vector<HiddenUnits> hidden_units() const override { return chain_of_units(parameters_); }
+  std::vector<HiddenUnits> hidden_units() const override;
   bool rescalable() const override { return activation_ == Activation::relu; }
   at::Tensor forward(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& buffers,
                      const at::Tensor& x, bool training = false) const override;
