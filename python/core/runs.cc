@@ -5,6 +5,7 @@
 
 #include "apps/seigh/command.h"
 #include "apps/seigh/figures.h"
+#include "apps/seigh/joint_page.h"
 #include "apps/seigh/sweep_report.h"
 #include "python/core/sources.h"
 #include "seigh/core/dtype.h"
@@ -236,6 +237,12 @@ void define_runs(py::module_& m) {
         Run run(RunFolder::open(folder, false, context), fs::path(), context);
         run.report();
         return std::make_pair(run.folder().report().string(), run.headline());
+      },
+      py::call_guard<py::gil_scoped_release>());
+  m.def(
+      "joint_report",
+      [](const std::vector<std::string>& folders, const std::string& page, const Context& context) {
+        by_root(context, [&] { app::write_joint_page({folders.begin(), folders.end()}, page, context); });
       },
       py::call_guard<py::gil_scoped_release>());
   m.def(

@@ -248,20 +248,31 @@ def _toml(value):
     return repr(value)
 
 
-def report(folder, context=None, *, figures=None):
-    """Writes report.html from what a run folder holds, and returns its path; or figures for print. Runs no code of the folder's.
+def report(folder, context=None, *, out=None, figures=None):
+    """Writes report.html from what a run folder holds, and returns its path; or one page of several runs; or figures for print. Runs no code of
+    the folder's.
 
     Args:
-        folder: the run folder; for figures also that of a sweep, or of a synthetic study.
+        folder: the run folder, or a list of several, which are only looked at; for figures also that of a sweep, or of a synthetic study.
+        out: the page of several runs; None: report.html here.
         figures: a folder, made if need be. No page is written but all figures of docs/figures.md that there are data for, each as SVG and
             PDF, and nothing in `folder`. Prints a line for each, and for each kind left out, why.
     Returns:
         The path of the page, or a list of those of the figures' files.
     Raises:
-        ValueError: nothing can be drawn yet, with what to run; a seigh that was built without cairo. OSError: files.
+        ValueError: nothing can be drawn yet, with what to run; figures of several folders; a seigh that was built without cairo. OSError: files.
     """
+    several = not isinstance(folder, (str, os.PathLike))
+    if figures is None and (several or out is not None):
+        page = "report.html" if out is None else os.fspath(out)
+        _core.joint_report([os.fspath(one) for one in folder] if several else [os.fspath(folder)], page, core_of(context))
+        return os.path.abspath(page)
+    if several:
+        raise ValueError("figures are of one folder; name one run, or the folder of a sweep")
     if figures is None:
         return _core.report(os.fspath(folder), core_of(context))[0]
+    if out is not None:
+        raise ValueError("out= is of a page; figures= says where figures go")
     files, lines = _core.figures(os.fspath(folder), os.fspath(figures), core_of(context))
     for line in lines:
         print(line)

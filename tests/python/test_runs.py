@@ -139,6 +139,17 @@ class Runs(Case):
             self.run_recipe(self.recipe(sweep))
         with self.assertRaisesRegex(ValueError, "folder of a sweep"):
             seigh.report(folder)
+        # Its runs on one page, as of any several.
+        runs = sorted(one for one in folder.iterdir() if (one / "recipe.toml").exists())
+        self.assertEqual(len(runs), 3)
+        page = seigh.report(runs[:2], out=self.tmp / "page.html")
+        self.assertEqual(page, str(self.tmp / "page.html"))
+        text = pathlib.Path(page).read_text()
+        self.assertIn(runs[0].name, text)
+        self.assertNotIn(runs[2].name, text)
+        for wrong in ({"figures": self.tmp / "f"}, {"figures": self.tmp / "f", "out": page}):
+            with self.assertRaisesRegex(ValueError, "of one folder"):
+                seigh.report(runs[:2], **wrong)
 
     def test_figures(self):
         self.states()
