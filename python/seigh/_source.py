@@ -15,13 +15,19 @@ from seigh._tree import floats_to, is_sequence
 _DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 _BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 _DROPOUTS = (nn.modules.dropout._DropoutNd,)
-_locks = weakref.WeakKeyDictionary()  # one for each module: its graphs are built one after the other
+_locks = {}  # (weak reference, lock) of each module, by id: its graphs are built one after the other
 _locks_lock = threading.Lock()
 
 
 def _lock_of(module):
+    # No WeakKeyDictionary: as a module dies it runs Python code, in which Ctrl-C would be lost.
     with _locks_lock:
-        return _locks.setdefault(module, threading.RLock())
+        known = _locks.get(id(module))
+        if known is None or known[0]() is not module:
+            for dead in [key for key, (of, _) in _locks.items() if of() is None]:
+                del _locks[dead]
+            known = _locks[id(module)] = (weakref.ref(module), threading.RLock())
+        return known[1]
 
 
 def beneath(module):
