@@ -322,19 +322,22 @@ class MaskStudy {
     }
   }
 
-  /// Likewise where units have changed places; leverage: [1, D].
-  void permute(int64_t at, const at::Tensor& leverage, const Context& context) {
+  /// Likewise at several, where units have changed places; leverage: [indices, D].
+  void permute(const std::vector<int64_t>& indices, const at::Tensor& leverage, const Context& context) {
     if (given_.units == nullptr || given_.units->empty()) return;
     JointNull& joint = result.joint;
     if (!joint.defined())
       for (at::Tensor* values : {&joint.mean, &joint.deviation, &joint.p, &joint.free})
         *values = at::full({result.sizes.numel()}, kNone, at::kDouble);
-    const JointNull found = joint_null(leverage, {result.sizes[at].item<int64_t>()}, curves_.mask,
-                                       *given_.units, given_.permutations, given_.seed, context);
-    joint.mean[at] = found.mean[0];
-    joint.deviation[at] = found.deviation[0];
-    joint.p[at] = found.p[0];
-    joint.free[at] = found.free[0];
+    const at::Tensor at = at::tensor(indices, at::kLong),
+                     sizes = result.sizes.index_select(0, at).contiguous();
+    const int64_t* const k = sizes.const_data_ptr<int64_t>();
+    const JointNull found = joint_null(leverage, {k, k + sizes.numel()}, curves_.mask, *given_.units,
+                                       given_.permutations, given_.seed, context);
+    joint.mean.index_copy_(0, at, found.mean);
+    joint.deviation.index_copy_(0, at, found.deviation);
+    joint.p.index_copy_(0, at, found.p);
+    joint.free.index_copy_(0, at, found.free);
   }
 
   /// From the leverages in the whole space.
@@ -413,12 +416,23 @@ Anatomy anatomy(const Eigenspace& space, const std::vector<StudiedMask>& masks, 
     for (MaskStudy& study : studies) {
       context.check_cancelled();
       const int64_t* own = study.result.sizes.const_data_ptr<int64_t>();
+      std::vector<int64_t> indices, rows;  // of this mask's sizes that `some` holds, and of `leverage`
       for (int64_t at = 0; at < study.result.sizes.numel(); ++at) {
         const auto found = std::find(some.begin(), some.end(), own[at]);
         if (found == some.end()) continue;
         const int64_t s = found - some.begin();
         study.take(at, at_size(static_cast<size_t>(s)));
-        study.permute(at, leverage.narrow(0, s, 1), context);
+        indices.push_back(at);
+        rows.push_back(s);
+      }
+      if (!rows.empty()) {
+        // Nearly always they lie side by side, and need no copy.
+        const int64_t count = static_cast<int64_t>(rows.size());
+        study.permute(indices,
+                      rows.back() - rows.front() + 1 == count
+                          ? leverage.narrow(0, rows.front(), count)
+                          : leverage.index_select(0, at::tensor(rows, at::kLong)),
+                      context);
       }
       if (some.back() == space.count()) study.correlate(at_size(some.size() - 1));
     }

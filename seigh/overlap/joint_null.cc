@@ -51,16 +51,14 @@ std::vector<std::vector<Move>> moves_of(const std::vector<UnitGroup>& groups, co
   return moves;
 }
 
-}  // namespace
-
-at::Tensor permuted_masks(const std::vector<UnitGroup>& groups, const at::Tensor& mask, int64_t parameters,
-                          int64_t samples, uint64_t seed) {
+void require_mask(const at::Tensor& mask) {
   require(mask.dim() == 1 && mask.scalar_type() == at::kLong && mask.is_contiguous(),
           "a mask is an int64 vector, got ", mask.scalar_type(), " ", mask.sizes());
-  require(samples >= 1, "at least one permutation is needed, not ", samples);
-  const int64_t m = mask.numel();
-  const int64_t* const index = mask.const_data_ptr<int64_t>();
-  const std::vector<std::vector<Move>> moves = moves_of(groups, index, m, parameters);
+}
+
+at::Tensor permuted(const std::vector<UnitGroup>& groups, const std::vector<std::vector<Move>>& moves,
+                    const int64_t* mask, int64_t samples, uint64_t seed) {
+  const int64_t m = static_cast<int64_t>(moves.size());
   at::Tensor result = at::empty({samples, m}, at::kLong);
   for (int64_t s = 0; s < samples; ++s) {
     std::vector<at::Tensor> places;
@@ -69,15 +67,26 @@ at::Tensor permuted_masks(const std::vector<UnitGroup>& groups, const at::Tensor
                                           s * static_cast<int64_t>(groups.size()) + static_cast<int64_t>(g)));
     int64_t* const out = result.data_ptr<int64_t>() + s * m;
     for (int64_t p = 0; p < m; ++p) {
-      out[p] = index[p];
+      out[p] = mask[p];
       for (const Move& move : moves[static_cast<size_t>(p)]) {
         const int64_t inner = move.block->inner;
-        const int64_t unit = (index[p] - move.block->begin) / inner % groups[move.group].count;
+        const int64_t unit = (mask[p] - move.block->begin) / inner % groups[move.group].count;
         out[p] += (places[move.group].const_data_ptr<int64_t>()[unit] - unit) * inner;
       }
     }
   }
   return result;
+}
+
+}  // namespace
+
+at::Tensor permuted_masks(const std::vector<UnitGroup>& groups, const at::Tensor& mask, int64_t parameters,
+                          int64_t samples, uint64_t seed) {
+  require_mask(mask);
+  require(samples >= 1, "at least one permutation is needed, not ", samples);
+  const int64_t m = mask.numel();
+  const int64_t* const index = mask.const_data_ptr<int64_t>();
+  return permuted(groups, moves_of(groups, index, m, parameters), index, samples, seed);
 }
 
 JointNull joint_null(const at::Tensor& leverage, const std::vector<int64_t>& sizes, const at::Tensor& order,
@@ -92,10 +101,11 @@ JointNull joint_null(const at::Tensor& leverage, const std::vector<int64_t>& siz
     require(1 <= size && size <= order.numel(), "there is no mask of ", size, " of ", order.numel(),
             " parameters");
   const Context::Scope scope(context);
-  const at::Tensor moved = permuted_masks(groups, order, d, samples, seed);
+  require_mask(order);
   const int64_t m = order.numel();
   const int64_t* const own = order.const_data_ptr<int64_t>();
   const std::vector<std::vector<Move>> moves = moves_of(groups, own, m, d);
+  const at::Tensor moved = permuted(groups, moves, own, samples, seed);
 
   JointNull null;
   for (at::Tensor* values : {&null.mean, &null.deviation, &null.p, &null.free})
