@@ -32,11 +32,12 @@ class Browser:
         os.close(theirs_in)
         os.close(theirs_out)
         self.input, self.output, self.buffer, self.number = ours_in, ours_out, b"", 0
-        self.session, self.errors, self.requests, self.events = None, [], [], []
+        self.session, self.errors, self.requests, self.loaded = None, [], [], set()
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
         self.downloads = Path(self.folder) / "downloads"
         self.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(self.downloads))
 
@@ -66,8 +67,8 @@ class Browser:
             self.errors.append(what["entry"]["text"])
         elif method == "Network.requestWillBeSent":
             self.requests.append(what["request"]["url"])
-        if method:
-            self.events.append(method)
+        elif method == "Page.lifecycleEvent" and what["name"] == "load":
+            self.loaded.add(what["loaderId"])
         return message
 
     def call(self, method, **params):
@@ -92,14 +93,18 @@ class Browser:
         """Opens a file at #address, in a window of this size, and waits until it is loaded and laid out."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
-        self.call("Page.navigate", url="about:blank")
+        # By way of an empty page: an address that differs after its # only would load nothing.
+        self.load("about:blank")
         self.errors.clear()
         self.requests.clear()
-        self.events.clear()
-        self.call("Page.navigate", url=f"file://{path}{'#' + address if address else ''}")
-        while "Page.loadEventFired" not in self.events:
-            self.receive()
+        self.load(f"file://{path}{'#' + address if address else ''}")
         self.settle()
+
+    def load(self, url):
+        """Waits for the load event of this very document: that of the one before may still be under way."""
+        loader = self.call("Page.navigate", url=url)["loaderId"]
+        while loader not in self.loaded:
+            self.receive()
 
     def settle(self):
         self.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
