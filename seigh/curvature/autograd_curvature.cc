@@ -466,7 +466,12 @@ void AutogradCurvatureOperator::choose_sizes() {
     const int64_t rounds = (samples + most_samples * workers_ - 1) / (most_samples * workers_);
     options_.batch_size = (samples + rounds * workers_ - 1) / (rounds * workers_);
     cut(options_.batch_size);
-    keep_graphs_ = mini_batches() * fixed + samples * per_sample <= spare;
+    const int64_t all = samples * per_sample, kept = mini_batches() * fixed + all;
+    keep_graphs_ = kept <= spare;
+    constexpr int64_t kSmall = int64_t{256} << 20;  // of 0.9 GB dividing vectors was measured slower
+    const bool one_batch = options_.most_samples == 0 || options_.most_samples >= samples;
+    divide_vectors_ = workers_ > 1 && !by_differences() && one_batch && fixed + all <= kSmall &&
+                      kept + workers_ * (fixed + all) <= spare;
   }
   graphs_.resize(static_cast<size_t>(mini_batches()));
 }
@@ -523,12 +528,26 @@ at::Tensor AutogradCurvatureOperator::per_sample_gradients(int64_t begin, int64_
   return block;
 }
 
-at::Tensor AutogradCurvatureOperator::apply_impl(const at::Tensor& block) {
-  const Context::Scope scope(context_);
-  at::Tensor vectors = as_block(block.to(source_->dtype()));
-  if (fixed_.defined()) vectors = as_block(vectors.index_fill(0, fixed_, 0));
-  const int64_t columns = block.size(1), batches = mini_batches();
-  at::Tensor result = empty_block(size(), columns, source_->dtype());
+// Workers take the next vector, each with all samples.
+void AutogradCurvatureOperator::multiply_by_vectors(const at::Tensor& vectors, const at::Tensor& result) {
+  whole_graphs_.resize(static_cast<size_t>(workers_));
+  std::atomic<int64_t> next = 0;
+  context_.run_workers(workers_, [&](int worker) {
+    const ReplacedKernels replaced;
+    std::unique_ptr<Graph>& graph = whole_graphs_[static_cast<size_t>(worker)];
+    if (!graph) graph = build_graph(0, source_->samples());
+    for (int64_t j = next++; j < vectors.size(1); j = next++) {
+      context_.check_cancelled();
+      const std::vector<at::Tensor> p = product(*graph, unflatten(subset_.specs, vectors.select(1, j)));
+      const std::vector<at::Tensor> column = unflatten(subset_.specs, result.select(1, j));
+      for (size_t i = 0; i < p.size(); ++i) assign(column[i], p[i]);
+    }
+  });
+}
+
+// Workers take the next mini-batch, each with all vectors.
+void AutogradCurvatureOperator::multiply_by_samples(const at::Tensor& vectors, const at::Tensor& result) {
+  const int64_t columns = vectors.size(1), batches = mini_batches();
   Turns turns(columns);
   std::atomic<int64_t> next = 0;
   context_.run_workers(workers_, [&](int) {
@@ -556,6 +575,21 @@ at::Tensor AutogradCurvatureOperator::apply_impl(const at::Tensor& block) {
       throw;
     }
   });
+}
+
+at::Tensor AutogradCurvatureOperator::apply_impl(const at::Tensor& block) {
+  const Context::Scope scope(context_);
+  at::Tensor vectors = as_block(block.to(source_->dtype()));
+  if (fixed_.defined()) vectors = as_block(vectors.index_fill(0, fixed_, 0));
+  const int64_t columns = block.size(1);
+  at::Tensor result = empty_block(size(), columns, source_->dtype());
+  // What does not go into the workers' number is left to all of them together.
+  const int64_t divided = divide_vectors_ ? columns - columns % workers_ : 0;
+  if (divided > 0) multiply_by_vectors(vectors.narrow(1, 0, divided), result.narrow(1, 0, divided));
+  if (divided < columns) {
+    multiply_by_samples(vectors.narrow(1, divided, columns - divided),
+                        result.narrow(1, divided, columns - divided));
+  }
   if (options_.l2 > 0) result.add_(vectors, options_.l2);
   if (fixed_.defined()) result.index_fill_(0, fixed_, 0);
   return result.to(dtype());

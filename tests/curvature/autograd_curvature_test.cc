@@ -68,6 +68,27 @@ TEST_P(HessianTest, ABlockIsItsColumns) {
   }
 }
 
+// Of a block, three workers take its vectors, one at a time; of what is left over, its samples.
+TEST_P(HessianTest, VectorsAreDividedAmongWorkers) {
+  for (const CurvatureKind kind : {CurvatureKind::hessian, CurvatureKind::ggn, CurvatureKind::mc_fisher}) {
+    const CurvatureOptions options{.kind = kind, .loss = GetParam().loss, .dtype = at::kDouble, .l2 = 0.5};
+    AutogradCurvatureOperator one(model_, parameters_, {}, data_, options, "one", Context({.threads = 1}));
+    AutogradCurvatureOperator three(model_, parameters_, {}, data_, options, "three",
+                                    Context({.threads = 3}));
+    ASSERT_FALSE(one.divides_vectors());
+    ASSERT_TRUE(three.divides_vectors());
+    for (int64_t columns = 0; columns <= 7; ++columns) {
+      const at::Tensor v = block(columns, 8), first = three.apply(v);
+      ASSERT_EQ(first.sizes(), v.sizes());
+      EXPECT_TRUE(at::equal(three.apply(v), first));
+      for (int64_t j = 0; j < columns; ++j) {
+        EXPECT_LT(relative_difference(first.slice(1, j, j + 1), one.apply(v.slice(1, j, j + 1))), 1e-12)
+            << to_string(kind) << ", " << columns << " columns, column " << j;
+      }
+    }
+  }
+}
+
 TEST_P(HessianTest, MiniBatchesOfUnequalSizeAreWeightedRightly) {
   const at::Tensor v = block(3);
   const at::Tensor whole = make().apply(v);
