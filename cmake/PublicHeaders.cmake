@@ -2,6 +2,7 @@
 # and libtorch's, and compiles on its own; tests/house and tests/install check it.
 set(SEIGH_PUBLIC_HEADERS
     seigh/core/context.h
+    seigh/core/device_memory.h
     seigh/core/dtype.h
     seigh/core/error.h
     seigh/core/filesystem.h

@@ -69,7 +69,7 @@ class Context:
         memory: ceiling of what this process may hold, bytes or "8G" (GiB), "8GB" (10⁹ bytes), "512M"; None: three quarters of what is
             available are used as needed.
         threads: of torch, BLAS and seigh's own loops; None: as many as torch uses (torch.get_num_threads()).
-        device: where work is done. Models and data stay where they are; only "cpu" is served.
+        device: where vectors, bases and what is made of them lie; only "cpu" is served. Products are computed where the model is.
         progress: None draws a line on a terminal or in a notebook, True always, False never; or an object with the methods of
             `Progress`.
     Raises:
@@ -79,7 +79,7 @@ class Context:
 
     def __init__(self, memory=None, threads=None, device=None, progress=None):
         if device is not None and torch.device(device).type != "cpu":
-            raise NotImplementedError(f"device {device} is not served; leave it out, and put model and data on the CPU: .to(\"cpu\")")
+            raise NotImplementedError(f"device {device} is not served; leave it out: products are computed where the model is, the rest on the CPU")
         if threads is not None and not 1 <= int(threads) <= 4096:
             raise ValueError(f"threads must lie between 1 and 4096, not {threads}")
         bytes_ = 0 if memory is None else _core.parse_bytes(memory) if isinstance(memory, str) else int(memory)

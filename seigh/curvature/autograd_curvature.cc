@@ -14,6 +14,8 @@
 
 #include "seigh/core/context.h"
 #include "seigh/core/error.h"
+#include "seigh/core/full_precision.h"
+#include "seigh/core/printable.h"
 #include "seigh/curvature/model_source.h"
 #include "seigh/curvature/replaced_kernels.h"
 
@@ -114,14 +116,17 @@ AutogradCurvatureOperator::AutogradCurvatureOperator(std::shared_ptr<const Graph
     : CurvatureOperator(source->parameters(),
                         options.products == Products::difference ? options.dtype : source->dtype(), options,
                         std::move(name), context),
-      source_(std::move(source)) {
+      source_(std::move(source)),
+      device_(source_->leaves().front().device()) {
+  if (!device_.is_cpu()) device_memory_.emplace(device_);
   require(source_->supports(options_.kind), this->name(), ": ", to_string(options_.kind),
           " is no matrix of this network and loss");
   const Context::Scope scope(context_);
+  const FullPrecision full(device_);
   if (const at::Tensor fixed = source_->fixed(); fixed.defined()) {
     at::Tensor marks = at::zeros({select_parameters(source_->parameters(), {}).count}, at::kBool);
     marks.index_fill_(0, fixed, true);
-    fixed_ = subset_.gather(source_->parameters(), marks).nonzero().squeeze(1);
+    fixed_ = subset_.gather(source_->parameters(), marks).nonzero().squeeze(1).to(device_);
   }
   if (by_differences()) {
     require(source_->dtype() == at::kDouble, this->name(),
@@ -169,13 +174,15 @@ void AutogradCurvatureOperator::compare_kernels() const {
 std::vector<std::string> AutogradCurvatureOperator::notes() const {
   std::vector<std::string> all = CurvatureOperator::notes();
   for (std::string& note : source_->notes()) all.push_back(std::move(note));
-  if (const std::string why = context_.memory().obstacle(); !why.empty()) {
+  if (const std::string why = context_.memory().obstacle(); !why.empty() && device_.is_cpu()) {
     all.push_back(text_of("no memory pool (", why,
                           "): products may be several times slower, and a memory ceiling is not kept"));
   }
-  if (const c10::Device device = source_->leaves().front().device(); !device.is_cpu())
-    all.push_back(text_of("convolutions by libtorch's own second derivatives (the network is on ", device,
-                          ", not on the CPU): they may be slower"));
+  if (device_memory_ && !device_memory_->obstacle().empty())
+    all.push_back(text_of(device_memory_->obstacle(), ": mini-batches are not cut to it"));
+  if (made_smaller_)
+    all.push_back(
+        text_of("mini-batches of ", options_.batch_size, ": ", device_, " ran out of memory with more"));
   if (fused_attention_)
     all.emplace_back("attention by the mathematical kernel: the fused one has no second derivative");
   return all;
@@ -356,8 +363,10 @@ double AutogradCurvatureOperator::choose_step(const at::Tensor& vector) {
 // Says of which sample, and of what.
 void AutogradCurvatureOperator::explain_not_finite(const at::Tensor& vector) const {
   const Context::Scope scope(context_);
+  const FullPrecision full(device_);
   const ReplacedKernels replaced;
-  const std::vector<at::Tensor> v = unflatten(subset_.specs, vector.to(source_->dtype()).contiguous());
+  const std::vector<at::Tensor> v =
+      unflatten(subset_.specs, vector.to(device_, source_->dtype()).contiguous());
   const auto multiply = [&](int64_t begin, int64_t end) { return product(*build_graph(begin, end), v); };
   for (int64_t batch = 0; batch < mini_batches(); ++batch) {
     int64_t begin = begin_of(batch), end = end_of(batch);
@@ -388,35 +397,58 @@ void AutogradCurvatureOperator::explain_not_finite(const at::Tensor& vector) con
   fail(name(), ": a product is too large for ", dtype(), "; use eigh.dtype = \"float64\"");
 }
 
+int64_t AutogradCurvatureOperator::available() const {
+  if (device_memory_) return device_memory_->available();
+  return std::max<int64_t>(context_.memory().available() - options_.reserve, 0);
+}
+
+// Why nothing is known of memory; empty where it is.
+std::string AutogradCurvatureOperator::obstacle() const {
+  return device_memory_ ? device_memory_->obstacle() : context_.memory().obstacle();
+}
+
+void AutogradCurvatureOperator::throw_memory_error(const std::string& what, const c10::Error& error) const {
+  throw MemoryError(text_of(name(), ": too little memory on ", device_, " for ", what, ": ",
+                            first_line(error.what_without_backtrace())));
+}
+
 // Bytes that a worker takes for one product with these samples.
-int64_t AutogradCurvatureOperator::measure_peak(int64_t begin, int64_t end) const {
-  Memory& memory = context_.memory();
-  const int64_t before = memory.held();
-  memory.reset_peak();
-  const auto graph = build_graph(begin, end);
-  std::vector<at::Tensor> v;
-  for (const at::Tensor& leaf : graph->leaves) v.push_back(at::zeros_like(leaf));
-  product(*graph, v);
-  return memory.peak() - before;
+int64_t AutogradCurvatureOperator::measure_peak(int64_t begin, int64_t end) {
+  const auto taken = [&](auto& memory) {
+    const int64_t before = memory.held();
+    memory.reset_peak();
+    const auto graph = build_graph(begin, end);
+    std::vector<at::Tensor> v;
+    for (const at::Tensor& leaf : graph->leaves) v.push_back(at::zeros_like(leaf));
+    product(*graph, v);
+    return memory.peak() - before;
+  };
+  if (device_memory_) {
+    try {
+      return taken(*device_memory_);
+    } catch (const c10::OutOfMemoryError& error) {
+      throw_memory_error(end - begin == 1 ? "one sample" : text_of(end - begin, " samples"), error);
+    }
+  }
+  const int64_t bytes = taken(context_.memory());
+  context_.memory().recount();  // of what libraries have taken outside the pool meanwhile
+  return bytes;
 }
 
 void AutogradCurvatureOperator::choose_sizes() {
   const ReplacedKernels replaced;
-  Memory& memory = context_.memory();
   const int64_t samples = source_->samples();
   // Differences build graphs all the time.
-  const bool parallel = (source_->concurrent() || !by_differences()) && source_->leaves().front().is_cpu();
+  const bool parallel = (source_->concurrent() || !by_differences()) && device_.is_cpu();
   const int64_t most = parallel ? context_.threads() : 1;
-  const auto budget = [&] { return std::max<int64_t>(memory.available() - options_.reserve, 0); };
   // A block is held three times: vectors, products and what the caller makes of them.
   const int64_t vector_bytes = 3 * size() * static_cast<int64_t>(c10::elementSize(dtype()));
-  preferred_block_ = std::clamp<int64_t>(budget() / 4 / vector_bytes, 1, 32);
+  preferred_block_ = std::clamp<int64_t>(available() / 4 / vector_bytes, 1, 32);
   // Of mini-batches that are given: fewer workers where memory is short, all graphs where there is plenty.
   const auto keep_where_there_is_room = [&](int64_t largest) {
-    if (!memory.obstacle().empty()) return;
+    if (!obstacle().empty()) return;
     const int64_t each = measure_peak(begin_of(largest), end_of(largest));
-    memory.recount();
-    const int64_t spare = (budget() - vector_bytes * preferred_block_) / 10 * 9;
+    const int64_t spare = (available() - vector_bytes * preferred_block_) / 10 * 9;
     while (workers_ > 1 && workers_ * each > spare) --workers_;
     keep_graphs_ = samples / options_.batch_size * each + each <= spare;
   };
@@ -434,7 +466,7 @@ void AutogradCurvatureOperator::choose_sizes() {
     cut(options_.batch_size);
     workers_ = static_cast<int>(std::min(most, mini_batches()));
     keep_where_there_is_room(0);
-  } else if (!memory.obstacle().empty()) {  // no pool: nothing is known of memory
+  } else if (!obstacle().empty()) {  // nothing is known of memory
     workers_ = static_cast<int>(std::min(most, samples));
     options_.batch_size = std::min<int64_t>((samples + workers_ - 1) / workers_, 64);
     if (options_.most_samples > 0) options_.batch_size = std::min(options_.batch_size, options_.most_samples);
@@ -443,23 +475,25 @@ void AutogradCurvatureOperator::choose_sizes() {
     // A worker takes fixed + per_sample * batch_size bytes.
     const int64_t few = std::min<int64_t>(samples, 2), more = std::min<int64_t>(samples, 8);
     const int64_t small = measure_peak(0, few), large = measure_peak(0, more);
-    memory.recount();  // of what libraries have taken outside the pool meanwhile
     const int64_t per_sample =
         more > few ? std::max<int64_t>((large - small) / (more - few), 1) : std::max<int64_t>(large, 1);
     const int64_t fixed = more > few ? std::max<int64_t>(small - few * per_sample, 0) : 0;
     // A tenth is left for what differs between mini-batches and for pieces too small to be of use.
-    const int64_t blocks = vector_bytes * preferred_block_, spare = (budget() - blocks) / 10 * 9;
+    const int64_t blocks = vector_bytes * preferred_block_, spare = (available() - blocks) / 10 * 9;
     const auto fitting = [&](int64_t workers) { return (spare / workers - fixed) / per_sample; };
     workers_ = static_cast<int>(std::min(most, samples));
     while (workers_ > 1 && fitting(workers_) < 1) --workers_;
     if (fitting(workers_) < 1) {
-      throw MemoryError(text_of(name(), ": ", format_bytes(budget()),
-                                " of memory are too little for one sample, which takes ",
+      throw MemoryError(text_of(name(), ": ", format_bytes(available()), " of memory ",
+                                device_.is_cpu() ? "" : "on " + device_.str() + " ",
+                                "are too little for one sample, which takes ",
                                 format_bytes((fixed + per_sample) / 9 * 10 + blocks),
-                                "; raise the ceiling (--memory), or lower k or the block"));
+                                device_.is_cpu() ? "; raise the ceiling (--memory), or lower k or the block"
+                                                 : "; free what else lies there, or take a smaller network"));
     }
     constexpr int64_t kEnough = int64_t{512} << 20;  // larger mini-batches were measured no faster
-    const int64_t useful = std::max<int64_t>(kEnough / per_sample, 8);
+    const int64_t useful =
+        device_.is_cpu() ? std::max<int64_t>(kEnough / per_sample, 8) : samples;  // cards want filling
     int64_t most_samples = std::min({fitting(workers_), useful, (samples + workers_ - 1) / workers_});
     if (options_.most_samples > 0) most_samples = std::min(most_samples, options_.most_samples);
     // Equal shares, and as many for each worker.
@@ -478,6 +512,7 @@ void AutogradCurvatureOperator::choose_sizes() {
 
 double AutogradCurvatureOperator::loss() {
   const Context::Scope scope(context_);
+  const FullPrecision full(device_);
   const at::NoGradGuard no_grad;
   const std::vector<at::Tensor> all = source_->leaves();
   double sum = 0;
@@ -488,6 +523,7 @@ double AutogradCurvatureOperator::loss() {
 
 at::Tensor AutogradCurvatureOperator::gradient() {
   const Context::Scope scope(context_);
+  const FullPrecision full(device_);
   const ReplacedKernels replaced;
   at::Tensor sum = theta() * options_.l2;
   const std::vector<at::Tensor> parts = unflatten(subset_.specs, sum);
@@ -507,7 +543,8 @@ at::Tensor AutogradCurvatureOperator::per_sample_gradients(int64_t begin, int64_
   require(source_->batches().empty(), name(),
           ": batches that cannot be cut have no gradients of single samples");
   const Context::Scope scope(context_);
-  at::Tensor block = empty_block(size(), count, dtype());
+  const FullPrecision full(device_);
+  at::Tensor block = empty_block(size(), count, dtype(), device_);
   std::atomic<int64_t> next = 0;
   const int64_t most = source_->concurrent() ? workers_ : 1;
   context_.run_workers(static_cast<int>(std::min(most, std::max<int64_t>(count, 1))), [&](int) {
@@ -577,12 +614,11 @@ void AutogradCurvatureOperator::multiply_by_samples(const at::Tensor& vectors, c
   });
 }
 
-at::Tensor AutogradCurvatureOperator::apply_impl(const at::Tensor& block) {
-  const Context::Scope scope(context_);
-  at::Tensor vectors = as_block(block.to(source_->dtype()));
+at::Tensor AutogradCurvatureOperator::multiply(const at::Tensor& block) {
+  at::Tensor vectors = as_block(block.to(device_, source_->dtype()));
   if (fixed_.defined()) vectors = as_block(vectors.index_fill(0, fixed_, 0));
-  const int64_t columns = block.size(1);
-  at::Tensor result = empty_block(size(), columns, source_->dtype());
+  const int64_t columns = vectors.size(1);
+  at::Tensor result = empty_block(size(), columns, source_->dtype(), device_);
   // What does not go into the workers' number is left to all of them together.
   const int64_t divided = divide_vectors_ ? columns - columns % workers_ : 0;
   if (divided > 0) multiply_by_vectors(vectors.narrow(1, 0, divided), result.narrow(1, 0, divided));
@@ -592,7 +628,33 @@ at::Tensor AutogradCurvatureOperator::apply_impl(const at::Tensor& block) {
   }
   if (options_.l2 > 0) result.add_(vectors, options_.l2);
   if (fixed_.defined()) result.index_fill_(0, fixed_, 0);
-  return result.to(dtype());
+  return result.to(block.device(), dtype());
+}
+
+at::Tensor AutogradCurvatureOperator::apply_impl(const at::Tensor& block) {
+  const Context::Scope scope(context_);
+  const FullPrecision full(device_);
+  for (;;) {
+    try {
+      return multiply(block);
+    } catch (const c10::OutOfMemoryError& error) {
+      make_smaller(error);
+    }
+  }
+}
+
+// The mini-batches, where the device has less memory than was found at first.
+void AutogradCurvatureOperator::make_smaller(const c10::Error& error) {
+  graphs_.clear();
+  keep_graphs_ = false;
+  if (device_memory_) device_memory_->release();
+  if (!source_->batches().empty() || options_.batch_size <= 1) {
+    throw_memory_error(source_->batches().empty() ? "one sample" : "a batch of the data", error);
+  }
+  options_.batch_size = (options_.batch_size + 1) / 2;
+  cut(options_.batch_size);
+  graphs_.resize(static_cast<size_t>(mini_batches()));
+  made_smaller_ = true;
 }
 
 }  // namespace seigh

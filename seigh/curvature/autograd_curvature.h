@@ -24,16 +24,23 @@
 // the graph of all samples is small, each takes vectors of its own instead, with a graph of all samples: half
 // of few samples take more than half the time.
 //
+// The network may lie on another device: blocks come there and go where they came from, mini-batches are cut
+// to the device's memory, and one that does not fit after all is halved.
+//
 // Cost per vector: 6F flops (Gauss-Newton kinds 4F), F being those of one forward pass over all samples, less
 // the terms that the first layer does not need; a graph adds 3F once per block, or once in all where memory
 // allows to keep every graph. Memory: the activations of one mini-batch for each thread, three times.
 #pragma once
 
+#include <c10/util/Exception.h>
+
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "seigh/core/device_memory.h"
 #include "seigh/curvature/curvature.h"
 #include "seigh/curvature/graph_source.h"
 #include "seigh/data/dataset.h"
@@ -63,6 +70,8 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
   /// What could not be done the fast way, and why: the memory pool, convolutions, fused attention.
   std::vector<std::string> notes() const override;
   int64_t preferred_block() const override { return preferred_block_; }
+  /// That of the source's parameters.
+  c10::Device device() const override { return device_; }
 
   /// Mini-batches at work at once.
   int workers() const { return workers_; }
@@ -103,17 +112,24 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
   int64_t mini_batches() const { return static_cast<int64_t>(begins_.size()); }
   int64_t begin_of(int64_t batch) const { return begins_[static_cast<size_t>(batch)]; }
   int64_t end_of(int64_t batch) const;
-  int64_t measure_peak(int64_t begin, int64_t end) const;
+  int64_t available() const;
+  std::string obstacle() const;
+  int64_t measure_peak(int64_t begin, int64_t end);
+  at::Tensor multiply(const at::Tensor& block);
+  void make_smaller(const c10::Error& error);
+  [[noreturn]] void throw_memory_error(const std::string& what, const c10::Error& error) const;
   void choose_sizes();
   void compare_kernels() const;
   bool gauss_newton() const { return options_.kind != CurvatureKind::hessian; }
   bool by_differences() const { return options_.products == Products::difference; }
 
   std::shared_ptr<const GraphSource> source_;
-  mutable std::mutex building_;  // of graphs, where the source builds one at a time
-  std::vector<int64_t> begins_;  // of mini-batches
+  c10::Device device_;
+  std::optional<DeviceMemory> device_memory_;  // of another device than the CPU
+  mutable std::mutex building_;                // of graphs, where the source builds one at a time
+  std::vector<int64_t> begins_;                // of mini-batches
   int workers_ = 1;
-  bool keep_graphs_ = false, divide_vectors_ = false, fused_attention_ = false;
+  bool keep_graphs_ = false, divide_vectors_ = false, fused_attention_ = false, made_smaller_ = false;
   int64_t preferred_block_ = 32;
   at::Tensor fixed_;  // entries of a vector of the subset
   double step_ = 1e-5;

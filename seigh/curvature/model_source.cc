@@ -208,7 +208,7 @@ at::Tensor ModelSource::output_hessian_product(const at::Tensor& outputs, int64_
 std::unique_ptr<CurvatureOperator> ModelSource::faster_operator(const CurvatureOptions& options,
                                                                 const std::string& name,
                                                                 const Context& context) const {
-  if (!MlpCurvatureOperator::supports(model_, loss_)) return nullptr;
+  if (!given_parameters_.is_cpu() || !MlpCurvatureOperator::supports(model_, loss_)) return nullptr;
   CurvatureOptions o = options;
   o.loss = loss_;
   o.dtype = dtype_;

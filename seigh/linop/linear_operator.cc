@@ -15,8 +15,9 @@
 
 namespace seigh {
 
-at::Tensor empty_block(int64_t rows, int64_t columns, at::ScalarType dtype) {
-  return at::empty_strided({rows, columns}, {1, std::max<int64_t>(rows, 1)}, dtype);
+at::Tensor empty_block(int64_t rows, int64_t columns, at::ScalarType dtype, c10::Device device) {
+  return at::empty_strided({rows, columns}, {1, std::max<int64_t>(rows, 1)},
+                           at::TensorOptions(dtype).device(device));
 }
 
 namespace {
@@ -61,6 +62,8 @@ at::Tensor LinearOperator::apply(const at::Tensor& block) {
   require(block.dim() == 2 && block.size(0) == size_, name_, ": expected a block of shape (", size_,
           ", b), got ", block.sizes());
   require(block.scalar_type() == dtype_, name_, ": expected dtype ", dtype_, ", got ", block.scalar_type());
+  require(block.is_cpu() || block.device() == device(), name_, ": a block on ", block.device(),
+          "; it must be on the CPU", device().is_cpu() ? "" : " or on " + device().str());
   const Timer timer;
   at::Tensor result = as_block(apply_impl(block).detach().resolve_conj());
   require(result.sizes() == block.sizes(), name_, ": product has shape ", result.sizes(), ", expected ",

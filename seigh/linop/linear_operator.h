@@ -9,7 +9,7 @@
 namespace seigh {
 
 /// An uninitialised block [rows, columns] whose columns are contiguous (strides {1, rows}).
-at::Tensor empty_block(int64_t rows, int64_t columns, at::ScalarType dtype);
+at::Tensor empty_block(int64_t rows, int64_t columns, at::ScalarType dtype, c10::Device device = at::kCPU);
 /// `x` itself if it is a block with contiguous columns, otherwise a copy that is.
 at::Tensor as_block(const at::Tensor& x);
 
@@ -23,13 +23,16 @@ class LinearOperator {
   LinearOperator(const LinearOperator&) = delete;
   LinearOperator& operator=(const LinearOperator&) = delete;
 
-  /// A V for a block V [D, b] of dtype(). Returns a new block [D, b] with contiguous columns.
-  /// Throws Error on a wrong shape or dtype, and when the product holds NaN or infinity.
+  /// A V for a block V [D, b] of dtype(), on the host or on device(). Returns a new block [D, b] with
+  /// contiguous columns, where V lies. Throws Error on a wrong shape or dtype, and when the product holds NaN
+  /// or infinity.
   at::Tensor apply(const at::Tensor& block);
 
   int64_t size() const { return size_; }
   at::ScalarType dtype() const { return dtype_; }
   const std::string& name() const { return name_; }
+  /// Where it multiplies.
+  virtual c10::Device device() const { return at::kCPU; }
   /// Matrix-vector products so far: columns applied.
   int64_t products() const { return products_; }
   /// Wall-clock seconds spent in apply so far.
@@ -47,7 +50,7 @@ class LinearOperator {
   virtual bool collective() const { return false; }
 
  protected:
-  /// A V for a checked block; may return any layout.
+  /// A V for a checked block, on the block's device; may return any layout.
   virtual at::Tensor apply_impl(const at::Tensor& block) = 0;
   /// Throws Error that says why A times `vector` [D] is not finite, if the operator can tell.
   virtual void explain_not_finite(const at::Tensor& vector) const;

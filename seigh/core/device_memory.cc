@@ -1,0 +1,80 @@
+#include "seigh/core/device_memory.h"
+
+#include <c10/util/Exception.h>
+
+#include "seigh/core/error.h"
+
+#if __has_include(<c10/core/CachingDeviceAllocator.h>)
+#include <c10/core/CachingDeviceAllocator.h>
+#define SEIGH_COUNTS_DEVICE_MEMORY 1
+#endif
+
+namespace seigh {
+
+#ifdef SEIGH_COUNTS_DEVICE_MEMORY
+
+namespace {
+
+using Stats = c10::CachingDeviceAllocator::DeviceStats;
+
+int64_t current(const c10::CachingAllocator::StatArray& of) {
+  return of[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)].current;
+}
+
+}  // namespace
+
+DeviceMemory::DeviceMemory(c10::Device device) : device_(device) {
+  if (!device_.has_index()) device_.set_index(0);
+  allocator_ = dynamic_cast<c10::DeviceAllocator*>(c10::GetAllocator(device_.type()));
+  try {
+    if (allocator_ != nullptr) allocator_->getMemoryInfo(device_.index());
+  } catch (const c10::Error&) {
+    allocator_ = nullptr;
+  }
+  if (allocator_ == nullptr) obstacle_ = text_of("libtorch does not say what memory ", device_, " has");
+}
+
+int64_t DeviceMemory::available() const {
+  if (allocator_ == nullptr) return 0;
+  const Stats stats = allocator_->getDeviceStats(device_.index());
+  const auto free = static_cast<int64_t>(allocator_->getMemoryInfo(device_.index()).first);
+  return free / 10 * 9 + current(stats.reserved_bytes) - current(stats.allocated_bytes);
+}
+
+int64_t DeviceMemory::held() const {
+  return allocator_ == nullptr ? 0 : current(allocator_->getDeviceStats(device_.index()).allocated_bytes);
+}
+
+int64_t DeviceMemory::peak() const {
+  if (allocator_ == nullptr) return 0;
+  const Stats stats = allocator_->getDeviceStats(device_.index());
+  return stats.allocated_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)].peak;
+}
+
+void DeviceMemory::reset_peak() {
+  if (allocator_ != nullptr) allocator_->resetPeakStats(device_.index());
+}
+
+void DeviceMemory::release() {
+  if (allocator_ != nullptr) allocator_->emptyCache();
+}
+
+#else
+
+DeviceMemory::DeviceMemory(c10::Device device)
+    : device_(device), obstacle_("this libtorch does not say what memory a device has") {}
+int64_t DeviceMemory::available() const {
+  return 0;
+}
+int64_t DeviceMemory::held() const {
+  return 0;
+}
+int64_t DeviceMemory::peak() const {
+  return 0;
+}
+void DeviceMemory::reset_peak() {}
+void DeviceMemory::release() {}
+
+#endif
+
+}  // namespace seigh

@@ -1,0 +1,37 @@
+// The memory of an accelerator, as libtorch's allocator of it counts it.
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include <cstdint>
+#include <string>
+
+namespace c10 {
+struct DeviceAllocator;
+}
+
+namespace seigh {
+
+/// A handle. Beside the process's other work on the same device its figures are of both.
+class DeviceMemory {
+ public:
+  explicit DeviceMemory(c10::Device device);
+
+  /// What may still be taken: nine tenths of what the device has free, and what the allocator keeps for later.
+  int64_t available() const;
+  /// Bytes of tensors that are there, and the most there were since the last reset_peak().
+  int64_t held() const;
+  int64_t peak() const;
+  void reset_peak();
+  /// Gives back to the device what the allocator keeps for later.
+  void release();
+  /// Why nothing of this is known (all figures are then 0), for the user; empty when it is.
+  const std::string& obstacle() const { return obstacle_; }
+
+ private:
+  c10::Device device_;
+  c10::DeviceAllocator* allocator_ = nullptr;  // libtorch's own
+  std::string obstacle_;
+};
+
+}  // namespace seigh

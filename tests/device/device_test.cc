@@ -1,0 +1,198 @@
+// Operators whose network lies on another device, here a pretended one (tests/support/pretended_device.h).
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <thread>
+
+#include "seigh/core/context.h"
+#include "seigh/core/device_memory.h"
+#include "seigh/curvature/autograd_curvature.h"
+#include "seigh/curvature/check.h"
+#include "seigh/curvature/model_source.h"
+#include "seigh/eigen/eigh.h"
+#include "seigh/linop/matrix_operator.h"
+#include "tests/support/every_model.h"
+#include "tests/support/expect_error.h"
+#include "tests/support/pretended_device.h"
+#include "tests/support/spectra.h"
+
+namespace seigh {
+namespace {
+
+using test::PretendedDevice;
+using test::relative_difference;
+
+class OnADevice : public ::testing::TestWithParam<test::ModelCase> {
+ protected:
+  OnADevice() { PretendedDevice::rounded_to_tf32(); }
+  ~OnADevice() override { PretendedDevice::set_limit(int64_t{1} << 40); }
+
+  std::shared_ptr<const ModelSource> source(c10::Device device, at::ScalarType dtype, int64_t samples = 6) const {
+    const Dataset data = test::make_data(GetParam(), samples);
+    std::vector<at::Tensor> buffers;
+    for (const at::Tensor& buffer : test::running_statistics(*model_)) buffers.push_back(buffer.to(device));
+    return std::make_shared<ModelSource>(
+        *model_, parameters_.to(device), buffers,
+        Dataset{data.x.to(device), data.y.to(device), data.classes}, Loss{}, dtype, "matrix");
+  }
+  at::Tensor block(int64_t columns) const {
+    return random_gaussian(5, Stream::test, model_->parameter_count(), 0, columns, at::kDouble);
+  }
+
+  const c10::Device there_ = PretendedDevice::device();
+  const std::unique_ptr<Model> model_ = make_model(GetParam().model, GetParam().sample, GetParam().classes);
+  const at::Tensor parameters_ = model_->initial_parameters(2);
+};
+
+TEST_P(OnADevice, ProductsAreThoseOfTheCpu) {
+  for (const CurvatureKind kind : curvature_kinds()) {
+    for (const Products products : {Products::autograd, Products::difference}) {
+      if (products == Products::difference && kind == CurvatureKind::mc_fisher) continue;  // as the other
+      const CurvatureOptions options{.kind = kind, .dtype = at::kDouble, .products = products, .l2 = 0.1};
+      AutogradCurvatureOperator here(source(at::kCPU, at::kDouble), options),
+          there(source(there_, at::kDouble), options);
+      EXPECT_EQ(there.device(), there_);
+      const at::Tensor v = block(3), expected = here.apply(v);
+      const at::Tensor from_host = there.apply(v), from_there = there.apply(v.to(there_));
+      EXPECT_TRUE(from_host.is_cpu());
+      EXPECT_EQ(from_there.device(), there_);
+      const double same = products == Products::difference ? 1e-6 : 1e-11;
+      EXPECT_LT(relative_difference(from_host, expected), same) << to_string(kind);
+      EXPECT_TRUE(at::equal(from_there.cpu(), from_host)) << to_string(kind);
+      EXPECT_NEAR(there.loss(), here.loss(), 1e-12);
+      EXPECT_LT(relative_difference(there.gradient().cpu(), here.gradient()), 1e-11);
+    }
+  }
+  EXPECT_FALSE(PretendedDevice::rounded_to_tf32());
+}
+
+class SolvedOnADevice : public OnADevice {};
+
+TEST_P(SolvedOnADevice, EigenpairsAreThoseOfTheCpu) {
+  const auto solve = [&](c10::Device device, at::ScalarType dtype) {
+    const auto op = make_checked_operator(source(device, dtype), {.dtype = dtype}, "matrix", Context());
+    return eigh(*op, {.k = 3, .products = 24});
+  };
+  for (const at::ScalarType dtype : {at::kFloat, at::kDouble}) {
+       const EigenResult here = solve(at::kCPU, dtype), there = solve(there_, dtype);
+    const double first = here.eigenvalues.abs().max().item<double>();
+    EXPECT_LT((here.eigenvalues - there.eigenvalues).abs().max().item<double>() / first,
+              dtype == at::kFloat ? 1e-5 : 1e-10);
+    EXPECT_EQ(there.certificates.certified(), here.certificates.certified());
+  }
+  EXPECT_FALSE(PretendedDevice::rounded_to_tf32());
+}
+
+TEST_P(OnADevice, MiniBatchesFitItsMemory) {
+  const CurvatureOptions options{.dtype = at::kDouble};
+  const auto network = source(there_, at::kDouble, 40);
+  const at::Tensor v = block(2);
+  DeviceMemory memory(there_);
+  at::Tensor expected;
+  int64_t needed = 0;
+  {
+    AutogradCurvatureOperator ample(network, options);
+    memory.reset_peak();
+    const int64_t before = memory.held();
+    expected = ample.apply(v);
+    needed = memory.peak() - before;
+    EXPECT_EQ(ample.batch_size(), 40);
+    EXPECT_TRUE(ample.notes().empty());
+  }
+  {  // found when the operator is made
+    PretendedDevice::set_limit(memory.held() + needed * 2 / 3);
+    AutogradCurvatureOperator small(network, options);
+    EXPECT_LT(small.batch_size(), 40);
+    EXPECT_LT(relative_difference(small.apply(v), expected), 1e-11);
+    EXPECT_TRUE(small.notes().empty());
+  }
+  PretendedDevice::set_limit(int64_t{1} << 40);
+  {  // or only when it multiplies
+    AutogradCurvatureOperator late(network, options);
+    ASSERT_EQ(late.batch_size(), 40);
+    PretendedDevice::set_limit(memory.held() + needed * 2 / 3);
+    EXPECT_LT(relative_difference(late.apply(v), expected), 1e-11);
+    EXPECT_LT(late.batch_size(), 40);
+    ASSERT_EQ(late.notes().size(), 1U);
+    EXPECT_NE(late.notes()[0].find("ran out of memory"), std::string::npos) << late.notes()[0];
+    PretendedDevice::set_limit(memory.held() + 4096);
+    EXPECT_SEIGH_ERROR(late.apply(v), "too little memory on pretended:0");
+    PretendedDevice::set_limit(int64_t{1} << 40);
+    EXPECT_LT(relative_difference(late.apply(v), expected), 1e-11) << "as if nothing had been";
+  }
+  PretendedDevice::set_limit(memory.held() + 4096);
+  EXPECT_THROW(AutogradCurvatureOperator(network, options), MemoryError);
+}
+
+std::vector<test::ModelCase> some_models() {
+  std::vector<test::ModelCase> some;
+  for (const test::ModelCase& model : test::every_model())
+    if (model.name == "mlp" || model.name == "resnet_batch_norm" || model.name == "transformer_tied")
+      some.push_back(model);
+  return some;
+}
+
+INSTANTIATE_TEST_SUITE_P(SomeModels, SolvedOnADevice, ::testing::ValuesIn(some_models()),
+                         [](const auto& of) { return of.param.name; });
+INSTANTIATE_TEST_SUITE_P(EveryModel, OnADevice, ::testing::ValuesIn(test::every_model()),
+                         [](const auto& of) { return of.param.name; });
+
+// What is held once the thread of libtorch that goes backward there has let go of its last tensors.
+int64_t held_at_rest() {
+  int64_t held = PretendedDevice::held();
+  for (int same = 0; same < 30; ++same) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    if (const int64_t now = PretendedDevice::held(); now != held) {
+      held = now;
+      same = 0;
+    }
+  }
+  return held;
+}
+
+TEST(ADevice, KeepsItsMemoryFlat) {
+  const test::ModelCase c = test::every_model()[0];
+  const auto model = make_model(c.model, c.sample, c.classes);
+  const Dataset data = test::make_data(c, 4);
+  const c10::Device there = PretendedDevice::device();
+  const auto network = std::make_shared<ModelSource>(
+      *model, model->initial_parameters(1).to(there), std::vector<at::Tensor>{},
+      Dataset{data.x.to(there), data.y.to(there), data.classes}, Loss{}, at::kFloat, "matrix");
+  const int64_t before = PretendedDevice::held();
+  int64_t with_graphs = 0;
+  for (int round = 0; round < 3; ++round) {
+    {
+      AutogradCurvatureOperator op(network, {});
+      const at::Tensor v = at::ones({op.size(), 2});
+      op.apply(v);
+      if (round == 0) with_graphs = held_at_rest();
+      for (int i = 0; i < 50; ++i) op.apply(v);
+      EXPECT_EQ(held_at_rest(), with_graphs);
+    }
+    EXPECT_EQ(held_at_rest(), before);
+  }
+  EXPECT_GT(with_graphs, before);
+}
+
+// Otherwise the tests above could not find a tensor left behind.
+TEST(ADevice, DoesNotMixWithTheHost) {
+  const at::Tensor there = at::ones({4}).to(PretendedDevice::device());
+  EXPECT_THROW(there + at::ones({4}), c10::Error);
+  EXPECT_EQ((there + at::scalar_tensor(2)).sum().item<float>(), 12);
+}
+
+TEST(ADevice, IsRefusedByOperatorsOfTheHost) {
+  MatrixOperator op(at::eye(3, at::kDouble), "identity");
+  EXPECT_SEIGH_ERROR(op.apply(at::ones({3, 1}, at::kDouble).to(PretendedDevice::device())),
+                     "a block on pretended:0; it must be on the CPU");
+}
+
+// Its data are nobody's but libtorch's: otherwise the tests above could not fail.
+TEST(ADeviceDeathTest, CannotBeReadByTheHost) {
+  const at::Tensor t = at::ones({4}).to(PretendedDevice::device());
+  EXPECT_DEATH(std::printf("%f", static_cast<double>(*static_cast<const float*>(t.const_data_ptr()))), "");
+}
+
+}  // namespace
+}  // namespace seigh

@@ -1,0 +1,106 @@
+"""Networks on another device than the CPU, here a pretended one (tests/support/pretended_device.h): its memory is nobody's but torch's."""
+
+import copy
+import os
+import types
+
+from support import *
+
+LIBRARY = os.environ.get("SEIGH_PRETENDED_DEVICE", "")
+
+
+class Convolutions(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.GELU(), nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+class Tokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(7, 8, padding_idx=0)
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0, batch_first=True)
+        self.head = nn.Linear(8, 7)
+
+    def forward(self, x):
+        return self.head(self.layer(self.embed(x))).transpose(1, 2)
+
+
+class Device(Case):
+    @classmethod
+    def setUpClass(cls):
+        # CMake leaves it out where this libtorch is older than what it is written for.
+        assert LIBRARY, "SEIGH_PRETENDED_DEVICE must name the library tests/support/pretended_device.cc is built into"
+        if LIBRARY == "none":
+            raise unittest.SkipTest("the pretended device needs libtorch 2.13")
+        torch.ops.load_library(LIBRARY)
+        module = types.ModuleType("torch.pretended")
+        module.is_available, module.device_count, module.current_device = lambda: True, lambda: 1, lambda: 0
+        module._is_in_bad_fork, module.manual_seed_all = lambda: False, lambda seed: None
+        torch._register_device_module("pretended", module)
+        cls.device = torch.device("pretended", 0)
+
+    def cases(self):
+        torch.manual_seed(1)
+        yield nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)), torch.randn(20, 6), torch.arange(20) % 3
+        yield nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.LayerNorm(8), nn.Linear(8, 3)), torch.randn(20, 6), torch.arange(20) % 3
+        yield Convolutions().eval(), torch.randn(8, 1, 8, 8), torch.arange(8) % 3
+        yield Tokens().eval(), torch.randint(0, 7, (5, 4)), torch.randint(0, 7, (5, 4))
+
+    def test_everything_is_as_on_the_cpu(self):
+        for model, x, y in self.cases():
+            model = model.double()
+            x = x.double() if x.is_floating_point() else x
+            there = copy.deepcopy(model).to(self.device)
+            data = (x.to(self.device), y.to(self.device))
+            for kind in (seigh.Hessian, seigh.GGN, seigh.EmpiricalFisher, seigh.MCFisher):
+                here, H = kind(model, F.cross_entropy, (x, y)), kind(there, F.cross_entropy, data)
+                self.assertEqual(H.device, self.device)
+                self.assertEqual(H.notes, [])
+                v = torch.randn(H.shape[0], 3, dtype=torch.double)
+                expected = here @ v
+                # Of the kind, and where, the vectors are.
+                self.close(H @ v, expected, 1e-10)
+                self.close((H @ v.to(self.device)).cpu(), expected, 1e-10)
+                self.assertEqual((H @ v[:, 0].to(self.device)).device, self.device)
+                self.close(torch.from_numpy(H @ v.numpy()), expected, 1e-10)
+                self.close(H.gradient().cpu(), here.gradient(), 1e-10)
+                self.assertAlmostEqual(H.loss(), here.loss(), 12)
+            pairs, expected = seigh.eigh(H, k=3, tol=1e-8), seigh.eigh(here, k=3, tol=1e-8)
+            self.close(pairs.eigenvalues, expected.eigenvalues, 1e-10)
+            self.assertTrue(bool((pairs.residuals <= 1e-8 * pairs.eigenvalues.abs().max()).all()))
+            self.assertAlmostEqual(float(seigh.trace(H)), float(seigh.trace(here)), 8)
+            mask, same = seigh.masks.magnitude(there), seigh.masks.magnitude(model)
+            self.close(torch.as_tensor(seigh.overlap(pairs, mask).overlap), torch.as_tensor(seigh.overlap(expected, same).overlap), 1e-6)
+
+    def test_in_batches_after_a_step_and_in_half_precision(self):
+        model, x, y = next(iter(self.cases()))
+        there = copy.deepcopy(model).to(self.device)
+        batches = [(a.to(self.device), b.to(self.device)) for a, b in zip(x.split(7), y.split(7))]
+        H = seigh.Hessian(there, F.cross_entropy, batches)
+        v = torch.randn(H.shape[0])
+        self.close(H @ v, seigh.Hessian(model, F.cross_entropy, (x, y)) @ v, 1e-5)
+        with torch.no_grad():
+            for p, q in zip(model.parameters(), there.parameters()):
+                p.mul_(1.5)
+                q.mul_(1.5)
+        with self.assertRaisesRegex(RuntimeError, "refresh"):
+            H @ v
+        self.close(H.refresh() @ v, seigh.Hessian(model, F.cross_entropy, (x, y)) @ v, 1e-5)
+        wide = seigh.Hessian(there, F.cross_entropy, batches, dtype=torch.float64)
+        self.close(wide @ v, seigh.Hessian(model, F.cross_entropy, (x, y), dtype=torch.float64) @ v, 1e-10)
+
+    def test_wrong_places(self):
+        model, x, y = next(iter(self.cases()))
+        with self.assertRaisesRegex(ValueError, "the model is on pretended:0, the data are on cpu; move one of them"):
+            seigh.Hessian(copy.deepcopy(model).to(self.device), F.cross_entropy, (x, y))
+        H = seigh.Hessian(model, F.cross_entropy, (x, y))
+        with self.assertRaisesRegex(ValueError, "a block on pretended:0; it must be on the CPU"):
+            H @ torch.ones(H.shape[0]).to(self.device)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,265 @@
+#include "tests/support/pretended_device.h"
+
+#include <ATen/ATen.h>
+#include <ATen/EmptyTensor.h>
+#include <ATen/detail/PrivateUse1HooksInterface.h>
+#include <ATen/native/CPUFallback.h>
+#include <ATen/ops/_reshape_alias_native.h>
+#include <ATen/ops/as_strided_native.h>
+#include <ATen/ops/set_native.h>
+#include <ATen/ops/view_native.h>
+#include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/DeviceType.h>
+#include <c10/core/impl/DeviceGuardImplInterface.h>
+#include <sys/mman.h>
+#include <torch/library.h>
+
+#include <atomic>
+#include <map>
+#include <mutex>
+
+namespace seigh::test {
+namespace {
+
+constexpr c10::DeviceType kType = c10::DeviceType::PrivateUse1;
+constexpr int64_t kPage = 4096;
+
+std::mutex& lock() {
+  static std::mutex mutex;
+  return mutex;
+}
+std::atomic<int64_t> held = 0;
+
+struct Pages {
+  void* data;
+  size_t bytes;
+  int64_t wanted;
+};
+
+std::atomic<int64_t> most = 0, limit = int64_t{1} << 40;
+
+struct Pretended final : c10::DeviceAllocator {
+  c10::DataPtr allocate(size_t n) override {
+    const auto wanted = static_cast<int64_t>(n);
+    TORCH_CHECK_WITH(OutOfMemoryError, held + wanted <= limit, "the pretended device has ", limit.load(),
+                     " bytes, of which ", held.load(), " are taken; ", wanted, " more were asked for");
+    const size_t bytes = std::max<size_t>((n + kPage - 1) / kPage, 1) * kPage;
+    void* const data = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    TORCH_CHECK(data != MAP_FAILED, "no memory for the pretended device");
+    held += wanted;
+    most = std::max(most.load(), held.load());
+    return {data, new Pages{data, bytes, wanted}, &release, c10::Device(kType, 0)};
+  }
+  static void release(void* context) {
+    auto* const pages = static_cast<Pages*>(context);
+    munmap(pages->data, pages->bytes);
+    held -= pages->wanted;
+    delete pages;
+  }
+  c10::DeleterFnPtr raw_deleter() const override { return nullptr; }
+  void copy_data(void*, const void*, std::size_t) const override { TORCH_CHECK(false, "copy_data"); }
+  bool initialized() override { return true; }
+  void emptyCache(c10::MempoolId_t) override {}
+  void recordStream(const c10::DataPtr&, c10::Stream) override {}
+  c10::CachingDeviceAllocator::DeviceStats getDeviceStats(c10::DeviceIndex) override {
+    c10::CachingDeviceAllocator::DeviceStats stats;
+    for (auto* const bytes : {&stats.allocated_bytes, &stats.reserved_bytes}) {
+      (*bytes)[0].current = held;
+      (*bytes)[0].peak = most;
+    }
+    return stats;
+  }
+  void resetAccumulatedStats(c10::DeviceIndex) override {}
+  void resetPeakStats(c10::DeviceIndex) override { most = held.load(); }
+  std::pair<size_t, size_t> getMemoryInfo(c10::DeviceIndex) override {
+    return {static_cast<size_t>(limit - held), static_cast<size_t>(limit)};
+  }
+};
+
+Pretended allocator;
+
+struct Guard final : c10::impl::DeviceGuardImplInterface {
+  c10::DeviceType type() const override { return kType; }
+  c10::Device exchangeDevice(c10::Device) const override { return getDevice(); }
+  c10::Device getDevice() const override { return {kType, 0}; }
+  void setDevice(c10::Device) const override {}
+  void uncheckedSetDevice(c10::Device) const noexcept override {}
+  c10::Stream getStream(c10::Device device) const override { return c10::Stream(c10::Stream::DEFAULT, device); }
+  c10::Stream getDefaultStream(c10::Device device) const override { return c10::Stream(c10::Stream::DEFAULT, device); }
+  c10::Stream exchangeStream(c10::Stream stream) const override { return stream; }
+  c10::DeviceIndex deviceCount() const noexcept override { return 1; }
+  void destroyEvent(void*, const c10::DeviceIndex) const noexcept override {}
+  void record(void**, const c10::Stream&, const c10::DeviceIndex, const c10::EventFlag) const override {}
+  void block(void*, const c10::Stream&) const override {}
+  bool queryEvent(void*) const override { return true; }
+  bool queryStream(const c10::Stream&) const override { return true; }
+  void synchronizeStream(const c10::Stream&) const override {}
+  void synchronizeDevice(const c10::DeviceIndex) const override {}
+};
+
+struct Hooks final : at::PrivateUse1HooksInterface {
+  bool isBuilt() const override { return true; }
+  bool isAvailable() const override { return true; }
+  bool hasPrimaryContext(c10::DeviceIndex) const override { return true; }
+};
+
+// The same memory, as a tensor of the host.
+at::Tensor host_view(const at::Tensor& t) {
+  return at::from_blob(t.data_ptr(), t.sizes(), t.strides(), t.options().device(at::kCPU).requires_grad(false));
+}
+
+// Opens the pages of a tensor's memory for as long as it lives.
+class Opened {
+ public:
+  explicit Opened(const at::Tensor& t) : pages_(nullptr) {
+    if (t.is_cpu()) return;
+    pages_ = static_cast<Pages*>(t.storage().data_ptr().get_context());
+    if (pages_) mprotect(pages_->data, pages_->bytes, PROT_READ | PROT_WRITE);
+  }
+  ~Opened() {
+    if (pages_) mprotect(pages_->data, pages_->bytes, PROT_NONE);
+  }
+  Opened(const Opened&) = delete;
+  Opened& operator=(const Opened&) = delete;
+
+ private:
+  Pages* pages_;
+};
+
+at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool) {
+  if (to.numel() == 0) return to;
+  const std::lock_guard guard(lock());
+  const Opened to_open(to), from_open(from);
+  const at::Tensor source = from.is_cpu() ? from : host_view(from);
+  at::Tensor target = to.is_cpu() ? to : host_view(to);
+  const at::NoGradGuard no_grad;
+  target.copy_(source.expand(target.sizes()));
+  return to;
+}
+
+at::Tensor new_tensor(at::IntArrayRef size, std::optional<at::ScalarType> dtype, std::optional<at::Layout>,
+                 std::optional<at::Device>, std::optional<bool>, std::optional<at::MemoryFormat> format) {
+  return at::detail::empty_generic(size, &allocator, c10::DispatchKeySet(c10::DispatchKey::PrivateUse1),
+                                   c10::dtype_or_default(dtype), format);
+}
+at::Tensor new_strided(at::IntArrayRef size, at::IntArrayRef stride, std::optional<at::ScalarType> dtype,
+                         std::optional<at::Layout>, std::optional<at::Device>, std::optional<bool>) {
+  return at::detail::empty_strided_generic(size, stride, &allocator,
+                                           c10::DispatchKeySet(c10::DispatchKey::PrivateUse1),
+                                           c10::dtype_or_default(dtype));
+}
+const at::Tensor& resized(const at::Tensor& self, at::IntArrayRef size, std::optional<at::MemoryFormat>) {
+  const int64_t bytes = c10::multiply_integers(size) * static_cast<int64_t>(self.element_size());
+  if (static_cast<int64_t>(self.storage().nbytes()) < bytes) {
+    self.storage().set_data_ptr_noswap(allocator.allocate(static_cast<size_t>(bytes)));
+    self.storage().set_nbytes(static_cast<size_t>(bytes));
+  }
+  self.unsafeGetTensorImpl()->set_sizes_contiguous(size);
+  return self;
+}
+at::Tensor copy_from_and_resize(const at::Tensor& from, const at::Tensor& to) {
+  if (from.sizes() != to.sizes()) resized(to, from.sizes(), std::nullopt);
+  return copy_from(from, to, false);
+}
+at::Tensor& set_to(at::Tensor& self, c10::Storage source, int64_t offset, at::IntArrayRef size,
+                at::IntArrayRef stride) {
+  return at::native::set_storage_cpu_(self, std::move(source), offset, size, stride);
+}
+
+at::Tensor& set_to_whole(at::Tensor& self, c10::Storage source) {
+  const int64_t n = static_cast<int64_t>(source.nbytes() / self.element_size());
+  return at::native::set_storage_cpu_(self, std::move(source), 0, {n}, {1});
+}
+
+// Whether products or convolutions of CUDA would have rounded to TF32, had this been such a device.
+std::atomic<bool> rounded = false;
+
+void look_at_precision() {
+  for (const at::Float32Op op : {at::Float32Op::CONV, at::Float32Op::MATMUL}) {
+    if (at::globalContext().float32Precision(at::Float32Backend::CUDA, op) != at::Float32Precision::IEEE)
+      rounded = true;
+  }
+}
+
+// Convolutions of other devices have operators of their own.
+at::Tensor convolution(const at::Tensor& x, const at::Tensor& w, const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
+                       at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed, at::IntArrayRef output_padding, int64_t groups) {
+  look_at_precision();
+  const auto b = bias && bias->defined() ? std::optional(bias->cpu()) : std::nullopt;
+  return at::convolution(x.cpu(), w.cpu(), b, stride, padding, dilation, transposed, output_padding, groups).to(x.device());
+}
+std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(const at::Tensor& g, const at::Tensor& x, const at::Tensor& w,
+                                                                    at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation,
+                                                                    bool transposed, at::IntArrayRef output_padding, int64_t groups,
+                                                                    std::array<bool, 3> mask) {
+  look_at_precision();
+  const auto [of_x, of_w, of_b] = at::convolution_backward(g.cpu(), x.cpu(), w.cpu(), at::IntArrayRef({w.size(transposed ? 1 : 0) * (transposed ? groups : 1)}),
+                                                           stride, padding, dilation, transposed, output_padding, groups, mask);
+  const auto there = [&](const at::Tensor& t) { return t.defined() ? t.to(x.device()) : t; };
+  return {there(of_x), there(of_w), there(of_b)};
+}
+
+// Like CUDA's operators, of which only those that take an index let it lie on the host, and all a single number.
+void expect_one_device(const std::string& name, const c10::IValue& argument) {
+  if (argument.isTensor()) {
+    const at::Tensor& t = argument.toTensor();
+    TORCH_CHECK(!t.defined() || !t.is_cpu() || t.dim() == 0, name, ": expected all tensors on one device, and found one on the CPU");
+  } else if (argument.isTensorList()) {
+    for (const at::Tensor& t : argument.toTensorVector()) expect_one_device(name, t);
+  }
+}
+
+void fallback(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+  const std::string& name = op.operator_name().name;
+  if (name != "aten::index" && name.find("index_put") == std::string::npos) {
+    for (const c10::IValue& argument : torch::jit::last(*stack, op.schema().arguments().size()))
+      expect_one_device(name, argument);
+  }
+  if (name.find("mm") != std::string::npos) look_at_precision();
+  at::native::cpu_fallback(op, stack);
+}
+
+TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
+  m.impl("empty.memory_format", new_tensor);
+  m.impl("empty_strided", new_strided);
+  m.impl("resize_", resized);
+  m.impl("_copy_from", copy_from);
+  m.impl("_copy_from_and_resize", copy_from_and_resize);
+  m.impl("set_.source_Storage_storage_offset", set_to);
+  m.impl("set_.source_Storage", set_to_whole);
+  m.impl("as_strided", at::native::as_strided_tensorimpl);
+  m.impl("view", at::native::view);
+  m.impl("_reshape_alias", at::native::_reshape_alias);
+  m.impl("convolution_overrideable", convolution);
+  m.impl("convolution_backward_overrideable", convolution_backward);
+}
+TORCH_LIBRARY_IMPL(_, PrivateUse1, m) {
+  m.fallback(torch::CppFunction::makeFromBoxedFunction<&fallback>());
+}
+C10_REGISTER_GUARD_IMPL(PrivateUse1, Guard);
+
+// Also for a process that only loads this library.
+[[maybe_unused]] const bool registered = [] {
+  c10::register_privateuse1_backend("pretended");
+  c10::SetAllocator(kType, &allocator);
+  static Hooks hooks;
+  at::RegisterPrivateUse1HooksInterface(&hooks);
+  return true;
+}();
+
+}  // namespace
+
+c10::Device PretendedDevice::device() {
+  return {kType, 0};
+}
+int64_t PretendedDevice::held() {
+  return seigh::test::held;
+}
+void PretendedDevice::set_limit(int64_t bytes) {
+  limit = bytes;
+}
+bool PretendedDevice::rounded_to_tf32() {
+  return rounded.exchange(false);
+}
+
+}  // namespace seigh::test

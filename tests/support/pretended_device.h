@@ -1,0 +1,25 @@
+// A device that stands for an accelerator on a machine without one: libtorch's PrivateUse1, "pretended". Its
+// memory is pages that nobody may read or write but libtorch's copies, so that code which takes a tensor's data
+// for the host's own ends in a crash here as it would there; every operator is libtorch's for the CPU, between
+// two copies. What only a card can show (speed, streams, rounding) it cannot.
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include <cstdint>
+
+namespace seigh::test {
+
+/// Registered with libtorch when the program begins.
+struct PretendedDevice {
+  static c10::Device device();
+  /// Bytes that its tensors hold.
+  static int64_t held();
+  /// What it has; 2^40 at first.
+  static void set_limit(int64_t bytes);
+  /// Whether, since this was asked last, a product or a convolution ran there while libtorch would have let a
+  /// CUDA device round its operands to TF32.
+  static bool rounded_to_tf32();
+};
+
+}  // namespace seigh::test
