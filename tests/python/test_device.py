@@ -1,12 +1,18 @@
-"""Networks on another device than the CPU, here a pretended one (tests/support/pretended_device.h): its memory is nobody's but torch's."""
+"""Networks on another device than the CPU: the one that SEIGH_DEVICE names, or a pretended one (tests/support/pretended_device.h), whose memory
+is nobody's but torch's."""
 
-import copy
+import contextlib
+import io
 import os
+import pathlib
+import runpy
+import sys
 import types
 
 from support import *
 
-LIBRARY = os.environ.get("SEIGH_PRETENDED_DEVICE", "")
+DEVICE, LIBRARY = os.environ.get("SEIGH_DEVICE", ""), os.environ.get("SEIGH_PRETENDED_DEVICE", "")
+BENCH = pathlib.Path(__file__).resolve().parents[2] / "bench"
 
 
 class Convolutions(nn.Module):
@@ -32,6 +38,9 @@ class Tokens(nn.Module):
 class Device(Case):
     @classmethod
     def setUpClass(cls):
+        if DEVICE:
+            cls.device = torch.ones(1, device=DEVICE).device
+            return
         # CMake leaves it out where this libtorch is older than what it is written for.
         assert LIBRARY, "SEIGH_PRETENDED_DEVICE must name the library tests/support/pretended_device.cc is built into"
         if LIBRARY == "none":
@@ -95,11 +104,23 @@ class Device(Case):
 
     def test_wrong_places(self):
         model, x, y = next(iter(self.cases()))
-        with self.assertRaisesRegex(ValueError, "the model is on pretended:0, the data are on cpu; move one of them"):
+        with self.assertRaisesRegex(ValueError, f"the model is on {self.device}, the data are on cpu; move one of them"):
             seigh.Hessian(copy.deepcopy(model).to(self.device), F.cross_entropy, (x, y))
         H = seigh.Hessian(model, F.cross_entropy, (x, y))
-        with self.assertRaisesRegex(ValueError, "a block on pretended:0; it must be on the CPU"):
+        with self.assertRaisesRegex(ValueError, f"a block on {self.device}; it must be on the CPU"):
             H @ torch.ones(H.shape[0]).to(self.device)
+
+    def test_the_benchmark_runs(self):
+        arguments, path, said = sys.argv, sys.path, io.StringIO()
+        sys.argv, sys.path = ["device.py", "--device", str(self.device), "--small", "--repeats", "1", "--networks", "mlp,gpt"], [str(BENCH), *sys.path]
+        try:
+            with contextlib.redirect_stdout(said):
+                runpy.run_path(str(BENCH / "device.py"), run_name="__main__")
+        except SystemExit as end:
+            self.assertEqual(end.code, 0, said.getvalue())
+        finally:
+            sys.argv, sys.path = arguments, path
+        self.assertRegex(said.getvalue(), r"gpt: D = 3968[\s\S]*products in float64, beside the CPU's: off by [0-9.e-]+\n")
 
 
 if __name__ == "__main__":
