@@ -2,6 +2,7 @@
 // and never waited for by a thread that holds a lock of the library's.
 #pragma once
 
+#include <c10/util/Exception.h>
 #include <torch/csrc/utils/pybind.h>
 
 #include <memory>
@@ -36,7 +37,8 @@ class PythonException : public Exception {
 };
 
 /// What `body` gives, which runs with the lock. Ctrl-C within it is the library's Cancelled, any other
-/// exception of Python's a PythonException.
+/// exception of Python's a PythonException; but a device's being out of memory is what it was in C++, for
+/// which smaller mini-batches may help.
 template <typename Body>
 auto with_gil(const Body& body) {
   const py::gil_scoped_acquire gil;
@@ -45,6 +47,8 @@ auto with_gil(const Body& body) {
     return body();
   } catch (py::error_already_set& error) {
     if (error.matches(PyExc_KeyboardInterrupt)) throw Cancelled();
+    if (error.matches(py::module_::import("torch").attr("OutOfMemoryError")))
+      throw c10::OutOfMemoryError({__func__, __FILE__, static_cast<uint32_t>(__LINE__)}, error.what());
     throw PythonException(error);
   }
 }

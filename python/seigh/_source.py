@@ -145,6 +145,9 @@ class Source:
         self._parameters = [p for _, p in chosen]
         self.dtype = self._parameters[0].dtype
         self.device = self._parameters[0].device
+        if self.device.type == "cuda" and torch.backends.cudnn.enabled and any(isinstance(part, nn.RNNBase) for part in module.modules()):
+            raise NotImplementedError("cuDNN's recurrent layers have no second derivative; set torch.backends.cudnn.enabled = False first, or move model "
+                                      "and data to the CPU")
         self._loss, self._reduction, self._weight = loss, reduction, weight
         self._pairs = not takes_model(loss)
         self._data, notes = read_data(data, self.dtype, self.device, self._pairs)

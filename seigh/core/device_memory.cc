@@ -1,10 +1,12 @@
 #include "seigh/core/device_memory.h"
 
 #include <c10/util/Exception.h>
+#include <torch/version.h>
 
 #include "seigh/core/error.h"
 
-#if __has_include(<c10/core/CachingDeviceAllocator.h>)
+// Older ones say it of CUDA alone, and not through what a CPU build has.
+#if TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 13)
 #include <c10/core/CachingDeviceAllocator.h>
 #define SEIGH_COUNTS_DEVICE_MEMORY 1
 #endif

@@ -17,12 +17,13 @@ class DeviceMemory {
  public:
   explicit DeviceMemory(c10::Device device);
 
-  /// What may still be taken: nine tenths of what the device has free, and what the allocator keeps for later.
+  /// What may still be taken: nine tenths of what the device has free, and what the allocator keeps for
+  /// later.
   int64_t available() const;
   /// Bytes of tensors that are there, and the most there were since the last reset_peak().
   int64_t held() const;
   int64_t peak() const;
-  void reset_peak();
+  void reset_peak();  ///< of the whole process: torch.cuda.max_memory_allocated() begins anew too
   /// Gives back to the device what the allocator keeps for later.
   void release();
   /// Why nothing of this is known (all figures are then 0), for the user; empty when it is.

@@ -1,11 +1,13 @@
 #include "seigh/core/full_precision.h"
 
 #include <ATen/Context.h>
+#include <c10/util/Exception.h>
 #include <torch/version.h>
 
 #include <array>
 #include <cstddef>
 #include <mutex>
+#include <optional>
 
 namespace seigh {
 namespace {
@@ -18,19 +20,57 @@ int users = 0;
 using at::Float32Backend;
 using at::Float32Op;
 using at::Float32Precision;
-constexpr std::array<Float32Op, 3> kOperations = {Float32Op::CONV, Float32Op::RNN, Float32Op::MATMUL};
-std::array<Float32Precision, 3> before;
 
-void enter() {
-  at::Context& context = at::globalContext();
-  for (size_t i = 0; i < kOperations.size(); ++i) {
-    before[i] = context.float32Precision(Float32Backend::CUDA, kOperations[i]);
-    context.setFloat32Precision(Float32Backend::CUDA, kOperations[i], Float32Precision::IEEE);
+struct Setting {
+  Float32Op operation;
+  Float32Precision before = Float32Precision::NONE;
+};
+std::array<Setting, 3> settings = {{{Float32Op::CONV}, {Float32Op::RNN}, {Float32Op::MATMUL}}};
+// The older settings of the same, which libtorch refuses to read where they contradict the newer ones.
+std::optional<bool> convolutions;
+std::optional<at::Float32MatmulPrecision> products;
+
+struct Quiet final : c10::WarningHandler {  // the older ones are deprecated
+  void process(const c10::Warning&) override {}
+};
+
+template <typename Read>
+auto unless_contradictory(const Read& read) -> std::optional<decltype(read())> {
+  try {
+    return read();
+  } catch (const c10::Error&) {
+    return std::nullopt;
   }
 }
+
+void enter() {
+  Quiet quiet;
+  const c10::WarningUtils::WarningHandlerGuard no_warnings(&quiet);
+  at::Context& context = at::globalContext();
+  for (Setting& s : settings) s.before = context.float32Precision(Float32Backend::CUDA, s.operation);
+  convolutions = unless_contradictory([&] { return context.allowTF32CuDNN(); });
+  products = unless_contradictory([&] { return context.float32MatmulPrecision(); });
+  if (convolutions) context.setAllowTF32CuDNN(false);
+  if (products) context.setAllowTF32CuBLAS(false);
+  for (const Setting& s : settings)
+    context.setFloat32Precision(Float32Backend::CUDA, s.operation, Float32Precision::IEEE);
+}
+
 void leave() {
-  for (size_t i = 0; i < kOperations.size(); ++i)
-    at::globalContext().setFloat32Precision(Float32Backend::CUDA, kOperations[i], before[i]);
+  Quiet quiet;
+  const c10::WarningUtils::WarningHandlerGuard no_warnings(&quiet);
+  at::Context& context = at::globalContext();
+  if (convolutions) context.setAllowTF32CuDNN(*convolutions);
+  if (products) {
+    context.setFloat32MatmulPrecision(*products == at::Float32MatmulPrecision::HIGHEST ? "highest"
+                                      : *products == at::Float32MatmulPrecision::HIGH  ? "high"
+                                                                                       : "medium");
+  }
+  for (const Setting& s : settings) {  // NONE: inherited
+    context.setFloat32Precision(Float32Backend::CUDA, s.operation, Float32Precision::NONE);
+    if (context.float32Precision(Float32Backend::CUDA, s.operation) != s.before)
+      context.setFloat32Precision(Float32Backend::CUDA, s.operation, s.before);
+  }
 }
 
 #else
@@ -56,7 +96,8 @@ void leave() {
 FullPrecision::FullPrecision(c10::Device device) : active_(!device.is_cpu()) {
   if (!active_) return;
   const std::lock_guard lock(mutex);
-  if (users++ == 0) enter();
+  if (users == 0) enter();
+  ++users;
 }
 
 FullPrecision::~FullPrecision() {

@@ -1,14 +1,14 @@
-// float32 proper on accelerators. libtorch lets cuDNN's convolutions round their operands to TF32 (11 bits) by
-// default: Hessian products are then wrong by 1 to 3 % of their length.
+// float32 proper on accelerators. libtorch lets cuDNN's convolutions round their operands to TF32 (11 bits)
+// by default: Hessian products are then wrong by 1 to 3 % of their length.
 #pragma once
 
 #include <c10/core/Device.h>
 
 namespace seigh {
 
-/// For as long as one lives, products and convolutions on CUDA devices round to float32, in the whole process:
-/// libtorch has one setting for all threads. What it was is put back when the last one goes. Nothing on the
-/// CPU.
+/// For as long as one lives, products and convolutions on CUDA devices round to float32, in the whole
+/// process: libtorch has one setting for all threads. What it was is put back when the last one goes. Nothing
+/// on the CPU.
 class FullPrecision {
  public:
   explicit FullPrecision(c10::Device device);

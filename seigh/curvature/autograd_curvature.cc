@@ -443,7 +443,8 @@ void AutogradCurvatureOperator::choose_sizes() {
   const int64_t most = parallel ? context_.threads() : 1;
   // A block is held three times: vectors, products and what the caller makes of them.
   const int64_t vector_bytes = 3 * size() * static_cast<int64_t>(c10::elementSize(dtype()));
-  preferred_block_ = std::clamp<int64_t>(available() / 4 / vector_bytes, 1, 32);
+  if (obstacle().empty() || device_.is_cpu())
+    preferred_block_ = std::clamp<int64_t>(available() / 4 / vector_bytes, 1, 32);
   // Of mini-batches that are given: fewer workers where memory is short, all graphs where there is plenty.
   const auto keep_where_there_is_room = [&](int64_t largest) {
     if (!obstacle().empty()) return;
@@ -473,8 +474,19 @@ void AutogradCurvatureOperator::choose_sizes() {
     cut(options_.batch_size);
   } else {
     // A worker takes fixed + per_sample * batch_size bytes.
-    const int64_t few = std::min<int64_t>(samples, 2), more = std::min<int64_t>(samples, 8);
-    const int64_t small = measure_peak(0, few), large = measure_peak(0, more);
+    int64_t few = std::min<int64_t>(samples, 2), more = std::min<int64_t>(samples, 8), small = 0, large = 0;
+    for (bool measured = false; !measured;) {
+      try {
+        if (device_memory_) measure_peak(0, few);  // what libraries take there once and keep
+        small = measure_peak(0, few);
+        large = measure_peak(0, more);
+        measured = true;
+      } catch (const MemoryError&) {
+        if (!device_memory_ || more == 1) throw;
+        more = (more + 1) / 2;
+        few = std::min(few, (more + 1) / 2);
+      }
+    }
     const int64_t per_sample =
         more > few ? std::max<int64_t>((large - small) / (more - few), 1) : std::max<int64_t>(large, 1);
     const int64_t fixed = more > few ? std::max<int64_t>(small - few * per_sample, 0) : 0;
@@ -510,14 +522,52 @@ void AutogradCurvatureOperator::choose_sizes() {
   graphs_.resize(static_cast<size_t>(mini_batches()));
 }
 
+// What work() gives; where the device runs out of memory, once more without kept graphs, then in smaller
+// mini-batches. Leaves everything as it was where even one sample is too much.
+template <typename Work>
+auto AutogradCurvatureOperator::in_batches_that_fit(const Work& work) {
+  const int64_t batch_size = options_.batch_size;
+  const bool kept = keep_graphs_;
+  const auto take = [&](int64_t size, bool keep) {
+    for (std::unique_ptr<Graph>& graph : graphs_) graph.reset();
+    keep_graphs_ = keep;
+    if (size == options_.batch_size) return;
+    options_.batch_size = size;
+    cut(size);
+    graphs_.resize(static_cast<size_t>(mini_batches()));
+  };
+  for (;;) {
+    try {
+      auto result = work();
+      made_smaller_ = made_smaller_ || options_.batch_size < batch_size;
+      return result;
+    } catch (const c10::OutOfMemoryError& error) {
+      if (!device_memory_) throw;
+      const bool can_be_cut = source_->batches().empty() && options_.batch_size > 1;
+      if (keep_graphs_) {
+        take(options_.batch_size, false);
+      } else if (can_be_cut) {
+        take((options_.batch_size + 1) / 2, false);
+      } else {
+        take(batch_size, kept);
+        throw_memory_error(source_->batches().empty() ? "one sample" : "a batch of the data", error);
+      }
+      device_memory_->release();
+    }
+  }
+}
+
 double AutogradCurvatureOperator::loss() {
   const Context::Scope scope(context_);
   const FullPrecision full(device_);
   const at::NoGradGuard no_grad;
-  const std::vector<at::Tensor> all = source_->leaves();
-  double sum = 0;
-  for (int64_t batch = 0; batch < mini_batches(); ++batch)
-    sum += mean_loss(all, begin_of(batch), end_of(batch), target_count()).item<double>();
+  const double sum = in_batches_that_fit([&] {
+    const std::vector<at::Tensor> all = source_->leaves();
+    double value = 0;
+    for (int64_t batch = 0; batch < mini_batches(); ++batch)
+      value += mean_loss(all, begin_of(batch), end_of(batch), target_count()).item<double>();
+    return value;
+  });
   return sum + (options_.l2 > 0 ? options_.l2 / 2 * theta().square().sum(at::kDouble).item<double>() : 0);
 }
 
@@ -525,16 +575,18 @@ at::Tensor AutogradCurvatureOperator::gradient() {
   const Context::Scope scope(context_);
   const FullPrecision full(device_);
   const ReplacedKernels replaced;
-  at::Tensor sum = theta() * options_.l2;
-  const std::vector<at::Tensor> parts = unflatten(subset_.specs, sum);
-  for (int64_t batch = 0; batch < mini_batches(); ++batch) {
-    context_.check_cancelled();
-    const std::vector<at::Tensor> all = leaves();
-    const std::vector<at::Tensor> g =
-        derivative({mean_loss(all, begin_of(batch), end_of(batch), target_count())}, chosen(all), {});
-    for (size_t i = 0; i < g.size(); ++i) add_to(parts[i], g[i]);
-  }
-  return sum.to(dtype());
+  return in_batches_that_fit([&] {
+    at::Tensor sum = theta() * options_.l2;
+    const std::vector<at::Tensor> parts = unflatten(subset_.specs, sum);
+    for (int64_t batch = 0; batch < mini_batches(); ++batch) {
+      context_.check_cancelled();
+      const std::vector<at::Tensor> all = leaves();
+      const std::vector<at::Tensor> g =
+          derivative({mean_loss(all, begin_of(batch), end_of(batch), target_count())}, chosen(all), {});
+      for (size_t i = 0; i < g.size(); ++i) add_to(parts[i], g[i]);
+    }
+    return sum.to(dtype());
+  });
 }
 
 at::Tensor AutogradCurvatureOperator::per_sample_gradients(int64_t begin, int64_t count) {
@@ -572,9 +624,9 @@ void AutogradCurvatureOperator::multiply_by_vectors(const at::Tensor& vectors, c
   context_.run_workers(workers_, [&](int worker) {
     const ReplacedKernels replaced;
     std::unique_ptr<Graph>& graph = whole_graphs_[static_cast<size_t>(worker)];
-    if (!graph) graph = build_graph(0, source_->samples());
     for (int64_t j = next++; j < vectors.size(1); j = next++) {
       context_.check_cancelled();
+      if (!graph) graph = build_graph(0, source_->samples());
       const std::vector<at::Tensor> p = product(*graph, unflatten(subset_.specs, vectors.select(1, j)));
       const std::vector<at::Tensor> column = unflatten(subset_.specs, result.select(1, j));
       for (size_t i = 0; i < p.size(); ++i) assign(column[i], p[i]);
@@ -620,8 +672,16 @@ at::Tensor AutogradCurvatureOperator::multiply(const at::Tensor& block) {
   const int64_t columns = vectors.size(1);
   at::Tensor result = empty_block(size(), columns, source_->dtype(), device_);
   // What does not go into the workers' number is left to all of them together.
-  const int64_t divided = divide_vectors_ ? columns - columns % workers_ : 0;
-  if (divided > 0) multiply_by_vectors(vectors.narrow(1, 0, divided), result.narrow(1, 0, divided));
+  int64_t divided = divide_vectors_ ? columns - columns % workers_ : 0;
+  if (divided > 0) {
+    try {
+      multiply_by_vectors(vectors.narrow(1, 0, divided), result.narrow(1, 0, divided));
+    } catch (const MemoryError&) {  // others have taken the room meanwhile
+      whole_graphs_.clear();
+      divide_vectors_ = false;
+      divided = 0;
+    }
+  }
   if (divided < columns) {
     multiply_by_samples(vectors.narrow(1, divided, columns - divided),
                         result.narrow(1, divided, columns - divided));
@@ -634,27 +694,18 @@ at::Tensor AutogradCurvatureOperator::multiply(const at::Tensor& block) {
 at::Tensor AutogradCurvatureOperator::apply_impl(const at::Tensor& block) {
   const Context::Scope scope(context_);
   const FullPrecision full(device_);
-  for (;;) {
-    try {
-      return multiply(block);
-    } catch (const c10::OutOfMemoryError& error) {
-      make_smaller(error);
-    }
+  const int64_t columns = block.size(1);
+  if (device_.is_cpu() || columns <= preferred_block_)
+    return in_batches_that_fit([&] { return multiply(block); });
+  // No more of the block there at once than there is room for.
+  at::Tensor result = empty_block(size(), columns, dtype(), block.device());
+  for (int64_t begin = 0; begin < columns; begin += preferred_block_) {
+    const int64_t n = std::min(preferred_block_, columns - begin);
+    result.narrow(1, begin, n).copy_(in_batches_that_fit([&] {
+      return multiply(block.narrow(1, begin, n));
+    }));
   }
-}
-
-// The mini-batches, where the device has less memory than was found at first.
-void AutogradCurvatureOperator::make_smaller(const c10::Error& error) {
-  graphs_.clear();
-  keep_graphs_ = false;
-  if (device_memory_) device_memory_->release();
-  if (!source_->batches().empty() || options_.batch_size <= 1) {
-    throw_memory_error(source_->batches().empty() ? "one sample" : "a batch of the data", error);
-  }
-  options_.batch_size = (options_.batch_size + 1) / 2;
-  cut(options_.batch_size);
-  graphs_.resize(static_cast<size_t>(mini_batches()));
-  made_smaller_ = true;
+  return result;
 }
 
 }  // namespace seigh

@@ -116,7 +116,8 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
   std::string obstacle() const;
   int64_t measure_peak(int64_t begin, int64_t end);
   at::Tensor multiply(const at::Tensor& block);
-  void make_smaller(const c10::Error& error);
+  template <typename Work>
+  auto in_batches_that_fit(const Work& work);
   [[noreturn]] void throw_memory_error(const std::string& what, const c10::Error& error) const;
   void choose_sizes();
   void compare_kernels() const;

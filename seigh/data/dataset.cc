@@ -12,7 +12,7 @@
 namespace seigh {
 
 Dataset Dataset::select(const at::Tensor& index) const {
-  return {x.index_select(0, index), y.index_select(0, index), classes,
+  return {x.index_select(0, index.to(x.device())), y.index_select(0, index.to(y.device())), classes,
           numbers.defined() ? numbers.index_select(0, index) : index};
 }
 

@@ -1,5 +1,6 @@
 // Operators whose network lies on another device, here a pretended one (tests/support/pretended_device.h).
 #include <ATen/ATen.h>
+#include <ATen/Context.h>
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -7,6 +8,7 @@
 
 #include "seigh/core/context.h"
 #include "seigh/core/device_memory.h"
+#include "seigh/core/full_precision.h"
 #include "seigh/curvature/autograd_curvature.h"
 #include "seigh/curvature/check.h"
 #include "seigh/curvature/model_source.h"
@@ -28,13 +30,14 @@ class OnADevice : public ::testing::TestWithParam<test::ModelCase> {
   OnADevice() { PretendedDevice::rounded_to_tf32(); }
   ~OnADevice() override { PretendedDevice::set_limit(int64_t{1} << 40); }
 
-  std::shared_ptr<const ModelSource> source(c10::Device device, at::ScalarType dtype, int64_t samples = 6) const {
+  std::shared_ptr<const ModelSource> source(c10::Device device, at::ScalarType dtype,
+                                            int64_t samples = 6) const {
     const Dataset data = test::make_data(GetParam(), samples);
     std::vector<at::Tensor> buffers;
     for (const at::Tensor& buffer : test::running_statistics(*model_)) buffers.push_back(buffer.to(device));
-    return std::make_shared<ModelSource>(
-        *model_, parameters_.to(device), buffers,
-        Dataset{data.x.to(device), data.y.to(device), data.classes}, Loss{}, dtype, "matrix");
+    return std::make_shared<ModelSource>(*model_, parameters_.to(device), buffers,
+                                         Dataset{data.x.to(device), data.y.to(device), data.classes}, Loss{},
+                                         dtype, "matrix");
   }
   at::Tensor block(int64_t columns) const {
     return random_gaussian(5, Stream::test, model_->parameter_count(), 0, columns, at::kDouble);
@@ -72,10 +75,11 @@ class SolvedOnADevice : public OnADevice {};
 TEST_P(SolvedOnADevice, EigenpairsAreThoseOfTheCpu) {
   const auto solve = [&](c10::Device device, at::ScalarType dtype) {
     const auto op = make_checked_operator(source(device, dtype), {.dtype = dtype}, "matrix", Context());
+    EXPECT_TRUE(op->notes().empty()) << op->notes()[0];
     return eigh(*op, {.k = 3, .products = 24});
   };
   for (const at::ScalarType dtype : {at::kFloat, at::kDouble}) {
-       const EigenResult here = solve(at::kCPU, dtype), there = solve(there_, dtype);
+    const EigenResult here = solve(at::kCPU, dtype), there = solve(there_, dtype);
     const double first = here.eigenvalues.abs().max().item<double>();
     EXPECT_LT((here.eigenvalues - there.eigenvalues).abs().max().item<double>() / first,
               dtype == at::kFloat ? 1e-5 : 1e-10);
@@ -180,6 +184,47 @@ TEST(ADevice, DoesNotMixWithTheHost) {
   const at::Tensor there = at::ones({4}).to(PretendedDevice::device());
   EXPECT_THROW(there + at::ones({4}), c10::Error);
   EXPECT_EQ((there + at::scalar_tensor(2)).sum().item<float>(), 12);
+}
+
+// libtorch's settings of what CUDA rounds to are what they were, inherited ones included, and can be read
+// meanwhile.
+TEST(FullPrecision, LeavesNoTrace) {
+  using at::Float32Backend;
+  using at::Float32Op;
+  using at::Float32Precision;
+  at::Context& context = at::globalContext();
+  const auto now = [&](Float32Op op) { return context.float32Precision(Float32Backend::CUDA, op); };
+  const auto all = [&] {
+    return std::vector{now(Float32Op::CONV), now(Float32Op::RNN), now(Float32Op::MATMUL)};
+  };
+  const std::vector<Float32Precision> ieee(3, Float32Precision::IEEE);
+  for (const char* const products : {"highest", "high", "medium"}) {
+    for (const bool convolutions : {true, false}) {
+      context.setFloat32MatmulPrecision(products);
+      context.setAllowTF32CuDNN(convolutions);
+      const std::vector<Float32Precision> before = all();
+      const auto legacy = context.float32MatmulPrecision();
+      {
+        const FullPrecision one(PretendedDevice::device());
+        const FullPrecision another(PretendedDevice::device());
+        EXPECT_EQ(all(), ieee);
+        EXPECT_FALSE(context.allowTF32CuDNN());
+        EXPECT_FALSE(context.allowTF32CuBLAS());
+      }
+      EXPECT_EQ(all(), before) << products << convolutions;
+      EXPECT_EQ(context.allowTF32CuDNN(), convolutions);
+      EXPECT_EQ(context.float32MatmulPrecision(), legacy);
+      const FullPrecision nothing(at::kCPU);
+      EXPECT_EQ(all(), before);
+    }
+  }
+  context.setFloat32MatmulPrecision("highest");
+  context.setAllowTF32CuDNN(true);
+  context.setFloat32Precision(Float32Backend::CUDA, Float32Op::MATMUL, Float32Precision::NONE);
+  { const FullPrecision full(PretendedDevice::device()); }
+  context.setFloat32Precision(Float32Backend::GENERIC, Float32Op::ALL, Float32Precision::TF32);
+  EXPECT_EQ(now(Float32Op::MATMUL), Float32Precision::TF32) << "inherited as before";
+  context.setFloat32Precision(Float32Backend::GENERIC, Float32Op::ALL, Float32Precision::NONE);
 }
 
 TEST(ADevice, IsRefusedByOperatorsOfTheHost) {

@@ -84,8 +84,12 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
   c10::Device getDevice() const override { return {kType, 0}; }
   void setDevice(c10::Device) const override {}
   void uncheckedSetDevice(c10::Device) const noexcept override {}
-  c10::Stream getStream(c10::Device device) const override { return c10::Stream(c10::Stream::DEFAULT, device); }
-  c10::Stream getDefaultStream(c10::Device device) const override { return c10::Stream(c10::Stream::DEFAULT, device); }
+  c10::Stream getStream(c10::Device device) const override {
+    return c10::Stream(c10::Stream::DEFAULT, device);
+  }
+  c10::Stream getDefaultStream(c10::Device device) const override {
+    return c10::Stream(c10::Stream::DEFAULT, device);
+  }
   c10::Stream exchangeStream(c10::Stream stream) const override { return stream; }
   c10::DeviceIndex deviceCount() const noexcept override { return 1; }
   void destroyEvent(void*, const c10::DeviceIndex) const noexcept override {}
@@ -105,7 +109,8 @@ struct Hooks final : at::PrivateUse1HooksInterface {
 
 // The same memory, as a tensor of the host.
 at::Tensor host_view(const at::Tensor& t) {
-  return at::from_blob(t.data_ptr(), t.sizes(), t.strides(), t.options().device(at::kCPU).requires_grad(false));
+  return at::from_blob(t.data_ptr(), t.sizes(), t.strides(),
+                       t.options().device(at::kCPU).requires_grad(false));
 }
 
 // Opens the pages of a tensor's memory for as long as it lives.
@@ -138,12 +143,13 @@ at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool) {
 }
 
 at::Tensor new_tensor(at::IntArrayRef size, std::optional<at::ScalarType> dtype, std::optional<at::Layout>,
-                 std::optional<at::Device>, std::optional<bool>, std::optional<at::MemoryFormat> format) {
+                      std::optional<at::Device>, std::optional<bool>,
+                      std::optional<at::MemoryFormat> format) {
   return at::detail::empty_generic(size, &allocator, c10::DispatchKeySet(c10::DispatchKey::PrivateUse1),
                                    c10::dtype_or_default(dtype), format);
 }
 at::Tensor new_strided(at::IntArrayRef size, at::IntArrayRef stride, std::optional<at::ScalarType> dtype,
-                         std::optional<at::Layout>, std::optional<at::Device>, std::optional<bool>) {
+                       std::optional<at::Layout>, std::optional<at::Device>, std::optional<bool>) {
   return at::detail::empty_strided_generic(size, stride, &allocator,
                                            c10::DispatchKeySet(c10::DispatchKey::PrivateUse1),
                                            c10::dtype_or_default(dtype));
@@ -162,7 +168,7 @@ at::Tensor copy_from_and_resize(const at::Tensor& from, const at::Tensor& to) {
   return copy_from(from, to, false);
 }
 at::Tensor& set_to(at::Tensor& self, c10::Storage source, int64_t offset, at::IntArrayRef size,
-                at::IntArrayRef stride) {
+                   at::IntArrayRef stride) {
   return at::native::set_storage_cpu_(self, std::move(source), offset, size, stride);
 }
 
@@ -182,28 +188,33 @@ void look_at_precision() {
 }
 
 // Convolutions of other devices have operators of their own.
-at::Tensor convolution(const at::Tensor& x, const at::Tensor& w, const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
-                       at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed, at::IntArrayRef output_padding, int64_t groups) {
+at::Tensor convolution(const at::Tensor& x, const at::Tensor& w, const std::optional<at::Tensor>& bias,
+                       at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation,
+                       bool transposed, at::IntArrayRef output_padding, int64_t groups) {
   look_at_precision();
   const auto b = bias && bias->defined() ? std::optional(bias->cpu()) : std::nullopt;
-  return at::convolution(x.cpu(), w.cpu(), b, stride, padding, dilation, transposed, output_padding, groups).to(x.device());
+  return at::convolution(x.cpu(), w.cpu(), b, stride, padding, dilation, transposed, output_padding, groups)
+      .to(x.device());
 }
-std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(const at::Tensor& g, const at::Tensor& x, const at::Tensor& w,
-                                                                    at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation,
-                                                                    bool transposed, at::IntArrayRef output_padding, int64_t groups,
-                                                                    std::array<bool, 3> mask) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
+    const at::Tensor& g, const at::Tensor& x, const at::Tensor& w, at::IntArrayRef stride,
+    at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed, at::IntArrayRef output_padding,
+    int64_t groups, std::array<bool, 3> mask) {
   look_at_precision();
-  const auto [of_x, of_w, of_b] = at::convolution_backward(g.cpu(), x.cpu(), w.cpu(), at::IntArrayRef({w.size(transposed ? 1 : 0) * (transposed ? groups : 1)}),
-                                                           stride, padding, dilation, transposed, output_padding, groups, mask);
+  const auto [of_x, of_w, of_b] = at::convolution_backward(
+      g.cpu(), x.cpu(), w.cpu(), at::IntArrayRef({w.size(transposed ? 1 : 0) * (transposed ? groups : 1)}),
+      stride, padding, dilation, transposed, output_padding, groups, mask);
   const auto there = [&](const at::Tensor& t) { return t.defined() ? t.to(x.device()) : t; };
   return {there(of_x), there(of_w), there(of_b)};
 }
 
-// Like CUDA's operators, of which only those that take an index let it lie on the host, and all a single number.
+// Like CUDA's operators, of which only those that take an index let it lie on the host, and all a single
+// number.
 void expect_one_device(const std::string& name, const c10::IValue& argument) {
   if (argument.isTensor()) {
     const at::Tensor& t = argument.toTensor();
-    TORCH_CHECK(!t.defined() || !t.is_cpu() || t.dim() == 0, name, ": expected all tensors on one device, and found one on the CPU");
+    TORCH_CHECK(!t.defined() || !t.is_cpu() || t.dim() == 0, name,
+                ": expected all tensors on one device, and found one on the CPU");
   } else if (argument.isTensorList()) {
     for (const at::Tensor& t : argument.toTensorVector()) expect_one_device(name, t);
   }
@@ -235,6 +246,10 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
 }
 TORCH_LIBRARY_IMPL(_, PrivateUse1, m) {
   m.fallback(torch::CppFunction::makeFromBoxedFunction<&fallback>());
+}
+TORCH_LIBRARY(pretended, m) {  // for Python
+  m.def("set_limit", [](int64_t bytes) { limit = bytes; });
+  m.def("held", []() -> int64_t { return held; });
 }
 C10_REGISTER_GUARD_IMPL(PrivateUse1, Guard);
 
