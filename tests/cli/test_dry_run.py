@@ -10,7 +10,7 @@ class DryRun(Case):
     def dry(self, *arguments, data=None, out=None, **more):
         done = self.ok("run", self.recipe, "--data", data or self.data, "--out", out or self.tmp / "run", "--dry-run", "--threads", "1",
                        "--set", "name=tiny", *arguments, **more)
-        self.assertEqual(done.stderr, "")
+        self.assertNotIn("seigh:", done.stderr)  # no warning; what takes long on a busy machine may say how far it is
         lines = {}
         for line in done.stdout.splitlines():
             head, text = line[:16].strip(), line[16:]
