@@ -6,8 +6,8 @@
 //   - attention by the mathematical kernel, as the fused ones have no second derivative.
 //
 // The replacements are registered with libtorch once, for the process, and outside of such a scope hand on to
-// the kernels they stand for: nobody else notices. On CUDA attention alone
-// is replaced.
+// the kernels they stand for: nobody else notices. On CUDA attention
+// alone is replaced.
 #pragma once
 
 #include <string>

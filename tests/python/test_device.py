@@ -5,14 +5,13 @@ import contextlib
 import io
 import os
 import pathlib
-import runpy
 import sys
-import types
 
 from support import *
 
 DEVICE, LIBRARY = os.environ.get("SEIGH_DEVICE", ""), os.environ.get("SEIGH_PRETENDED_DEVICE", "")
-BENCH = pathlib.Path(__file__).resolve().parents[2] / "bench"
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "bench"))
+import device
 
 
 class Convolutions(nn.Module):
@@ -45,11 +44,7 @@ class Device(Case):
         assert LIBRARY, "SEIGH_PRETENDED_DEVICE must name the library tests/support/pretended_device.cc is built into"
         if LIBRARY == "none":
             raise unittest.SkipTest("the pretended device needs libtorch 2.13")
-        torch.ops.load_library(LIBRARY)
-        module = types.ModuleType("torch.pretended")
-        module.is_available, module.device_count, module.current_device = lambda: True, lambda: 1, lambda: 0
-        module._is_in_bad_fork, module.manual_seed_all = lambda: False, lambda seed: None
-        torch._register_device_module("pretended", module)
+        device.pretend(LIBRARY)
         cls.device = torch.device("pretended", 0)
 
     def cases(self):
@@ -165,15 +160,13 @@ class Device(Case):
             H @ torch.ones(H.shape[0]).to(self.device)
 
     def test_the_benchmark_runs(self):
-        arguments, path, said = sys.argv, sys.path, io.StringIO()
-        sys.argv, sys.path = ["device.py", "--device", str(self.device), "--small", "--repeats", "1", "--networks", "mlp,gpt"], [str(BENCH), *sys.path]
+        said = io.StringIO()
+        arguments, sys.argv = sys.argv, ["device.py", "--device", str(self.device), "--small", "--repeats", "1", "--networks", "mlp,gpt"]
         try:
             with contextlib.redirect_stdout(said):
-                runpy.run_path(str(BENCH / "device.py"), run_name="__main__")
-        except SystemExit as end:
-            self.assertEqual(end.code, 0, said.getvalue())
+                self.assertEqual(device.main(), 0, said.getvalue())
         finally:
-            sys.argv, sys.path = arguments, path
+            sys.argv = arguments
         self.assertRegex(said.getvalue(), r"gpt: D = 3968[\s\S]*products in float64, beside the CPU's: off by [0-9.e-]+\n")
 
 
