@@ -40,16 +40,18 @@ struct Context::State {
   std::shared_ptr<Progress> progress;
   std::function<bool()> cancelled;
   Memory memory;
+  int64_t device_memory;
 };
 
 Context::Context(const ContextOptions& o) {
   require(o.threads >= 0 && o.threads <= 4096, "threads must be between 0 and 4096, not ", o.threads);
+  require(o.device_memory >= 0, "the ceiling of a device's memory must not be negative: ", o.device_memory);
   const int threads = o.threads > 0 ? o.threads : at::get_num_threads();
   auto ranks = o.ranks ? o.ranks : std::make_shared<Ranks>();
   const int sharing = ranks->on_this_machine();
   state_ = std::shared_ptr<State>(new State{o.device, threads, std::move(ranks),
                                             o.progress ? o.progress : std::make_shared<Progress>(),
-                                            o.cancelled, Memory(o.memory, sharing)});
+                                            o.cancelled, Memory(o.memory, sharing), o.device_memory});
 }
 
 const c10::Device& Context::device() const {
@@ -60,6 +62,9 @@ int Context::threads() const {
 }
 Memory& Context::memory() const {
   return state_->memory;
+}
+int64_t Context::device_memory() const {
+  return state_->device_memory;
 }
 Ranks& Context::ranks() const {
   return *state_->ranks;

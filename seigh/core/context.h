@@ -21,6 +21,8 @@ struct ContextOptions {
   /// Ceiling in bytes of what this process may hold; 0: three quarters of what is available are used as
   /// needed.
   int64_t memory = 0;
+  /// Ceiling in bytes of what tensors on another device than the CPU may hold there; 0: what the device has.
+  int64_t device_memory = 0;
   /// None: this process alone.
   std::shared_ptr<Ranks> ranks = {};
   /// None: nobody watches.
@@ -41,6 +43,7 @@ class Context {
   const c10::Device& device() const;
   int threads() const;
   Memory& memory() const;
+  int64_t device_memory() const;  ///< the ceiling there; 0: none
   Ranks& ranks() const;
   Progress& progress() const;
   /// Throws Cancelled when the caller has asked to stop.

@@ -3,10 +3,12 @@
 #include <c10/util/Exception.h>
 #include <torch/version.h>
 
+#include <algorithm>
+
 #include "seigh/core/error.h"
 
 // Older ones say it of CUDA alone, and not through what a CPU build has.
-#if TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 13)
+#if TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 11)
 #include <c10/core/CachingDeviceAllocator.h>
 #define SEIGH_COUNTS_DEVICE_MEMORY 1
 #endif
@@ -25,7 +27,7 @@ int64_t current(const c10::CachingAllocator::StatArray& of) {
 
 }  // namespace
 
-DeviceMemory::DeviceMemory(c10::Device device) : device_(device) {
+DeviceMemory::DeviceMemory(c10::Device device, int64_t ceiling) : device_(device), ceiling_(ceiling) {
   if (!device_.has_index()) device_.set_index(0);
   allocator_ = dynamic_cast<c10::DeviceAllocator*>(c10::GetAllocator(device_.type()));
   try {
@@ -40,7 +42,9 @@ int64_t DeviceMemory::available() const {
   if (allocator_ == nullptr) return 0;
   const Stats stats = allocator_->getDeviceStats(device_.index());
   const auto free = static_cast<int64_t>(allocator_->getMemoryInfo(device_.index()).first);
-  return free / 10 * 9 + current(stats.reserved_bytes) - current(stats.allocated_bytes);
+  const int64_t held = current(stats.allocated_bytes),
+                has = free / 10 * 9 + current(stats.reserved_bytes) - held;
+  return std::max<int64_t>(ceiling_ > 0 ? std::min(has, ceiling_ - held) : has, 0);
 }
 
 int64_t DeviceMemory::held() const {
@@ -63,8 +67,8 @@ void DeviceMemory::release() {
 
 #else
 
-DeviceMemory::DeviceMemory(c10::Device device)
-    : device_(device), obstacle_("this libtorch does not say what memory a device has") {}
+DeviceMemory::DeviceMemory(c10::Device device, int64_t ceiling)
+    : device_(device), ceiling_(ceiling), obstacle_("this libtorch does not say what memory a device has") {}
 int64_t DeviceMemory::available() const {
   return 0;
 }

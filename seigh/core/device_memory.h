@@ -15,7 +15,8 @@ namespace seigh {
 /// A handle. Beside the process's other work on the same device its figures are of both.
 class DeviceMemory {
  public:
-  explicit DeviceMemory(c10::Device device);
+  /// `ceiling`: bytes that tensors may hold there; 0: what the device has.
+  explicit DeviceMemory(c10::Device device, int64_t ceiling = 0);
 
   /// What may still be taken: nine tenths of what the device has free, and what the allocator keeps for
   /// later.
@@ -31,6 +32,7 @@ class DeviceMemory {
 
  private:
   c10::Device device_;
+  int64_t ceiling_;
   c10::DeviceAllocator* allocator_ = nullptr;  // libtorch's own
   std::string obstacle_;
 };

@@ -15,7 +15,7 @@ namespace {
 std::mutex mutex;
 int users = 0;
 
-#if TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 13)
+#if TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 11)
 
 using at::Float32Backend;
 using at::Float32Op;

@@ -118,7 +118,7 @@ AutogradCurvatureOperator::AutogradCurvatureOperator(std::shared_ptr<const Graph
                         std::move(name), context),
       source_(std::move(source)),
       device_(source_->leaves().front().device()) {
-  if (!device_.is_cpu()) device_memory_.emplace(device_);
+  if (!device_.is_cpu()) device_memory_.emplace(device_, context_.device_memory());
   require(source_->supports(options_.kind), this->name(), ": ", to_string(options_.kind),
           " is no matrix of this network and loss");
   const Context::Scope scope(context_);
