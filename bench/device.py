@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Products and eigenpairs of networks on a GPU: are they the CPU's, how fast, and how far from what the card can do.
 
-    PYTHONPATH=build/release/python:PEERS .venv/bin/python bench/device.py [--device cuda] [--networks mlp,3c3d] [--minutes 5] [--small]
+    PYTHONPATH=build/release/python:PEERS .venv/bin/python bench/device.py [--device cuda] [--networks mlp,3c3d] [--parts products] [--minutes 5] [--small]
 
-For each network of bench/networks.py: how far products in float32 and float64 are from the CPU's, milliseconds for each vector one
-at a time and in blocks, Hessian and Gauss-Newton matrix, their share of the device's rate of float32 matrix products at 6F (4F) flops, F
-those of a forward pass, and curvlinops beside it on the same device where it is installed (PEERS: what scripts/peers.txt installs). Then whether memory stays flat, and
-block Krylov of 3c3d. What does not fit into --minutes is left out and named. --small: a run that shows that it runs."""
+How far products are from the CPU's, in float32 and float64, by the graph and batched; eigenpairs of small networks on both, and those of 3c3d and
+ResNet-18 by the clock; whether memory stays flat; then for each network of bench/networks.py milliseconds for each vector, in blocks and one at a time,
+Hessian and Gauss-Newton matrix, their share of the device's rate of float32 matrix products at 6F (4F) flops, F those of a forward pass, and
+curvlinops and hessian-eigenthings beside it on the same device where they are installed (PEERS: what scripts/peers.txt installs). What does not fit
+into --minutes is left out and named. --small: a run that shows that it runs."""
 
 import argparse
 import copy
@@ -29,6 +30,10 @@ try:
     from curvlinops import GGNLinearOperator, HessianLinearOperator
 except ImportError:
     HessianLinearOperator = None
+try:
+    import hessian_eigenthings as eigenthings
+except ImportError:
+    eigenthings = None
 
 
 def pretend(library):
@@ -78,45 +83,78 @@ class Bench:
         if not off <= bound:
             self.wrong.append(what)
 
+    def agreement(self, name):
+        """Products there and on the CPU, of a few samples."""
+        torch.manual_seed(0)
+        model, x, y, _ = NETWORKS[name](self.small)
+        x, y = x[:8], y[:8]
+        there, tx, ty = copy.deepcopy(model.eval()).to(self.device), x.to(self.device), y.to(self.device)
+        v = torch.randn(sum(p.numel() for p in model.parameters()), 4)
+        for kind in ("Hessian", "GGN"):
+            for dtype, bound in ((torch.float32, 1e-4), (torch.float64, 1e-10)):
+                here = getattr(seigh, kind)(model, F.cross_entropy, (x, y), dtype=dtype, check=False) @ v
+                for way in ("graph", "batched"):
+                    product = getattr(seigh, kind)(there, F.cross_entropy, (tx, ty), dtype=dtype, check=False, products=way) @ v
+                    self.check(f"{name}, {kind}, {way}, {str(dtype).replace('torch.', '')}", float((product - here).norm() / here.norm()), bound)
+
+    def others(self, kind, model, x, y, most, v):
+        """Seconds of the peers for the same product, as text."""
+        block = v.shape[1] if v.ndim == 2 else 1
+        if HessianLinearOperator and self.time_for("curvlinops"):
+            try:
+                make = HessianLinearOperator if kind == "Hessian" else GGNLinearOperator
+                peer = make(model, nn.CrossEntropyLoss(), list(model.parameters()), list(zip(x.split(most), y.split(most))), check_deterministic=False)
+                yield "curvlinops", self.seconds(lambda: peer @ v, 2) / block
+            except Exception as error:  # too little memory, or no second derivative: theirs to say
+                yield "curvlinops", str(error).splitlines()[0][:60]
+        if eigenthings and kind == "Hessian" and block == 1 and self.time_for("hessian-eigenthings"):
+            try:
+                peer = eigenthings.HessianOperator(model, list(zip(x.split(most), y.split(most))), eigenthings.supervised_loss(F.cross_entropy))
+                yield "eigenthings", self.seconds(lambda: peer.matvec(v), 2)
+            except Exception as error:
+                yield "eigenthings", str(error).splitlines()[0][:60]
+
     def network(self, name):
         torch.manual_seed(0)
         model, x, y, most = NETWORKS[name](self.small)
-        model.eval()
-        there, tx, ty = copy.deepcopy(model).to(self.device), x.to(self.device), y.to(self.device)
+        model.eval().to(self.device)
+        x, y = x.to(self.device), y.to(self.device)
         size = sum(p.numel() for p in model.parameters())
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             model(x)
         forward = counter.get_total_flops()
         print(f"{name}: D = {size}, {len(x)} samples, F = {forward / 1e9:.3g} GFLOP", flush=True)
-
-        few = slice(0, min(len(x), 32))
-        v = torch.randn(size, 2)
-        for dtype, bound in ((torch.float32, 1e-4), (torch.float64, 1e-10)):
-            here = seigh.Hessian(model, F.cross_entropy, (x[few], y[few]), dtype=dtype) @ v
-            product = seigh.Hessian(there, F.cross_entropy, (tx[few], ty[few]), dtype=dtype) @ v
-            self.check(f"products in {str(dtype).replace('torch.', '')}, beside the CPU's", float((product - here).norm() / here.norm()), bound)
-
         for kind, passes in (("Hessian", 6), ("GGN", 4)):
-            operator = getattr(seigh, kind)(there, F.cross_entropy, (tx, ty))
-            peer = None
-            if HessianLinearOperator:
-                make = HessianLinearOperator if kind == "Hessian" else GGNLinearOperator
-                peer = make(there, nn.CrossEntropyLoss(), list(there.parameters()), list(zip(tx.split(most), ty.split(most))), check_deterministic=False)
-            for block in (1, 8, 32):
-                if not self.time_for(f"{name}, {kind}, blocks of {block}"):
-                    continue
+            if not self.time_for(f"{name}, {kind}"):
+                continue
+            began = time.perf_counter()
+            operator = getattr(seigh, kind)(model, F.cross_entropy, (x, y), check=False)
+            try:
+                operator.loss()
+            except Exception as error:
+                print(f"  {kind}: {str(error).splitlines()[0]}", flush=True)
+                self.wrong.append(f"{name}, {kind}")
+                continue
+            print(f"  {kind}: {operator.way}, chosen in {time.perf_counter() - began:.1f} s" + "".join(f"; {note}" for note in operator.notes), flush=True)
+            for block in (32, 1) if size > 10**5 else (256, 32, 1):
                 v = torch.randn(size, block, device=self.device)
                 v = v if block > 1 else v[:, 0]
+                self.reset_peak()
                 ours = self.seconds(lambda: operator @ v) / block
-                theirs = ""
-                if peer is not None:
-                    try:
-                        other = self.seconds(lambda: peer @ v, 3) / block
-                        theirs = f"   curvlinops {1e3 * other:9.3f} ms, {other / ours:.2f} times ours"
-                    except Exception as error:  # too little memory, or no second derivative: theirs to say
-                        theirs = f"   curvlinops: {str(error).splitlines()[0][:80]}"
-                print(f"  {kind:7}  block {block:3}: {1e3 * ours:9.3f} ms, {100 * passes * forward / ours / self.rate:5.1f} % of the rate at {passes}F{theirs}",
-                      flush=True)
+                peak = self.peak()
+                theirs = "".join(f"   {who} {1e3 * other:9.3f} ms, {other / ours:.2f} times ours" if isinstance(other, float) else f"   {who}: {other}"
+                                 for who, other in self.others(kind, model, x, y, most, v))
+                print(f"  {kind:7}  block {block:3}: {1e3 * ours:9.3f} ms, {100 * passes * forward / ours / self.rate:5.1f} % of the rate at {passes}F, "
+                      f"{peak:5.1f} GiB{theirs}", flush=True)
+            del operator
+
+    def reset_peak(self):
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+
+    def peak(self):
+        return torch.cuda.max_memory_allocated() / 2**30 if self.device.type == "cuda" else float("nan")
 
     def flat_memory(self):
         if self.device.type != "cuda" or not self.time_for("memory over 2000 products"):
@@ -141,15 +179,22 @@ class Bench:
             here = seigh.eigh(seigh.Hessian(model, F.cross_entropy, (x, y), dtype=dtype), k=k, tol=1e-6).eigenvalues
             found = seigh.eigh(seigh.Hessian(there, F.cross_entropy, (tx, ty), dtype=dtype), k=k, tol=1e-6).eigenvalues
             self.check(f"{k} eigenvalues of mlp in {str(dtype).replace('torch.', '')}, of the largest", float((found - here).abs().max() / here.abs().max()), bound)
-        if not self.time_for("eigenpairs of 3c3d"):
+        self.solve("3c3d", *((3, 20) if self.small else (1000, 2000)), "krylov", twice=True)
+        self.solve("resnet18-stem", *((3, 30) if self.small else (1000, 2000)), "seigh")
+
+    def solve(self, name, k, products, method, twice=False):
+        if not self.time_for(f"eigenpairs of {name}"):
             return
-        model, x, y, _ = NETWORKS["3c3d"](self.small)
-        k, products = (3, 20) if self.small else (1000, 2000)
-        H = seigh.Hessian(model.to(self.device), F.cross_entropy, (x.to(self.device), y.to(self.device)))
-        H @ torch.ones(H.shape[0])
-        began = time.perf_counter()
-        pairs = seigh.eigh(H, k=k, products=products, method="krylov")
-        print(f"3c3d: {k} eigenpairs from {pairs.products} products in {time.perf_counter() - began:.1f} s, as initialised, the basis on the CPU", flush=True)
+        torch.manual_seed(0)
+        model, x, y, _ = NETWORKS[name](self.small)
+        H = seigh.Hessian(model.eval().to(self.device), F.cross_entropy, (x.to(self.device), y.to(self.device)))
+        for _ in range(1 + twice):
+            self.reset_peak()
+            began = time.perf_counter()
+            pairs = seigh.eigh(H, k=k, products=products, method=method)
+            solved = time.perf_counter()
+            print(f"{name}: {k} eigenpairs by {method} from {pairs.products} products in {solved - began:.1f} s, as initialised, products checked with them; "
+                  f"{H.way}; {self.peak():.1f} GiB", flush=True)
 
 
 def main():
@@ -157,9 +202,11 @@ def main():
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--networks", default=",".join(NETWORKS), help="of " + ", ".join(NETWORKS))
     parser.add_argument("--minutes", type=float, default=5)
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--parts", default="agreement,eigenpairs,memory,products")
     options = parser.parse_args()
+    parts = options.parts.split(",")
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         print("no CUDA device: the CUDA part was not run")
         return 0
@@ -169,11 +216,17 @@ def main():
     bench = Bench(options.device, options.minutes, options.small, options.repeats)
     print(f"{name}, torch {torch.__version__}, seigh {seigh.__version__}, {torch.get_num_threads()} threads of {platform.processor() or platform.machine()}; "
           f"float32 matrix products {bench.rate / 1e12:.3g} TFLOP/s", flush=True)
-    bench.eigenpairs()
-    bench.flat_memory()
-    for network in options.networks.split(","):
-        if bench.time_for(network):
-            bench.network(network)
+    if "agreement" in parts:
+        for network in ("mlp", "3c3d", "resnet18", "gpt"):
+            bench.agreement(network)
+    if "eigenpairs" in parts:
+        bench.eigenpairs()
+    if "memory" in parts:
+        bench.flat_memory()
+    if "products" in parts:
+        for network in options.networks.split(","):
+            if bench.time_for(network):
+                bench.network(network)
     if bench.left_out:
         print("left out for time: " + "; ".join(bench.left_out))
     if bench.wrong:

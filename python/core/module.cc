@@ -280,15 +280,16 @@ void define(py::module_& m) {
   define_runs(m);
 
   py::class_<Context>(m, "Context")
-      .def(py::init([](int64_t memory, int threads, const py::object& progress) {
+      .def(py::init([](int64_t memory, int64_t device_memory, int threads, const py::object& progress) {
              ContextOptions options;
              options.memory = memory;
+             options.device_memory = device_memory;
              options.threads = threads;
              options.cancelled = interrupted;
              if (!progress.is_none()) options.progress = std::make_shared<PythonProgress>(progress);
              return Context(options);
            }),
-           py::arg("memory"), py::arg("threads"), py::arg("progress"))
+           py::arg("memory"), py::arg("device_memory"), py::arg("threads"), py::arg("progress"))
       .def_property_readonly("threads", &Context::threads)
       .def("available", [](const Context& c) { return c.memory().available(); })
       .def("ceiling", [](const Context& c) { return c.memory().ceiling(); });
@@ -309,6 +310,7 @@ void define(py::module_& m) {
       .def_property_readonly(
           "by_differences",
           [](const Operator& o) { return o.curvature().options().products == Products::difference; })
+      .def_property_readonly("way", [](const Operator& o) { return o.curvature().way(); })
       .def_property_readonly("batch_size", [](const Operator& o) { return o.curvature().batch_size(); })
       .def(
           "apply",

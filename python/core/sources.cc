@@ -1,5 +1,6 @@
 #include "python/core/sources.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include "seigh/core/dtype.h"
@@ -12,6 +13,13 @@ namespace {
 
 double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// Whether libtorch has put its own in the place of the parameters, for derivatives in batches.
+bool in_batches(const std::vector<at::Tensor>& leaves) {
+  return std::any_of(leaves.begin(), leaves.end(), [](const at::Tensor& leaf) {
+    return leaf.key_set().has(c10::DispatchKey::FuncTorchGradWrapper);
+  });
 }
 
 }  // namespace
@@ -70,11 +78,14 @@ std::vector<std::string> PythonSource::notes() const {
 int64_t PythonSource::sample_number(int64_t i) const {
   return ask<int64_t>("sample_number", i);
 }
+void PythonSource::prepare(int64_t begin, int64_t end) const {
+  with_gil([&] { source_->attr("prepare")(begin, end); });
+}
 at::Tensor PythonSource::loss(const std::vector<at::Tensor>& leaves, int64_t begin, int64_t end) const {
-  return ask<at::Tensor>("loss", leaves, begin, end);
+  return ask<at::Tensor>(in_batches(leaves) ? "loss_at" : "loss", leaves, begin, end);
 }
 at::Tensor PythonSource::outputs(const std::vector<at::Tensor>& leaves, int64_t begin, int64_t end) const {
-  return ask<at::Tensor>("outputs", leaves, begin, end);
+  return ask<at::Tensor>(in_batches(leaves) ? "outputs_at" : "outputs", leaves, begin, end);
 }
 at::Tensor PythonSource::output_gradient(const at::Tensor& outputs, int64_t begin, int64_t end) const {
   return ask<at::Tensor>("output_gradient", outputs, begin, end);

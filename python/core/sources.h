@@ -35,6 +35,7 @@ class PythonSource final : public GraphSource {
   std::shared_ptr<const GraphSource> again(const at::Tensor& order, at::ScalarType dtype) const override;
   std::vector<std::string> notes() const override;
   int64_t sample_number(int64_t i) const override;
+  void prepare(int64_t begin, int64_t end) const override;
   at::Tensor loss(const std::vector<at::Tensor>& leaves, int64_t begin, int64_t end) const override;
   at::Tensor outputs(const std::vector<at::Tensor>& leaves, int64_t begin, int64_t end) const override;
   at::Tensor output_gradient(const at::Tensor& outputs, int64_t begin, int64_t end) const override;

@@ -69,27 +69,29 @@ class Context:
         memory: ceiling of what this process may hold, bytes or "8G" (GiB), "8GB" (10⁹ bytes), "512M"; None: three quarters of what is
             available are used as needed.
         threads: of torch, BLAS and seigh's own loops; None: as many as torch uses (torch.get_num_threads()).
-        device: where vectors, bases and what is made of them lie; only "cpu" is served. Products are computed where the model is.
+        device_memory: ceiling of what tensors on the model's device may hold, where that is not the CPU, as `memory`; None: nine tenths of what
+            is free there.
         progress: None draws a line on a terminal or in a notebook, True always, False never; or an object with the methods of
             `Progress`.
     Raises:
-        ValueError: a number of threads or a ceiling out of range. NotImplementedError: another device. MemoryError: a ceiling
-        below what the process holds already.
+        ValueError: a number of threads or a ceiling out of range. MemoryError: a ceiling below what the process holds already.
+
+    Products and what is made of them are computed where the model is.
     """
 
-    def __init__(self, memory=None, threads=None, device=None, progress=None):
-        if device is not None and torch.device(device).type != "cpu":
-            raise NotImplementedError(f"device {device} is not served; leave it out: products are computed where the model is, the rest on the CPU")
+    def __init__(self, memory=None, threads=None, device_memory=None, progress=None):
         if threads is not None and not 1 <= int(threads) <= 4096:
             raise ValueError(f"threads must lie between 1 and 4096, not {threads}")
-        bytes_ = 0 if memory is None else _core.parse_bytes(memory) if isinstance(memory, str) else int(memory)
+        def bytes_of(ceiling):
+            return 0 if ceiling is None else _core.parse_bytes(ceiling) if isinstance(ceiling, str) else int(ceiling)
+
         if progress is None:
             progress = Progress() if _watched() else None
         elif progress is True:
             progress = Progress()
         elif progress is False:
             progress = None
-        self._core = _core.Context(bytes_, torch.get_num_threads() if threads is None else int(threads), progress)
+        self._core = _core.Context(bytes_of(memory), bytes_of(device_memory), torch.get_num_threads() if threads is None else int(threads), progress)
 
     @property
     def threads(self):

@@ -74,7 +74,8 @@ class Curvature:
         dtype: of vectors and products, torch.float32 or torch.float64; None: the model's. Another one than the model's is computed
             on a copy.
         l2: adds l2/2 |θ|² to the loss: l2 to the diagonal.
-        products: "autograd" (second derivatives), "difference" (central differences of the gradient in float64, for networks with
+        products: "autograd" (second derivatives), one of its two ways, "graph" (through one graph, vector by vector) or "batched" (a
+            block of vectors at once, by forward over reverse mode), "difference" (central differences of the gradient in float64, for networks with
             operations that have no second derivative or a wrong one), or "auto": those where need be.
         batch_size: samples whose activations are in memory at once; 0: chosen. Only of tensors.
         check: products are checked before the first is given out: same twice, symmetric, other mini-batches and order,
@@ -192,6 +193,11 @@ class Curvature:
     def by_differences(self):
         """Whether products are differences of the gradient."""
         return self._operator.by_differences
+
+    @property
+    def way(self):
+        """How products are made: "stacked", "graph", "batched" or "differences", with sizes."""
+        return self._operator.way
 
     @property
     def notes(self):

@@ -1,7 +1,9 @@
 """A module, its loss and its data as what the library differentiates (curvature/graph_source.h)."""
 
 import copy
+import functools
 import threading
+import warnings
 import weakref
 
 import torch
@@ -106,6 +108,26 @@ def choose_parameters(module, wanted):
 def _some(names):
     names = list(names)
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+@functools.cache
+def _load_transforms():
+    """torch.func loads some of its rules when it is first called from Python."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, of its own torch.jit
+        torch.func.vmap(lambda t: torch.func.jvp(torch.sin, (t,), (t,))[1])(torch.zeros(1))
+
+
+class _Together(nn.Module):
+    """A loss of model and batch as one module, whose parameters functional_call() replaces."""
+
+    def __init__(self, module, loss):
+        super().__init__()
+        self.module = module
+        object.__setattr__(self, "_loss", loss)  # no part of it, though it may be a module
+
+    def forward(self, batch):
+        return self._loss(self.module, batch)
 
 
 class Source:
@@ -375,6 +397,24 @@ class Source:
                     result = result + ((leaf - leaf.detach()) * (g.to_dense() if g.is_sparse else g)).sum()
         return result
 
+    def prepare(self, begin, end):
+        """Before `loss_at` or `outputs_at` of these: what is found by calling torch.autograd, and what torch.func loads late."""
+        _load_transforms()
+        if self._named is None:
+            self._share(begin, end)
+
+    def loss_at(self, leaves, begin, end):
+        """The loss with tensors of torch.func's layers in the place of the parameters."""
+        return self._value(begin, end, self._replaced(leaves))
+
+    def outputs_at(self, leaves, begin, end):
+        f = self._outputs(begin, end, self._replaced(leaves))
+        return f if self._named is None else self._named.rows(f)
+
+    def _replaced(self, leaves):
+        """By name; and copies of the buffers, which torch.func would not let a network change."""
+        return dict(zip(self._names, leaves)) | {name: b.clone() for name, b in self._module.named_buffers()}
+
     def outputs(self, leaves, begin, end):
         module = self if leaves[0] is self._parameters[0] else self._shifted(leaves)
         f = module._outputs(begin, end)
@@ -417,16 +457,15 @@ class Source:
 
     # ---- how
 
-    def _outputs(self, begin, end):
+    def _outputs(self, begin, end, parameters=None):
         inputs, _ = self._data.get(begin, end) if self._pairs else (self._data.batch(begin, end), None)
         with self._lock:
             versions = [b._version for b, _ in self._buffers]
-            if isinstance(inputs, dict):
-                f = self._module(**inputs)
-            elif is_sequence(inputs):
-                f = self._module(*inputs)
+            arguments, named = ((), inputs) if isinstance(inputs, dict) else (tuple(inputs) if is_sequence(inputs) else (inputs,), {})
+            if parameters is None:
+                f = self._module(*arguments, **named)
             else:
-                f = self._module(inputs)
+                f = torch.func.functional_call(self._module, parameters, arguments, named)
             self._restore(versions)
         return f
 
@@ -437,15 +476,20 @@ class Source:
                 for b, was in self._buffers:
                     b.copy_(was)
 
-    def _value(self, begin, end):
+    def _value(self, begin, end, parameters=None):
         """The loss of these samples, as a sum over targets in the extension's sense."""
         if not self._pairs:
             with self._lock:
                 versions = [b._version for b, _ in self._buffers]
-                value = scalar(self._loss(self._module, self._data.batch(begin, end)))
+                batch = self._data.batch(begin, end)
+                if parameters is None:
+                    value = scalar(self._loss(self._module, batch))
+                else:
+                    named = {f"module.{name}": leaf for name, leaf in parameters.items()}
+                    value = scalar(torch.func.functional_call(_Together(self._module, self._loss), named, (batch,)))
                 self._restore(versions)
             return value * (self._share(begin, end) * self._scale())
-        f = self._outputs(begin, end)
+        f = self._outputs(begin, end, parameters)
         _, y = self._data.get(begin, end)
         if self._named is not None:
             return _core.loss_sum(self._named.kind, self._named.smoothing, self._named.rows(f), self._named.targets(y))

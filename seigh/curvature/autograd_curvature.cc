@@ -1,5 +1,6 @@
 #include "seigh/curvature/autograd_curvature.h"
 
+#include <ATen/Context.h>
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
 #include <c10/util/Exception.h>
@@ -16,6 +17,8 @@
 #include "seigh/core/error.h"
 #include "seigh/core/full_precision.h"
 #include "seigh/core/printable.h"
+#include "seigh/core/timer.h"
+#include "seigh/curvature/batched_derivatives.h"
 #include "seigh/curvature/model_source.h"
 #include "seigh/curvature/replaced_kernels.h"
 
@@ -67,6 +70,22 @@ std::string culprit(const F& differentiate) {
   }
   return "";
 }
+
+// While one lives, cuDNN tries its kernels for every new shape and keeps the fastest, unless libtorch is to
+// be deterministic: convolutions of batches are several times faster for it.
+class FastestKernels {
+ public:
+  explicit FastestKernels(c10::Device device) : before_(at::globalContext().benchmarkCuDNN()) {
+    if (device.is_cuda() && !at::globalContext().deterministicAlgorithms())
+      at::globalContext().setBenchmarkCuDNN(true);
+  }
+  ~FastestKernels() { at::globalContext().setBenchmarkCuDNN(before_); }
+  FastestKernels(const FastestKernels&) = delete;
+  FastestKernels& operator=(const FastestKernels&) = delete;
+
+ private:
+  bool before_;
+};
 
 // Lets several workers add to the same columns, each column in the order of the mini-batches.
 class Turns {
@@ -183,9 +202,17 @@ std::vector<std::string> AutogradCurvatureOperator::notes() const {
   if (made_smaller_)
     all.push_back(
         text_of("mini-batches of ", options_.batch_size, ": ", device_, " ran out of memory with more"));
+  if (!why_not_at_once_.empty())
+    all.push_back(text_of("vectors are multiplied one by one, not a block at once: ", why_not_at_once_));
   if (fused_attention_)
     all.emplace_back("attention by the mathematical kernel: the fused one has no second derivative");
   return all;
+}
+
+std::string AutogradCurvatureOperator::way() const {
+  if (by_differences()) return "differences";
+  if (at_once_ == 0) return text_of("graph, mini-batches of ", options_.batch_size);
+  return text_of("batched: ", at_once_, " vectors, mini-batches of ", options_.batch_size);
 }
 
 // Those of the subset require gradients.
@@ -239,18 +266,10 @@ std::unique_ptr<AutogradCurvatureOperator::Graph> AutogradCurvatureOperator::bui
     gradients =
         derivative({mean_loss(all, begin, end, target_count())}, graph->leaves, {}, /*create_graph=*/true);
   } else {
-    graph->outputs = source_->outputs(all, begin, end);
+    build_outputs(*graph, all);
     if (!by_differences()) {
       graph->u = at::zeros_like(graph->outputs).requires_grad_(true);
       gradients = derivative({graph->outputs}, graph->leaves, {graph->u}, /*create_graph=*/true);
-    }
-    const at::Tensor outputs = graph->outputs.detach();
-    if (options_.kind == CurvatureKind::empirical_fisher)
-      graph->residuals = {source_->output_gradient(outputs, begin, end)};
-    if (options_.kind == CurvatureKind::mc_fisher) {
-      for (int64_t draw = 0; draw < options_.draws; ++draw)
-        graph->residuals.push_back(
-            source_->sampled_output_gradient(outputs, begin, end, options_.seed, draw));
     }
   }
   for (size_t i = 0; i < gradients.size(); ++i) {
@@ -259,6 +278,19 @@ std::unique_ptr<AutogradCurvatureOperator::Graph> AutogradCurvatureOperator::bui
     graph->rows.push_back(i);
   }
   return graph;
+}
+
+// Of Gauss-Newton kinds.
+void AutogradCurvatureOperator::build_outputs(Graph& graph, const std::vector<at::Tensor>& all) const {
+  graph.outputs = source_->outputs(all, graph.begin, graph.end);
+  const at::Tensor outputs = graph.outputs.detach();
+  if (options_.kind == CurvatureKind::empirical_fisher)
+    graph.residuals = {source_->output_gradient(outputs, graph.begin, graph.end)};
+  if (options_.kind == CurvatureKind::mc_fisher) {
+    for (int64_t draw = 0; draw < options_.draws; ++draw)
+      graph.residuals.push_back(
+          source_->sampled_output_gradient(outputs, graph.begin, graph.end, options_.seed, draw));
+  }
 }
 
 // B J v, divided by the number of targets.
@@ -292,6 +324,45 @@ std::vector<at::Tensor> AutogradCurvatureOperator::product(const Graph& graph,
   const at::Tensor jv = derivative(graph.gradients, {graph.u}, weights)[0];
   if (!jv.defined()) return std::vector<at::Tensor>(v.size());
   return derivative({graph.outputs}, graph.leaves, {between(graph, jv)});
+}
+
+// Of vectors [b, shape]. What is asked of the source itself is asked outside of the layers that see batches.
+std::vector<at::Tensor> AutogradCurvatureOperator::products_at_once(int64_t begin, int64_t end,
+                                                                    const std::vector<at::Tensor>& v) {
+  std::vector<at::Tensor> all = source_->leaves();
+  for (at::Tensor& leaf : all) leaf = leaf.detach();  // the layers take gradients of their own
+  const auto with = [&](const TensorList& some) {
+    TensorList full = all;
+    for (size_t i = 0; i < some.size(); ++i) full[subset_.tensors[i]] = some[i];
+    return full;
+  };
+  const double targets = target_count();
+  source_->prepare(begin, end);
+  const TensorList x = chosen(all);
+  if (!gauss_newton()) {
+    const auto loss = [&](const TensorList& at) { return mean_loss(with(at), begin, end, targets); };
+    try {
+      return gradients_along(loss, x, v, differentiable_);
+    } catch (const c10::OutOfMemoryError&) {
+      throw;
+    } catch (const c10::Error&) {
+      if (differentiable_) throw;
+      differentiable_ = true;  // from now on
+    }
+    return gradients_along(loss, x, v, differentiable_);
+  }
+  const at::Tensor jv =
+      values_along([&](const TensorList& at) { return source_->outputs(with(at), begin, end); }, x, v);
+  if (!jv.defined()) return std::vector<at::Tensor>(v.size());
+  Graph graph;
+  graph.begin = begin;
+  graph.end = end;
+  const std::vector<at::Tensor> differentiable = leaves();
+  graph.leaves = chosen(differentiable);
+  build_outputs(graph, differentiable);
+  return for_each_slice(
+      [&](const at::Tensor& u) { return derivative({graph.outputs}, graph.leaves, {between(graph, u)}); },
+      jv);
 }
 
 std::vector<at::Tensor> AutogradCurvatureOperator::difference(const Graph& graph,
@@ -412,27 +483,162 @@ void AutogradCurvatureOperator::throw_memory_error(const std::string& what, cons
                             first_line(error.what_without_backtrace())));
 }
 
-// Bytes that a worker takes for one product with these samples.
-int64_t AutogradCurvatureOperator::measure_peak(int64_t begin, int64_t end) {
+// Bytes that work() takes.
+template <typename Work>
+int64_t AutogradCurvatureOperator::peak_of(const std::string& what, const Work& work) {
   const auto taken = [&](auto& memory) {
     const int64_t before = memory.held();
     memory.reset_peak();
-    const auto graph = build_graph(begin, end);
-    std::vector<at::Tensor> v;
-    for (const at::Tensor& leaf : graph->leaves) v.push_back(at::zeros_like(leaf));
-    product(*graph, v);
+    work();
     return memory.peak() - before;
   };
   if (device_memory_) {
     try {
       return taken(*device_memory_);
     } catch (const c10::OutOfMemoryError& error) {
-      throw_memory_error(end - begin == 1 ? "one sample" : text_of(end - begin, " samples"), error);
+      throw_memory_error(what, error);
     }
   }
   const int64_t bytes = taken(context_.memory());
   context_.memory().recount();  // of what libraries have taken outside the pool meanwhile
   return bytes;
+}
+
+// Bytes that a worker takes for one product with these samples.
+int64_t AutogradCurvatureOperator::measure_peak(int64_t begin, int64_t end) {
+  return peak_of(end - begin == 1 ? "one sample" : text_of(end - begin, " samples"), [&] {
+    const auto graph = build_graph(begin, end);
+    std::vector<at::Tensor> v;
+    for (const at::Tensor& leaf : graph->leaves) v.push_back(at::zeros_like(leaf));
+    product(*graph, v);
+  });
+}
+
+// So many, or the largest batch where they cannot be cut.
+AutogradCurvatureOperator::Samples AutogradCurvatureOperator::some_samples(int64_t count) const {
+  if (source_->batches().empty()) return {0, std::min(count, source_->samples())};
+  int64_t largest = 0;
+  for (int64_t batch = 1; batch < mini_batches(); ++batch)
+    if (end_of(batch) - begin_of(batch) > end_of(largest) - begin_of(largest)) largest = batch;
+  return {begin_of(largest), end_of(largest)};
+}
+
+int64_t AutogradCurvatureOperator::measure_peak_at_once(Samples samples, int64_t vectors) {
+  const at::Tensor v = empty_block(size(), vectors, source_->dtype(), device_).zero_();
+  const auto multiply = [&] { products_at_once(samples.begin, samples.end, slices(v)); };
+  const std::string what = text_of(vectors, " vectors and ", samples.end - samples.begin, " samples");
+  if (device_memory_) peak_of(what, multiply);  // what libraries try out once
+  return peak_of(what, multiply);
+}
+
+// Of one vector and sample.
+double AutogradCurvatureOperator::seconds_by_graph(Samples samples) {
+  const ReplacedKernels replaced;
+  const auto graph = build_graph(samples.begin, samples.end);
+  const std::vector<at::Tensor> v = unflatten(subset_.specs, at::ones({size()}, graph->leaves[0].options()));
+  const auto multiply = [&] {
+    for (const at::Tensor& p : product(*graph, v))
+      if (p.defined()) return p.sum().item<double>();  // waits for the device
+    return 0.0;
+  };
+  multiply();
+  const Timer timer;
+  multiply();
+  return timer.seconds() / static_cast<double>(samples.end - samples.begin);
+}
+double AutogradCurvatureOperator::seconds_at_once(Samples samples, int64_t vectors) {
+  const at::Tensor v = empty_block(size(), vectors, source_->dtype(), device_).fill_(1);
+  const auto multiply = [&] {
+    for (const at::Tensor& p : products_at_once(samples.begin, samples.end, slices(v)))
+      if (p.defined()) return p.sum().item<double>();
+    return 0.0;
+  };
+  multiply();
+  const Timer timer;
+  multiply();
+  return timer.seconds() / static_cast<double>((samples.end - samples.begin) * vectors);
+}
+
+// Whether to multiply vectors at once. On the CPU the graph is faster, with kernels of our own.
+void AutogradCurvatureOperator::consider_at_once() {
+  const bool asked = options_.products == Products::batched;
+  if (!asked && (device_.is_cpu() || by_differences() || options_.products == Products::graph)) return;
+  const int64_t batch_size = options_.batch_size;
+  const std::vector<int64_t> begins = begins_;
+  const bool kept = keep_graphs_, divided = divide_vectors_;
+  const auto one_by_one = [&](std::string why) {
+    at_once_ = 0;
+    options_.batch_size = batch_size;
+    begins_ = begins;
+    keep_graphs_ = kept;
+    divide_vectors_ = divided;
+    why_not_at_once_ = std::move(why);
+  };
+  try {
+    choose_at_once();
+    if (asked || at::globalContext().deterministicAlgorithms()) return;
+    const double graph = seconds_by_graph(some_samples(batch_size));
+    if (device_memory_) device_memory_->release();
+    if (!(seconds_at_once(some_samples(options_.batch_size), at_once_) < graph)) one_by_one("");
+  } catch (const Cancelled&) {
+    throw;
+  } catch (const std::exception& error) {
+    if (asked) throw;
+    one_by_one(first_line(error.what()));
+  }
+  if (device_memory_) device_memory_->release();
+}
+
+// The most vectors that leave room for enough samples, and as many of those as fit.
+void AutogradCurvatureOperator::choose_at_once() {
+  const ReplacedKernels replaced(ReplacedKernels::Which::attention);
+  const FastestKernels fastest(device_);
+  keep_graphs_ = divide_vectors_ = false;
+  workers_ = 1;
+  const int64_t samples = source_->samples();
+  const int64_t vector_bytes = size() * static_cast<int64_t>(c10::elementSize(dtype()));
+  // More fill no card, but for the smallest networks.
+  const int64_t most = std::clamp<int64_t>((int64_t{1} << 30) / (4 * vector_bytes), 32, 256);
+  at_once_ = most;
+  if (!obstacle().empty()) {  // nothing is known of memory: what runs out of it is halved
+    preferred_block_ = at_once_;
+    return;
+  }
+  const bool whole = !source_->batches().empty();
+  const int64_t few = whole ? options_.batch_size : std::min<int64_t>(options_.batch_size, 2),
+                more = whole ? options_.batch_size : std::min<int64_t>(options_.batch_size, 8);
+  // Bytes: fixed + vectors * each + samples * (one + vectors * both).
+  const auto measured = [&](int64_t n, int64_t b) {
+    return static_cast<double>(measure_peak_at_once(some_samples(n), b));
+  };
+  const double least = measured(few, 1), wide = measured(few, 4);
+  double each = (wide - least) / 3, one = 0, both = 0, fixed = least - each;
+  if (more > few) {
+    const double longer = measured(more, 1), larger = measured(more, 4),
+                 step = static_cast<double>(more - few);
+    both = (larger - longer - wide + least) / 3 / step;
+    one = (longer - least) / step - both;
+    each -= static_cast<double>(few) * both;
+    fixed = least - each - static_cast<double>(few) * (one + both);
+  }
+  const auto room = [&](int64_t b) {
+    // Vectors and products; a tenth is left for pieces too small to be of use.
+    const double spare = static_cast<double>(available() - 3 * vector_bytes * b) * 0.9;
+    return (spare - fixed - static_cast<double>(b) * std::max(each, 0.0)) /
+           std::max(std::max(one, 0.0) + static_cast<double>(b) * std::max(both, 0.0), 1.0);
+  };
+  const int64_t enough = whole ? 1 : std::min<int64_t>(options_.batch_size, 8);
+  while (at_once_ > 1 && room(at_once_) < static_cast<double>(enough)) at_once_ /= 2;
+  if (whole) {
+    require(at_once_ > 1 || room(1) >= 1, "too little memory for a vector beside the samples");
+  } else {
+    const int64_t fitting = std::max<int64_t>(static_cast<int64_t>(std::min(room(at_once_), 1e9)), 1);
+    const int64_t n = std::min({fitting, samples, options_.batch_size});
+    const int64_t rounds = (samples + n - 1) / n;
+    options_.batch_size = (samples + rounds - 1) / rounds;
+    cut(options_.batch_size);
+  }
+  preferred_block_ = std::max(preferred_block_, at_once_);
 }
 
 void AutogradCurvatureOperator::choose_sizes() {
@@ -446,27 +652,24 @@ void AutogradCurvatureOperator::choose_sizes() {
   if (obstacle().empty() || device_.is_cpu())
     preferred_block_ = std::clamp<int64_t>(available() / 4 / vector_bytes, 1, 32);
   // Of mini-batches that are given: fewer workers where memory is short, all graphs where there is plenty.
-  const auto keep_where_there_is_room = [&](int64_t largest) {
+  const auto keep_where_there_is_room = [&](Samples largest) {
     if (!obstacle().empty()) return;
-    const int64_t each = measure_peak(begin_of(largest), end_of(largest));
+    const int64_t each = measure_peak(largest.begin, largest.end);
     const int64_t spare = (available() - vector_bytes * preferred_block_) / 10 * 9;
     while (workers_ > 1 && workers_ * each > spare) --workers_;
     keep_graphs_ = samples / options_.batch_size * each + each <= spare;
   };
   begins_ = source_->batches();
   if (!begins_.empty()) {
-    options_.batch_size = 0;
-    int64_t largest = 0;
-    for (int64_t batch = 1; batch < mini_batches(); ++batch)
-      if (end_of(batch) - begin_of(batch) > end_of(largest) - begin_of(largest)) largest = batch;
-    options_.batch_size = end_of(largest) - begin_of(largest);
+    const Samples largest = some_samples(samples);
+    options_.batch_size = largest.end - largest.begin;
     workers_ = static_cast<int>(std::min(most, mini_batches()));
     keep_where_there_is_room(largest);
   } else if (options_.batch_size > 0) {
     options_.batch_size = std::min(options_.batch_size, samples);
     cut(options_.batch_size);
     workers_ = static_cast<int>(std::min(most, mini_batches()));
-    keep_where_there_is_room(0);
+    keep_where_there_is_room({0, end_of(0)});
   } else if (!obstacle().empty()) {  // nothing is known of memory
     workers_ = static_cast<int>(std::min(most, samples));
     options_.batch_size = std::min<int64_t>((samples + workers_ - 1) / workers_, 64);
@@ -519,14 +722,16 @@ void AutogradCurvatureOperator::choose_sizes() {
     divide_vectors_ = workers_ > 1 && !by_differences() && one_batch && fixed + all <= kSmall &&
                       kept + workers_ * (fixed + all) <= spare;
   }
+  consider_at_once();
   graphs_.resize(static_cast<size_t>(mini_batches()));
 }
 
-// What work() gives; where the device runs out of memory, once more without kept graphs, then in smaller
-// mini-batches. Leaves everything as it was where even one sample is too much.
+// What work() gives; where the device runs out of memory, once more without kept graphs, then with fewer
+// vectors at once and in smaller mini-batches. Leaves everything as it was where even one sample is too much.
 template <typename Work>
 auto AutogradCurvatureOperator::in_batches_that_fit(const Work& work) {
   const int64_t batch_size = options_.batch_size;
+  const int64_t at_once = at_once_;
   const bool kept = keep_graphs_;
   const auto take = [&](int64_t size, bool keep) {
     for (std::unique_ptr<Graph>& graph : graphs_) graph.reset();
@@ -546,9 +751,12 @@ auto AutogradCurvatureOperator::in_batches_that_fit(const Work& work) {
       const bool can_be_cut = source_->batches().empty() && options_.batch_size > 1;
       if (keep_graphs_) {
         take(options_.batch_size, false);
+      } else if (at_once_ > 8 || (at_once_ > 1 && !can_be_cut)) {
+        at_once_ /= 2;
       } else if (can_be_cut) {
         take((options_.batch_size + 1) / 2, false);
       } else {
+        at_once_ = at_once;
         take(batch_size, kept);
         throw_memory_error(source_->batches().empty() ? "one sample" : "a batch of the data", error);
       }
@@ -666,11 +874,45 @@ void AutogradCurvatureOperator::multiply_by_samples(const at::Tensor& vectors, c
   });
 }
 
+// Columns of a block as vectors [b, shape].
+std::vector<at::Tensor> AutogradCurvatureOperator::slices(const at::Tensor& block) const {
+  const at::Tensor rows = block.t();
+  std::vector<at::Tensor> all;
+  int64_t begin = 0;
+  for (const ParameterSpec& spec : subset_.specs) {
+    std::vector<int64_t> shape = spec.shape;
+    shape.insert(shape.begin(), rows.size(0));
+    all.push_back(rows.narrow(1, begin, spec.numel()).view(shape));
+    begin += spec.numel();
+  }
+  return all;
+}
+
+// All vectors of a batch with one mini-batch after the other.
+void AutogradCurvatureOperator::multiply_at_once(const at::Tensor& vectors, const at::Tensor& result) {
+  const ReplacedKernels replaced(ReplacedKernels::Which::attention);
+  const FastestKernels fastest(device_);
+  result.zero_();
+  for (int64_t batch = 0; batch < mini_batches(); ++batch) {
+    for (int64_t begin = 0; begin < vectors.size(1); begin += at_once_) {
+      context_.check_cancelled();
+      const int64_t n = std::min(at_once_, vectors.size(1) - begin);
+      const std::vector<at::Tensor> p =
+          products_at_once(begin_of(batch), end_of(batch), slices(vectors.narrow(1, begin, n)));
+      const std::vector<at::Tensor> sum = slices(result.narrow(1, begin, n));
+      for (size_t i = 0; i < p.size(); ++i) add_to(sum[i], p[i]);
+    }
+  }
+}
+
 at::Tensor AutogradCurvatureOperator::multiply(const at::Tensor& block) {
   at::Tensor vectors = as_block(block.to(device_, source_->dtype()));
   if (fixed_.defined()) vectors = as_block(vectors.index_fill(0, fixed_, 0));
   const int64_t columns = vectors.size(1);
   at::Tensor result = empty_block(size(), columns, source_->dtype(), device_);
+  // A single vector is worth a graph.
+  const bool at_once = at_once_ > 0 && (columns > 1 || options_.products == Products::batched);
+  if (at_once) multiply_at_once(vectors, result);
   // What does not go into the workers' number is left to all of them together.
   int64_t divided = divide_vectors_ ? columns - columns % workers_ : 0;
   if (divided > 0) {
@@ -682,7 +924,7 @@ at::Tensor AutogradCurvatureOperator::multiply(const at::Tensor& block) {
       divided = 0;
     }
   }
-  if (divided < columns) {
+  if (!at_once && divided < columns) {
     multiply_by_samples(vectors.narrow(1, divided, columns - divided),
                         result.narrow(1, divided, columns - divided));
   }

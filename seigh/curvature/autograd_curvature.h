@@ -24,6 +24,10 @@
 // the graph of all samples is small, each takes vectors of its own instead, with a graph of all samples: half
 // of few samples take more than half the time.
 //
+// Or, on another device, whole blocks at once by forward over reverse mode (batched_derivatives.h), where
+// that was faster when both were tried: vectors and samples in a batch are chosen together, by what they were
+// measured to take.
+//
 // The network may lie on another device: blocks come there and go where they came from, mini-batches are cut
 // to the device's memory, and one that does not fit after all is halved.
 //
@@ -67,6 +71,7 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
 
   double loss() override;
   at::Tensor gradient() override;
+  std::string way() const override;
   /// What could not be done the fast way, and why: the memory pool, convolutions, fused attention.
   std::vector<std::string> notes() const override;
   int64_t preferred_block() const override { return preferred_block_; }
@@ -77,6 +82,9 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
   int workers() const { return workers_; }
   /// Whether they take the vectors of a block one each, instead of mini-batches.
   bool divides_vectors() const { return divide_vectors_; }
+
+  /// Vectors that are multiplied at once, by forward over reverse mode; 0: one by one, through a graph.
+  int64_t vectors_at_once() const { return at_once_; }
 
   /// Of products by differences: h over |theta|, or over sqrt(D)/100 if that is larger.
   void set_step(double step) { step_ = step; }
@@ -95,8 +103,15 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
   void explain_not_finite(const at::Tensor& vector) const override;
 
  private:
+  struct Samples {
+    int64_t begin, end;
+  };
   struct Graph;  // what is differentiated again, for one mini-batch
   std::unique_ptr<Graph> build_graph(int64_t begin, int64_t end) const;
+  void build_outputs(Graph& graph, const std::vector<at::Tensor>& all) const;
+  std::vector<at::Tensor> products_at_once(int64_t begin, int64_t end, const std::vector<at::Tensor>& v);
+  void multiply_at_once(const at::Tensor& vectors, const at::Tensor& result);
+  std::vector<at::Tensor> slices(const at::Tensor& block) const;
   void multiply_by_vectors(const at::Tensor& vectors, const at::Tensor& result);
   void multiply_by_samples(const at::Tensor& vectors, const at::Tensor& result);
   std::vector<at::Tensor> product(const Graph& graph, const std::vector<at::Tensor>& v) const;
@@ -114,7 +129,15 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
   int64_t end_of(int64_t batch) const;
   int64_t available() const;
   std::string obstacle() const;
+  template <typename Work>
+  int64_t peak_of(const std::string& what, const Work& work);
   int64_t measure_peak(int64_t begin, int64_t end);
+  Samples some_samples(int64_t count) const;
+  int64_t measure_peak_at_once(Samples samples, int64_t vectors);
+  void consider_at_once();
+  void choose_at_once();
+  double seconds_at_once(Samples samples, int64_t vectors);
+  double seconds_by_graph(Samples samples);
   at::Tensor multiply(const at::Tensor& block);
   template <typename Work>
   auto in_batches_that_fit(const Work& work);
@@ -131,7 +154,9 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
   std::vector<int64_t> begins_;                // of mini-batches
   int workers_ = 1;
   bool keep_graphs_ = false, divide_vectors_ = false, fused_attention_ = false, made_smaller_ = false;
-  int64_t preferred_block_ = 32;
+  int64_t preferred_block_ = 32, at_once_ = 0;
+  bool differentiable_ = false;  // gradients_along() wants it
+  std::string why_not_at_once_;
   at::Tensor fixed_;  // entries of a vector of the subset
   double step_ = 1e-5;
   double scale_ = 1;                                  // what steps are relative to

@@ -125,7 +125,7 @@ class Check {
     const int64_t batch = std::min(op_.batch_size(), source_->samples());
     return batch == 1 ? 2 : (batch + 1) / 2;
   }
-  Products same_products() const { return by_differences() ? Products::difference : Products::autograd; }
+  Products same_products() const { return by_differences() ? Products::difference : Products::graph; }
 
   void measure() {
     // The first vectors that a solver will probe the matrix with: it need not multiply them again.
@@ -203,7 +203,7 @@ class Check {
     if (by_differences()) {
       rounded = step_error_;
     } else if (single_ && exact_) {
-      if (const Operator natural = another({}, at::kDouble, Products::autograd, op_.batch_size())) {
+      if (const Operator natural = another({}, at::kDouble, Products::graph, op_.batch_size())) {
         const double apart = distance(product(*natural, x_), x_anew_);
         rounded = apart <= change_ / 100 ? change_ : 0;
       }
@@ -242,7 +242,7 @@ class Check {
     if (to_single_ >= 0) return to_single_;
     to_single_ = 0;
     try {
-      if (const Operator single = another({}, at::kFloat, Products::autograd, op_.batch_size()))
+      if (const Operator single = another({}, at::kFloat, Products::graph, op_.batch_size()))
         to_single_ = distance(product(*single, x_), ax_);
     } catch (const Error&) {  // too large for float32: nothing is learnt
     } catch (const c10::Error&) {
@@ -339,7 +339,7 @@ std::unique_ptr<CurvatureOperator> make_checked_operator(const std::shared_ptr<c
   if (options.products == Products::difference) return attempt(Products::difference);
   std::string why;
   try {
-    return attempt(Products::autograd);
+    return attempt(options.products == Products::automatic ? Products::autograd : options.products);
   } catch (const WrongDerivative& error) {
     why = error.what();
   } catch (const Exception&) {

@@ -39,8 +39,10 @@ CurvatureKind parse_curvature(const std::string& name) {
 Products parse_products(const std::string& name) {
   if (name == "auto") return Products::automatic;
   if (name == "autograd") return Products::autograd;
+  if (name == "graph") return Products::graph;
+  if (name == "batched") return Products::batched;
   require(name == "difference", "unknown products \"", name,
-          "\"; choose \"auto\", \"autograd\" or \"difference\"");
+          "\"; choose \"auto\", \"autograd\", \"graph\", \"batched\" or \"difference\"");
   return Products::difference;
 }
 

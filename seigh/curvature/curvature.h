@@ -34,10 +34,13 @@ const std::vector<CurvatureKind>& curvature_kinds();
 /// Where products come from: second derivatives (`autograd`), or central differences of the gradient in
 /// float64 (`difference`; of the outputs for Gauss-Newton and Fisher matrices), which take first derivatives
 /// alone: two gradients a product, and an error of some 1e-9 of it. `automatic`: second derivatives, unless
-/// they are missing or found wrong (check.h).
-enum class Products { automatic, autograd, difference };
+/// they are missing or found wrong (check.h). `graph` and `batched` are the two ways of `autograd`: a graph
+/// of the gradient that every vector goes back through, and forward over reverse mode for all vectors of a
+/// block at once. On the CPU `autograd` is `graph`, with kernels of our own; elsewhere whichever was faster
+/// when it was tried.
+enum class Products { automatic, autograd, graph, batched, difference };
 
-/// "auto", "autograd", "difference"; throws Error on another name.
+/// "auto", "autograd", "graph", "batched", "difference"; throws Error on another name.
 Products parse_products(const std::string& name);
 
 struct CurvatureOptions {
@@ -72,6 +75,8 @@ class CurvatureOperator : public LinearOperator {
   /// What the user should know of how the products are computed, a line each: what had to be done more
   /// slowly.
   virtual std::vector<std::string> notes() const { return notes_; }
+  /// How products are made, for people: "graph", "stacked", "batched: 32 vectors, mini-batches of 100", ...
+  virtual std::string way() const = 0;
   void add_note(std::string note) { notes_.push_back(std::move(note)); }
   /// What check_products() (check.h) measured.
   double product_error() const override { return product_error_; }

@@ -51,8 +51,12 @@ class GraphSource {
   /// What the user should know of it, a line each.
   virtual std::vector<std::string> notes() const { return {}; }
 
+  /// Called before derivatives of these samples are taken in batches: what has to be known of them that is no
+  /// part of their graph.
+  virtual void prepare(int64_t /*begin*/, int64_t /*end*/) const {}
   /// The loss of samples [begin, end): a scalar, differentiable twice in `leaves`, which may be those of
-  /// leaves() or others of their shapes.
+  /// leaves(), others of their shapes, or what libtorch puts in their place for derivatives in batches
+  /// (batched_derivatives.h).
   virtual at::Tensor loss(const std::vector<at::Tensor>& leaves, int64_t begin, int64_t end) const = 0;
 
   // Only where supports() says so: the network's outputs, and the loss as a function of them. Outputs have

@@ -30,7 +30,9 @@ std::unique_ptr<CurvatureOperator> make_curvature_operator(const std::shared_ptr
     require(exact != nullptr, name, ": products by differences need a network in float64");
     return std::make_unique<AutogradCurvatureOperator>(std::move(exact), options, name, context);
   }
-  if (auto faster = source->faster_operator(options, name, context)) return faster;
+  if (options.products == Products::automatic || options.products == Products::autograd) {
+    if (auto faster = source->faster_operator(options, name, context)) return faster;
+  }
   return std::make_unique<AutogradCurvatureOperator>(source, options, name, context);
 }
 

@@ -26,6 +26,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "seigh/curvature/curvature.h"
@@ -50,6 +51,7 @@ class MlpCurvatureOperator final : public CurvatureOperator {
   ~MlpCurvatureOperator() override;
 
   // Computed with the base point, in float64.
+  std::string way() const override { return "stacked"; }
   double loss() override { return loss_; }
   at::Tensor gradient() override { return gradient_.to(dtype()); }
 

@@ -171,6 +171,10 @@ at::Tensor ModelSource::outputs(const std::vector<at::Tensor>& leaves, int64_t b
   return model_.forward(leaves, buffers_, data_.x.slice(0, begin, end));
 }
 
+void ModelSource::prepare(int64_t begin, int64_t end) const {
+  factor(begin, end);
+}
+
 at::Tensor ModelSource::loss(const std::vector<at::Tensor>& leaves, int64_t begin, int64_t end) const {
   const at::Tensor f = outputs(leaves, begin, end);
   const double times = factor(begin, end);

@@ -38,6 +38,7 @@ class ModelSource final : public GraphSource {
   int64_t sample_number(int64_t i) const override;
   std::vector<std::string> notes() const override;
   bool supports(CurvatureKind kind) const override;
+  void prepare(int64_t begin, int64_t end) const override;
   at::Tensor loss(const std::vector<at::Tensor>& leaves, int64_t begin, int64_t end) const override;
   at::Tensor outputs(const std::vector<at::Tensor>& leaves, int64_t begin, int64_t end) const override;
   at::Tensor output_gradient(const at::Tensor& outputs, int64_t begin, int64_t end) const override;

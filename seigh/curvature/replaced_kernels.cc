@@ -32,17 +32,24 @@
 namespace seigh {
 namespace {
 
-thread_local bool on = false;
+using Which = ReplacedKernels::Which;
+
+thread_local Which which = Which::none;
+bool on() {
+  return which == Which::all;
+}
 std::atomic<long> attentions{0};
 
-// A function that calls `ours` in a scope and `theirs` elsewhere, with the arguments of `theirs`.
-template <auto ours, auto theirs>
+// A function that calls `ours` in a scope of `least` or more and `theirs` elsewhere, with the arguments of
+// `theirs`.
+template <auto ours, auto theirs, Which least = Which::all>
 struct Choice;
 template <typename Result, typename... Arguments, Result (*ours)(Arguments...),
-          Result (*theirs)(Arguments...)>
-struct Choice<ours, theirs> {
+          Result (*theirs)(Arguments...), Which least>
+struct Choice<ours, theirs, least> {
   static Result call(Arguments... arguments) {
-    return on ? ours(std::forward<Arguments>(arguments)...) : theirs(std::forward<Arguments>(arguments)...);
+    return which >= least ? ours(std::forward<Arguments>(arguments)...)
+                          : theirs(std::forward<Arguments>(arguments)...);
   }
 };
 
@@ -99,30 +106,30 @@ c10::DispatchKeySet theirs(c10::DispatchKeySet keys) {
 
 at::Tensor gelu(c10::DispatchKeySet keys, const at::Tensor& x, std::string_view approximate) {
   const bool known = approximate == "none" || approximate == "tanh";
-  if (on && known && have_second_derivatives({x})) return twice_differentiable_gelu(x, approximate);
+  if (on() && known && have_second_derivatives({x})) return twice_differentiable_gelu(x, approximate);
   return at::_ops::gelu::redispatch(theirs(keys), x, approximate);
 }
 
 at::Tensor silu(c10::DispatchKeySet keys, const at::Tensor& x) {
-  if (on && have_second_derivatives({x})) return twice_differentiable_silu(x);
+  if (on() && have_second_derivatives({x})) return twice_differentiable_silu(x);
   return at::_ops::silu::redispatch(theirs(keys), x);
 }
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& w, OptionalTensor bias) {
   const at::Tensor b = bias.value_or(at::Tensor());
-  if (on && x.dim() > 0 && w.dim() == 2 && have_second_derivatives({x, w, b}))
+  if (on() && x.dim() > 0 && w.dim() == 2 && have_second_derivatives({x, w, b}))
     return twice_differentiable_linear(x, w, b);
   return at::compositeimplicitautograd::linear(x, w, bias);
 }
 
 at::Tensor bmm(c10::DispatchKeySet keys, const at::Tensor& x, const at::Tensor& w) {
-  if (on && have_second_derivatives({x, w})) return twice_differentiable_products(x, w);
+  if (on() && have_second_derivatives({x, w})) return twice_differentiable_products(x, w);
   return at::_ops::bmm::redispatch(theirs(keys), x, w);
 }
 
 at::Tensor softmax_backward(c10::DispatchKeySet keys, const at::Tensor& g, const at::Tensor& y, int64_t dim,
                             at::ScalarType dtype) {
-  if (on && y.dim() > 0 && (dim == -1 || dim == y.dim() - 1) && dtype == y.scalar_type() &&
+  if (on() && y.dim() > 0 && (dim == -1 || dim == y.dim() - 1) && dtype == y.scalar_type() &&
       have_second_derivatives({g, y}))
     return differentiable_softmax_backward(g, y);
   return at::_ops::_softmax_backward_data::redispatch(theirs(keys), g, y, dim, dtype);
@@ -133,20 +140,20 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> layer_norm_backward(
     const at::Tensor& mean, const at::Tensor& r, OptionalTensor w, OptionalTensor bias,
     std::array<bool, 3> mask) {
   const at::Tensor weight = w.value_or(at::Tensor()), b = bias.value_or(at::Tensor());
-  if (on && have_second_derivatives({g, x, weight, b, mean, r}))
+  if (on() && have_second_derivatives({g, x, weight, b, mean, r}))
     return differentiable_layer_norm_backward(g, x, C10_AS_INTARRAYREF_SLOW(shape), mean, r, weight, b, mask);
   return at::_ops::native_layer_norm_backward::redispatch(theirs(keys), g, x, shape, mean, r, w, bias, mask);
 }
 
 }  // namespace
 
-ReplacedKernels::ReplacedKernels(bool replaced) : before_(on) {
+ReplacedKernels::ReplacedKernels(Which replaced) : before_(which) {
   // Never destroyed: tensors may outlive static objects.
   static const bool once = [] {
     const auto library = [](c10::DispatchKey key) {
       return new torch::Library(torch::Library::IMPL, "aten", key, __FILE__, __LINE__);
     };
-    constexpr auto attention = &Choice<&our_attention, &their_attention>::call;
+    constexpr auto attention = &Choice<&our_attention, &their_attention, Which::attention>::call;
     torch::Library* const autograd_cpu = library(c10::DispatchKey::AutogradCPU);
     autograd_cpu->impl("_convolution_double_backward",
                        TORCH_FN((&Choice<&convolution_double_backward, &their_double_backward>::call)));
@@ -164,11 +171,11 @@ ReplacedKernels::ReplacedKernels(bool replaced) : before_(on) {
     return true;
   }();
   static_cast<void>(once);
-  on = replaced;
+  which = replaced;
 }
 
 ReplacedKernels::~ReplacedKernels() {
-  on = before_;
+  which = before_;
 }
 
 long ReplacedKernels::attention_count() {

@@ -17,8 +17,10 @@ namespace seigh {
 
 class ReplacedKernels {
  public:
-  /// `on` = false: within a scope, libtorch's own once more.
-  explicit ReplacedKernels(bool on = true);
+  /// `none`: within a scope, libtorch's own once more. `attention` alone is what libtorch's layers of batches
+  /// and forward mode can see through.
+  enum class Which { none, attention, all };
+  explicit ReplacedKernels(Which which = Which::all);
   ~ReplacedKernels();
   ReplacedKernels(const ReplacedKernels&) = delete;
   ReplacedKernels& operator=(const ReplacedKernels&) = delete;
@@ -27,7 +29,7 @@ class ReplacedKernels {
   static long attention_count();
 
  private:
-  bool before_;
+  Which before_;
 };
 
 }  // namespace seigh

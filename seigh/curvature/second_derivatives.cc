@@ -41,7 +41,7 @@ namespace {
 // Aliases of the inputs, as one may depend on another: only what leads through `outputs` counts.
 template <typename F>
 Tensors derivatives_by_libtorch(const Tensors& inputs, const Tensors& weights, const F& outputs) {
-  const ReplacedKernels theirs(false);
+  const ReplacedKernels theirs(ReplacedKernels::Which::none);
   Tensors aliases, wanted;
   for (const at::Tensor& t : inputs) {
     aliases.push_back(t.defined() ? t.view_as(t) : t);

@@ -47,6 +47,12 @@ at::Tensor draw(const Initialization& initialization, int64_t count, uint64_t se
   return at::full({count}, scale, at::kFloat);
 }
 
+// Both sides by name: libtorch's rule for batches of weights takes the dimensions from the number of strides.
+at::Tensor conv2d(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, int64_t stride,
+                  int64_t padding) {
+  return at::conv2d(x, weight, bias, {stride, stride}, at::IntArrayRef{padding, padding});
+}
+
 }  // namespace
 
 Initialization Initialization::xavier_normal(int64_t fan_in, int64_t fan_out) {
@@ -118,11 +124,11 @@ void LayeredModel::add_running_statistics(const std::string& name, int64_t chann
 at::Tensor conv(ParameterReader& reader, const at::Tensor& x, int64_t stride, int64_t padding) {
   const at::Tensor& weight = reader.parameter();
   const at::Tensor& bias = reader.parameter();
-  return at::conv2d(x, weight, bias, stride, padding);
+  return conv2d(x, weight, bias, stride, padding);
 }
 
 at::Tensor conv_without_bias(ParameterReader& reader, const at::Tensor& x, int64_t stride, int64_t padding) {
-  return at::conv2d(x, reader.parameter(), {}, stride, padding);
+  return conv2d(x, reader.parameter(), {}, stride, padding);
 }
 
 at::Tensor conv_3x3_stride_2_same(ParameterReader& reader, const at::Tensor& x) {

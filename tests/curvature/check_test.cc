@@ -31,6 +31,7 @@ struct Inexact final : CurvatureOperator {
     a = (g + g.t()) / std::sqrt(2.0 * static_cast<double>(d)) +
         e * (error / std::sqrt(static_cast<double>(d)));
   }
+  std::string way() const override { return "explicit"; }
   double loss() override { return 1; }
   at::Tensor gradient() override { return at::ones({size()}, at::kDouble); }
   at::Tensor apply_impl(const at::Tensor& block) override { return at::matmul(a, block); }

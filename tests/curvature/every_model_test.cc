@@ -100,6 +100,30 @@ TEST_P(EveryModel, HessianEqualsDifferencesOfGradients) {
   }
 }
 
+// The other way of automatic differentiation: forward over reverse mode, vectors at once.
+TEST_P(EveryModel, BatchedProductsAreThoseThroughAGraph) {
+  for (const CurvatureKind kind : curvature_kinds()) {
+    for (const Loss& loss : kLosses) {
+      CurvatureOptions options{.kind = kind, .loss = loss, .l2 = 0.1, .draws = 2};
+      options.products = Products::graph;
+      const at::Tensor expected = autograd(options)->apply(v_);
+      options.products = Products::batched;
+      const auto op = autograd(options);
+      EXPECT_GT(op->vectors_at_once(), 1);
+      EXPECT_LT(relative_difference(op->apply(v_), expected), 1e-11) << to_string(kind);
+      EXPECT_LT(relative_difference(op->apply(v_.narrow(1, 1, 1)), expected.narrow(1, 1, 1)), 1e-11);
+      options.batch_size = 3;  // 3, 3, 1
+      EXPECT_LT(relative_difference(autograd(options)->apply(v_), expected), 1e-11) << to_string(kind);
+    }
+  }
+  // Of some tensors, the others fixed.
+  CurvatureOptions some{.products = Products::graph, .parameters = {model_->parameters()[0].name}};
+  const auto through = autograd(some);
+  const at::Tensor v = v_.narrow(0, 0, through->size()).contiguous();
+  some.products = Products::batched;
+  EXPECT_LT(relative_difference(autograd(some)->apply(v), through->apply(v)), 1e-11);
+}
+
 TEST_P(EveryModel, GradientEqualsDifferencesOfLosses) {
   for (const Loss& loss : kLosses) {
     const at::Tensor v = v_.select(1, 1) / v_.select(1, 1).norm();
@@ -257,6 +281,7 @@ TEST(Reproducibility, NamesWhatUsuallySpoilsIt) {
   struct Restless final : CurvatureOperator {
     double shift = 0;
     Restless() : CurvatureOperator({{"p", {3}}}, at::kDouble, {}, "restless", Context()) {}
+    std::string way() const override { return "explicit"; }
     double loss() override { return 1; }
     at::Tensor gradient() override { return at::ones({3}, at::kDouble); }
     at::Tensor apply_impl(const at::Tensor& block) override { return block * (shift += 1); }
@@ -264,6 +289,7 @@ TEST(Reproducibility, NamesWhatUsuallySpoilsIt) {
   EXPECT_SEIGH_ERROR(check_products(restless), "dropout left on");
   struct Skew final : CurvatureOperator {
     Skew() : CurvatureOperator({{"p", {3}}}, at::kDouble, {}, "skew", Context()) {}
+    std::string way() const override { return "explicit"; }
     double loss() override { return 1; }
     at::Tensor gradient() override { return at::ones({3}, at::kDouble); }
     at::Tensor apply_impl(const at::Tensor& block) override { return block.roll(1, 0); }

@@ -251,7 +251,7 @@ TEST(SecondDerivatives, AreLibtorchsOwnOutsideOfAScope) {
   {
     const ReplacedKernels replaced;
     for (size_t i = 0; i < expected.size(); ++i) EXPECT_NE(names()[i], expected[i]);
-    const ReplacedKernels theirs(false);
+    const ReplacedKernels theirs(ReplacedKernels::Which::none);
     EXPECT_EQ(names(), expected);
   }
   EXPECT_EQ(names(), expected);

@@ -50,7 +50,8 @@ class OnADevice : public ::testing::TestWithParam<test::ModelCase> {
 
 TEST_P(OnADevice, ProductsAreThoseOfTheCpu) {
   for (const CurvatureKind kind : curvature_kinds()) {
-    for (const Products products : {Products::autograd, Products::difference}) {
+    for (const Products products :
+         {Products::autograd, Products::graph, Products::batched, Products::difference}) {
       if (products == Products::difference && kind == CurvatureKind::mc_fisher) continue;  // as the other
       const CurvatureOptions options{.kind = kind, .dtype = at::kDouble, .products = products, .l2 = 0.1};
       AutogradCurvatureOperator here(source(at::kCPU, at::kDouble), options),
@@ -89,7 +90,7 @@ TEST_P(SolvedOnADevice, EigenpairsAreThoseOfTheCpu) {
 }
 
 TEST_P(OnADevice, MiniBatchesFitItsMemory) {
-  const CurvatureOptions options{.dtype = at::kDouble};
+  const CurvatureOptions options{.dtype = at::kDouble, .products = Products::graph};
   const auto network = source(there_, at::kDouble, 40);
   const at::Tensor v = block(2);
   DeviceMemory memory(there_);
@@ -129,6 +130,34 @@ TEST_P(OnADevice, MiniBatchesFitItsMemory) {
   EXPECT_THROW(AutogradCurvatureOperator(network, options), MemoryError);
 }
 
+TEST_P(OnADevice, BatchesOfVectorsFitItsMemory) {
+  const CurvatureOptions options{.dtype = at::kDouble, .products = Products::batched};
+  const auto network = source(there_, at::kDouble, 20);
+  const at::Tensor v = block(24);
+  DeviceMemory memory(there_);
+  const AutogradCurvatureOperator ample(network, options);
+  const at::Tensor expected =
+      AutogradCurvatureOperator(source(at::kCPU, at::kDouble, 20), {.dtype = at::kDouble}).apply(v);
+  EXPECT_EQ(ample.batch_size(), 20);
+  EXPECT_GE(ample.vectors_at_once(), 32);
+  memory.reset_peak();
+  const int64_t before = memory.held();
+  AutogradCurvatureOperator late(network, options);
+  EXPECT_LT(relative_difference(late.apply(v), expected), 1e-11);
+  const int64_t needed = memory.peak() - before;
+  {  // a ceiling, kept and found when the operator is made
+    const Context context(ContextOptions{.device_memory = memory.held() + needed / 4});
+    AutogradCurvatureOperator small(network, options, "small", context);
+    EXPECT_TRUE(small.vectors_at_once() < ample.vectors_at_once() || small.batch_size() < 20);
+    memory.reset_peak();
+    EXPECT_LT(relative_difference(small.apply(v), expected), 1e-11);
+    EXPECT_LT(memory.peak(), context.device_memory());
+  }
+  PretendedDevice::set_limit(memory.held() + needed / 3);  // it runs out
+  EXPECT_LT(relative_difference(late.apply(v), expected), 1e-11);
+  EXPECT_LT(late.vectors_at_once(), ample.vectors_at_once());
+}
+
 std::vector<test::ModelCase> some_models() {
   std::vector<test::ModelCase> some;
   for (const test::ModelCase& model : test::every_model())
@@ -164,19 +193,21 @@ TEST(ADevice, KeepsItsMemoryFlat) {
       *model, model->initial_parameters(1).to(there), std::vector<at::Tensor>{},
       Dataset{data.x.to(there), data.y.to(there), data.classes}, Loss{}, at::kFloat, "matrix");
   const int64_t before = PretendedDevice::held();
-  int64_t with_graphs = 0;
-  for (int round = 0; round < 3; ++round) {
-    {
-      AutogradCurvatureOperator op(network, {});
-      const at::Tensor v = at::ones({op.size(), 2});
-      op.apply(v);
-      if (round == 0) with_graphs = held_at_rest();
-      for (int i = 0; i < 50; ++i) op.apply(v);
-      EXPECT_EQ(held_at_rest(), with_graphs);
+  for (const Products products : {Products::graph, Products::batched}) {
+    int64_t with_graphs = 0;
+    for (int round = 0; round < 3; ++round) {
+      {
+        AutogradCurvatureOperator op(network, {.products = products});
+        const at::Tensor v = at::ones({op.size(), 2});
+        op.apply(v);
+        if (round == 0) with_graphs = held_at_rest();
+        for (int i = 0; i < 50; ++i) op.apply(v);
+        EXPECT_EQ(held_at_rest(), with_graphs);
+      }
+      EXPECT_EQ(held_at_rest(), before);
     }
-    EXPECT_EQ(held_at_rest(), before);
+    EXPECT_EQ(with_graphs > before, products == Products::graph);
   }
-  EXPECT_GT(with_graphs, before);
 }
 
 // Otherwise the tests above could not find a tensor left behind.

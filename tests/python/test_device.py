@@ -167,7 +167,7 @@ class Device(Case):
                 self.assertEqual(device.main(), 0, said.getvalue())
         finally:
             sys.argv = arguments
-        self.assertRegex(said.getvalue(), r"gpt: D = 3968[\s\S]*products in float64, beside the CPU's: off by [0-9.e-]+\n")
+        self.assertRegex(said.getvalue(), r"gpt, GGN, batched, float64: off by [0-9.e-]+\n[\s\S]*gpt: D = 3968")
 
 
 if __name__ == "__main__":

@@ -87,6 +87,71 @@ class Modules(Case):
                 for key, value in model.state_dict().items():
                     self.assertTrue(torch.equal(value, state[key]), key)
 
+    def test_batched(self):
+        """By forward over reverse mode, where torch.func can."""
+        cannot = {"weight norm, written out"}  # torch.func's own derivative of it has another shape
+        for name, (make, shape) in MODULES.items():
+            with self.subTest(name):
+                torch.manual_seed(1)
+                model = make().double().eval()
+                x, y = torch.randn(7, *shape, dtype=torch.float64), torch.arange(7) % 3
+                v = torch.randn(sum(p.numel() for p in model.parameters()), 5, dtype=torch.float64)
+                if name in cannot:
+                    with self.assertRaises(RuntimeError):
+                        seigh.Hessian(model, F.cross_entropy, (x, y), products="batched") @ v
+                    continue
+                for kind in (seigh.Hessian, seigh.GGN, seigh.EmpiricalFisher, seigh.MCFisher):
+                    expected = kind(model, F.cross_entropy, (x, y), products="graph") @ v
+                    matrix = kind(model, F.cross_entropy, (x, y), products="batched", batch_size=4)
+                    self.close(matrix @ v, expected, 1e-10)
+                    self.assertTrue(matrix.way.startswith("batched"), matrix.way)
+                    self.close(kind(model, F.cross_entropy, [(x[:4], y[:4]), (x[4:], y[4:])], products="batched") @ v[:, 0], expected[:, 0], 1e-10)
+
+    def test_batched_of_all_kinds_of_losses(self):
+        torch.manual_seed(1)
+
+        class Tied(nn.Module):  # one tensor under two names, and a buffer
+            def __init__(self):
+                super().__init__()
+                self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+                self.second.weight = self.first.weight
+                self.register_buffer("seen", torch.zeros(1))
+
+            def forward(self, x, scale=1.0):
+                self.seen += 1
+                return self.second(torch.tanh(self.first(x))) * scale
+
+        model = Tied().double()
+        x, y = torch.randn(9, 4, dtype=torch.float64), torch.randn(9, 4, dtype=torch.float64)
+        weights = torch.tensor([1.0, 2.0, 0.5, 1.0], dtype=torch.float64)
+        cases = {
+            "own": (lambda f, t: ((f - t).abs()**3 * weights).mean(), (x, y), {}),
+            "named inputs": (F.mse_loss, [({"x": x, "scale": torch.full((9, 1), 0.5, dtype=torch.float64)}, y)], {}),
+            "several inputs": (F.mse_loss, ((x, torch.full((9, 1), 0.5, dtype=torch.float64)), y), {}),
+            "of model and batch": (lambda model, batch: (model(batch[0]) - batch[1]).square().mean(), [(x, y)], {}),
+            "a sum": (nn.MSELoss(reduction="sum"), [(x[:4], y[:4]), (x[4:], y[4:])], {"reduction": "sum"}),
+            "classes": (F.cross_entropy, (x, torch.arange(9) % 4), {"params": "second"}),
+        }
+        for name, (loss, data, more) in cases.items():
+            with self.subTest(name):
+                graph = seigh.Hessian(model, loss, data, products="graph", **more)
+                v = torch.randn(graph.shape[0], 3, dtype=torch.float64)
+                seen = model.seen.clone()
+                self.close(seigh.Hessian(model, loss, data, products="batched", **more) @ v, graph @ v, 1e-10)
+                self.assertTrue(torch.equal(model.seen, seen))
+        with self.assertRaises(Exception):  # its derivatives are only for single vectors
+            class Own(torch.autograd.Function):
+                @staticmethod
+                def forward(ctx, x):
+                    ctx.save_for_backward(x)
+                    return x**2
+
+                @staticmethod
+                def backward(ctx, g):
+                    return 2 * ctx.saved_tensors[0] * g
+
+            seigh.Hessian(model, lambda f, t: Own.apply(f - t).mean(), (x, y), products="batched") @ torch.ones(graph.shape[0], dtype=torch.float64)
+
     def test_wrong_or_missing_second_derivatives_by_differences(self):
         """Truth by differences of the gradient at two steps, where PyTorch's own second derivative is wrong or missing."""
         class Bag(nn.Module):

@@ -243,7 +243,7 @@ class Models(WrongUse):
         self.says(MemoryError, "ceiling of 1 MiB is too low", lambda: seigh.Context(memory="1M"))
         self.says(ValueError, "no amount of memory; write for example 8G", lambda: seigh.Context(memory="lots"))
         self.says(ValueError, "threads", lambda: seigh.Context(threads=-1))
-        self.says(NotImplementedError, "device cuda is not served; leave it out: products are computed where the model is", lambda: seigh.Context(device="cuda"))
+        self.says(ValueError, "the ceiling of a device's memory must not be negative: -1", lambda: seigh.Context(device_memory=-1))
 
 
 class Eigh(WrongUse):
