@@ -188,7 +188,7 @@ at::Tensor eigenspace_similarity(const std::vector<const Eigenspace*>& rows,
     for (int64_t i = 0; i < length(sizes); ++i) {
       const at::Tensor overlaps = squares.narrow(0, 0, sizes[i])
                                       .narrow(2, 0, sizes[i])
-                                      .sum({0, 2})
+                                      .sum(at::IntArrayRef{0, 2})
                                       .div(static_cast<double>(sizes[i]));
       require(overlaps.isfinite().all().item<bool>(), "the eigenvectors hold NaN or infinity");
       result[i][s].narrow(0, t, count).copy_(overlaps);
