@@ -21,6 +21,7 @@
 #include <utility>
 
 #include "seigh/core/context.h"
+#include "seigh/core/device_memory.h"
 #include "seigh/core/dtype.h"
 #include "seigh/core/error.h"
 #include "seigh/core/random.h"
@@ -30,6 +31,7 @@
 #include "seigh/eigen/krylov_state.h"
 #include "seigh/eigen/range.h"
 #include "seigh/tall/panels.h"
+#include "seigh/tall/placement.h"
 #include "seigh/tall/tall_matrix.h"
 
 namespace seigh {
@@ -57,6 +59,7 @@ class BlockKrylov {
 
  private:
   void allocate();
+  bool allocate_on_device(int64_t least, int64_t ideal, int64_t otherwise);
   int64_t capacity_on_disk(int64_t least, int64_t ideal, int64_t besides) const;
   void begin();
   void inject(const at::Tensor& columns);
@@ -87,7 +90,7 @@ class BlockKrylov {
   }
   // Of columns of which each rank has its rows: float64 [b].
   at::Tensor squared_lengths(const at::Tensor& z) const {
-    return over_ranks(at::linalg_vector_norm(z, 2, 0, false, wide(z.scalar_type())).square());
+    return over_ranks(at::linalg_vector_norm(z, 2, 0, false, wide(z.scalar_type())).square().cpu());
   }
   std::tuple<at::Tensor, at::Tensor> eigh_of(const at::Tensor& a) const;
   Eigenvectors vectors(int64_t columns, const at::Tensor& coefficients) const;
@@ -95,6 +98,10 @@ class BlockKrylov {
     return at::zeros({rows, columns}, wide(op_.dtype()));
   }
   at::Tensor my_rows(const at::Tensor& block) const { return block.slice(0, rows_.begin, rows_.end()); }
+  // A block for columns of which each rank has its rows, beside the basis.
+  at::Tensor empty_rows(int64_t columns) const {
+    return empty_block(rows_.count, columns, op_.dtype(), place_);
+  }
   double eps() const { return epsilon(op_.dtype()); }
   // Of residuals, which allow 20 eps for rounding, and of enclosures, relative to the largest eigenvalue.
   double tolerance() const {
@@ -110,8 +117,9 @@ class BlockKrylov {
   const Context& context_;
   Ranks& ranks_;
   Timer timer_;
-  const Share rows_;            // of the basis, this rank's
-  std::optional<Basis> basis_;  // processed, then waiting columns
+  const Share rows_;              // of the basis, this rank's
+  c10::Device place_ = at::kCPU;  // of the basis and all blocks
+  std::optional<Basis> basis_;    // processed, then waiting columns
   KrylovSnapshot now_;
   std::optional<KrylovState> state_;
   double saved_at_ = 0;
@@ -143,7 +151,9 @@ void BlockKrylov::allocate() {
   const int64_t working = sizes_.working_memory, column = std::max<int64_t>(rows_.count, 1) * element;
   const int64_t left = ranks_.agree(context_.memory().available());
   const int64_t fitting = ranks_.agree(std::max<int64_t>((left - working) / column, 0));
-  if (!o_.on_disk && fitting >= least) {
+  const bool in_memory = !o_.on_disk && fitting >= least;
+  if (allocate_on_device(least, ideal, in_memory ? fitting : 0)) return;
+  if (in_memory) {
     int64_t capacity = std::min(ideal, fitting);
     if (!o_.state.empty()) capacity = capacity_on_disk(least, capacity, 0);  // where it is kept
     basis_.emplace(rows_.count, capacity, op_.dtype(), o_.state, false, context_);
@@ -156,6 +166,28 @@ void BlockKrylov::allocate() {
           format_bytes(working), " of memory, ", format_bytes(left),
           " are left; lower the block or raise the ceiling (--memory)");
   basis_.emplace(rows_.count, capacity_on_disk(least, ideal, o_.k), op_.dtype(), o_.state, true, context_);
+}
+
+// The basis on the operator's device, where it is no smaller than `otherwise`; false: it is to lie elsewhere.
+bool BlockKrylov::allocate_on_device(int64_t least, int64_t ideal, int64_t otherwise) {
+  if (o_.on_disk || op_.device().is_cpu()) return false;
+  const int64_t element = static_cast<int64_t>(c10::elementSize(op_.dtype())), column = op_.size() * element;
+  // The host's part: vectors of random numbers, small matrices, and in the end the eigenvectors.
+  const int64_t small = 5 * wide_bytes(op_.dtype()) * ideal * ideal;
+  if (context_.memory().available() < sizes_.working_memory + o_.k * column + small) return false;
+  const int64_t working = sizes_.working_memory + panels_on_device(ideal * column);
+  const int64_t room = room_on_device(op_, sizes_.block, ideal * column + working, context_);
+  int64_t capacity = std::min(ideal, (room - working) / column);
+  if (capacity < std::max(least, std::min(ideal, otherwise))) return false;
+  if (!o_.state.empty()) capacity = capacity_on_disk(least, capacity, 0);
+  try {
+    basis_.emplace(op_.size(), capacity, op_.dtype(), o_.state, false, context_, op_.device());
+  } catch (const c10::OutOfMemoryError&) {  // in pieces that are too small
+    DeviceMemory(op_.device()).release();
+    return false;
+  }
+  place_ = op_.device();
+  return true;
 }
 
 // Between `least` and `ideal` columns, whichever fit the disk.
@@ -200,7 +232,7 @@ at::Tensor BlockKrylov::random_columns() {
   const at::Tensor random =
       random_gaussian(o_.seed, Stream::krylov, op_.size(), now_.draws, count, op_.dtype());
   now_.draws += count;
-  return my_rows(random);
+  return my_rows(random).to(place_);
 }
 
 void BlockKrylov::begin() {
@@ -215,7 +247,7 @@ void BlockKrylov::begin() {
         random_gaussian(o_.seed, Stream::krylov, given, now_.draws, first.size(1), wide(op_.dtype()));
     now_.draws += first.size(1);
     const double little = 0.01 * std::sqrt(static_cast<double>(given) / static_cast<double>(op_.size()));
-    first = my_rows(o_.start.times(mix)).to(op_.dtype()).add_(first, little);
+    first = my_rows(o_.start.times(mix)).to(place_, op_.dtype()).add_(first, little);
   }
   inject(first);
 }
@@ -273,7 +305,7 @@ at::Tensor BlockKrylov::append(at::Tensor z) {
 // Multiplies the first `count` waiting columns.
 void BlockKrylov::expand(int64_t count) {
   const int64_t p = now_.processed, w = now_.waiting;
-  at::Tensor z = empty_block(rows_.count, count, op_.dtype());
+  at::Tensor z = empty_rows(count);
   const int64_t width = op_.preferred_block();
   for (int64_t begin = 0; begin < count; begin += width) {
     context_.check_cancelled();
@@ -442,7 +474,7 @@ EigenResult BlockKrylov::run() {
   result.converged = (judged > tolerance() * scale).to(at::kLong).cumsum(0).eq(0).sum().item<int64_t>();
   basis_->truncate(now_.processed);
   basis_->restart(now_.processed, y);
-  result.eigenvectors = vectors(result.rank, {});
+  result.eigenvectors = vectors(result.rank, {}).on_host();
   result.checks = checks_;
   result.products += checks_ + (probes_ ? probes_->count() : 0);
   result.peak_bytes = peak_memory_bytes();
@@ -457,10 +489,10 @@ void BlockKrylov::make_probes() {
 // B G = (I - V1 V1^T) H G - V2 S V1^T G, the probes' G.
 BlockKrylov::Rest BlockKrylov::rest_of_probes() const {
   const int64_t q = probes_->count(), p = now_.processed;
-  const at::Tensor left = empty_block(rows_.count, q, op_.dtype());
+  const at::Tensor left = empty_rows(q);
   left.copy_(my_rows(probes_->products(0, q)));
   at::Tensor c = over_ranks(basis_->projections(left));
-  const at::Tensor g = over_ranks(basis_->projections(as_block(my_rows(probes_->vectors(0, q)))));
+  const at::Tensor g = over_ranks(basis_->projections(as_block(my_rows(probes_->vectors(0, q))).to(place_)));
   c.slice(0, p).copy_(at::matmul(now_.coupling, g.slice(0, 0, p)));
   basis_->subtract(left, c);
   const at::Tensor gram = over_ranks(transposed_product(left, left));
@@ -477,7 +509,7 @@ BlockKrylov::Rest BlockKrylov::rest_of_probes() const {
 ComplementBounds BlockKrylov::left_over() {
   const int64_t p = now_.processed;
   const auto project = [&](const at::Tensor& x) {
-    at::Tensor z = empty_block(rows_.count, x.size(1), op_.dtype());
+    at::Tensor z = empty_rows(x.size(1));
     z.copy_(my_rows(x));
     for (int pass = 0; pass < 2; ++pass) {
       const at::Tensor c = over_ranks(basis_->projections(z));
@@ -501,7 +533,7 @@ double BlockKrylov::measured_rounding(const RitzPairs& pairs) {
   at::Tensor mix = random_gaussian(o_.seed, Stream::check, n, 0, kRoundingProducts, wide(op_.dtype()));
   const at::Tensor y = at::matmul(pairs.vectors.slice(1, 0, n), mix / std::sqrt(static_cast<double>(n)));
   const at::Tensor x = times_small(*basis_->leading(now_.processed), y);
-  at::Tensor z = empty_block(rows_.count, kRoundingProducts, op_.dtype());
+  at::Tensor z = empty_rows(kRoundingProducts);
   z.copy_(my_rows(op_.apply(gather_rows(op_.size(), x, ranks_))));
   checks_ += kRoundingProducts;
   basis_->subtract(z, at::cat({at::matmul(now_.t, y), at::matmul(now_.coupling, y)}));
@@ -627,7 +659,7 @@ EigenResult krylov(LinearOperator& op, const SolverOptions& options, const Conte
       options.start.count() == 0 || at::isComplexType(options.start.dtype()) == at::isComplexType(op.dtype()),
       "the vectors to start from and ", op.name(), " must both be real or both complex");
   const Context::Scope scope(context);
-  return BlockKrylov(op, options, context).run();
+  return on_device_of(op, "krylov", [&] { return BlockKrylov(op, options, context).run(); });
 }
 
 }  // namespace seigh

@@ -4,6 +4,7 @@
 #include <ATen/ops/linalg_svdvals.h>
 #include <ATen/ops/matmul.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "seigh/core/dtype.h"
@@ -41,6 +42,19 @@ Eigenvectors Eigenvectors::compact() const {
   return own ? Eigenvectors(own, coefficients_) : *this;
 }
 
+Eigenvectors Eigenvectors::on_host() const {
+  if (!basis_ || basis_->device().is_cpu()) return *this;
+  const at::Tensor u = empty_block(dimension(), count(), dtype());
+  const int64_t column = std::max<int64_t>(1, dimension() * static_cast<int64_t>(u.element_size()));
+  const int64_t width = std::max<int64_t>(1, panel_bytes(basis_->device()) / column);
+  for (int64_t begin = 0; begin < count(); begin += width) {
+    basis_->context().check_cancelled();
+    const int64_t n = std::min(width, count() - begin);
+    u.slice(1, begin, begin + n).copy_(columns(begin, n));
+  }
+  return Eigenvectors(u, {}, basis_->context());
+}
+
 at::Tensor Eigenvectors::basis_in_memory() const {
   const auto* const memory = dynamic_cast<const MemoryTallMatrix*>(basis_.get());
   if (memory != nullptr) return memory->block();
@@ -50,12 +64,12 @@ at::Tensor Eigenvectors::basis_in_memory() const {
 }
 
 at::Tensor Eigenvectors::rows(const at::Tensor& index) const {
-  const at::Tensor picked = basis_->select_rows(index).to(wide(dtype()));
+  const at::Tensor picked = basis_->select_rows(index).cpu().to(wide(dtype()));
   return coefficients_.defined() ? at::matmul(picked, coefficients_) : picked;
 }
 
 at::Tensor Eigenvectors::row_range(int64_t begin, int64_t n) const {
-  const at::Tensor picked = basis_->row_range(begin, n).to(wide(dtype()));
+  const at::Tensor picked = basis_->row_range(begin, n).cpu().to(wide(dtype()));
   return coefficients_.defined() ? panel_times(picked, coefficients_) : picked;
 }
 
@@ -69,7 +83,7 @@ at::Tensor Eigenvectors::rough_row_range(int64_t begin, int64_t n) const {
       if (sizes[0].item<double>() <= 100 * sizes[-1].item<double>()) rough_ = coefficients_.to(at::kFloat);
     }
   }
-  return rough_.defined() ? panel_times(basis_->row_range(begin, n), rough_) : row_range(begin, n);
+  return rough_.defined() ? panel_times(basis_->row_range(begin, n).cpu(), rough_) : row_range(begin, n);
 }
 
 at::Tensor Eigenvectors::columns(int64_t begin, int64_t count) const {
@@ -79,7 +93,8 @@ at::Tensor Eigenvectors::columns(int64_t begin, int64_t count) const {
 
 Eigenvectors Eigenvectors::select(const at::Tensor& index) const {
   if (coefficients_.defined()) return Eigenvectors(basis_, coefficients_.index_select(1, index));
-  return Eigenvectors(as_block(basis_in_memory().index_select(1, index)), {}, basis_->context());
+  return Eigenvectors(as_block(basis_in_memory().index_select(1, index.to(basis_->device()))), {},
+                      basis_->context());
 }
 
 at::Tensor Eigenvectors::transposed_times(const at::Tensor& x) const {
