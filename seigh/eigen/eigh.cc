@@ -14,7 +14,6 @@
 #include "seigh/eigen/nystrom.h"
 #include "seigh/eigen/seigh.h"
 #include "seigh/tall/divided.h"
-#include "seigh/tall/placement.h"
 #include "seigh/tall/stored_matrix.h"
 
 namespace seigh {
@@ -35,9 +34,8 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const SolverOptions&
   const int64_t rows = ranks.share(dimension, 0).count;  // of the largest rank
   const int64_t whole = dense_bytes(dimension, dtype);
   // The device takes a basis where it has the room, and the host the eigenvectors in the end.
-  const int64_t there = krylov.working_memory + panels_on_device(krylov.ideal_basis * dimension * element);
   const auto on_device = [&](int64_t basis) {
-    return !o.on_disk && basis * dimension * element + there <= device_memory &&
+    return !o.on_disk && basis * dimension * element + krylov.on_device <= device_memory &&
            o.k * dimension * element + krylov.working_memory < memory;
   };
   EighPlan plan;
@@ -71,14 +69,14 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const SolverOptions&
       const bool device = on_device(std::max(least, in_memory));
       plan.on_disk = o.on_disk || (!device && !o.state.empty() && least > (memory - working) / vector);
       if (device)
-        plan.basis = std::min((device_memory - there) / vector, ideal);
+        plan.basis = std::min((device_memory - krylov.on_device) / vector, ideal);
       else
         plan.basis = plan.on_disk ? ideal : std::clamp((memory - working) / vector, least, ideal);
       const double p = static_cast<double>(krylov.products), m = static_cast<double>(plan.basis);
       plan.products = krylov.products + o.probes + o.checks;
       plan.flops = 4 * d * p * std::min(p, m) + 2 * d * m * k;
       // And T, its decomposition and what is selected of it.
-      plan.on_device = device ? plan.basis * vector + there : 0;
+      plan.on_device = device ? plan.basis * vector + krylov.on_device : 0;
       plan.memory = working + 5 * small * plan.basis * plan.basis +
                     (plan.on_disk ? 4 * StoredMatrix::panel_bytes(memory)
                      : device     ? o.k * vector

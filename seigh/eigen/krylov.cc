@@ -37,12 +37,14 @@
 namespace seigh {
 namespace {
 
+// Rows from which on a card decomposes a matrix faster than the CPU.
+constexpr int64_t kWorthADevice = 512;
 constexpr int64_t kRoundingProducts = 2;  // of the checks, those that measure rounding
 constexpr double kNoise = 4;              // standard deviations of an estimate that is looked at many times
 
 struct RitzPairs {
   at::Tensor values;     // float64 [p], the selected ones first
-  at::Tensor vectors;    // wide() [p, p], in terms of the basis
+  at::Tensor vectors;    // wide() [p, p], in terms of the basis, where T was decomposed
   at::Tensor residuals;  // float64 [p], upper bounds
 };
 
@@ -93,6 +95,15 @@ class BlockKrylov {
     return over_ranks(at::linalg_vector_norm(z, 2, 0, false, wide(z.scalar_type())).square().cpu());
   }
   std::tuple<at::Tensor, at::Tensor> eigh_of(const at::Tensor& a) const;
+  // `small`, which belongs to a decomposition of n rows, where that is made.
+  at::Tensor to_decompose(const at::Tensor& small, int64_t n) const {
+    return n < kWorthADevice ? small : small.to(place_);
+  }
+  SpectrumBounds bounds_of_all(double eta_high, double eta_low, double rounding) const {
+    const int64_t n = now_.processed + now_.waiting;
+    return interlacing_bounds(to_decompose(now_.t, n), to_decompose(now_.coupling, n), eta_high, eta_low,
+                              op_.size(), rounding);
+  }
   Eigenvectors vectors(int64_t columns, const at::Tensor& coefficients) const;
   at::Tensor zeros(int64_t rows, int64_t columns) const {
     return at::zeros({rows, columns}, wide(op_.dtype()));
@@ -128,9 +139,12 @@ class BlockKrylov {
   int64_t checks_ = 0;  // products spent on what the basis leaves
 };
 
-// The root's, so that no two ranks ever differ by rounding and part ways.
+// Vectors lie where the matrix does. The root's, so that no two ranks ever differ by rounding and part ways.
 std::tuple<at::Tensor, at::Tensor> BlockKrylov::eigh_of(const at::Tensor& a) const {
-  if (ranks_.alone()) return at::linalg_eigh(a);
+  if (ranks_.alone()) {
+    const auto [values, vectors] = at::linalg_eigh(a);
+    return {values.cpu(), vectors};
+  }
   at::Tensor values = at::empty({a.size(0)}, at::kDouble), vectors = at::empty_like(a);
   if (ranks_.root()) std::tie(values, vectors) = at::linalg_eigh(a);
   vectors = vectors.resolve_conj().contiguous();
@@ -175,7 +189,7 @@ bool BlockKrylov::allocate_on_device(int64_t least, int64_t ideal, int64_t other
   // The host's part: vectors of random numbers, small matrices, and in the end the eigenvectors.
   const int64_t small = 5 * wide_bytes(op_.dtype()) * ideal * ideal;
   if (context_.memory().available() < sizes_.working_memory + o_.k * column + small) return false;
-  const int64_t working = sizes_.working_memory + panels_on_device(ideal * column);
+  const int64_t working = sizes_.on_device;
   const int64_t room = room_on_device(op_, sizes_.block, ideal * column + working, context_);
   int64_t capacity = std::min(ideal, (room - working) / column);
   if (capacity < std::max(least, std::min(ideal, otherwise))) return false;
@@ -334,11 +348,12 @@ void BlockKrylov::expand(int64_t count) {
 }
 
 RitzPairs BlockKrylov::ritz() const {
-  const auto [values, vectors] = eigh_of(now_.t);
+  const auto [values, vectors] = eigh_of(to_decompose(now_.t, now_.processed));
   const at::Tensor order = selection_order(values, std::min(o_.k, values.numel()), o_.selection);
-  RitzPairs pairs{values.index_select(0, order), vectors.index_select(1, order), {}};
+  RitzPairs pairs{values.index_select(0, order), vectors.index_select(1, order.to(vectors.device())), {}};
   // Rounding of the products and of the basis, on top of what the recurrence says.
-  pairs.residuals = squared_abs(at::matmul(now_.coupling, pairs.vectors)).sum(0).sqrt() +
+  const at::Tensor coupling = now_.coupling.to(vectors.device());
+  pairs.residuals = squared_abs(at::matmul(coupling, pairs.vectors)).sum(0).sqrt().cpu() +
                     20 * eps() * pairs.values.abs().max().item<double>();
   ranks_.agree_on(pairs.residuals);
   return pairs;
@@ -358,7 +373,7 @@ void BlockKrylov::make_room(int64_t count) {
   const RitzPairs pairs = ritz();
   // Beside the wanted pairs, a third of the room keeps those on their way; the rest is for new directions.
   const int64_t kept = std::min({o_.k + (capacity - o_.k) / 3, capacity - w - 2 * count, p});
-  const at::Tensor y = pairs.vectors.slice(1, 0, kept).contiguous();
+  const at::Tensor y = pairs.vectors.slice(1, 0, kept).contiguous().cpu();
   basis_->restart(p, y);
   now_.t = at::diag(pairs.values.slice(0, 0, kept)).to(wide(op_.dtype()));
   now_.coupling = at::matmul(now_.coupling, y);
@@ -459,7 +474,7 @@ EigenResult BlockKrylov::run() {
     if (zero.any().item<bool>() && o_.selection == Selection::magnitude)
       result.rank = zero.to(at::kByte).argmax().item<int64_t>();
   }
-  const at::Tensor y = pairs.vectors.slice(1, 0, result.rank).contiguous();
+  const at::Tensor y = pairs.vectors.slice(1, 0, result.rank).contiguous().cpu();
   if (now_.processed > 0) {
     const std::shared_ptr<const TallMatrix> v = basis_->leading(now_.processed);
     const at::Tensor x = random_gaussian(o_.seed, Stream::check, now_.processed, 0, 8, wide(op_.dtype()));
@@ -531,7 +546,8 @@ double BlockKrylov::measured_rounding(const RitzPairs& pairs) {
   const int64_t n = std::min<int64_t>(std::max<int64_t>(wanted_, 1), pairs.values.numel());
   if (o_.checks < kRoundingProducts || now_.processed == 0) return 0;
   at::Tensor mix = random_gaussian(o_.seed, Stream::check, n, 0, kRoundingProducts, wide(op_.dtype()));
-  const at::Tensor y = at::matmul(pairs.vectors.slice(1, 0, n), mix / std::sqrt(static_cast<double>(n)));
+  const at::Tensor y =
+      at::matmul(pairs.vectors.slice(1, 0, n).cpu(), mix / std::sqrt(static_cast<double>(n)));
   const at::Tensor x = times_small(*basis_->leading(now_.processed), y);
   at::Tensor z = empty_rows(kRoundingProducts);
   z.copy_(my_rows(op_.apply(gather_rows(op_.size(), x, ranks_))));
@@ -548,7 +564,7 @@ bool BlockKrylov::complete(const RitzPairs& pairs) {
   if (now_.waiting > 0 && now_.checked_at > 0 && now_.products - now_.checked_at < o_.checks) return false;
   now_.checked_at = now_.products;
   const ComplementBounds left = left_over();
-  const SpectrumBounds bounds = interlacing_bounds(now_.t, now_.coupling, left.high, left.low, op_.size(), 0);
+  const SpectrumBounds bounds = bounds_of_all(left.high, left.low, 0);
   const double slack = tolerance() * pairs.values.abs().max().item<double>();
   // Without rounding, lower bounds are the Ritz values.
   const auto end_complete = [&](const EndBounds& end, int64_t n, bool signed_only) {
@@ -619,8 +635,7 @@ void BlockKrylov::certify(const RitzPairs& pairs, EigenResult& result) {
     eta_high = std::min(eta_high, left.high);
     eta_low = std::min(eta_low, left.low);
   }
-  const SpectrumBounds bounds =
-      interlacing_bounds(now_.t, now_.coupling, eta_high, eta_low, op_.size(), result.rounding);
+  const SpectrumBounds bounds = bounds_of_all(eta_high, eta_low, result.rounding);
   result.residuals = residuals.slice(0, 0, result.rank).clone();
   result.certificates =
       certify_pairs(pairs.values, residuals, result.rank, o_.selection, o_.k, bounds, op_.size());
@@ -650,6 +665,10 @@ KrylovSizes krylov_sizes(const SolverOptions& options, int64_t dimension, at::Sc
                 certificate = (2 * o.probes + o.checks + 2) * dimension * element,
                 panel = std::min(8 * std::max(sizes.block, o.probes) * dimension, int64_t{32} << 20);
   sizes.working_memory = (o.error > 0 ? blocks + certificate : std::max(blocks, certificate)) + 3 * panel;
+  // T, its eigenvectors, some of them, and what their computation takes.
+  const int64_t small =
+      sizes.ideal_basis < kWorthADevice ? 0 : 6 * wide_bytes(dtype) * sizes.ideal_basis * sizes.ideal_basis;
+  sizes.on_device = sizes.working_memory + panels_on_device(sizes.ideal_basis * dimension * element) + small;
   return sizes;
 }
 

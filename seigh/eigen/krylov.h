@@ -49,6 +49,7 @@ struct KrylovSizes {
   int64_t smallest_basis;  ///< that there must be room for at least: what k pairs and restarts take
   int64_t ideal_basis;     ///< aimed at: the full basis, or as much of it as options.basis allows
   int64_t working_memory;  ///< bytes beside the basis and the operator's
+  int64_t on_device;       ///< the same where the basis is on a device, of it
 };
 KrylovSizes krylov_sizes(const SolverOptions& options, int64_t dimension, at::ScalarType dtype);
 

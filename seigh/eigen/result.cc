@@ -1,8 +1,10 @@
 #include "seigh/eigen/result.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/linalg_svdvals.h>
 #include <ATen/ops/matmul.h>
+#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <utility>
@@ -42,15 +44,38 @@ Eigenvectors Eigenvectors::compact() const {
   return own ? Eigenvectors(own, coefficients_) : *this;
 }
 
+namespace {
+
+// Memory that a card copies to several times as fast as to the host's other memory; undefined where there is
+// none.
+at::Tensor pinned(c10::Device device, int64_t n, at::ScalarType dtype) {
+  if (!device.is_cuda()) return {};
+  try {
+    return at::empty({n}, at::TensorOptions(dtype).pinned_memory(true));
+  } catch (const c10::Error&) {
+    return {};
+  }
+}
+
+}  // namespace
+
 Eigenvectors Eigenvectors::on_host() const {
   if (!basis_ || basis_->device().is_cpu()) return *this;
+  if (count() == 0) return Eigenvectors(empty_block(dimension(), 0, dtype()), {}, basis_->context());
   const at::Tensor u = empty_block(dimension(), count(), dtype());
   const int64_t column = std::max<int64_t>(1, dimension() * static_cast<int64_t>(u.element_size()));
-  const int64_t width = std::max<int64_t>(1, panel_bytes(basis_->device()) / column);
+  const int64_t width = std::clamp<int64_t>(panel_bytes(basis_->device()) / column, 1, count());
+  const at::Tensor between = pinned(basis_->device(), width * dimension(), dtype());
   for (int64_t begin = 0; begin < count(); begin += width) {
     basis_->context().check_cancelled();
     const int64_t n = std::min(width, count() - begin);
-    u.slice(1, begin, begin + n).copy_(columns(begin, n));
+    const at::Tensor some = columns(begin, n), to = u.slice(1, begin, begin + n);
+    if (between.defined()) {
+      const at::Tensor part = between.slice(0, 0, n * dimension()).view({n, dimension()}).t();
+      to.copy_(part.copy_(some));
+    } else {
+      to.copy_(some);
+    }
   }
   return Eigenvectors(u, {}, basis_->context());
 }

@@ -15,7 +15,7 @@ int64_t room_on_device(LinearOperator& op, int64_t columns, int64_t wanted, cons
   DeviceMemory memory(op.device(), context.device_memory());
   if (!memory.obstacle().empty()) return 0;
   // The operator leaves a tenth itself.
-  constexpr int64_t kFew = 16;
+  constexpr int64_t kFew = 12;
   if (wanted <= memory.available() / kFew) return memory.available();
   const int64_t count = std::clamp<int64_t>(op.preferred_block(), 1, std::max<int64_t>(columns, 1));
   // Not of zeros, for which no difference can be taken.

@@ -197,6 +197,19 @@ TEST_P(KrylovThere, BeginsFromVectors) {
   expect_same(krylov(there, options), krylov(here, options), dtype);
 }
 
+// So large that small matrices are decomposed there.
+TEST_F(OnTheDevice, ManyEigenpairs) {
+  const at::Tensor a = matrix("polynomial", 640, at::kFloat);
+  for (const int64_t basis : {0, 560}) {
+    const SolverOptions options{.k = 200, .products = 580, .block = 16, .basis = basis};
+    MatrixOperator here(a);
+    MatrixThere there(a);
+    const EigenResult expected = krylov(here, options);
+    expect_same(krylov(there, options), expected, at::kFloat);
+    EXPECT_EQ(there.from_host, 0);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Dtypes, KrylovThere,
                          ::testing::Values(at::kFloat, at::kDouble, at::kComplexFloat, at::kComplexDouble));
 
