@@ -190,7 +190,8 @@ bool BlockKrylov::allocate_on_device(int64_t least, int64_t ideal, int64_t other
   const int64_t small = 5 * wide_bytes(op_.dtype()) * ideal * ideal;
   if (context_.memory().available() < sizes_.working_memory + o_.k * column + small) return false;
   const int64_t working = sizes_.on_device;
-  const int64_t room = room_on_device(op_, sizes_.block, ideal * column + working, context_);
+  const int64_t room =
+      room_on_device(op_, sizes_.block, least * column + working, ideal * column + working, context_);
   int64_t capacity = std::min(ideal, (room - working) / column);
   if (capacity < std::max(least, std::min(ideal, otherwise))) return false;
   if (!o_.state.empty()) capacity = capacity_on_disk(least, capacity, 0);
@@ -285,7 +286,14 @@ void BlockKrylov::inject(const at::Tensor& z) {
 at::Tensor BlockKrylov::append(at::Tensor z) {
   const int64_t most = std::min(op_.size(), basis_->capacity());
   at::Tensor coefficients = over_ranks(basis_->projections(z));
-  at::Tensor left = over_ranks(basis_->subtract_and_project(z, coefficients));
+  // What is left of the basis in Z, in float64, on the way; on a device, where a float64 copy of the basis
+  // takes longer than to read it once more, instead in each block of unit vectors.
+  const bool on_the_way = place_.is_cpu();
+  at::Tensor left;
+  if (on_the_way)
+    left = over_ranks(basis_->subtract_and_project(z, coefficients));
+  else
+    basis_->subtract(z, coefficients);
   for (int round = 0; round < 8 && basis_->size() < most; ++round) {
     const auto [squares, x] = eigh_of(over_ranks(transposed_product(z, z)));
     const at::Tensor sizes = squares.clamp_min(0).sqrt();  // rising
@@ -296,9 +304,9 @@ at::Tensor BlockKrylov::append(at::Tensor z) {
     const int64_t kept = std::min(accurate, most - basis_->size());
     // The largest first: should products run out within the block, these have had their turn.
     const at::Tensor scaled = (x.slice(1, b - kept) / sizes.slice(0, b - kept)).flip(1);
-    if (round > 0) left = over_ranks(basis_->projections(z));
+    if (on_the_way && round > 0) left = over_ranks(basis_->projections(z));
     at::Tensor q = times_small(z, scaled);
-    basis_->subtract(q, at::matmul(left, scaled));
+    basis_->subtract(q, on_the_way ? at::matmul(left, scaled) : basis_->projections(q));
     const auto [again, y] = eigh_of(over_ranks(transposed_product(q, q)));
     // What has lost most of its length was in the basis but for rounding.
     const int64_t sound = (again > 0.25).sum().item<int64_t>();

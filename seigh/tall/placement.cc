@@ -10,10 +10,11 @@
 
 namespace seigh {
 
-int64_t room_on_device(LinearOperator& op, int64_t columns, int64_t wanted, const Context& context) {
+int64_t room_on_device(LinearOperator& op, int64_t columns, int64_t least, int64_t wanted,
+                       const Context& context) {
   if (op.device().is_cpu() || !context.ranks().alone()) return 0;
   DeviceMemory memory(op.device(), context.device_memory());
-  if (!memory.obstacle().empty()) return 0;
+  if (!memory.obstacle().empty() || memory.available() < least) return 0;
   // The operator leaves a tenth itself.
   constexpr int64_t kFew = 12;
   if (wanted <= memory.available() / kFew) return memory.available();
@@ -41,7 +42,7 @@ int64_t panels_on_device(int64_t bytes) {
 
 c10::Device place_of(LinearOperator& op, int64_t columns, int64_t bytes, const Context& context) {
   const int64_t wanted = bytes + panels_on_device(bytes);
-  return wanted <= room_on_device(op, columns, wanted, context) ? op.device() : c10::Device(at::kCPU);
+  return wanted <= room_on_device(op, columns, wanted, wanted, context) ? op.device() : c10::Device(at::kCPU);
 }
 
 at::Tensor empty_block_at(c10::Device place, int64_t rows, int64_t columns, at::ScalarType dtype) {

@@ -15,9 +15,10 @@
 namespace seigh {
 
 /// Bytes that tall things may take on op.device() beside a product of `columns` vectors: what one takes is
-/// measured by one, unless `wanted` bytes are few beside what there is. 0 on the CPU, where nothing is known
-/// of the device's memory, and where ranks share the work.
-int64_t room_on_device(LinearOperator& op, int64_t columns, int64_t wanted, const Context& context);
+/// measured by one, unless `wanted` bytes are few beside what there is. 0 where there are not even `least`,
+/// on the CPU, where nothing is known of the device's memory, and where ranks share the work.
+int64_t room_on_device(LinearOperator& op, int64_t columns, int64_t least, int64_t wanted,
+                       const Context& context);
 
 /// op.device() where there is room for `bytes`, and for panels of them in float64; else the CPU.
 c10::Device place_of(LinearOperator& op, int64_t columns, int64_t bytes, const Context& context);
