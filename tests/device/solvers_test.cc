@@ -93,7 +93,9 @@ void expect_same(const EigenResult& there, const EigenResult& here, at::ScalarTy
     EXPECT_NEAR(there.error->error(), here.error->error(), 100 * close(dtype) * first);
     EXPECT_NEAR(there.error->frobenius(), here.error->frobenius(), 100 * close(dtype) * first);
   }
-  EXPECT_LE(there.orthogonality_loss, 3 * here.orthogonality_loss + 10 * epsilon(dtype));
+  // Products of two columns of the basis, p^2 of them, are off by a tenth of eps in such short vectors.
+  const double p = static_cast<double>(there.spectrum.numel());
+  EXPECT_LE(there.orthogonality_loss, 3 * here.orthogonality_loss + (10 + 0.1 * p) * epsilon(dtype));
   const at::Tensor u = there.eigenvectors.all();
   EXPECT_TRUE(u.is_cpu());
   EXPECT_TRUE(there.eigenvectors.row_range(0, 1).is_cpu());
