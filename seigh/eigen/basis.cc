@@ -27,13 +27,13 @@ constexpr int64_t kFileBytes = int64_t{256} << 20;
 }  // namespace
 
 Basis::Basis(int64_t rows, int64_t capacity, at::ScalarType dtype, fs::path folder, bool on_disk,
-             Context context)
+             Context context, c10::Device device)
     : context_(std::move(context)),
       rows_(rows),
       capacity_(capacity),
       folder_(std::move(folder)),
       stored_(rows, dtype, context_) {
-  if (!on_disk) block_ = empty_block(rows, capacity, dtype);
+  if (!on_disk) block_ = empty_block(rows, capacity, dtype, device);
 }
 
 at::Tensor Basis::columns(int64_t begin, int64_t count) const {
@@ -218,8 +218,9 @@ fs::path Basis::file(int64_t generation, int64_t first) const {
 void Basis::write(int64_t generation, int64_t first, const at::Tensor& columns) const {
   fs::create_directories(folder_);
   Hdf5Writer writer(file(generation, first));
-  writer.write("columns", columns.t(), Vouched::by_caller);
-  writer.write("crc32", crc32_of_rows(columns.t()));
+  const at::Tensor rows = columns.t().cpu();
+  writer.write("columns", rows, Vouched::by_caller);
+  writer.write("crc32", crc32_of_rows(rows));
   writer.commit();
 }
 

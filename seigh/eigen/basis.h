@@ -1,5 +1,5 @@
-// The orthonormal columns of a Krylov iteration, this rank's rows of them: in memory or, where memory is too
-// little, in files.
+// The orthonormal columns of a Krylov iteration, this rank's rows of them: in memory, the host's or a
+// device's, or, where memory is too little, in files.
 //
 //   FOLDER/basis_<generation>_<first column>.h5     (..._rank_<r>.h5 where there are several ranks)
 //       columns      [c, D]      some columns of the basis, its rows
@@ -26,8 +26,9 @@ namespace seigh {
 class Basis {
  public:
   /// No columns, and room for `capacity` of `rows` rows. `folder` may be empty for a basis in memory that is
-  /// not kept.
-  Basis(int64_t rows, int64_t capacity, at::ScalarType dtype, fs::path folder, bool on_disk, Context context);
+  /// not kept; `device`: whose memory. Blocks given and got lie there, small matrices on the CPU.
+  Basis(int64_t rows, int64_t capacity, at::ScalarType dtype, fs::path folder, bool on_disk, Context context,
+        c10::Device device = at::kCPU);
 
   int64_t rows() const { return rows_; }
   int64_t capacity() const { return capacity_; }

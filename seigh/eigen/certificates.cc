@@ -23,7 +23,7 @@ constexpr int64_t kLargestCluster = 512;
 constexpr double kEqual = 1e-4;  // relative distance of eigenvalues that are taken for equal
 
 std::vector<double> to_vector(const at::Tensor& x) {
-  const at::Tensor flat = x.to(at::kDouble).contiguous();
+  const at::Tensor flat = x.cpu().to(at::kDouble).contiguous();
   return {flat.data_ptr<double>(), flat.data_ptr<double>() + flat.numel()};
 }
 

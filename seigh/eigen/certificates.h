@@ -40,8 +40,8 @@ struct SpectrumBounds {
 
 /// For a projection T = V1^T H V1 [p, p] with H V1 = V1 T + V2 S, S [w, p], of an operator of `dimension`
 /// rows: eigenvalues of B are at most eta_high, those of -B at most eta_low (infinity: not known).
-/// `rounding`: what T and S may be off by in the spectral norm. Two decompositions of p + w rows in float64.
-/// The ends have p entries each.
+/// `rounding`: what T and S may be off by in the spectral norm. Three decompositions of p + w rows in
+/// float64, where T and S lie. The ends have p entries each.
 SpectrumBounds interlacing_bounds(const at::Tensor& t, const at::Tensor& s, double eta_high, double eta_low,
                                   int64_t dimension, double rounding);
 

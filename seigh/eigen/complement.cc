@@ -28,10 +28,10 @@ ComplementBounds complement_bounds(LinearOperator& op,
   const auto length = [](const at::Tensor& v) {
     return std::sqrt(transposed_product(v, v).abs().item<double>());
   };
-  at::Tensor w = empty_block(op.size(), most, op.dtype());
   at::Tensor v = project(random_gaussian(seed, Stream::complement, op.size(), draw, 1, op.dtype()));
   double size = length(v);
   if (!(size > 0)) return {kInf, kInf, -kInf, -kInf, {}};
+  at::Tensor w = empty_block(op.size(), most, op.dtype(), v.device());
   std::vector<double> alpha, beta;
   double scale = 0;
   bool broken = false;

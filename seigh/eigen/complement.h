@@ -26,7 +26,8 @@ struct ComplementBounds {
 /// (Kuczynski, Wozniakowski, SIAM J. Matrix Anal. Appl. 13 (1992) 1094, Thm 4.2, shifted). An iteration that
 /// breaks down has met every eigenvalue of B, so that its Ritz values are the extremes but for rounding.
 ///
-/// project(v): P v of a block [D, b]. The vector is number `draw` of `seed`'s. The ranks call it together.
+/// project(v): P v of a block [D, b], on the host or on op.device(), where all else then lies. The vector is
+/// number `draw` of `seed`'s. The ranks call it together.
 ComplementBounds complement_bounds(LinearOperator& op,
                                    const std::function<at::Tensor(const at::Tensor&)>& project, int64_t range,
                                    int64_t steps, uint64_t seed, int64_t draw, const Context& context);

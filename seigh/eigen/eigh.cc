@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "seigh/core/context.h"
+#include "seigh/core/device_memory.h"
 #include "seigh/core/dtype.h"
 #include "seigh/core/error.h"
 #include "seigh/eigen/dense.h"
@@ -24,7 +25,7 @@ constexpr int64_t kSmall = 1000;
 }  // namespace
 
 EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const SolverOptions& options, int64_t memory,
-                   const Ranks& ranks) {
+                   const Ranks& ranks, int64_t device_memory) {
   options.validate(dimension);
   const SolverOptions o = options.resolved(dimension);
   const double d = static_cast<double>(dimension), k = static_cast<double>(o.k);
@@ -32,6 +33,11 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const SolverOptions&
   const KrylovSizes krylov = krylov_sizes(options, dimension, dtype);
   const int64_t rows = ranks.share(dimension, 0).count;  // of the largest rank
   const int64_t whole = dense_bytes(dimension, dtype);
+  // The device takes a basis where it has the room, and the host the eigenvectors in the end.
+  const auto on_device = [&](int64_t basis) {
+    return !o.on_disk && basis * dimension * element + krylov.on_device <= device_memory &&
+           o.k * dimension * element + krylov.working_memory < memory;
+  };
   EighPlan plan;
   plan.method = o.method;
   if (o.method == Method::automatic) {
@@ -45,7 +51,7 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const SolverOptions&
       plan.method = Method::dense;
       plan.reason =
           dimension <= kSmall ? "the matrix is small" : "the products asked for make the whole matrix";
-    } else if (least < memory || adaptive) {
+    } else if (least < memory || adaptive || on_device(krylov.smallest_basis)) {
       plan.method = Method::krylov;
       plan.reason = "the smallest error for the products";
     } else {
@@ -59,14 +65,22 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const SolverOptions&
     case Method::krylov: {
       const int64_t vector = rows * element, working = krylov.working_memory;
       const int64_t ideal = krylov.ideal_basis, least = std::min(krylov.smallest_basis, ideal);
-      plan.on_disk = o.on_disk || (!o.state.empty() && least > (memory - working) / vector);
-      plan.basis = plan.on_disk ? ideal : std::clamp((memory - working) / vector, least, ideal);
+      const int64_t in_memory = std::clamp((memory - working) / vector, int64_t{0}, ideal);
+      const bool device = on_device(std::max(least, in_memory));
+      plan.on_disk = o.on_disk || (!device && !o.state.empty() && least > (memory - working) / vector);
+      if (device)
+        plan.basis = std::min((device_memory - krylov.on_device) / vector, ideal);
+      else
+        plan.basis = plan.on_disk ? ideal : std::clamp((memory - working) / vector, least, ideal);
       const double p = static_cast<double>(krylov.products), m = static_cast<double>(plan.basis);
       plan.products = krylov.products + o.probes + o.checks;
       plan.flops = 4 * d * p * std::min(p, m) + 2 * d * m * k;
       // And T, its decomposition and what is selected of it.
-      plan.memory = working + (plan.on_disk ? 4 * StoredMatrix::panel_bytes(memory) : plan.basis * vector) +
-                    5 * small * plan.basis * plan.basis;
+      plan.on_device = device ? plan.basis * vector + krylov.on_device : 0;
+      plan.memory = working + 5 * small * plan.basis * plan.basis +
+                    (plan.on_disk ? 4 * StoredMatrix::panel_bytes(memory)
+                     : device     ? o.k * vector
+                                  : plan.basis * vector);
       plan.disk = o.state.empty() ? 0 : (plan.basis + (plan.on_disk ? o.k : 0)) * dimension * element;
       if (plan.on_disk)
         plan.reason += (plan.reason.empty() ? "" : "; ") +
@@ -114,14 +128,17 @@ std::string EighPlan::text() const {
   std::snprintf(costs, sizeof(costs), "%lld products, %.3g GFLOP of algebra, %s of memory",
                 static_cast<long long>(products), flops / 1e9, format_bytes(memory).c_str());
   std::string line = to_string(method) + (reason.empty() ? "" : " (" + reason + ")") + ": at most " + costs;
+  if (on_device > 0) line += ", " + format_bytes(on_device) + " on the device";
   if (disk > 0) line += ", " + format_bytes(disk) + " on disk meanwhile";
   return line;
 }
 
 EigenResult eigh(LinearOperator& whole, const SolverOptions& options, const Context& context) {
   Ranks& ranks = context.ranks();
+  const bool by_device = !whole.device().is_cpu() && ranks.alone();
   const EighPlan plan =
-      plan_eigh(whole.size(), whole.dtype(), options, ranks.agree(context.memory().available()), ranks);
+      plan_eigh(whole.size(), whole.dtype(), options, ranks.agree(context.memory().available()), ranks,
+                by_device ? DeviceMemory(whole.device(), context.device_memory()).available() : 0);
   // Where products depend on each other, ranks share each block; SEIGH's are shared out by the store.
   const bool by_shards = plan.method == Method::seigh && !options.state.empty();
   DividedColumns divided(whole, context);
@@ -130,7 +147,7 @@ EigenResult eigh(LinearOperator& whole, const SolverOptions& options, const Cont
   o.method = plan.method;
   switch (plan.method) {
     case Method::krylov:
-      o.on_disk = plan.on_disk;
+      if (!by_device) o.on_disk = plan.on_disk;  // krylov sees itself what the device has room for
       return krylov(op, o, context);
     case Method::nystrom:
       return nystrom(op, o, context);

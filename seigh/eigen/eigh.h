@@ -20,16 +20,18 @@ struct EighPlan {
   std::string reason;        ///< of the choice; empty when it was the user's
   int64_t products = 0;      ///< at most, those of the probes included
   double flops = 0;          ///< beside the products
-  int64_t memory = 0;        ///< bytes beside the operator's
+  int64_t memory = 0;        ///< bytes beside the operator's, on the host
+  int64_t on_device = 0;     ///< bytes on the operator's device
   int64_t basis = 0;         ///< krylov: vectors of its basis
   bool on_disk = false;      ///< krylov: the basis is in `state`
   int64_t disk = 0;          ///< bytes, of the state
   std::string text() const;  ///< one line for people
 };
 
-/// `memory`: bytes that may be taken by each of so many ranks. Throws Error on invalid options.
+/// `memory`: bytes that may be taken by each of so many ranks; `device_memory`: on the operator's device, of
+/// one rank. Throws Error on invalid options.
 EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const SolverOptions& options, int64_t memory,
-                   const Ranks& ranks = Ranks());
+                   const Ranks& ranks = Ranks(), int64_t device_memory = 0);
 
 /// Eigenpairs of `op`. Throws Error on invalid options, too little memory, or when a product is not finite.
 EigenResult eigh(LinearOperator& op, const SolverOptions& options, const Context& context = Context());

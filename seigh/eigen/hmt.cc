@@ -17,28 +17,35 @@
 #include "seigh/core/timer.h"
 #include "seigh/eigen/range.h"
 #include "seigh/tall/panels.h"
+#include "seigh/tall/placement.h"
 
 namespace seigh {
 
-EigenResult hmt(LinearOperator& op, const SolverOptions& wanted, const Context& context) {
-  const SolverOptions options = wanted.of(Method::hmt, op.size());
-  const Context::Scope scope(context);
+namespace {
+
+EigenResult solve(LinearOperator& op, const SolverOptions& options, const Context& context) {
   const Timer timer;
   const int64_t s = options.products, half = s / 2;
   require(half >= options.k, "hmt takes half of its products for the range: s = ", s,
           " must be at least 2 k = ", 2 * options.k);
-  at::Tensor y = empty_block(op.size(), half, op.dtype());
+  const int64_t width = options.block > 0 ? options.block : op.preferred_block();
+  const int64_t columns = 2 * half + 2 * width + 2 * options.probes;
+  c10::Device place =
+      place_of(op, width, columns * op.size() * static_cast<int64_t>(c10::elementSize(op.dtype())), context);
+  at::Tensor y = empty_block_at(place, op.size(), half, op.dtype());
+  place = y.device();
   context.progress().begin("range of " + op.name(), half, "products");
   for_blocks(op, options.block, half, context, [&](int64_t begin, int64_t end) {
     y.slice(1, begin, end)
-        .copy_(op.apply(
-            random_gaussian(options.seed, Stream::omega, op.size(), begin, end - begin, op.dtype())));
+        .copy_(
+            op.apply(random_gaussian(options.seed, Stream::omega, op.size(), begin, end - begin, op.dtype())
+                         .to(place)));
     context.progress().advance(end - begin);
   });
   context.progress().end();
   const at::Tensor t = orthonormalizer(MemoryTallMatrix(y, context));
   const at::Tensor q = times_small_in_place(y, t);
-  at::Tensor hq = empty_block(op.size(), q.size(1), op.dtype());
+  at::Tensor hq = empty_block(op.size(), q.size(1), op.dtype(), place);
   context.progress().begin("projecting " + op.name(), q.size(1), "products");
   for_blocks(op, options.block, q.size(1), context, [&](int64_t begin, int64_t end) {
     hq.slice(1, begin, end).copy_(op.apply(q.slice(1, begin, end)));
@@ -63,7 +70,7 @@ EigenResult hmt(LinearOperator& op, const SolverOptions& wanted, const Context& 
   if (options.probes > 0) {
     // With B = (I - Q Q^T) H (I - Q Q^T): B G = (I - Q Q^T) H G - R Q^T G.
     const Probes probes(op, options.probes, options.seed, context);
-    const at::Tensor left = empty_block(op.size(), probes.count(), op.dtype());
+    const at::Tensor left = empty_block(op.size(), probes.count(), op.dtype(), place);
     left.copy_(probes.products(0, probes.count()));
     subtract_product(left, q, transposed_product(q, left));
     subtract_product(left, hq, transposed_product(q, probes.vectors(0, probes.count())));
@@ -82,9 +89,18 @@ EigenResult hmt(LinearOperator& op, const SolverOptions& wanted, const Context& 
   result.certificates =
       certify_pairs(result.spectrum, residuals, result.rank, options.selection, options.k,
                     interlacing_bounds(projected, coupling, eta, eta, op.size(), result.rounding), op.size());
+  result.eigenvectors = result.eigenvectors.on_host();
   result.peak_bytes = peak_memory_bytes();
   result.seconds = timer.seconds();
   return result;
+}
+
+}  // namespace
+
+EigenResult hmt(LinearOperator& op, const SolverOptions& options, const Context& context) {
+  const SolverOptions o = options.of(Method::hmt, op.size());
+  const Context::Scope scope(context);
+  return on_device_of(op, "hmt", [&] { return solve(op, o, context); });
 }
 
 }  // namespace seigh

@@ -21,6 +21,7 @@
 #include <utility>
 
 #include "seigh/core/context.h"
+#include "seigh/core/device_memory.h"
 #include "seigh/core/dtype.h"
 #include "seigh/core/error.h"
 #include "seigh/core/random.h"
@@ -30,17 +31,20 @@
 #include "seigh/eigen/krylov_state.h"
 #include "seigh/eigen/range.h"
 #include "seigh/tall/panels.h"
+#include "seigh/tall/placement.h"
 #include "seigh/tall/tall_matrix.h"
 
 namespace seigh {
 namespace {
 
+// Rows from which on a card decomposes a matrix faster than the CPU.
+constexpr int64_t kWorthADevice = 512;
 constexpr int64_t kRoundingProducts = 2;  // of the checks, those that measure rounding
 constexpr double kNoise = 4;              // standard deviations of an estimate that is looked at many times
 
 struct RitzPairs {
   at::Tensor values;     // float64 [p], the selected ones first
-  at::Tensor vectors;    // wide() [p, p], in terms of the basis
+  at::Tensor vectors;    // wide() [p, p], in terms of the basis, where T was decomposed
   at::Tensor residuals;  // float64 [p], upper bounds
 };
 
@@ -57,6 +61,7 @@ class BlockKrylov {
 
  private:
   void allocate();
+  bool allocate_on_device(int64_t least, int64_t ideal, int64_t otherwise);
   int64_t capacity_on_disk(int64_t least, int64_t ideal, int64_t besides) const;
   void begin();
   void inject(const at::Tensor& columns);
@@ -87,14 +92,27 @@ class BlockKrylov {
   }
   // Of columns of which each rank has its rows: float64 [b].
   at::Tensor squared_lengths(const at::Tensor& z) const {
-    return over_ranks(at::linalg_vector_norm(z, 2, 0, false, wide(z.scalar_type())).square());
+    return over_ranks(at::linalg_vector_norm(z, 2, 0, false, wide(z.scalar_type())).square().cpu());
   }
   std::tuple<at::Tensor, at::Tensor> eigh_of(const at::Tensor& a) const;
+  // `small`, which belongs to a decomposition of n rows, where that is made.
+  at::Tensor to_decompose(const at::Tensor& small, int64_t n) const {
+    return n < kWorthADevice ? small : small.to(place_);
+  }
+  SpectrumBounds bounds_of_all(double eta_high, double eta_low, double rounding) const {
+    const int64_t n = now_.processed + now_.waiting;
+    return interlacing_bounds(to_decompose(now_.t, n), to_decompose(now_.coupling, n), eta_high, eta_low,
+                              op_.size(), rounding);
+  }
   Eigenvectors vectors(int64_t columns, const at::Tensor& coefficients) const;
   at::Tensor zeros(int64_t rows, int64_t columns) const {
     return at::zeros({rows, columns}, wide(op_.dtype()));
   }
   at::Tensor my_rows(const at::Tensor& block) const { return block.slice(0, rows_.begin, rows_.end()); }
+  // A block for columns of which each rank has its rows, beside the basis.
+  at::Tensor empty_rows(int64_t columns) const {
+    return empty_block(rows_.count, columns, op_.dtype(), place_);
+  }
   double eps() const { return epsilon(op_.dtype()); }
   // Of residuals, which allow 20 eps for rounding, and of enclosures, relative to the largest eigenvalue.
   double tolerance() const {
@@ -110,8 +128,9 @@ class BlockKrylov {
   const Context& context_;
   Ranks& ranks_;
   Timer timer_;
-  const Share rows_;            // of the basis, this rank's
-  std::optional<Basis> basis_;  // processed, then waiting columns
+  const Share rows_;              // of the basis, this rank's
+  c10::Device place_ = at::kCPU;  // of the basis and all blocks
+  std::optional<Basis> basis_;    // processed, then waiting columns
   KrylovSnapshot now_;
   std::optional<KrylovState> state_;
   double saved_at_ = 0;
@@ -120,9 +139,12 @@ class BlockKrylov {
   int64_t checks_ = 0;  // products spent on what the basis leaves
 };
 
-// The root's, so that no two ranks ever differ by rounding and part ways.
+// Vectors lie where the matrix does. The root's, so that no two ranks ever differ by rounding and part ways.
 std::tuple<at::Tensor, at::Tensor> BlockKrylov::eigh_of(const at::Tensor& a) const {
-  if (ranks_.alone()) return at::linalg_eigh(a);
+  if (ranks_.alone()) {
+    const auto [values, vectors] = at::linalg_eigh(a);
+    return {values.cpu(), vectors};
+  }
   at::Tensor values = at::empty({a.size(0)}, at::kDouble), vectors = at::empty_like(a);
   if (ranks_.root()) std::tie(values, vectors) = at::linalg_eigh(a);
   vectors = vectors.resolve_conj().contiguous();
@@ -143,7 +165,9 @@ void BlockKrylov::allocate() {
   const int64_t working = sizes_.working_memory, column = std::max<int64_t>(rows_.count, 1) * element;
   const int64_t left = ranks_.agree(context_.memory().available());
   const int64_t fitting = ranks_.agree(std::max<int64_t>((left - working) / column, 0));
-  if (!o_.on_disk && fitting >= least) {
+  const bool in_memory = !o_.on_disk && fitting >= least;
+  if (allocate_on_device(least, ideal, in_memory ? fitting : 0)) return;
+  if (in_memory) {
     int64_t capacity = std::min(ideal, fitting);
     if (!o_.state.empty()) capacity = capacity_on_disk(least, capacity, 0);  // where it is kept
     basis_.emplace(rows_.count, capacity, op_.dtype(), o_.state, false, context_);
@@ -156,6 +180,29 @@ void BlockKrylov::allocate() {
           format_bytes(working), " of memory, ", format_bytes(left),
           " are left; lower the block or raise the ceiling (--memory)");
   basis_.emplace(rows_.count, capacity_on_disk(least, ideal, o_.k), op_.dtype(), o_.state, true, context_);
+}
+
+// The basis on the operator's device, where it is no smaller than `otherwise`; false: it is to lie elsewhere.
+bool BlockKrylov::allocate_on_device(int64_t least, int64_t ideal, int64_t otherwise) {
+  if (o_.on_disk || op_.device().is_cpu()) return false;
+  const int64_t element = static_cast<int64_t>(c10::elementSize(op_.dtype())), column = op_.size() * element;
+  // The host's part: vectors of random numbers, small matrices, and in the end the eigenvectors.
+  const int64_t small = 5 * wide_bytes(op_.dtype()) * ideal * ideal;
+  if (context_.memory().available() < sizes_.working_memory + o_.k * column + small) return false;
+  const int64_t working = sizes_.on_device;
+  const int64_t room =
+      room_on_device(op_, sizes_.block, least * column + working, ideal * column + working, context_);
+  int64_t capacity = std::min(ideal, (room - working) / column);
+  if (capacity < std::max(least, std::min(ideal, otherwise))) return false;
+  if (!o_.state.empty()) capacity = capacity_on_disk(least, capacity, 0);
+  try {
+    basis_.emplace(op_.size(), capacity, op_.dtype(), o_.state, false, context_, op_.device());
+  } catch (const c10::OutOfMemoryError&) {  // in pieces that are too small
+    DeviceMemory(op_.device()).release();
+    return false;
+  }
+  place_ = op_.device();
+  return true;
 }
 
 // Between `least` and `ideal` columns, whichever fit the disk.
@@ -200,7 +247,7 @@ at::Tensor BlockKrylov::random_columns() {
   const at::Tensor random =
       random_gaussian(o_.seed, Stream::krylov, op_.size(), now_.draws, count, op_.dtype());
   now_.draws += count;
-  return my_rows(random);
+  return my_rows(random).to(place_);
 }
 
 void BlockKrylov::begin() {
@@ -215,7 +262,7 @@ void BlockKrylov::begin() {
         random_gaussian(o_.seed, Stream::krylov, given, now_.draws, first.size(1), wide(op_.dtype()));
     now_.draws += first.size(1);
     const double little = 0.01 * std::sqrt(static_cast<double>(given) / static_cast<double>(op_.size()));
-    first = my_rows(o_.start.times(mix)).to(op_.dtype()).add_(first, little);
+    first = my_rows(o_.start.times(mix)).to(place_, op_.dtype()).add_(first, little);
   }
   inject(first);
 }
@@ -239,7 +286,14 @@ void BlockKrylov::inject(const at::Tensor& z) {
 at::Tensor BlockKrylov::append(at::Tensor z) {
   const int64_t most = std::min(op_.size(), basis_->capacity());
   at::Tensor coefficients = over_ranks(basis_->projections(z));
-  at::Tensor left = over_ranks(basis_->subtract_and_project(z, coefficients));
+  // What is left of the basis in Z, in float64, on the way; on a device, where a float64 copy of the basis
+  // takes longer than to read it once more, instead in each block of unit vectors.
+  const bool on_the_way = place_.is_cpu();
+  at::Tensor left;
+  if (on_the_way)
+    left = over_ranks(basis_->subtract_and_project(z, coefficients));
+  else
+    basis_->subtract(z, coefficients);
   for (int round = 0; round < 8 && basis_->size() < most; ++round) {
     const auto [squares, x] = eigh_of(over_ranks(transposed_product(z, z)));
     const at::Tensor sizes = squares.clamp_min(0).sqrt();  // rising
@@ -250,9 +304,9 @@ at::Tensor BlockKrylov::append(at::Tensor z) {
     const int64_t kept = std::min(accurate, most - basis_->size());
     // The largest first: should products run out within the block, these have had their turn.
     const at::Tensor scaled = (x.slice(1, b - kept) / sizes.slice(0, b - kept)).flip(1);
-    if (round > 0) left = over_ranks(basis_->projections(z));
+    if (on_the_way && round > 0) left = over_ranks(basis_->projections(z));
     at::Tensor q = times_small(z, scaled);
-    basis_->subtract(q, at::matmul(left, scaled));
+    basis_->subtract(q, on_the_way ? at::matmul(left, scaled) : basis_->projections(q));
     const auto [again, y] = eigh_of(over_ranks(transposed_product(q, q)));
     // What has lost most of its length was in the basis but for rounding.
     const int64_t sound = (again > 0.25).sum().item<int64_t>();
@@ -273,7 +327,7 @@ at::Tensor BlockKrylov::append(at::Tensor z) {
 // Multiplies the first `count` waiting columns.
 void BlockKrylov::expand(int64_t count) {
   const int64_t p = now_.processed, w = now_.waiting;
-  at::Tensor z = empty_block(rows_.count, count, op_.dtype());
+  at::Tensor z = empty_rows(count);
   const int64_t width = op_.preferred_block();
   for (int64_t begin = 0; begin < count; begin += width) {
     context_.check_cancelled();
@@ -302,11 +356,12 @@ void BlockKrylov::expand(int64_t count) {
 }
 
 RitzPairs BlockKrylov::ritz() const {
-  const auto [values, vectors] = eigh_of(now_.t);
+  const auto [values, vectors] = eigh_of(to_decompose(now_.t, now_.processed));
   const at::Tensor order = selection_order(values, std::min(o_.k, values.numel()), o_.selection);
-  RitzPairs pairs{values.index_select(0, order), vectors.index_select(1, order), {}};
+  RitzPairs pairs{values.index_select(0, order), vectors.index_select(1, order.to(vectors.device())), {}};
   // Rounding of the products and of the basis, on top of what the recurrence says.
-  pairs.residuals = squared_abs(at::matmul(now_.coupling, pairs.vectors)).sum(0).sqrt() +
+  const at::Tensor coupling = now_.coupling.to(vectors.device());
+  pairs.residuals = squared_abs(at::matmul(coupling, pairs.vectors)).sum(0).sqrt().cpu() +
                     20 * eps() * pairs.values.abs().max().item<double>();
   ranks_.agree_on(pairs.residuals);
   return pairs;
@@ -326,7 +381,7 @@ void BlockKrylov::make_room(int64_t count) {
   const RitzPairs pairs = ritz();
   // Beside the wanted pairs, a third of the room keeps those on their way; the rest is for new directions.
   const int64_t kept = std::min({o_.k + (capacity - o_.k) / 3, capacity - w - 2 * count, p});
-  const at::Tensor y = pairs.vectors.slice(1, 0, kept).contiguous();
+  const at::Tensor y = pairs.vectors.slice(1, 0, kept).contiguous().cpu();
   basis_->restart(p, y);
   now_.t = at::diag(pairs.values.slice(0, 0, kept)).to(wide(op_.dtype()));
   now_.coupling = at::matmul(now_.coupling, y);
@@ -427,7 +482,7 @@ EigenResult BlockKrylov::run() {
     if (zero.any().item<bool>() && o_.selection == Selection::magnitude)
       result.rank = zero.to(at::kByte).argmax().item<int64_t>();
   }
-  const at::Tensor y = pairs.vectors.slice(1, 0, result.rank).contiguous();
+  const at::Tensor y = pairs.vectors.slice(1, 0, result.rank).contiguous().cpu();
   if (now_.processed > 0) {
     const std::shared_ptr<const TallMatrix> v = basis_->leading(now_.processed);
     const at::Tensor x = random_gaussian(o_.seed, Stream::check, now_.processed, 0, 8, wide(op_.dtype()));
@@ -442,7 +497,7 @@ EigenResult BlockKrylov::run() {
   result.converged = (judged > tolerance() * scale).to(at::kLong).cumsum(0).eq(0).sum().item<int64_t>();
   basis_->truncate(now_.processed);
   basis_->restart(now_.processed, y);
-  result.eigenvectors = vectors(result.rank, {});
+  result.eigenvectors = vectors(result.rank, {}).on_host();
   result.checks = checks_;
   result.products += checks_ + (probes_ ? probes_->count() : 0);
   result.peak_bytes = peak_memory_bytes();
@@ -457,10 +512,10 @@ void BlockKrylov::make_probes() {
 // B G = (I - V1 V1^T) H G - V2 S V1^T G, the probes' G.
 BlockKrylov::Rest BlockKrylov::rest_of_probes() const {
   const int64_t q = probes_->count(), p = now_.processed;
-  const at::Tensor left = empty_block(rows_.count, q, op_.dtype());
+  const at::Tensor left = empty_rows(q);
   left.copy_(my_rows(probes_->products(0, q)));
   at::Tensor c = over_ranks(basis_->projections(left));
-  const at::Tensor g = over_ranks(basis_->projections(as_block(my_rows(probes_->vectors(0, q)))));
+  const at::Tensor g = over_ranks(basis_->projections(as_block(my_rows(probes_->vectors(0, q))).to(place_)));
   c.slice(0, p).copy_(at::matmul(now_.coupling, g.slice(0, 0, p)));
   basis_->subtract(left, c);
   const at::Tensor gram = over_ranks(transposed_product(left, left));
@@ -477,7 +532,7 @@ BlockKrylov::Rest BlockKrylov::rest_of_probes() const {
 ComplementBounds BlockKrylov::left_over() {
   const int64_t p = now_.processed;
   const auto project = [&](const at::Tensor& x) {
-    at::Tensor z = empty_block(rows_.count, x.size(1), op_.dtype());
+    at::Tensor z = empty_rows(x.size(1));
     z.copy_(my_rows(x));
     for (int pass = 0; pass < 2; ++pass) {
       const at::Tensor c = over_ranks(basis_->projections(z));
@@ -499,9 +554,10 @@ double BlockKrylov::measured_rounding(const RitzPairs& pairs) {
   const int64_t n = std::min<int64_t>(std::max<int64_t>(wanted_, 1), pairs.values.numel());
   if (o_.checks < kRoundingProducts || now_.processed == 0) return 0;
   at::Tensor mix = random_gaussian(o_.seed, Stream::check, n, 0, kRoundingProducts, wide(op_.dtype()));
-  const at::Tensor y = at::matmul(pairs.vectors.slice(1, 0, n), mix / std::sqrt(static_cast<double>(n)));
+  const at::Tensor y =
+      at::matmul(pairs.vectors.slice(1, 0, n).cpu(), mix / std::sqrt(static_cast<double>(n)));
   const at::Tensor x = times_small(*basis_->leading(now_.processed), y);
-  at::Tensor z = empty_block(rows_.count, kRoundingProducts, op_.dtype());
+  at::Tensor z = empty_rows(kRoundingProducts);
   z.copy_(my_rows(op_.apply(gather_rows(op_.size(), x, ranks_))));
   checks_ += kRoundingProducts;
   basis_->subtract(z, at::cat({at::matmul(now_.t, y), at::matmul(now_.coupling, y)}));
@@ -516,7 +572,7 @@ bool BlockKrylov::complete(const RitzPairs& pairs) {
   if (now_.waiting > 0 && now_.checked_at > 0 && now_.products - now_.checked_at < o_.checks) return false;
   now_.checked_at = now_.products;
   const ComplementBounds left = left_over();
-  const SpectrumBounds bounds = interlacing_bounds(now_.t, now_.coupling, left.high, left.low, op_.size(), 0);
+  const SpectrumBounds bounds = bounds_of_all(left.high, left.low, 0);
   const double slack = tolerance() * pairs.values.abs().max().item<double>();
   // Without rounding, lower bounds are the Ritz values.
   const auto end_complete = [&](const EndBounds& end, int64_t n, bool signed_only) {
@@ -587,8 +643,7 @@ void BlockKrylov::certify(const RitzPairs& pairs, EigenResult& result) {
     eta_high = std::min(eta_high, left.high);
     eta_low = std::min(eta_low, left.low);
   }
-  const SpectrumBounds bounds =
-      interlacing_bounds(now_.t, now_.coupling, eta_high, eta_low, op_.size(), result.rounding);
+  const SpectrumBounds bounds = bounds_of_all(eta_high, eta_low, result.rounding);
   result.residuals = residuals.slice(0, 0, result.rank).clone();
   result.certificates =
       certify_pairs(pairs.values, residuals, result.rank, o_.selection, o_.k, bounds, op_.size());
@@ -618,6 +673,10 @@ KrylovSizes krylov_sizes(const SolverOptions& options, int64_t dimension, at::Sc
                 certificate = (2 * o.probes + o.checks + 2) * dimension * element,
                 panel = std::min(8 * std::max(sizes.block, o.probes) * dimension, int64_t{32} << 20);
   sizes.working_memory = (o.error > 0 ? blocks + certificate : std::max(blocks, certificate)) + 3 * panel;
+  // T, its eigenvectors, some of them, and what their computation takes.
+  const int64_t small =
+      sizes.ideal_basis < kWorthADevice ? 0 : 6 * wide_bytes(dtype) * sizes.ideal_basis * sizes.ideal_basis;
+  sizes.on_device = sizes.working_memory + panels_on_device(sizes.ideal_basis * dimension * element) + small;
   return sizes;
 }
 
@@ -627,7 +686,7 @@ EigenResult krylov(LinearOperator& op, const SolverOptions& options, const Conte
       options.start.count() == 0 || at::isComplexType(options.start.dtype()) == at::isComplexType(op.dtype()),
       "the vectors to start from and ", op.name(), " must both be real or both complex");
   const Context::Scope scope(context);
-  return BlockKrylov(op, options, context).run();
+  return on_device_of(op, "krylov", [&] { return BlockKrylov(op, options, context).run(); });
 }
 
 }  // namespace seigh

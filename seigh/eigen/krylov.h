@@ -20,8 +20,10 @@
 // panels in float64; O(p^3) in float64 for each Rayleigh-Ritz; D (p + 4 b) numbers of memory, or, with the
 // basis on disk, D 4 b of memory, D (p + k) of disk and three passes over p columns for a block, 3 D p^2 / (2
 // b) numbers read in all. Ranks hold the basis by rows, D p / n numbers each; they exchange blocks [D, b] and
-// small matrices. The products of a block depend on those before it: for products that must be independent of
-// each other use seigh().
+// small matrices. On an operator's device with room for it beside the products (what one takes is measured,
+// by one or two that count as none) the basis is there, and all that is tall; small matrices, and in the end
+// the eigenvectors, are on the host. The products of a block depend on those before it: for products that
+// must be independent of each other use seigh().
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -47,6 +49,7 @@ struct KrylovSizes {
   int64_t smallest_basis;  ///< that there must be room for at least: what k pairs and restarts take
   int64_t ideal_basis;     ///< aimed at: the full basis, or as much of it as options.basis allows
   int64_t working_memory;  ///< bytes beside the basis and the operator's
+  int64_t on_device;       ///< the same where the basis is on a device, of it
 };
 KrylovSizes krylov_sizes(const SolverOptions& options, int64_t dimension, at::ScalarType dtype);
 

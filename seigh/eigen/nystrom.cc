@@ -14,21 +14,25 @@
 #include "seigh/eigen/range.h"
 #include "seigh/sketch/test_matrix.h"
 #include "seigh/tall/panels.h"
+#include "seigh/tall/placement.h"
 
 namespace seigh {
 
-EigenResult nystrom(LinearOperator& op, const SolverOptions& wanted, const Context& context) {
-  const SolverOptions options = wanted.of(Method::nystrom, op.size());
-  const Context::Scope scope(context);
+namespace {
+
+EigenResult solve(LinearOperator& op, const SolverOptions& options, const Context& context) {
   const Timer timer;
   const int64_t s = options.products;
-  at::Tensor y = empty_block(op.size(), s, op.dtype());
+  const int64_t width = options.block > 0 ? options.block : op.preferred_block();
+  const int64_t bytes = (s + 16 * width) * op.size() * static_cast<int64_t>(c10::elementSize(op.dtype()));
+  const c10::Device place = place_of(op, width, bytes, context);
+  at::Tensor y = empty_block_at(place, op.size(), s, op.dtype());
   at::Tensor core = at::zeros({s, s}, wide(op.dtype()));
   const auto omega =
-      make_test_matrix(options.test_matrix, op.size(), s, options.seed, Stream::omega, op.dtype());
+      make_test_matrix(options.test_matrix, op.size(), s, options.seed, Stream::omega, op.dtype(), place);
   context.progress().begin("measuring " + op.name(), s, "products");
   for_blocks(op, options.block, s, context, [&](int64_t begin, int64_t end) {
-    const at::Tensor block = op.apply(omega->block(begin, end - begin));
+    const at::Tensor block = op.apply(omega->block(begin, end - begin).to(y.device()));
     y.slice(1, begin, end).copy_(block);
     core.slice(1, begin, end).copy_(omega->transposed_product(block));
     context.progress().advance(end - begin);
@@ -63,6 +67,14 @@ EigenResult nystrom(LinearOperator& op, const SolverOptions& wanted, const Conte
   finish_sketch(op, result, options, context);
   result.seconds = timer.seconds();
   return result;
+}
+
+}  // namespace
+
+EigenResult nystrom(LinearOperator& op, const SolverOptions& options, const Context& context) {
+  const SolverOptions o = options.of(Method::nystrom, op.size());
+  const Context::Scope scope(context);
+  return on_device_of(op, "nystrom", [&] { return solve(op, o, context); });
 }
 
 }  // namespace seigh

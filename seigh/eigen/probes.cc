@@ -22,6 +22,7 @@
 #include "seigh/eigen/range.h"
 #include "seigh/eigen/result.h"
 #include "seigh/tall/panels.h"
+#include "seigh/tall/placement.h"
 
 namespace seigh {
 
@@ -73,7 +74,8 @@ Probes::Probes(LinearOperator& op, int64_t count, uint64_t seed, const Context& 
     : context_(context), seed_(seed), width_(op.preferred_block()) {
   const Context::Scope scope(context);
   require(count >= 1, "probes must be at least 1, not ", count);
-  products_ = empty_block(op.size(), count, op.dtype());
+  const int64_t bytes = op.size() * count * static_cast<int64_t>(c10::elementSize(op.dtype()));
+  products_ = empty_block_at(place_of(op, width_, 3 * bytes, context), op.size(), count, op.dtype());
   const at::Tensor known = op.known_products(seed);
   const int64_t first = known.defined() ? std::min(known.size(1), count) : 0;
   if (first > 0) products_.slice(1, 0, first).copy_(known.slice(1, 0, first));
@@ -89,13 +91,14 @@ Probes::Probes(LinearOperator& op, int64_t count, uint64_t seed, const Context& 
 
 at::Tensor Probes::vectors(int64_t begin, int64_t end) const {
   return random_gaussian(seed_, Stream::error_probe, products_.size(0), begin, end - begin,
-                         products_.scalar_type());
+                         products_.scalar_type())
+      .to(products_.device());
 }
 
 // [g_begin .. g_(end-1), H g_begin .. H g_(end-1)].
 at::Tensor Probes::with_products(int64_t begin, int64_t end) const {
   const int64_t n = end - begin;
-  at::Tensor both = empty_block(products_.size(0), 2 * n, products_.scalar_type());
+  at::Tensor both = empty_block(products_.size(0), 2 * n, products_.scalar_type(), products_.device());
   both.slice(1, 0, n).copy_(vectors(begin, end));
   both.slice(1, n).copy_(products_.slice(1, begin, end));
   return both;
@@ -154,7 +157,8 @@ at::Tensor Probes::missed(const at::Tensor& eigenvalues, const Eigenvectors& eig
                           int64_t end) const {
   if (eigenvectors.count() == 0) return products(begin, end);
   return products(begin, end) -
-         eigenvectors.times(eigenvalues.unsqueeze(1) * eigenvectors.transposed_times(vectors(begin, end)));
+         eigenvectors.times(eigenvalues.unsqueeze(1) * eigenvectors.transposed_times(vectors(begin, end)))
+             .to(products_.device());
 }
 
 Probes::Bounds Probes::bounds(const at::Tensor& eigenvalues, const Eigenvectors& eigenvectors) const {

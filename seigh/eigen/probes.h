@@ -63,7 +63,8 @@ class Probes {
     double norm;           ///< of ||H - H^||_2
   };
   Bounds bounds(const at::Tensor& eigenvalues, const Eigenvectors& eigenvectors) const;
-  /// H g of the probes [begin, end), and they themselves: blocks [D, end - begin].
+  /// H g of the probes [begin, end), and they themselves: blocks [D, end - begin], on the operator's device
+  /// or the host, as there is room.
   at::Tensor products(int64_t begin, int64_t end) const { return products_.slice(1, begin, end); }
   at::Tensor vectors(int64_t begin, int64_t end) const;
   /// With all but kProbeFailure probability an upper bound on ||A||_2, given the largest eigenvalue of the

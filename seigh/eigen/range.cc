@@ -128,6 +128,7 @@ void finish_sketch(LinearOperator& op, EigenResult& result, const SolverOptions&
     result.certificates = certify_pairs(result.spectrum, residuals, result.rank, options.selection, options.k,
                                         spectrum, op.size());
   }
+  result.eigenvectors = result.eigenvectors.on_host();
   result.peak_bytes = peak_memory_bytes();
 }
 

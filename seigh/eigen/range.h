@@ -53,7 +53,8 @@ void keep_selected(EigenResult& result, int64_t k, Selection selection, at::Tens
 double rounding_bound(double measured, double norm, at::ScalarType dtype);
 
 /// The end of a sketch that knows nothing of its residuals: spends options.probes products on them and on the
-/// norm of the error, keeps the selected pairs and certifies them; notes the peak memory.
+/// norm of the error, keeps the selected pairs and certifies them, their vectors on the host; notes the peak
+/// memory.
 void finish_sketch(LinearOperator& op, EigenResult& result, const SolverOptions& options,
                    const Context& context);
 

@@ -1,9 +1,12 @@
 #include "seigh/eigen/result.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/linalg_svdvals.h>
 #include <ATen/ops/matmul.h>
+#include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "seigh/core/dtype.h"
@@ -41,6 +44,42 @@ Eigenvectors Eigenvectors::compact() const {
   return own ? Eigenvectors(own, coefficients_) : *this;
 }
 
+namespace {
+
+// Memory that a card copies to several times as fast as to the host's other memory; undefined where there is
+// none.
+at::Tensor pinned(c10::Device device, int64_t n, at::ScalarType dtype) {
+  if (!device.is_cuda()) return {};
+  try {
+    return at::empty({n}, at::TensorOptions(dtype).pinned_memory(true));
+  } catch (const c10::Error&) {
+    return {};
+  }
+}
+
+}  // namespace
+
+Eigenvectors Eigenvectors::on_host() const {
+  if (!basis_ || basis_->device().is_cpu()) return *this;
+  if (count() == 0) return Eigenvectors(empty_block(dimension(), 0, dtype()), {}, basis_->context());
+  const at::Tensor u = empty_block(dimension(), count(), dtype());
+  const int64_t column = std::max<int64_t>(1, dimension() * static_cast<int64_t>(u.element_size()));
+  const int64_t width = std::clamp<int64_t>(panel_bytes(basis_->device()) / column, 1, count());
+  const at::Tensor between = pinned(basis_->device(), width * dimension(), dtype());
+  for (int64_t begin = 0; begin < count(); begin += width) {
+    basis_->context().check_cancelled();
+    const int64_t n = std::min(width, count() - begin);
+    const at::Tensor some = columns(begin, n), to = u.slice(1, begin, begin + n);
+    if (between.defined()) {
+      const at::Tensor part = between.slice(0, 0, n * dimension()).view({n, dimension()}).t();
+      to.copy_(part.copy_(some));
+    } else {
+      to.copy_(some);
+    }
+  }
+  return Eigenvectors(u, {}, basis_->context());
+}
+
 at::Tensor Eigenvectors::basis_in_memory() const {
   const auto* const memory = dynamic_cast<const MemoryTallMatrix*>(basis_.get());
   if (memory != nullptr) return memory->block();
@@ -50,12 +89,12 @@ at::Tensor Eigenvectors::basis_in_memory() const {
 }
 
 at::Tensor Eigenvectors::rows(const at::Tensor& index) const {
-  const at::Tensor picked = basis_->select_rows(index).to(wide(dtype()));
+  const at::Tensor picked = basis_->select_rows(index).cpu().to(wide(dtype()));
   return coefficients_.defined() ? at::matmul(picked, coefficients_) : picked;
 }
 
 at::Tensor Eigenvectors::row_range(int64_t begin, int64_t n) const {
-  const at::Tensor picked = basis_->row_range(begin, n).to(wide(dtype()));
+  const at::Tensor picked = basis_->row_range(begin, n).cpu().to(wide(dtype()));
   return coefficients_.defined() ? panel_times(picked, coefficients_) : picked;
 }
 
@@ -69,7 +108,7 @@ at::Tensor Eigenvectors::rough_row_range(int64_t begin, int64_t n) const {
       if (sizes[0].item<double>() <= 100 * sizes[-1].item<double>()) rough_ = coefficients_.to(at::kFloat);
     }
   }
-  return rough_.defined() ? panel_times(basis_->row_range(begin, n), rough_) : row_range(begin, n);
+  return rough_.defined() ? panel_times(basis_->row_range(begin, n).cpu(), rough_) : row_range(begin, n);
 }
 
 at::Tensor Eigenvectors::columns(int64_t begin, int64_t count) const {
@@ -79,7 +118,8 @@ at::Tensor Eigenvectors::columns(int64_t begin, int64_t count) const {
 
 Eigenvectors Eigenvectors::select(const at::Tensor& index) const {
   if (coefficients_.defined()) return Eigenvectors(basis_, coefficients_.index_select(1, index));
-  return Eigenvectors(as_block(basis_in_memory().index_select(1, index)), {}, basis_->context());
+  return Eigenvectors(as_block(basis_in_memory().index_select(1, index.to(basis_->device()))), {},
+                      basis_->context());
 }
 
 at::Tensor Eigenvectors::transposed_times(const at::Tensor& x) const {

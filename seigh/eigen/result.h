@@ -15,8 +15,8 @@
 
 namespace seigh {
 
-/// Orthonormal eigenvectors U = B M: a tall matrix B [D, r], in memory or not, and, optionally, a small
-/// matrix M, float64 [r, k] (U = B when M is undefined). Of
+/// Orthonormal eigenvectors U = B M: a tall matrix B [D, r], in memory or not, on the host or while a solver
+/// is at work on a device, and, optionally, a small matrix M, float64 [r, k] (U = B when M is undefined). Of
 /// complex ones M, and all that is said to be float64 below, is complex128, and U^T the conjugate transpose.
 /// The D x k matrix U itself is formed only on request.
 class Eigenvectors {
@@ -27,6 +27,8 @@ class Eigenvectors {
 
   /// U in room of its own: what else is in the tensors behind it is let go. For U = B; unchanged on disk.
   Eigenvectors compact() const;
+  /// The same on the host, formed there if B lies on a device.
+  Eigenvectors on_host() const;
   /// Whether B is in memory, so that a pass over it costs little.
   bool in_memory() const;
   int64_t dimension() const { return basis_->rows(); }
@@ -42,7 +44,7 @@ class Eigenvectors {
   /// The same in float32 where that is exact to about 1e-4 of U's columns and twice as fast: where B is
   /// float32 and M well conditioned. For sums over many rows.
   at::Tensor rough_row_range(int64_t begin, int64_t n) const;
-  /// Columns [begin, begin + count) of U: block [D, count] of the basis' dtype.
+  /// Columns [begin, begin + count) of U: block [D, count] of the basis' dtype, where B lies.
   at::Tensor columns(int64_t begin, int64_t count) const;
   /// The columns `index` (int64 [n]) of U. Forms no tall matrix where U = B M.
   Eigenvectors select(const at::Tensor& index) const;
@@ -50,7 +52,7 @@ class Eigenvectors {
   at::Tensor all() const { return columns(0, count()); }
   /// U^T X in float64 [k, b] for a block X [D, b].
   at::Tensor transposed_times(const at::Tensor& x) const;
-  /// U X for X float64 [k, b]: block [D, b] of the basis' dtype.
+  /// U X for X float64 [k, b]: block [D, b] of the basis' dtype, where B lies.
   at::Tensor times(const at::Tensor& x) const;
 
  private:

@@ -18,6 +18,7 @@
 #include "seigh/core/timer.h"
 #include "seigh/eigen/range.h"
 #include "seigh/tall/divided.h"
+#include "seigh/tall/placement.h"
 
 namespace seigh {
 namespace {
@@ -111,9 +112,9 @@ EigenResult recover(const Sketch& sketch) {
   return result;
 }
 
-EigenResult seigh(LinearOperator& op, const SolverOptions& options, const Context& context) {
-  options.of(Method::seigh, op.size());
-  const Context::Scope scope(context);
+namespace {
+
+EigenResult solve(LinearOperator& op, const SolverOptions& options, const Context& context) {
   const Timer timer;
   Ranks& ranks = context.ranks();
   const SketchPlan plan = sketch_plan(options, op.name(), op.size(), op.dtype());
@@ -134,6 +135,14 @@ EigenResult seigh(LinearOperator& op, const SolverOptions& options, const Contex
   finish_sketch(!ranks.alone() && !op.collective() ? divided : op, result, options, context);
   result.seconds = timer.seconds();
   return result;
+}
+
+}  // namespace
+
+EigenResult seigh(LinearOperator& op, const SolverOptions& options, const Context& context) {
+  options.of(Method::seigh, op.size());
+  const Context::Scope scope(context);
+  return on_device_of(op, "seigh", [&] { return solve(op, options, context); });
 }
 
 }  // namespace seigh

@@ -11,8 +11,10 @@
 #include "seigh/core/context.h"
 #include "seigh/core/dtype.h"
 #include "seigh/core/error.h"
+#include "seigh/core/full_precision.h"
 #include "seigh/io/hdf5.h"
 #include "seigh/sketch/test_matrix.h"
+#include "seigh/tall/placement.h"
 
 namespace seigh {
 namespace {
@@ -23,18 +25,25 @@ struct Columns {
 
 class Measurer {
  public:
-  Measurer(LinearOperator& op, const SketchPlan& plan, const Context& context)
+  // `kept`: columns that the caller has in memory, where place() says.
+  Measurer(LinearOperator& op, const SketchPlan& plan, const Context& context, int64_t kept = 0)
       : op_(op),
         plan_(plan),
         context_(context),
-        omega_(make_test_matrix(plan.test_matrix, plan.rows, plan.s, plan.seed, Stream::omega, plan.dtype)),
-        psi_(make_test_matrix(plan.test_matrix, plan.rows, plan.s, plan.seed, Stream::psi, plan.dtype)) {
+        place_(place_of(op, op.preferred_block(), bytes_of(kept), context)),
+        omega_(make_test_matrix(plan.test_matrix, plan.rows, plan.s, plan.seed, Stream::omega, plan.dtype,
+                                place_)),
+        psi_(make_test_matrix(plan.test_matrix, plan.rows, plan.s, plan.seed, Stream::psi, plan.dtype,
+                              place_)) {
     require(op.size() == plan.rows && op.dtype() == plan.dtype, op.name(), ", D = ", op.size(), ", ",
             op.dtype(), ", is not what the plan measures: D = ", plan.rows, ", ", plan.dtype);
   }
 
-  Columns operator()(int64_t begin, int64_t end) const {
-    Columns c{empty_block(plan_.rows, end - begin, plan_.dtype),
+  c10::Device place() const { return place_; }
+
+  // Y where `place` says, all else on the CPU.
+  Columns operator()(int64_t begin, int64_t end, c10::Device place = at::kCPU) const {
+    Columns c{empty_block(plan_.rows, end - begin, plan_.dtype, place),
               at::empty({plan_.s, end - begin}, wide(plan_.dtype)),
               {}};
     // Equal blocks: a small one costs nearly as much as a full one where graphs are built anew for each.
@@ -43,7 +52,7 @@ class Measurer {
     for (int64_t first = begin; first < end; first += width) {
       context_.check_cancelled();
       const int64_t last = std::min(first + width, end);
-      at::Tensor y = op_.apply(omega_->block(first, last - first));
+      at::Tensor y = op_.apply(omega_->block(first, last - first).to(place_));
       if (plan_.scaled() && first < plan_.k) y = rounded(y, plan_.stored_dtype());
       c.inner.slice(1, first - begin, last - begin).copy_(psi_->transposed_product(y));
       c.y.slice(1, first - begin, last - begin).copy_(y);
@@ -55,9 +64,16 @@ class Measurer {
   }
 
  private:
+  // With what becomes of a block: its transform takes several of its size.
+  int64_t bytes_of(int64_t kept) const {
+    const int64_t columns = kept + 16 * op_.preferred_block();
+    return columns * plan_.rows * static_cast<int64_t>(c10::elementSize(plan_.dtype));
+  }
+
   LinearOperator& op_;
   const SketchPlan& plan_;
   Context context_;
+  c10::Device place_;  // of the work on blocks
   std::unique_ptr<TestMatrix> omega_, psi_;
 };
 
@@ -66,9 +82,10 @@ class Measurer {
 Sketch measure(LinearOperator& op, const SketchPlan& plan, const Context& context) {
   plan.validate();
   const Context::Scope scope(context);
-  const Measurer measurer(op, plan, context);
+  const FullPrecision full(op.device());
   const int64_t width = plan.width > 0 ? plan.width : op.preferred_block();
-  at::Tensor outer = empty_block(plan.rows, plan.k, plan.dtype);
+  const Measurer measurer(op, plan, context, plan.k + width);
+  at::Tensor outer = empty_block_at(measurer.place(), plan.rows, plan.k, plan.dtype);
   Sketch sketch;
   sketch.seed = plan.seed;
   sketch.inner = at::empty({plan.s, plan.s}, wide(plan.dtype));
@@ -77,7 +94,7 @@ Sketch measure(LinearOperator& op, const SketchPlan& plan, const Context& contex
   context.progress().begin("measuring " + op.name(), plan.s, "products");
   for (int64_t begin = 0; begin < plan.s; begin += width) {
     const int64_t end = std::min(begin + width, plan.s);
-    const Columns c = measurer(begin, end);
+    const Columns c = measurer(begin, end, outer.device());
     sketch.inner.slice(1, begin, end).copy_(c.inner);
     const int64_t kept = c.omega_outer.size(1);
     if (kept > 0) {
@@ -103,6 +120,7 @@ void measure(LinearOperator& op, SketchStore& store, int64_t part, int64_t parts
   }
   if (mine.empty()) return;
   const Context::Scope scope(context);
+  const FullPrecision full(op.device());
   const Measurer measurer(op, plan, context);
   int64_t total = 0;
   for (const int64_t shard : mine) total += plan.columns_of(shard).all;
@@ -162,6 +180,7 @@ Sketch sketch_of(const SketchStore& store) {
 
 double remeasure(LinearOperator& op, const SketchStore& store, int64_t column, const Context& context) {
   const Context::Scope scope(context);
+  const FullPrecision full(op.device());
   const SketchPlan& plan = store.plan();
   require(0 <= column && column < plan.s && store.finished(column / plan.width), "column ", column,
           " is not in ", store.folder().string());

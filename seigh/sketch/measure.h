@@ -20,7 +20,7 @@ namespace seigh {
 /// columns are missing, Omega has as many fewer.
 struct Sketch {
   uint64_t seed = 0;
-  std::shared_ptr<const TallMatrix> outer;  ///< Y, [D, k]
+  std::shared_ptr<const TallMatrix> outer;  ///< Y, [D, k], on the operator's device if there is room
   at::Tensor inner;                         ///< W, float64 [s, n] for the n columns measured
   at::Tensor outer_columns;                 ///< which columns of W belong to Y: int64 [k]
   at::Tensor omega_outer;                   ///< Omega^T Y for the Omega measured with, float64 [n, k]

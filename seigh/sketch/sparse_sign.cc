@@ -81,7 +81,8 @@ at::Tensor SparseSign::block(int64_t begin, int64_t count) const {
   return result.to(dtype_);
 }
 
-at::Tensor SparseSign::transposed_product(const at::Tensor& x) const {
+at::Tensor SparseSign::transposed_product(const at::Tensor& block) const {
+  const at::Tensor x = block.cpu();
   require(x.dim() == 2 && x.size(0) == rows_ && x.scalar_type() == dtype_, "a block of ", rows_,
           " rows and dtype ", dtype_, " is needed, got ", x.sizes(), " of ", x.scalar_type());
   if (!x.is_complex()) return real_transposed_product(x);

@@ -26,9 +26,10 @@ namespace seigh {
 namespace {
 
 // exp(-i pi k / 2n), k = 0..n/2, times `scale`.
-at::Tensor twiddles(int64_t n, double scale, at::ScalarType dtype) {
-  const at::Tensor angle =
-      at::arange(n / 2 + 1, at::kDouble) * (-std::numbers::pi / (2.0 * static_cast<double>(n)));
+at::Tensor twiddles(int64_t n, double scale, const at::TensorOptions& options) {
+  const at::ScalarType dtype = c10::typeMetaToScalarType(options.dtype());
+  const at::Tensor angle = at::arange(n / 2 + 1, options.dtype(at::kDouble)) *
+                           (-std::numbers::pi / (2.0 * static_cast<double>(n)));
   return at::complex((angle.cos() * scale).to(dtype), (angle.sin() * scale).to(dtype));
 }
 
@@ -65,8 +66,8 @@ at::Tensor dct(const at::Tensor& x) {
   const int64_t n = x.size(1);
   const at::Tensor v = at::cat({x.slice(1, 0, n, 2), x.slice(1, 1, n, 2).flip(1)}, 1);
   // Orthonormal scaling: 2 / sqrt(2n) for all but X_0, which takes another 1/sqrt(2).
-  const at::Tensor z = at::fft_rfft(v, std::nullopt, 1) *
-                       twiddles(n, std::sqrt(2.0 / static_cast<double>(n)), x.scalar_type());
+  const at::Tensor z =
+      at::fft_rfft(v, std::nullopt, 1) * twiddles(n, std::sqrt(2.0 / static_cast<double>(n)), x.options());
   at::Tensor result = at::empty_like(v);
   result.slice(1, 0, n / 2 + 1).copy_(at::real(z));
   result.slice(1, n / 2 + 1, n).copy_(-at::imag(z).slice(1, 1, n / 2).flip(1));
@@ -79,8 +80,8 @@ at::Tensor inverse_dct(const at::Tensor& x) {
   at::Tensor re = x.slice(1, 0, n / 2 + 1).contiguous();
   re.select(1, 0).mul_(std::numbers::sqrt2);
   const at::Tensor im = at::cat({at::zeros({x.size(0), 1}, x.options()), -x.slice(1, n / 2, n).flip(1)}, 1);
-  const at::Tensor spectrum = at::complex(re, im.contiguous()) /
-                              twiddles(n, std::sqrt(2.0 / static_cast<double>(n)), x.scalar_type());
+  const at::Tensor spectrum =
+      at::complex(re, im.contiguous()) / twiddles(n, std::sqrt(2.0 / static_cast<double>(n)), x.options());
   const at::Tensor v = at::fft_irfft(spectrum, n, 1);
   at::Tensor result = at::empty_like(v);
   result.slice(1, 0, n, 2).copy_(v.slice(1, 0, n / 2));
@@ -88,24 +89,26 @@ at::Tensor inverse_dct(const at::Tensor& x) {
   return result;
 }
 
-Ssrft::Ssrft(int64_t rows, int64_t columns, uint64_t seed, Stream stream, at::ScalarType dtype)
+Ssrft::Ssrft(int64_t rows, int64_t columns, uint64_t seed, Stream stream, at::ScalarType dtype,
+             c10::Device device)
     : rows_(rows), columns_(columns), length_(fast_fft_length(rows)), dtype_(dtype) {
   require(1 <= columns && columns <= rows, "a test matrix needs 1 <= s <= D; s = ", columns, ", D = ", rows);
   // The columns of the random stream tell the parts of the transform apart.
   const at::ScalarType real = c10::toRealValueType(dtype);
-  first_signs_ = random_signs(seed, stream, length_, 0).to(real);
-  first_order_ = random_permutation(seed, stream, length_, 1);
-  second_signs_ = random_signs(seed, stream, length_, 2).to(real);
-  second_order_ = random_permutation(seed, stream, length_, 3);
-  kept_ = random_permutation(seed, stream, length_, 4).slice(0, 0, columns).clone();
+  first_signs_ = random_signs(seed, stream, length_, 0).to(device, real);
+  first_order_ = random_permutation(seed, stream, length_, 1).to(device);
+  second_signs_ = random_signs(seed, stream, length_, 2).to(device, real);
+  second_order_ = random_permutation(seed, stream, length_, 3).to(device);
+  kept_ = random_permutation(seed, stream, length_, 4).slice(0, 0, columns).clone().to(device);
 }
 
 at::Tensor Ssrft::block(int64_t begin, int64_t count) const {
   require(0 <= begin && 0 <= count && begin + count <= columns_, "test matrix columns ", begin, "..",
           begin + count, " lie outside 0..", columns_);
-  at::Tensor unit = at::zeros({count, length_}, dtype_);
-  const at::Tensor row = at::arange(count, at::kLong);
-  unit.index_put_({row, kept_.slice(0, begin, begin + count)}, at::ones({count}, dtype_));
+  const at::TensorOptions there = first_signs_.options().dtype(dtype_);
+  at::Tensor unit = at::zeros({count, length_}, there);
+  const at::Tensor row = at::arange(count, kept_.options());
+  unit.index_put_({row, kept_.slice(0, begin, begin + count)}, at::ones({count}, there));
   at::Tensor x = inverse_transform(unit).index_select(1, inverse_permutation(second_order_)) * second_signs_;
   x = inverse_transform(x).index_select(1, inverse_permutation(first_order_)) * first_signs_;
   return x.slice(1, 0, rows_).contiguous().t();
@@ -115,11 +118,11 @@ at::Tensor Ssrft::transposed_product(const at::Tensor& x) const {
   require(x.dim() == 2 && x.size(0) == rows_ && x.is_complex() == at::isComplexType(dtype_),
           "test matrix: expected a block of ", rows_, " rows for ", dtype_, ", got ", x.sizes(), " of ",
           x.scalar_type());
-  at::Tensor padded = at::zeros({x.size(1), length_}, dtype_);
+  at::Tensor padded = at::zeros({x.size(1), length_}, first_signs_.options().dtype(dtype_));
   padded.slice(1, 0, rows_).copy_(x.t());
   at::Tensor z = transform((padded * first_signs_).index_select(1, first_order_));
   z = transform((z * second_signs_).index_select(1, second_order_));
-  return z.index_select(1, kept_).t();
+  return z.index_select(1, kept_).t().cpu();
 }
 
 }  // namespace seigh

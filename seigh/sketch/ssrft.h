@@ -27,8 +27,9 @@ at::Tensor inverse_dct(const at::Tensor& x);
 /// A D x s test matrix, fixed by (seed, stream), never stored as a matrix.
 class Ssrft final : public TestMatrix {
  public:
-  /// Throws Error unless 1 <= columns <= rows.
-  Ssrft(int64_t rows, int64_t columns, uint64_t seed, Stream stream, at::ScalarType dtype);
+  /// Throws Error unless 1 <= columns <= rows. `device`: where it is at work.
+  Ssrft(int64_t rows, int64_t columns, uint64_t seed, Stream stream, at::ScalarType dtype,
+        c10::Device device = at::kCPU);
 
   int64_t rows() const { return rows_; }
   int64_t columns() const { return columns_; }

@@ -37,7 +37,7 @@ at::Tensor scales_of(const at::Tensor& y, at::ScalarType stored) {
   const double half_ulp = stored == at::kHalf ? 0x1p-11 : 0x1p-8;
   at::Tensor scales = at::ones({y.size(1)}, at::kDouble);
   const at::Tensor largest =
-      at::cat({y.abs(), at::zeros({1, y.size(1)}, y.options())}).amax(0).to(at::kDouble);
+      at::cat({y.abs(), at::zeros({1, y.size(1)}, y.options())}).amax(0).cpu().to(at::kDouble);
   for (int64_t j = 0; j < y.size(1); ++j) {
     const double most = largest[j].item<double>();
     if (!(most > 0)) continue;
@@ -58,7 +58,7 @@ std::map<std::string, Hdf5Attribute> identity_of(const SketchPlan& plan, int64_t
 }  // namespace
 
 at::Tensor rounded(const at::Tensor& y, at::ScalarType stored) {
-  const at::Tensor scales = scales_of(y, stored).to(y.scalar_type());
+  const at::Tensor scales = scales_of(y, stored).to(y.device(), y.scalar_type());
   return as_block((y / scales).to(stored).to(y.scalar_type()) * scales);
 }
 

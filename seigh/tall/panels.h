@@ -1,5 +1,8 @@
 // Products of tall blocks in memory with each other and with small matrices, by panels of rows. Of complex
 // blocks X^T is the conjugate transpose, and complex128 takes the place of float64.
+//
+// Blocks lie on the host or on a device, those of one product on the same, where it is computed; small
+// matrices, given or got, are on the CPU.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -16,7 +19,8 @@ at::Tensor times_small(const at::Tensor& x, const at::Tensor& m);
 
 /// X^T Y in float64 [a, b] like transposed_product, but multiplied in the blocks' own precision within panels
 /// of a few thousand rows, whose results are summed in float64: errors of a few eps |x| |y|, twice the speed
-/// for float32.
+/// for float32 (on a card that multiplies float64 as fast, too: what counts is the block read, and a copy of
+/// it in float64 takes five times as much).
 at::Tensor projections(const at::Tensor& x, const at::Tensor& y);
 
 /// Y -= X M in place, in the blocks' own precision; M [a, b] of float64.

@@ -11,8 +11,8 @@
 
 namespace seigh {
 
-/// X = Q R for a block X [D, n], D >= n: Q, orthonormal to the precision of its dtype, takes the place of X.
-/// Returns the upper triangular R [n, n] of wide().
+/// X = Q R for a block X [D, n], D >= n, on the host or on a device: Q, orthonormal to the precision of its
+/// dtype, takes the place of X. Returns the upper triangular R [n, n] of wide(), on the CPU.
 at::Tensor qr_in_place(const at::Tensor& x, const Context& context = Context());
 
 }  // namespace seigh

@@ -10,6 +10,7 @@
 #include "seigh/core/context.h"
 #include "seigh/core/dtype.h"
 #include "seigh/core/error.h"
+#include "seigh/core/full_precision.h"
 #include "seigh/linop/linear_operator.h"
 
 namespace seigh {
@@ -17,6 +18,7 @@ namespace {
 
 template <typename Body>
 void for_panels(const TallMatrix& x, const Body& body) {
+  const FullPrecision full(x.device());
   const Share share = x.share();
   for (int64_t begin = share.begin; begin < share.end(); begin += x.panel_rows()) {
     x.context().check_cancelled();
@@ -28,7 +30,12 @@ void for_panels(const TallMatrix& x, const Body& body) {
 // What all ranks' rows come to, of what this rank's came to.
 at::Tensor over_ranks(const TallMatrix& x, const at::Tensor& result) {
   if (x.divided()) x.context().ranks().sum(result);
-  return result;
+  return result.cpu();
+}
+
+// Of wide(), where X lies.
+at::Tensor zeros_for(const TallMatrix& x, int64_t rows, int64_t columns) {
+  return at::zeros({rows, columns}, at::TensorOptions(wide(x.dtype())).device(x.device()));
 }
 
 // result += A^H A, the upper triangle by blocks of columns.
@@ -50,13 +57,16 @@ MemoryTallMatrix::MemoryTallMatrix(at::Tensor block, Context context)
     : TallMatrix(std::move(context)), block_(std::move(block)) {}
 
 at::Tensor MemoryTallMatrix::select_rows(const at::Tensor& index) const {
-  return block_.index_select(0, index);
+  return block_.index_select(0, index.to(block_.device()));
 }
 
-// The float64 or complex128 copy of a panel stays near 32 MB, small beside the block and large enough for
-// full gemm speed.
+int64_t panel_bytes(c10::Device device) {
+  return device.is_cpu() ? int64_t{1} << 25 : int64_t{1} << 28;
+}
+
 int64_t MemoryTallMatrix::panel_rows() const {
-  return std::max<int64_t>(1024, (int64_t{1} << 25) / wide_bytes(dtype()) / std::max<int64_t>(columns(), 1));
+  return std::max<int64_t>(1024,
+                           panel_bytes(device()) / wide_bytes(dtype()) / std::max<int64_t>(columns(), 1));
 }
 
 Share TallMatrix::share() const {
@@ -105,7 +115,7 @@ at::Tensor panel_times(const at::Tensor& panel, const at::Tensor& m) {
 }
 
 at::Tensor gram(const TallMatrix& x) {
-  const at::Tensor result = at::zeros({x.columns(), x.columns()}, wide(x.dtype()));
+  const at::Tensor result = zeros_for(x, x.columns(), x.columns());
   for_panels(x, [&](int64_t, int64_t, const at::Tensor& panel) {
     add_gram(result, panel.to(result.scalar_type()));
   });
@@ -113,28 +123,30 @@ at::Tensor gram(const TallMatrix& x) {
 }
 
 at::Tensor gram_of_product(const TallMatrix& x, const at::Tensor& m) {
-  const at::Tensor result = at::zeros({m.size(1), m.size(1)}, wide(x.dtype()));
+  const at::Tensor result = zeros_for(x, m.size(1), m.size(1)), there = m.to(x.device());
   for_panels(x, [&](int64_t, int64_t, const at::Tensor& panel) {
-    add_gram(result, panel_times(panel.to(result.scalar_type()), m));
+    add_gram(result, panel_times(panel.to(result.scalar_type()), there));
   });
   return mirrored(over_ranks(x, result));
 }
 
 at::Tensor transposed_product(const TallMatrix& x, const at::Tensor& y) {
   require(y.size(0) == x.rows(), "a block of ", x.rows(), " rows is needed, got ", y.sizes());
-  const at::Tensor result = at::zeros({x.columns(), y.size(1)}, wide(x.dtype()));
+  const at::Tensor result = zeros_for(x, x.columns(), y.size(1)), there = y.to(x.device());
   for_panels(x, [&](int64_t begin, int64_t n, const at::Tensor& panel) {
-    result.addmm_(panel.to(result.scalar_type()).mH(), y.slice(0, begin, begin + n).to(result.scalar_type()));
+    result.addmm_(panel.to(result.scalar_type()).mH(),
+                  there.slice(0, begin, begin + n).to(result.scalar_type()));
   });
   return over_ranks(x, result);
 }
 
 at::Tensor times_small(const TallMatrix& x, const at::Tensor& m) {
   const Share share = x.share();
-  const at::Tensor mine = empty_block(share.count, m.size(1), x.dtype());
+  const at::Tensor mine = empty_block(share.count, m.size(1), x.dtype(), x.device()),
+                   there = m.to(x.device());
   for_panels(x, [&](int64_t begin, int64_t n, const at::Tensor& panel) {
     mine.slice(0, begin - share.begin, begin - share.begin + n)
-        .copy_(panel_times(panel.to(wide(x.dtype())), m));
+        .copy_(panel_times(panel.to(wide(x.dtype())), there));
   });
   return x.divided() ? gather_rows(x.rows(), mine, x.context().ranks()) : mine;
 }

@@ -1,5 +1,6 @@
 // A tall matrix [D, k] that gives out rows and need not be in memory, and the algebra that takes one pass
 // over it. Of complex matrices X^T is the conjugate transpose; wide() is that of core/dtype.h, of X's dtype.
+// Tall results lie where X does; small matrices, given or got, are on the CPU.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -24,6 +25,8 @@ class TallMatrix {
   virtual at::Tensor row_range(int64_t begin, int64_t n) const = 0;
   /// Rows `index` (int64 [n], any order, repeats allowed): [n, k] in dtype().
   virtual at::Tensor select_rows(const at::Tensor& index) const = 0;
+  /// Where the rows that it gives out lie.
+  virtual c10::Device device() const { return at::kCPU; }
   /// Rows worth asking for at a time.
   virtual int64_t panel_rows() const = 0;
   /// Whether the ranks of context() share its rows out. Then all of them must call select_rows() and the
@@ -37,7 +40,7 @@ class TallMatrix {
   Context context_;
 };
 
-/// A block in memory, shared, not copied.
+/// A block in memory, the host's or a device's, shared, not copied.
 class MemoryTallMatrix final : public TallMatrix {
  public:
   explicit MemoryTallMatrix(at::Tensor block, Context context = Context());
@@ -46,6 +49,7 @@ class MemoryTallMatrix final : public TallMatrix {
   at::ScalarType dtype() const override { return block_.scalar_type(); }
   at::Tensor row_range(int64_t begin, int64_t n) const override { return block_.slice(0, begin, begin + n); }
   at::Tensor select_rows(const at::Tensor& index) const override;
+  c10::Device device() const override { return block_.device(); }
   int64_t panel_rows() const override;
   const at::Tensor& block() const { return block_; }
 
@@ -78,11 +82,14 @@ class DividedTallMatrix final : public TallMatrix {
 /// The rows of a block [D, b] on every rank, from each rank's share of them.
 at::Tensor gather_rows(int64_t rows, const at::Tensor& mine, Ranks& ranks);
 
+/// Bytes of the float64 or complex128 copy of a panel, at most: small beside the block, large enough for full
+/// speed and, on a device, to be worth a launch.
+int64_t panel_bytes(c10::Device device);
 /// X^T X [k, k], wide(): D k^2 flops, half of the symmetric result is computed.
 at::Tensor gram(const TallMatrix& x);
 /// (X M)^T (X M) [b, b], wide(), without forming X M, M [k, b]: D b (2 k + b) flops.
 at::Tensor gram_of_product(const TallMatrix& x, const at::Tensor& m);
-/// X^T Y [k, b], wide(), for a block Y [D, b].
+/// X^T Y [k, b], wide(), for a block Y [D, b], wherever it lies.
 at::Tensor transposed_product(const TallMatrix& x, const at::Tensor& y);
 /// P M for a panel P [n, k] of columns, M [k, b], of one dtype: a block, with contiguous columns.
 at::Tensor panel_times(const at::Tensor& panel, const at::Tensor& m);

@@ -1,0 +1,67 @@
+#include "seigh/tall/placement.h"
+
+#include <algorithm>
+#include <string>
+
+#include "seigh/core/device_memory.h"
+#include "seigh/core/error.h"
+#include "seigh/core/random.h"
+#include "seigh/tall/tall_matrix.h"
+
+namespace seigh {
+
+int64_t room_on_device(LinearOperator& op, int64_t columns, int64_t least, int64_t wanted,
+                       const Context& context) {
+  if (op.device().is_cpu() || !context.ranks().alone()) return 0;
+  DeviceMemory memory(op.device(), context.device_memory());
+  if (!memory.obstacle().empty() || memory.available() < least) return 0;
+  // The operator leaves a tenth itself.
+  constexpr int64_t kFew = 12;
+  if (wanted <= memory.available() / kFew) return memory.available();
+  const int64_t count = std::clamp<int64_t>(op.preferred_block(), 1, std::max<int64_t>(columns, 1));
+  // Not of zeros, for which no difference can be taken.
+  at::Tensor block = random_gaussian(0, Stream::check, op.size(), 0, 1, op.dtype());
+  try {
+    block = as_block(block.to(op.device()).expand({op.size(), count}));
+    if (op.products() == 0) op.apply(block);  // for what it keeps from the first on
+    memory.reset_peak();
+    const int64_t before = memory.held();
+    op.apply(block);
+    const int64_t product = memory.peak() - before;
+    return std::max<int64_t>(memory.available() + static_cast<int64_t>(block.nbytes()) - product / 4 * 5, 0);
+  } catch (const c10::OutOfMemoryError&) {
+    memory.release();
+    return 0;
+  }
+}
+
+int64_t panels_on_device(int64_t bytes) {
+  // Of float32 the copy is twice as large as the original.
+  return 3 * std::min(2 * bytes, panel_bytes(c10::DeviceType::CUDA));
+}
+
+c10::Device place_of(LinearOperator& op, int64_t columns, int64_t bytes, const Context& context) {
+  const int64_t wanted = bytes + panels_on_device(bytes);
+  return wanted <= room_on_device(op, columns, wanted, wanted, context) ? op.device() : c10::Device(at::kCPU);
+}
+
+at::Tensor empty_block_at(c10::Device place, int64_t rows, int64_t columns, at::ScalarType dtype) {
+  try {
+    return empty_block(rows, columns, dtype, place);
+  } catch (const c10::OutOfMemoryError&) {
+    if (place.is_cpu()) throw;
+  }
+  DeviceMemory(place).release();
+  return empty_block(rows, columns, dtype);
+}
+
+void throw_out_of_memory(const std::string& work, const LinearOperator& op,
+                         const c10::OutOfMemoryError& error) {
+  const std::string what = error.what_without_backtrace();
+  throw MemoryError(text_of(work, ": ", op.device(), " has run out of memory (",
+                            what.substr(0, what.find('\n')),
+                            "); lower k or the block, or with --device-memory what may be taken there: then "
+                            "what is large stays on the host"));
+}
+
+}  // namespace seigh

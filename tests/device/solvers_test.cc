@@ -1,0 +1,445 @@
+// Solvers of operators on another device: what is tall lies there, and everything comes out as on the CPU.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+
+#include "seigh/core/context.h"
+#include "seigh/core/device_memory.h"
+#include "seigh/eigen/eigh.h"
+#include "seigh/eigen/krylov.h"
+#include "seigh/eigen/seigh.h"
+#include "seigh/linop/matrix_operator.h"
+#include "seigh/tall/panels.h"
+#include "seigh/tall/qr.h"
+#include "seigh/tall/tall_matrix.h"
+#include "tests/support/expect_error.h"
+#include "tests/support/pretended_device.h"
+#include "tests/support/spectra.h"
+#include "tests/support/temp_folder.h"
+
+namespace seigh {
+namespace {
+
+using test::PretendedDevice;
+using test::relative_difference;
+using test::TempFolder;
+
+// A matrix on the pretended device, that sees what is held there while a solver is at work.
+class MatrixThere final : public LinearOperator {
+ public:
+  explicit MatrixThere(const at::Tensor& matrix, int64_t scratch = 0)
+      : LinearOperator(matrix.size(0), matrix.scalar_type(), "matrix"),
+        matrix_(matrix.to(PretendedDevice::device())),
+        scratch_(scratch) {}
+  c10::Device device() const override { return PretendedDevice::device(); }
+  int64_t preferred_block() const override { return 8; }
+
+  int64_t most_held = 0;  // when a product began
+  int64_t from_host = 0;  // columns that came from there
+  int64_t cut_at = 0;     // at so many products, the device has no more memory than is taken
+  int64_t least_left = 1LL << 60;
+
+ protected:
+  at::Tensor apply_impl(const at::Tensor& block) override {
+    most_held = std::max(most_held, PretendedDevice::held());
+    if (block.is_cpu()) from_host += block.size(1);
+    const at::Tensor scratch = at::empty({scratch_}, at::TensorOptions(at::kByte).device(device()));
+    least_left = std::min(least_left, DeviceMemory(device()).available());
+    at::Tensor result = at::matmul(matrix_, block.to(device())).to(block.device());
+    if (cut_at > 0 && products() >= cut_at) PretendedDevice::set_limit(PretendedDevice::held() + 4096);
+    return result;
+  }
+
+ private:
+  at::Tensor matrix_;
+  int64_t scratch_;
+};
+
+class OnTheDevice : public ::testing::Test {
+ protected:
+  OnTheDevice() {
+    PretendedDevice::set_limit(int64_t{1} << 40);
+    PretendedDevice::rounded_to_tf32();
+  }
+  ~OnTheDevice() override {
+    PretendedDevice::set_limit(int64_t{1} << 40);
+    EXPECT_FALSE(PretendedDevice::rounded_to_tf32());
+    EXPECT_EQ(PretendedDevice::held(), before_);
+  }
+  const int64_t before_ = PretendedDevice::held();
+};
+
+at::Tensor matrix(const std::string& spectrum, int64_t n, at::ScalarType dtype) {
+  if (at::isComplexType(dtype)) return test::hermitian_matrix(spectrum, n).matrix.to(dtype);
+  return test::spectral_matrix(spectrum, n).matrix.to(dtype);
+}
+
+// How far two results may be apart: of the first eigenvalue.
+double close(at::ScalarType dtype) {
+  return c10::toRealValueType(dtype) == at::kFloat ? 1e-5 : 1e-10;
+}
+
+void expect_same(const EigenResult& there, const EigenResult& here, at::ScalarType dtype) {
+  ASSERT_EQ(there.rank, here.rank);
+  if (here.rank == 0) return;
+  const double first = here.eigenvalues.abs().max().item<double>();
+  EXPECT_LT((there.eigenvalues - here.eigenvalues).abs().max().item<double>(), close(dtype) * first);
+  EXPECT_EQ(there.products, here.products);
+  EXPECT_EQ(there.certificates.certified(), here.certificates.certified());
+  EXPECT_TRUE(at::equal(there.certificates.trust, here.certificates.trust));
+  if (here.error) {
+    EXPECT_NEAR(there.error->error(), here.error->error(), 100 * close(dtype) * first);
+    EXPECT_NEAR(there.error->frobenius(), here.error->frobenius(), 100 * close(dtype) * first);
+  }
+  // Products of two columns of the basis, p^2 of them, are off by a tenth of eps in such short vectors.
+  const double p = static_cast<double>(there.spectrum.numel());
+  EXPECT_LE(there.orthogonality_loss, 3 * here.orthogonality_loss + (10 + 0.1 * p) * epsilon(dtype));
+  const at::Tensor u = there.eigenvectors.all();
+  EXPECT_TRUE(u.is_cpu());
+  EXPECT_TRUE(there.eigenvectors.row_range(0, 1).is_cpu());
+  EXPECT_LT(test::orthonormality_error(u), 10 * close(dtype));
+}
+
+class TallBlocks : public OnTheDevice, public ::testing::WithParamInterface<at::ScalarType> {};
+
+TEST_P(TallBlocks, ProductsAreThoseOfTheCpu) {
+  const at::ScalarType dtype = GetParam();
+  for (const int64_t rows : {1, 40, 8192, 20'000}) {
+    const at::Tensor x = random_gaussian(1, Stream::test, rows, 0, 5, dtype),
+                     y = random_gaussian(2, Stream::test, rows, 0, 3, dtype),
+                     m = random_gaussian(3, Stream::test, 5, 0, 3, wide(dtype));
+    const at::Tensor x_there = x.to(PretendedDevice::device()), y_there = y.to(PretendedDevice::device());
+    const double eps = epsilon(dtype), scale = std::sqrt(static_cast<double>(rows)) + 10;
+    const auto expect_near = [&](const at::Tensor& there, const at::Tensor& here, double tolerance) {
+      EXPECT_TRUE(there.is_cpu());
+      EXPECT_EQ(there.scalar_type(), here.scalar_type());
+      EXPECT_LT((there - here).abs().max().item<double>(), tolerance) << rows;
+    };
+    expect_near(transposed_product(x_there, y_there), transposed_product(x, y), 1e-15 * rows + 1e-13);
+    expect_near(transposed_product(x_there, y), transposed_product(x, y), 1e-15 * rows + 1e-13);
+    expect_near(transposed_product(x_there, x_there), transposed_product(x, x), 1e-15 * rows + 1e-13);
+    expect_near(projections(x_there, y_there), projections(x, y), 40 * eps * scale * scale);
+    const MemoryTallMatrix here(x), there(x_there);
+    expect_near(gram_of_product(there, m), gram_of_product(here, m), 1e-14 * rows + 1e-12);
+    EXPECT_EQ(times_small(x_there, m).device(), PretendedDevice::device());
+    expect_near(times_small(x_there, m).cpu(), times_small(x, m), 40 * eps);
+    subtract_product(y_there, x_there, m);
+    subtract_product(y, x, m);
+    expect_near(y_there.cpu(), y, 100 * eps);
+    expect_near(times_small_in_place(x_there, m).cpu(), times_small_in_place(x, m), 40 * eps);
+    if (rows < 5) continue;
+    const at::Tensor q = y.clone(), q_there = y_there.clone(), r = qr_in_place(q_there);
+    EXPECT_TRUE(r.is_cpu());
+    EXPECT_LT(relative_difference(at::matmul(q_there.cpu().to(wide(dtype)), r), y.to(wide(dtype))), 10 * eps);
+    EXPECT_LT(test::orthonormality_error(q_there.cpu()), 20 * eps);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Dtypes, TallBlocks,
+                         ::testing::Values(at::kFloat, at::kDouble, at::kComplexFloat, at::kComplexDouble));
+
+class KrylovThere : public OnTheDevice, public ::testing::WithParamInterface<at::ScalarType> {};
+
+TEST_P(KrylovThere, IsKrylovHere) {
+  const at::ScalarType dtype = GetParam();
+  const int64_t element = static_cast<int64_t>(c10::elementSize(dtype));
+  for (const std::string spectrum : {"exponential", "indefinite", "clustered", "low_rank_10"}) {
+    const at::Tensor a = matrix(spectrum, 300, dtype);
+    for (const Selection selection : {Selection::magnitude, Selection::both}) {
+      const SolverOptions options{.k = 8, .products = 120, .selection = selection, .block = 6};
+      MatrixOperator here(a);
+      MatrixThere there(a);
+      const EigenResult expected = krylov(here, options);
+      const int64_t before = PretendedDevice::held();
+      const EigenResult result = krylov(there, options);
+      EXPECT_EQ(PretendedDevice::held(), before);
+      // Every product's vectors are there, and in the end the basis with all of them.
+      EXPECT_EQ(there.from_host, 0);
+      EXPECT_GE(there.most_held - before, 126 * 300 * element);
+      expect_same(result, expected, dtype);
+    }
+  }
+}
+
+TEST_P(KrylovThere, Restarts) {
+  const at::ScalarType dtype = GetParam();
+  const at::Tensor a = matrix("polynomial", 300, dtype);
+  const SolverOptions options{.k = 6, .products = 150, .block = 4, .basis = 40};
+  MatrixOperator here(a);
+  MatrixThere there(a);
+  const EigenResult expected = krylov(here, options), result = krylov(there, options);
+  EXPECT_EQ(there.from_host, 0);
+  expect_same(result, expected, dtype);
+  const at::Tensor u = result.eigenvectors.all();
+  EXPECT_LT(relative_difference(at::matmul(a, u), u * result.eigenvalues.to(dtype)), 100 * close(dtype));
+}
+
+TEST_P(KrylovThere, ByToleranceAndByError) {
+  const at::ScalarType dtype = GetParam();
+  const at::Tensor a = matrix("exponential", 200, dtype);
+  for (const SolverOptions& options :
+       {SolverOptions{.k = 5, .tolerance = 1e-4}, SolverOptions{.k = 30, .error = 0.2},
+        SolverOptions{.k = 5, .products = 60, .probes = 0, .checks = 0}}) {
+    MatrixOperator here(a);
+    MatrixThere there(a);
+    expect_same(krylov(there, options), krylov(here, options), dtype);
+    EXPECT_EQ(there.from_host, 0);
+  }
+}
+
+TEST_P(KrylovThere, BeginsFromVectors) {
+  const at::ScalarType dtype = GetParam();
+  const at::Tensor a = matrix("exponential", 200, dtype);
+  MatrixThere there(a);
+  SolverOptions options{.k = 5, .products = 40};
+  const EigenResult once = krylov(there, options);
+  options.start = once.eigenvectors;
+  MatrixOperator here(a);
+  expect_same(krylov(there, options), krylov(here, options), dtype);
+}
+
+// So large that small matrices are decomposed there.
+TEST_F(OnTheDevice, ManyEigenpairs) {
+  const at::Tensor a = matrix("polynomial", 640, at::kFloat);
+  for (const int64_t basis : {0, 560}) {
+    const SolverOptions options{.k = 200, .products = 580, .block = 16, .basis = basis};
+    MatrixOperator here(a);
+    MatrixThere there(a);
+    const EigenResult expected = krylov(here, options);
+    expect_same(krylov(there, options), expected, at::kFloat);
+    EXPECT_EQ(there.from_host, 0);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Dtypes, KrylovThere,
+                         ::testing::Values(at::kFloat, at::kDouble, at::kComplexFloat, at::kComplexDouble));
+
+class EverySolver : public OnTheDevice, public ::testing::WithParamInterface<Method> {};
+
+TEST_P(EverySolver, FindsWhatItFindsOnTheCpu) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kDouble, at::kComplexDouble}) {
+    for (const std::string spectrum : {"exponential", "indefinite", "low_rank_10"}) {
+      const at::Tensor a = matrix(spectrum, 150, dtype);
+      for (const std::string test_matrix : {"ssrft", "sparse"}) {
+        const SolverOptions options{
+            .method = GetParam(), .k = 12, .products = 60, .test_matrix = test_matrix};
+        MatrixOperator here(a);
+        MatrixThere there(a);
+        const int64_t before = PretendedDevice::held();
+        const EigenResult expected = eigh(here, options), result = eigh(there, options);
+        expect_same(result, expected, dtype);
+        EXPECT_EQ(PretendedDevice::held(), before);
+        // Where a product began with so much there, at least the measurements, or the matrix, were.
+        EXPECT_EQ(there.from_host, 0);
+        const int64_t columns = GetParam() == Method::dense ? 150 : GetParam() == Method::seigh ? 12 : 60;
+        EXPECT_GE(there.most_held - before, columns * 150 * static_cast<int64_t>(c10::elementSize(dtype)));
+      }
+    }
+  }
+}
+
+TEST_P(EverySolver, SmallCases) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kDouble}) {
+    for (const int64_t n : {1, 2, 5}) {
+      for (const int64_t k : {int64_t{1}, n}) {
+        for (const double scale : {1.0, 0.0}) {
+          if (GetParam() == Method::hmt && 2 * k > n) continue;  // half of its products are for the range
+          const at::Tensor a = scale * matrix("polynomial", n, dtype);
+          const SolverOptions options{.method = GetParam(), .k = k, .products = n};
+          MatrixOperator here(a);
+          MatrixThere there(a);
+          const EigenResult expected = eigh(here, options), result = eigh(there, options);
+          ASSERT_EQ(result.rank, expected.rank) << n << " " << k << " " << scale;
+          if (result.rank == 0) continue;
+          EXPECT_LT((result.eigenvalues - expected.eigenvalues).abs().max().item<double>(), close(dtype));
+          EXPECT_TRUE(result.eigenvectors.all().is_cpu());
+        }
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Methods, EverySolver,
+                         ::testing::Values(Method::krylov, Method::seigh, Method::nystrom, Method::hmt,
+                                           Method::dense),
+                         [](const auto& of) { return to_string(of.param); });
+
+// Where there is no room for anything tall.
+TEST_P(EverySolver, DoesWithoutItsMemory) {
+  const at::Tensor a = matrix("exponential", 150, at::kFloat);
+  const SolverOptions options{.method = GetParam(), .k = 12, .products = 60};
+  MatrixOperator here(a);
+  MatrixThere there(a);
+  PretendedDevice::set_limit(PretendedDevice::held() + 4 * 8 * 150 * 4);
+  expect_same(eigh(there, options), eigh(here, options), at::kFloat);
+  EXPECT_GE(there.from_host, 60);
+}
+
+// What is measured in a store is multiplied there; and a store can be gone on with anywhere.
+TEST_F(OnTheDevice, StoresOfMeasurementsAreOfNoDevice) {
+  const at::Tensor a = matrix("exponential", 150, at::kFloat);
+  for (const std::string storage : {"full", "bfloat16"}) {
+    const TempFolder folder;
+    SolverOptions options{.k = 12, .products = 60, .storage = storage, .state = folder.path() / "here"};
+    MatrixOperator here(a);
+    const EigenResult expected = seigh::seigh(here, options);
+    options.state = folder.path() / "there";
+    MatrixThere there(a);
+    // Rounding of products decides what they are rounded to.
+    const auto expect_close = [&](const EigenResult& result) {
+      if (storage == "full") return expect_same(result, expected, at::kFloat);
+      EXPECT_LT((result.eigenvalues - expected.eigenvalues).abs().max().item<double>(), 1e-3);
+    };
+    expect_close(seigh::seigh(there, options));
+    EXPECT_EQ(there.from_host, 0);
+    const int64_t before = there.products();
+    options.state = folder.path() / "here";
+    expect_close(seigh::seigh(there, options));
+    EXPECT_EQ(there.products() - before, 30) << "the probes";
+  }
+}
+
+// What a plan says of memory.
+TEST_F(OnTheDevice, PlansCountItApart) {
+  const int64_t d = 1'000'000, vector = 4 * d, gib = int64_t{1} << 30;
+  const SolverOptions options{.k = 1000, .products = 2000};
+  const EighPlan here = plan_eigh(d, at::kFloat, options, 64 * gib),
+                 there = plan_eigh(d, at::kFloat, options, 64 * gib, Ranks(), 64 * gib),
+                 small = plan_eigh(d, at::kFloat, options, 64 * gib, Ranks(), 8 * gib),
+                 alone = plan_eigh(d, at::kFloat, options, 9 * gib / 2, Ranks(), 64 * gib);
+  EXPECT_EQ(here.on_device, 0);
+  EXPECT_EQ(small.on_device, 0);
+  EXPECT_EQ(small.memory, here.memory);
+  EXPECT_GE(there.on_device, there.basis * vector);
+  EXPECT_EQ(there.basis, here.basis);
+  EXPECT_LT(there.memory, here.memory - 900 * vector);
+  EXPECT_GE(there.memory, 1000 * vector);
+  EXPECT_NE(there.text().find(" of memory, "), std::string::npos) << there.text();
+  EXPECT_NE(there.text().find(" on the device"), std::string::npos) << there.text();
+  EXPECT_EQ(alone.method, Method::krylov);
+  EXPECT_GT(alone.on_device, 0);
+  EXPECT_EQ(plan_eigh(d, at::kFloat, options, 9 * gib / 2).method, Method::seigh);
+}
+
+class KrylovsMemory : public OnTheDevice {
+ protected:
+  static constexpr int64_t kSize = 1000, kVector = kSize * 4;
+  const at::Tensor matrix_ = at::diag(1 / at::arange(1, kSize + 1, at::kFloat));
+  const SolverOptions options_{.k = 5, .products = 60, .block = 4};
+};
+
+TEST_F(KrylovsMemory, WhatDoesNotFitIsOnTheHost) {
+  MatrixOperator here(matrix_);
+  const EigenResult expected = krylov(here, options_);
+  const int64_t with_matrix = before_ + matrix_.nbytes();
+  const KrylovSizes sizes = krylov_sizes(options_, kSize, at::kFloat);
+  const int64_t working = sizes.working_memory;
+  {  // the basis alone would fit
+    MatrixThere there(matrix_);
+    PretendedDevice::set_limit(with_matrix + 64 * kVector + 300 * kVector);
+    expect_same(krylov(there, options_), expected, at::kFloat);
+    EXPECT_EQ(there.from_host, expected.products);
+  }
+  PretendedDevice::set_limit(int64_t{1} << 40);
+  // With what panels take, and a tenth that is left free.
+  const int64_t enough = (working + (64 + 3 * 2 * 64) * kVector) / 8 * 10;
+  {
+    MatrixThere there(matrix_);
+    PretendedDevice::set_limit(with_matrix + enough);
+    expect_same(krylov(there, options_), expected, at::kFloat);
+    EXPECT_LE(there.from_host, expected.products - 60) << "but for probes";
+  }
+  PretendedDevice::set_limit(int64_t{1} << 40);
+  const int64_t scratch = enough / 2;
+  {  // what a product takes is left to it
+    MatrixThere there(matrix_, scratch);
+    PretendedDevice::set_limit(with_matrix + enough);
+    expect_same(krylov(there, options_), expected, at::kFloat);
+    EXPECT_GE(there.from_host, 60);
+    EXPECT_GE(there.least_left, 0);
+  }
+  PretendedDevice::set_limit(int64_t{1} << 40);
+  {
+    MatrixThere there(matrix_, scratch);
+    PretendedDevice::set_limit(with_matrix + enough + 2 * scratch);
+    expect_same(krylov(there, options_), expected, at::kFloat);
+    EXPECT_LE(there.from_host, expected.products - 60);
+  }
+  PretendedDevice::set_limit(int64_t{1} << 40);
+  {  // or is not to be taken
+    MatrixThere there(matrix_);
+    expect_same(krylov(there, options_, Context({.device_memory = with_matrix + 100 * kVector})), expected,
+                at::kFloat);
+    EXPECT_GE(there.from_host, 60);
+  }
+}
+
+TEST_F(KrylovsMemory, RunningOutOfItIsOneLine) {
+  MatrixThere there(matrix_);
+  there.cut_at = 20;
+  EXPECT_SEIGH_ERROR(krylov(there, options_), "pretended:0 has run out of memory");
+  PretendedDevice::set_limit(int64_t{1} << 40);
+  there.cut_at = 0;
+  EXPECT_EQ(krylov(there, options_).rank, 5) << "as if nothing had been";
+}
+
+TEST_F(KrylovsMemory, LosesNothingThatWasKept) {
+  const TempFolder folder;
+  SolverOptions options = options_;
+  options.probes = 4;
+  options.checks = 0;
+  options.state = folder.path() / "state";
+  options.save_seconds = 0;
+  {
+    MatrixThere there(matrix_);
+    there.cut_at = 20;
+    EXPECT_THROW(krylov(there, options), MemoryError);
+  }
+  PretendedDevice::set_limit(int64_t{1} << 40);
+  MatrixThere there(matrix_);
+  const EigenResult result = krylov(there, options);
+  options.state.clear();
+  MatrixOperator here(matrix_);
+  const EigenResult expected = krylov(here, options);
+  expect_same(result, expected, at::kFloat);
+  EXPECT_EQ(there.products(), expected.products - 20);
+}
+
+// Begun on the CPU and gone on with there, and the other way round; and with a basis on disk.
+TEST_F(KrylovsMemory, StatesAreOfNoDevice) {
+  for (const int64_t basis : {0, 30}) {
+    SolverOptions options = options_;
+    options.probes = 4;
+    options.checks = 0;
+    options.basis = basis;
+    MatrixOperator whole(matrix_);
+    const EigenResult expected = krylov(whole, options);
+    for (const bool first_there : {false, true}) {
+      for (const bool on_disk : {false, true}) {
+        const TempFolder folder;
+        options.state = folder.path() / "state";
+        options.save_seconds = 0;
+        MatrixOperator here(matrix_);
+        MatrixThere there(matrix_);
+        LinearOperator& first = first_there ? static_cast<LinearOperator&>(there) : here;
+        LinearOperator& second = first_there ? static_cast<LinearOperator&>(here) : there;
+        options.products = 32;
+        krylov(first, options);
+        options.products = 60;
+        options.on_disk = on_disk && first_there;
+        const int64_t before = second.products();
+        const EigenResult result = krylov(second, options);
+        options.on_disk = false;
+        EXPECT_EQ(second.products() - before, expected.products - 32);
+        ASSERT_EQ(result.rank, expected.rank);
+        EXPECT_LT((result.eigenvalues - expected.eigenvalues).abs().max().item<double>(), 1e-5);
+        EXPECT_EQ(there.from_host, 0);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace seigh
