@@ -9,6 +9,7 @@
 #include "apps/seigh/sweep_report.h"
 #include "apps/seigh/terminal_progress.h"
 #include "seigh/core/context.h"
+#include "seigh/core/device.h"
 #include "seigh/core/error.h"
 #include "seigh/core/memory.h"
 #include "seigh/core/printable.h"
@@ -73,7 +74,8 @@ void dry_run(const fs::path& folder, const Sweep& sweep, const std::string& data
       continue;
     }
     context.check_cancelled();
-    const Forecast f = forecast(folder / first->folder, first->recipe, data, context);
+    const Forecast f = forecast(folder / first->folder, first->recipe, data,
+                                context.on(usable_device(first->recipe.device)));
     std::string line = count_of(left, "run") + ", " + format_bytes(f.disk) + " of results each";
     disk += f.disk * left;
     if (f.seconds) {
