@@ -58,9 +58,10 @@ void for_each_key(R& r, Visitor&& visit) {
         "Name of the experiment; default: the file's name. Names the run folder.");
   visit("seed", r.seed, {trained ? Stage::train : Stage::eigh},
         "Seed of everything random: initial parameters, order of samples, test matrices, random masks.");
-  visit("device", r.device, {Stage::where, !python},
-        "Where training, products and accuracies are computed: \"cpu\", \"cuda\", \"cuda:1\" or what else "
-        "libtorch has; --device overrides it. Results belong to no device: a run may go on on another one.");
+  visit(
+      "device", r.device, {Stage::where, !python},
+      "Where training, products and accuracies are computed: \"cpu\", \"cuda\", \"cuda:1\" or what else "
+      "libtorch has; --device overrides it. Results belong to no device: a run may be continued on another.");
   visit("data.name", r.data.name, {Stage::train, !own_data},
         "Data set: \"mnist\", \"fashion-mnist\", \"cifar-10\" or \"text\".");
   visit("data.image_size", r.data.image_size, {Stage::train, digits},

@@ -215,8 +215,10 @@ class Chosen(Device):
         self.run_in("option", "--resume", text=text, prefix=THERE)
         self.assertIn("device = 'pretended'\n", (self.tmp / "option/recipe.toml").read_text())
         self.assertFalse((self.tmp / "option/old").exists())
-        for command in ("trace", "diagonal", "density"):
-            self.ok(command, run, "--data", self.data, "--out", self.tmp / f"{command}.h5", prefix=THERE)
+        for command, *more in (["trace"], ["diagonal", "--out", self.tmp / "diagonal.h5"], ["density", "--out", self.tmp / "density.h5"]):
+            here, there = (self.ok(command, run, "--data", self.data, *more, *where, prefix=prefix).stdout
+                           for where, prefix in ((["--device", "cpu"], ()), ([], THERE)))
+            self.assertEqual(len(here.splitlines()), len(there.splitlines()))
 
     def refused_here(self, *arguments, says, prefix=()):
         done = seigh(*arguments, prefix=prefix)
