@@ -20,8 +20,8 @@ using test::PretendedDevice;
 using test::relative_difference;
 using torch::jit::Module;
 
-// Parameters, a buffer that training changes, one of integers, plain attributes of both kinds, and a device in
-// the code, as tracing leaves it.
+// Parameters, a buffer that training changes, one of integers, plain attributes of both kinds, and a device
+// in the code, as tracing leaves it.
 Module network() {
   const auto parameter = [](at::IntArrayRef shape, double from, double to) {
     return at::linspace(from, to, c10::multiply_integers(shape)).reshape(shape).requires_grad_(true);
@@ -50,11 +50,11 @@ class ScriptOnADevice : public ::testing::Test {
   ScriptOnADevice() { network().save((folder_ / "net.pt").string()); }
   ~ScriptOnADevice() override { PretendedDevice::set_limit(int64_t{1} << 40); }
 
-  std::shared_ptr<const ModelSource> source(const Model& model, const c10::Device& device, const Loss& loss = {},
-                                            at::ScalarType dtype = at::kDouble) const {
+  std::shared_ptr<const ModelSource> source(const Model& model, const c10::Device& device,
+                                            const Loss& loss = {}, at::ScalarType dtype = at::kDouble) const {
     return std::make_shared<ModelSource>(model, model.initial_parameters(0).to(device),
-                                         moved(model.initial_buffers(), device), data_.on(device), loss, dtype,
-                                         "matrix");
+                                         moved(model.initial_buffers(), device), data_.on(device), loss,
+                                         dtype, "matrix");
   }
 
   const c10::Device there_ = PretendedDevice::device();
@@ -68,9 +68,10 @@ TEST_F(ScriptOnADevice, IsTheSameAsOnTheCpu) {
   for (const at::ScalarType dtype : {at::kFloat, at::kDouble}) {
     for (const bool training : {false, true}) {
       std::vector<at::Tensor> buffers = {at::full({4}, .1)}, buffers_there = {buffers[0].to(there_)};
-      const at::Tensor here = model.forward(unflatten(model.parameters(), p.to(dtype)), buffers, data_.x, training);
-      const at::Tensor there = model.forward(unflatten(model.parameters(), p.to(dtype).to(there_)), buffers_there,
-                                             data_.x.to(there_), training);
+      const at::Tensor here =
+          model.forward(unflatten(model.parameters(), p.to(dtype)), buffers, data_.x, training);
+      const at::Tensor there = model.forward(unflatten(model.parameters(), p.to(dtype).to(there_)),
+                                             buffers_there, data_.x.to(there_), training);
       EXPECT_EQ(there.device(), there_);
       EXPECT_EQ(there.scalar_type(), dtype);
       EXPECT_LT(relative_difference(there.cpu(), here), 1e-6);
@@ -81,7 +82,8 @@ TEST_F(ScriptOnADevice, IsTheSameAsOnTheCpu) {
   }
   // The module's own buffers.
   const at::Tensor there = model.forward(unflatten(model.parameters(), p.to(there_)), {}, data_.x.to(there_));
-  EXPECT_LT(relative_difference(there.cpu(), model.forward(unflatten(model.parameters(), p), {}, data_.x)), 1e-6);
+  EXPECT_LT(relative_difference(there.cpu(), model.forward(unflatten(model.parameters(), p), {}, data_.x)),
+            1e-6);
 }
 
 TEST_F(ScriptOnADevice, ProductsAreThoseOfTheCpu) {
@@ -95,7 +97,8 @@ def forward(self, f, y):
   const ScriptModel model((folder_ / "net.pt").string());
   const Loss loss(load_script_loss((folder_ / "loss.pt").string()));
   const CurvatureOptions options{.dtype = at::kDouble, .batch_size = 7};
-  AutogradCurvatureOperator here(source(model, c10::kCPU, loss), options), there(source(model, there_, loss), options);
+  AutogradCurvatureOperator here(source(model, c10::kCPU, loss), options),
+      there(source(model, there_, loss), options);
   const at::Tensor v = random_gaussian(5, Stream::test, here.size(), 0, 2, at::kDouble);
   EXPECT_LT(relative_difference(there.apply(v), here.apply(v)), 1e-10);
   EXPECT_NEAR(there.loss(), here.loss(), 1e-12);
