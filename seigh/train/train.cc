@@ -10,8 +10,10 @@
 #include <limits>
 
 #include "seigh/core/context.h"
+#include "seigh/core/device_memory.h"
 #include "seigh/core/error.h"
 #include "seigh/core/full_precision.h"
+#include "seigh/core/memory.h"
 #include "seigh/core/random.h"
 
 namespace seigh {
@@ -89,12 +91,35 @@ std::vector<at::Tensor> copied(std::vector<at::Tensor> tensors, const c10::Devic
   return tensors;
 }
 
+// What a mini-batch takes there is known when it has been done; the next ones take as much.
+class Ceiling {
+ public:
+  explicit Ceiling(const Context& context)
+      : memory_(context.device(), context.device_memory()), bytes_(context.device_memory()) {
+    if (bytes_ > 0) memory_.reset_peak();
+  }
+  void look(int64_t batch_size) {
+    if (bytes_ == 0 || looked_) return;
+    looked_ = true;
+    if (const int64_t peak = memory_.peak(); peak > bytes_)
+      throw MemoryError(text_of("training with mini-batches of ", batch_size, " samples takes ",
+                                format_bytes(peak), " of the device's memory, ", format_bytes(bytes_),
+                                " are allowed (--device-memory); lower train.batch_size or raise that"));
+  }
+
+ private:
+  DeviceMemory memory_;
+  int64_t bytes_;
+  bool looked_ = false;
+};
+
 void train_there(const Model& model, const DataSplits& data, const TrainOptions& options,
                  const Checkpoint& start, const std::function<void(const Checkpoint&)>& save,
                  const Context& context) {
   const int64_t samples = data.train.size();
   const c10::Device device = context.device();
   const FullPrecision full(device);
+  Ceiling ceiling(context);
   at::Tensor parameters = copied(start.parameters, device);
   std::vector<at::Tensor> buffers = copied(start.buffers, device);
   const at::Tensor pruned = options.pruned.defined() ? options.pruned.to(device) : at::Tensor();
@@ -160,6 +185,7 @@ void train_there(const Model& model, const DataSplits& data, const TrainOptions&
     context.check_cancelled();
     at::Tensor gradient;
     losses.push_back(evaluate(step, &gradient));
+    ceiling.look(options.batch_size);
     const bool kept = is_checkpoint(step);
     double loss = 0;
     if (kept || losses.size() >= together || step == options.steps) loss = look(step);

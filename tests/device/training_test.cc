@@ -148,6 +148,12 @@ TEST_P(MlpOnADevice, SaysAtWhichStepItDiverged) {
 TEST_P(MlpOnADevice, SaysThatItHasTooLittleMemory) {
   PretendedDevice::set_limit(PretendedDevice::held() + 100);
   EXPECT_SEIGH_ERROR(run(there_, options(), initial()), "too little memory on pretended:0 to train");
+  PretendedDevice::set_limit(int64_t{1} << 40);
+  const Context little = Context({.device = there_, .device_memory = PretendedDevice::held() + 100});
+  EXPECT_SEIGH_ERROR(train(
+                         *model_, data(), options(), initial(), [](const Checkpoint&) {}, little),
+                     "training with mini-batches of 8 samples takes ",
+                     "(--device-memory); lower train.batch_size");
 }
 
 TEST_P(MlpOnADevice, ReadsNoLossOfSteps) {
