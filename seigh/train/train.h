@@ -61,11 +61,11 @@ Dataset first_samples(const Dataset& data, int64_t n);
 /// optimizer) and calls `save` at every checkpoint step after it, including start.step itself when that is 0
 /// and among them. A mini-batch depends on (seed, step) alone, so training from a checkpoint repeats the
 /// uninterrupted run. `start`, the data and the pruned may lie anywhere; data are copied by mini-batches
-/// where they do not lie there. Checkpoints are on the CPU. Elsewhere than there, whether the loss is finite
-/// is looked at every fifty steps and before each checkpoint: not every step waits for the device. Pruned
-/// parameters are 0 from the first step on, whatever `start` and the optimizer say.
-/// Throws Diverged when the loss becomes NaN or infinite, Error when `start` lacks the optimizer's state, and
-/// MemoryError when the device has too little memory or a mini-batch takes more than context.device_memory().
+/// where they do not lie there. Checkpoints are on the CPU. Elsewhere than on the CPU, whether the loss is
+/// finite is looked at every fifty steps and before each checkpoint: not every step waits for the device.
+/// Pruned parameters are 0 from the first step on, whatever `start` and the optimizer say. Throws Diverged
+/// when the loss becomes NaN or infinite, Error when `start` lacks the optimizer's state, and MemoryError
+/// when the device has too little memory or a mini-batch takes more than context.device_memory().
 void train(const Model& model, const DataSplits& data, const TrainOptions& options, Checkpoint start,
            const std::function<void(const Checkpoint&)>& save, const Context& context = Context());
 
