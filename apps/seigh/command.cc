@@ -20,6 +20,7 @@
 #include "apps/seigh/memory_limits.h"
 #include "apps/seigh/terminal_progress.h"
 #include "seigh/core/context.h"
+#include "seigh/core/device.h"
 #include "seigh/core/error.h"
 #include "seigh/core/filesystem.h"
 #include "seigh/core/printable.h"
@@ -112,6 +113,12 @@ int seigh::app::run_command(int argc, char** argv, const CommandOptions& given) 
       "--memory", memory,
       "Ceiling of this process's memory: 8G (GiB), 8GB (10^9 bytes), 512M; default: three quarters of what "
       "is available are used as needed");
+  std::string device, device_memory;
+  app.add_option(
+      "--device", device,
+      "Where networks are computed: cpu, cuda, cuda:1; default: the recipe's device, which is cpu");
+  app.add_option("--device-memory", device_memory,
+                 "Ceiling of what products and data may hold there, like 40G; default: what the device has");
   bool trust_code = false;
   app.add_flag(
       "--trust-code", trust_code,
@@ -147,11 +154,13 @@ int seigh::app::run_command(int argc, char** argv, const CommandOptions& given) 
     require_ranks(*ranks);
     allow_many_files();
     const int processes = ranks->on_this_machine();
-    seigh::ContextOptions options{.threads = threads != 0 ? threads : seigh::available_cores(processes),
-                                  .memory = memory.empty() ? 0 : seigh::parse_bytes(memory),
-                                  .ranks = ranks,
-                                  .progress = std::make_shared<seigh::app::TerminalProgress>(!ranks->root()),
-                                  .cancelled = given.cancelled};
+    seigh::ContextOptions options{
+        .threads = threads != 0 ? threads : seigh::available_cores(processes),
+        .memory = memory.empty() ? 0 : seigh::parse_bytes(memory),
+        .device_memory = device_memory.empty() ? 0 : seigh::parse_bytes(device_memory),
+        .ranks = ranks,
+        .progress = std::make_shared<seigh::app::TerminalProgress>(!ranks->root()),
+        .cancelled = given.cancelled};
     const int64_t limit = seigh::app::memory_within_limits(options.threads, processes);
     limited = limit > 0 && (options.memory == 0 || limit < options.memory);
     if (limited) options.memory = limit;
@@ -159,7 +168,9 @@ int seigh::app::run_command(int argc, char** argv, const CommandOptions& given) 
     // The whole process is this context's.
     at::set_num_threads(context.threads());
     const seigh::Context::Scope scope(context);
-    action({.context = context, .make_foreign = given.make_foreign, .trust_code = trust_code});
+    if (!device.empty()) seigh::usable_device(device);
+    action(
+        {.context = context, .make_foreign = given.make_foreign, .trust_code = trust_code, .device = device});
     errno = 0;
     if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
       return complain(
@@ -182,6 +193,12 @@ int seigh::app::run_command(int argc, char** argv, const CommandOptions& given) 
     return not_enough_memory(*ranks);
   } catch (const c10::Error& error) {
     const std::string message = error.what_without_backtrace();
+    if (dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr)
+      return complain(*ranks,
+                      "too little memory on the device; lower curvature.batch_size or "
+                      "train.batch_size, or compute on the CPU (--device cpu): " +
+                          seigh::first_line(message),
+                      2);
     if (message.find("allocate memory") != std::string::npos ||
         message.find("not enough memory") != std::string::npos) {
       return not_enough_memory(*ranks);

@@ -16,7 +16,13 @@ struct Tools {
   const Context& context;
   MakeForeign make_foreign;  ///< of networks in Python, where the program can
   bool trust_code = false;   ///< also those that a run folder names, not the user
+  std::string device = {};   ///< --device, which is there; empty: the recipe's
 };
+
+/// What computes on the device that the user or else the recipe names. Throws Error where it is not there.
+Context on_device(const Tools& tools, const Recipe& recipe);
+/// Throws Error on --device, of a command that `computes` no network's.
+void require_no_device(const Tools& tools, const std::string& computes);
 
 /// Thrown at the end of a command with --strict: everything is done and kept, but not everything is
 /// certified.

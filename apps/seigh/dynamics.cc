@@ -127,7 +127,7 @@ void add_dynamics(CLI::App& app, Action& action) {
       "  seigh dynamics runs/mnist-mini --with runs/ggn --json");
   command->callback([options, &action] {
     action = [options](const Tools& tools) {
-      Run run = open_run(tools, options->folder, "");
+      Run run = open_run(tools, options->folder, "", Network::unused);
       if (options->with.empty()) {
         const std::optional<Dynamics> dynamics = run.dynamics();
         if (dynamics) print(*dynamics, run.folder().dynamics(), options->json);

@@ -209,8 +209,11 @@ void add_eigh(CLI::App& app, Action& action) {
     action = [o](const Tools& tools) {
       require(!o->run.empty() || !o->matrix.empty(),
               "eigh: name a run folder, or a matrix with --matrix A.npy; see seigh eigh --help");
-      if (!o->matrix.empty()) return decompose_matrix(*o, tools.context);
-      Run run = open_run(tools, o->run, o->data);
+      if (!o->matrix.empty()) {
+        require_no_device(tools, "and a matrix in a file is none");
+        return decompose_matrix(*o, tools.context);
+      }
+      Run run = open_run(tools, o->run, o->data, Network::computed);
       run.eigh();
       std::printf("decompositions: %s\n", (run.folder().path() / "eigen").c_str());
       print_certified(run, o->strict);

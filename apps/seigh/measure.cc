@@ -54,7 +54,7 @@ void add_measure(CLI::App& app, Action& action) {
   command->callback([o, &action] {
     action = [o](const Tools& tools) {
       const auto [part, parts] = parse_shard(o->shard);
-      Run run = open_run(tools, o->folder, o->data, /*shared=*/true);
+      Run run = open_run(tools, o->folder, o->data, Network::computed, /*shared=*/true);
       run.measure(part, parts);
       std::printf("measurements: %s\n", (run.folder().path() / "partial").c_str());
     };
@@ -69,7 +69,7 @@ void add_recover(CLI::App& app, Action& action) {
   command->footer("Example:\n  seigh recover runs/mnist-mini");
   command->callback([o, &action] {
     action = [o](const Tools& tools) {
-      Run run = open_run(tools, o->folder, o->data);
+      Run run = open_run(tools, o->folder, o->data, Network::computed);
       const std::vector<std::string> lines = run.recover();
       for (const std::string& line : lines) std::printf("%s\n", line.c_str());
       if (lines.empty()) std::printf("nothing to recover: no measurements without a decomposition\n");
@@ -96,7 +96,8 @@ void add_verify(CLI::App& app, Action& action) {
       constexpr int64_t kMost = 1'000'000;
       require(0 <= o->columns && o->columns <= kMost, "--columns must lie between 0 and ", kMost, ", not ",
               o->columns);
-      Run run = open_run(tools, o->folder, o->data);
+      // Checksums need no network.
+      Run run = open_run(tools, o->folder, o->data, o->columns > 0 ? Network::computed : Network::unused);
       const std::vector<std::string> damaged = run.verify(o->columns, o->repair);
       for (const std::string& line : damaged) std::printf("%s\n", line.c_str());
       require(damaged.empty(), damaged.size(), " of the measurements are damaged",

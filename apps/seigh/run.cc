@@ -11,6 +11,7 @@
 #include "apps/seigh/sweep.h"
 #include "apps/seigh/synthetic.h"
 #include "seigh/core/context.h"
+#include "seigh/core/device.h"
 #include "seigh/core/error.h"
 #include "seigh/core/filesystem.h"
 #include "seigh/core/printable.h"
@@ -72,18 +73,31 @@ void add_data(CLI::App* command, std::string& folder) {
                       "Folder of the data set; default: $SEIGH_DATA, then the usual places");
 }
 
-Run open_run(const Tools& tools, const std::string& folder, const std::string& data, bool shared) {
+Context on_device(const Tools& tools, const Recipe& recipe) {
+  require(tools.device.empty() || recipe.model.python.empty() || usable_device(tools.device).is_cpu(),
+          "--device ", tools.device,
+          ": a network in Python is computed where its function puts it; leave --device out");
+  return tools.context.on(usable_device(tools.device.empty() ? recipe.device : tools.device));
+}
+
+void require_no_device(const Tools& tools, const std::string& computes) {
+  require(tools.device.empty(), "--device is for networks, ", computes, "; leave it out");
+}
+
+Run open_run(const Tools& tools, const std::string& folder, const std::string& data, Network network,
+             bool shared) {
   RunFolder there = RunFolder::open(folder, shared, tools.context);
+  const Context context = network == Network::computed ? on_device(tools, there.recipe()) : tools.context;
   std::shared_ptr<const Foreign> foreign;
   if (tools.trust_code) {
     Recipe recipe = there.recipe();
     foreign = make_foreign(recipe, tools.make_foreign);
   }
-  return Run(std::move(there), data, tools.context, std::move(foreign));
+  return Run(std::move(there), data, context, std::move(foreign));
 }
 
 void add_stage(CLI::App& app, Action& action, const std::string& name, const std::string& description,
-               const std::function<void(Run&)>& stage) {
+               Network network, const std::function<void(Run&)>& stage) {
   struct Options {
     std::string folder, data;
   };
@@ -92,9 +106,9 @@ void add_stage(CLI::App& app, Action& action, const std::string& name, const std
   command->add_option("RUN", options->folder, "Run folder, as seigh run made it")->required();
   add_data(command, options->data);
   command->footer("Example:\n  seigh " + name + " runs/mnist-mini");
-  command->callback([options, stage, &action] {
-    action = [options, stage](const Tools& tools) {
-      Run run = open_run(tools, options->folder, options->data);
+  command->callback([options, network, stage, &action] {
+    action = [options, network, stage](const Tools& tools) {
+      Run run = open_run(tools, options->folder, options->data, network);
       stage(run);
     };
   });
@@ -143,33 +157,38 @@ void add_run(CLI::App& app, Action& action) {
       }
       require(!options->recipe.empty(),
               "run: RECIPE is missing; for example: seigh run recipes/mnist-mini.toml");
-      if (is_synthetic(options->recipe, options->overrides))
+      std::vector<std::string> overrides = options->overrides;
+      if (is_synthetic(options->recipe, overrides)) {
+        require_no_device(tools, "and a synthetic study has none");
         return run_synthetic_command(tools, {.recipe = options->recipe,
                                              .out = options->out,
-                                             .overrides = options->overrides,
+                                             .overrides = overrides,
                                              .resume = options->resume,
                                              .dry_run = options->dry_run});
-      if (is_sweep(options->recipe, options->overrides))
+      }
+      if (!tools.device.empty()) overrides.push_back("device=\"" + tools.device + "\"");
+      if (is_sweep(options->recipe, overrides))
         return run_sweep_command(tools, {.recipe = options->recipe,
                                          .out = options->out,
                                          .data = options->data,
-                                         .overrides = options->overrides,
+                                         .overrides = overrides,
                                          .resume = options->resume,
                                          .dry_run = options->dry_run,
                                          .strict = options->strict});
       const Timer timer;
-      Recipe recipe = load_recipe(options->recipe, options->overrides);
+      Recipe recipe = load_recipe(options->recipe, overrides);
       const fs::path out = options->out.empty() ? fs::path("runs") / recipe.name : fs::path(options->out);
       const std::shared_ptr<const Foreign> foreign = make_foreign(recipe, tools.make_foreign);
       Run::check(recipe, foreign.get());
+      const Context there = context.on(usable_device(recipe.device));
       if (options->dry_run) {
         require(foreign == nullptr, "--dry-run knows nothing of networks in Python; run without it");
         if (!context.ranks().root()) return;
-        for (const std::string& line : forecast(out, recipe, options->data, context).lines())
+        for (const std::string& line : forecast(out, recipe, options->data, there).lines())
           std::printf("%s\n", printable(line).c_str());
         return;
       }
-      Run run(RunFolder::start(out, recipe, options->resume, context), options->data, context, foreign);
+      Run run(RunFolder::start(out, recipe, options->resume, context), options->data, there, foreign);
       run.train();
       // What a step comes to is printed as soon as it is known.
       size_t printed = 0;
@@ -191,15 +210,18 @@ void add_run(CLI::App& app, Action& action) {
 }
 
 void add_train(CLI::App& app, Action& action) {
-  add_stage(app, action, "train", "Train the network of a run folder and keep its checkpoints", [](Run& run) {
-    run.train();
-    std::printf("checkpoints: %s\n", printable((run.folder().path() / "checkpoints").string()).c_str());
-  });
+  add_stage(app, action, "train", "Train the network of a run folder and keep its checkpoints",
+            Network::computed, [](Run& run) {
+              run.train();
+              std::printf("checkpoints: %s\n",
+                          printable((run.folder().path() / "checkpoints").string()).c_str());
+            });
 }
 
 void add_overlap(CLI::App& app, Action& action) {
   add_stage(app, action, "overlap",
-            "Overlap of masks and eigenspaces for every decomposition of a run folder", [](Run& run) {
+            "Overlap of masks and eigenspaces for every decomposition of a run folder", Network::unused,
+            [](Run& run) {
               run.overlap();
               for (const std::string& line : run.headline()) std::printf("%s\n", printable(line).c_str());
             });
@@ -207,7 +229,8 @@ void add_overlap(CLI::App& app, Action& action) {
 
 void add_prune(CLI::App& app, Action& action) {
   add_stage(app, action, "prune",
-            "Test accuracy of a run's network without the parameters that scores put last", [](Run& run) {
+            "Test accuracy of a run's network without the parameters that scores put last", Network::computed,
+            [](Run& run) {
               require(!run.folder().recipe().prune.scores.empty(), run.folder().path().string(),
                       ": the recipe prunes nothing; name scores: seigh run RECIPE --resume --set "
                       "prune.scores='[\"magnitude\"]'");
@@ -255,7 +278,7 @@ void add_report(CLI::App& app, Action& action) {
         return;
       }
       if (options->folders.size() == 1 && options->out.empty()) {
-        Run run = open_run(tools, options->folders[0], options->data);
+        Run run = open_run(tools, options->folders[0], options->data, Network::unused);
         run.report();
         print_result(run);
         return;

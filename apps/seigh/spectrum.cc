@@ -70,6 +70,7 @@ void with_operator(const Options& o, const char* command, int64_t columns, const
   require(!o.run.empty() || !o.matrix.empty(), command,
           ": name a run folder, or a matrix with --matrix A.npy; see seigh ", command, " --help");
   if (!o.matrix.empty()) {
+    require_no_device(tools, "and a matrix in a file is none");
     const auto op = read_matrix(o.matrix, o.dataset);
     if (!o.out.empty()) require_another_file(o.out, o.matrix);
     EigenFileInfo info;
@@ -78,7 +79,7 @@ void with_operator(const Options& o, const char* command, int64_t columns, const
     info.dtype = dtype_name(op->dtype());
     return body(*op, info);
   }
-  Run run = open_run(tools, o.run, o.data);
+  Run run = open_run(tools, o.run, o.data, Network::computed);
   const double wanted = static_cast<double>(run.plan().parameters) * static_cast<double>(columns) *
                         static_cast<double>(c10::elementSize(eigh_dtype(run.folder().recipe())));
   const int64_t half = tools.context.memory().available() / 2;

@@ -9,6 +9,7 @@
 #include "apps/seigh/sweep_report.h"
 #include "apps/seigh/terminal_progress.h"
 #include "seigh/core/context.h"
+#include "seigh/core/device.h"
 #include "seigh/core/error.h"
 #include "seigh/core/memory.h"
 #include "seigh/core/printable.h"
@@ -46,10 +47,20 @@ void print_row(const std::string& name, const std::string& text) {
   std::printf("%-15s %s\n", name.c_str(), printable(text).c_str());
 }
 
+std::set<std::string> devices_of(const Sweep& sweep) {
+  std::set<std::string> all;
+  for (const SweepRun& run : sweep.runs) all.insert(run.recipe.device);
+  return all;
+}
+
 // What each variant's first run would take, times its runs; those on further subsets train nothing.
 void dry_run(const fs::path& folder, const Sweep& sweep, const std::string& data, const Context& context) {
   const std::vector<RunStatus> status = sweep_status(folder, sweep);
   print_row("sweep", size_in_words(sweep) + ", in " + folder.string());
+  std::string devices;
+  for (const std::string& device : devices_of(sweep))
+    devices += (devices.empty() ? "" : ", ") + usable_device(device).str();
+  print_row("device", devices);
   double seconds = 0;
   int64_t disk = 0, finished = 0;
   bool timed = true;
@@ -73,7 +84,8 @@ void dry_run(const fs::path& folder, const Sweep& sweep, const std::string& data
       continue;
     }
     context.check_cancelled();
-    const Forecast f = forecast(folder / first->folder, first->recipe, data, context);
+    const Forecast f = forecast(folder / first->folder, first->recipe, data,
+                                context.on(usable_device(first->recipe.device)));
     std::string line = count_of(left, "run") + ", " + format_bytes(f.disk) + " of results each";
     disk += f.disk * left;
     if (f.seconds) {

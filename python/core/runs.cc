@@ -8,6 +8,7 @@
 #include "apps/seigh/joint_page.h"
 #include "apps/seigh/sweep_report.h"
 #include "python/core/sources.h"
+#include "seigh/core/device.h"
 #include "seigh/core/dtype.h"
 #include "seigh/core/error.h"
 #include "seigh/io/safetensors.h"
@@ -203,7 +204,8 @@ void define_runs(py::module_& m) {
         const fs::path folder = out.empty() ? fs::path("runs") / recipe.name : fs::path(out);
         const std::shared_ptr<const Foreign> foreign = make_foreign(recipe, make_it);
         Run::check(recipe, foreign.get());
-        Run run(RunFolder::start(folder, recipe, resume, context), data, context, foreign);
+        Run run(RunFolder::start(folder, recipe, resume, context), data,
+                context.on(usable_device(recipe.device)), foreign);
         run.train();
         if (!decompose) return run.folder().path().string();
         size_t told = 0;

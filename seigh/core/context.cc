@@ -34,7 +34,6 @@ std::atomic<bool> in_a_child{false};
 }  // namespace
 
 struct Context::State {
-  c10::Device device;
   int threads;
   std::shared_ptr<Ranks> ranks;
   std::shared_ptr<Progress> progress;
@@ -43,19 +42,21 @@ struct Context::State {
   int64_t device_memory;
 };
 
-Context::Context(const ContextOptions& o) {
+Context::Context(const ContextOptions& o) : device_(o.device) {
   require(o.threads >= 0 && o.threads <= 4096, "threads must be between 0 and 4096, not ", o.threads);
   require(o.device_memory >= 0, "the ceiling of a device's memory must not be negative: ", o.device_memory);
   const int threads = o.threads > 0 ? o.threads : at::get_num_threads();
   auto ranks = o.ranks ? o.ranks : std::make_shared<Ranks>();
   const int sharing = ranks->on_this_machine();
-  state_ = std::shared_ptr<State>(new State{o.device, threads, std::move(ranks),
+  state_ = std::shared_ptr<State>(new State{threads, std::move(ranks),
                                             o.progress ? o.progress : std::make_shared<Progress>(),
                                             o.cancelled, Memory(o.memory, sharing), o.device_memory});
 }
 
-const c10::Device& Context::device() const {
-  return state_->device;
+Context Context::on(const c10::Device& device) const {
+  Context other = *this;
+  other.device_ = device;
+  return other;
 }
 int Context::threads() const {
   return state_->threads;

@@ -40,7 +40,10 @@ class Context {
   /// already.
   Context(const ContextOptions& options = {});  // NOLINT: options are a context
 
-  const c10::Device& device() const;
+  /// Where networks and their data are computed; solvers follow the operators they are given.
+  const c10::Device& device() const { return device_; }
+  /// The same with another device: memory, ranks and progress are shared with this one.
+  Context on(const c10::Device& device) const;
   int threads() const;
   Memory& memory() const;
   int64_t device_memory() const;  ///< the ceiling there; 0: none
@@ -74,6 +77,7 @@ class Context {
 
  private:
   struct State;
+  c10::Device device_;
   std::shared_ptr<State> state_;
 };
 

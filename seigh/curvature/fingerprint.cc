@@ -58,7 +58,7 @@ std::string fingerprint(CurvatureOperator* h, const Dataset& samples, const at::
   const double scale = std::sqrt(static_cast<double>(h->size()));
   const double loss = h->loss();
   print.add("loss", loss, relative * std::abs(loss) + rounding);
-  const Projection g = project(h->gradient().reshape({1, -1}), 16);
+  const Projection g = project(h->gradient().cpu().reshape({1, -1}), 16);
   print.add("gradient", g.value, relative * g.norm + rounding * scale);
   const Projection p =
       project(h->apply(random_gaussian(0, Stream::check, h->size(), 18, 1, h->dtype())).t(), 19);

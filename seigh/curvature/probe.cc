@@ -65,7 +65,8 @@ int64_t probe(const Model& model, const Loss& loss, const Dataset& data, const a
   const ReplacedKernels replaced;  // as in the products
   require(data.size() > 0, "the data hold no samples");
   const int64_t n = std::min(kSamples, data.size()), half = n / 2;
-  const at::Tensor x = data.x.slice(0, 0, n), y = data.y.slice(0, 0, n);
+  const at::Tensor x = data.x.slice(0, 0, n).to(parameters.device()),
+                   y = data.y.slice(0, 0, n).to(parameters.device());
   std::vector<at::Tensor> leaves, state, before;
   for (const at::Tensor& piece : unflatten(model.parameters(), parameters))
     leaves.push_back(piece.to(dtype).clone().requires_grad_(true));

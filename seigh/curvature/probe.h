@@ -14,8 +14,9 @@
 
 namespace seigh {
 
-/// Runs `model` in evaluation mode and `loss` on the first samples of `data`, in `dtype`, and differentiates.
-/// Returns C, the size of the last dimension of the outputs; data.classes is not looked at.
+/// Runs `model` in evaluation mode and `loss` on the first samples of `data`, in `dtype`, and differentiates,
+/// where the parameters and buffers lie. Returns C, the size of the last dimension of the outputs;
+/// data.classes is not looked at.
 ///
 /// Throws Error, beginning with `name` (the network's file) and saying how to export instead, when
 ///   - outputs are not [N, C] or [N, T, C], or do not fit the loss and the targets, or do so in two ways;

@@ -16,6 +16,11 @@ Dataset Dataset::select(const at::Tensor& index) const {
           numbers.defined() ? numbers.index_select(0, index) : index};
 }
 
+Dataset Dataset::on(const c10::Device& device) const {
+  const auto there = [&](const at::Tensor& t) { return t.defined() ? t.to(device) : t; };
+  return {there(x), there(y), classes, numbers};
+}
+
 at::Tensor balanced_subset(const at::Tensor& labels, int64_t classes, int64_t count, int64_t subset) {
   require(labels.dim() == 1 && labels.scalar_type() == at::kLong, "labels must be int64 of rank 1");
   require(classes >= 1, "a balanced subset needs at least one class, not ", classes);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
 
 #include <cstdint>
 #include <string>
@@ -22,6 +23,8 @@ struct Dataset {
   int64_t size() const { return x.defined() ? x.size(0) : 0; }
   /// The samples at `index` (int64 [n]), copied.
   Dataset select(const at::Tensor& index) const;
+  /// The same on another device; their numbers stay.
+  Dataset on(const c10::Device& device) const;
 };
 
 /// The three parts of a data set as training uses them.

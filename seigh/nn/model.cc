@@ -39,4 +39,9 @@ at::Tensor flatten(const std::vector<at::Tensor>& pieces) {
   return at::cat(flat);
 }
 
+std::vector<at::Tensor> moved(std::vector<at::Tensor> tensors, const c10::Device& device) {
+  for (at::Tensor& tensor : tensors) tensor = tensor.to(device);
+  return tensors;
+}
+
 }  // namespace seigh

@@ -78,5 +78,7 @@ class Model {
 std::vector<at::Tensor> unflatten(const std::vector<ParameterSpec>& specs, const at::Tensor& flat);
 /// The inverse: one contiguous vector [D].
 at::Tensor flatten(const std::vector<at::Tensor>& pieces);
+/// The same on another device, such as the buffers that belong to parameters there.
+std::vector<at::Tensor> moved(std::vector<at::Tensor> tensors, const c10::Device& device);
 
 }  // namespace seigh

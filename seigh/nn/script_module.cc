@@ -4,13 +4,17 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/variable.h>
+#include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/api/module.h>
+#include <torch/csrc/jit/ir/ir.h>
 #include <torch/csrc/jit/python/update_graph_executor_opt.h>
 #include <torch/csrc/jit/serialization/import.h>
 #include <torch/version.h>
 
 #include <algorithm>
 #include <initializer_list>
+#include <iterator>
+#include <map>
 #include <mutex>
 #include <new>
 #include <unordered_set>
@@ -56,12 +60,12 @@ std::string essence(const std::exception& error) {
   return text.size() <= kLongest ? text : text.substr(0, kLongest) + "...";
 }
 
-torch::jit::Module load(const fs::path& path) {
+torch::jit::Module load(const fs::path& path, const c10::Device& device = c10::kCPU) {
   const std::string content = read_file(path);  // says why when there is none
   const char* const how = "; export with torch.jit.script(net).save(\"net.pt\")";
   require(content.starts_with("PK"), path.string(), " is no TorchScript file", how);
   try {
-    return torch::jit::load(path.string(), c10::Device(c10::kCPU));
+    return torch::jit::load(path.string(), device);
   } catch (const std::exception& error) {
     const std::string all = error.what();
     require(!contains(all, {"central directory", "failed reading zip archive"}), path.string(),
@@ -73,6 +77,39 @@ torch::jit::Module load(const fs::path& path) {
             "; export it with an older PyTorch: ", essence(error));
     fail(path.string(), " cannot be loaded: ", essence(error), how);
   }
+}
+
+// Tracing keeps the device that tensors were made on within the network as a constant.
+void replace_devices(torch::jit::Block* block, const std::string& device,
+                     std::unordered_set<torch::jit::Graph*>& seen);
+void replace_devices(torch::jit::Function& function, const std::string& device,
+                     std::unordered_set<torch::jit::Graph*>& seen) {
+  if (auto* const code = torch::jit::tryToGraphFunction(function);
+      code != nullptr && seen.insert(code->graph().get()).second)
+    replace_devices(code->graph()->block(), device, seen);
+}
+void replace_devices(torch::jit::Block* block, const std::string& device,
+                     std::unordered_set<torch::jit::Graph*>& seen) {
+  for (torch::jit::Node* node : block->nodes()) {
+    for (torch::jit::Block* inner : node->blocks()) replace_devices(inner, device, seen);
+    if (node->kind() != c10::prim::Constant || node->outputs().size() != 1) continue;
+    const c10::TypePtr type = node->output()->type();
+    if (const auto function = type->cast<c10::FunctionType>())
+      replace_devices(*function->function(), device, seen);
+    if (type->kind() == c10::TypeKind::DeviceObjType && node->hasAttribute(c10::attr::value) &&
+        node->s(c10::attr::value).starts_with("cpu"))
+      node->s_(c10::attr::value, device);
+  }
+}
+
+// The module with all its tensors on `device`, those within its code too.
+torch::jit::Module load_on(const fs::path& path, const c10::Device& device) {
+  torch::jit::Module module = load(path, device);
+  std::unordered_set<torch::jit::Graph*> seen;
+  for (const torch::jit::Module& part : module.modules())
+    for (const torch::jit::Method& method : part.get_methods())
+      replace_devices(method.function(), device.str(), seen);
+  return module;
 }
 
 // An attribute, or an element of a list that is one (LSTMs keep their weights a second time, in a list).
@@ -223,17 +260,18 @@ class ScriptPool {
   const fs::path& path() const { return path_; }
   const Tensors& tensors() const { return tensors_; }
 
-  // Runs forward with the tensors given in place of the module's; what the module then writes to its buffers
-  // goes to `buffers`.
+  // Runs forward with the tensors given, of the dtype and on the device `where`, in place of the module's;
+  // what the module then writes to its buffers goes to `buffers`.
   c10::IValue run(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& buffers,
-                  std::vector<c10::IValue> inputs, at::ScalarType dtype, bool training) {
-    Copy copy = take();
+                  std::vector<c10::IValue> inputs, const at::TensorOptions& where, bool training) {
+    const at::ScalarType dtype = c10::typeMetaToScalarType(where.dtype());
+    Copy copy = take(where.device());
     std::vector<at::Tensor> converted;
     for (const at::Tensor& buffer : buffers) converted.push_back(buffer.to(dtype));
     set(copy.tensors.parameters, parameters);
     set(copy.tensors.buffers, converted);
     for (size_t i = 0; i < copy.tensors.attributes.size(); ++i) {
-      const at::Tensor own = tensors_.attributes[i].places.front().get().to(dtype);
+      const at::Tensor own = tensors_.attributes[i].places.front().get().to(where.device(), dtype);
       for (const Slot& slot : copy.tensors.attributes[i].places) slot.set(own);
     }
     c10::IValue result;
@@ -242,7 +280,7 @@ class ScriptPool {
       copy.module.train(training);
       result = copy.module.forward(std::move(inputs));
     } catch (const std::exception& error) {
-      explain(error, dtype);
+      explain(error, where.device(), dtype);
     }
     keep_buffers(copy.tensors.buffers, converted, buffers, training);
     clear(copy.tensors.parameters);  // an idle copy keeps no graph alive
@@ -256,19 +294,28 @@ class ScriptPool {
   struct Copy {
     torch::jit::Module module;
     Tensors tensors;
+    c10::Device device;
   };
 
-  Copy take() {
+  Copy take(const c10::Device& device) {
     const std::lock_guard lock(mutex_);
-    if (!idle_.empty()) {
-      Copy copy = std::move(idle_.back());
-      idle_.pop_back();
+    const auto idle =
+        std::find_if(idle_.rbegin(), idle_.rend(), [&](const Copy& copy) { return copy.device == device; });
+    if (idle != idle_.rend()) {
+      Copy copy = std::move(*idle);
+      idle_.erase(std::prev(idle.base()));
       return copy;
     }
     const at::NoGradGuard no_grad;
-    torch::jit::Module module = original_.deepcopy();
+    torch::jit::Module module = original_on(device).deepcopy();
     Tensors tensors = tensors_.in(module._ivalue());
-    return {std::move(module), std::move(tensors)};
+    return {std::move(module), std::move(tensors), device};
+  }
+  const torch::jit::Module& original_on(const c10::Device& device) {
+    if (device.is_cpu()) return original_;
+    const auto known = elsewhere_.find(device.str());
+    if (known != elsewhere_.end()) return known->second;
+    return elsewhere_.emplace(device.str(), load_on(path_, device)).first->second;
   }
   static void set(const std::vector<Entry>& entries, const std::vector<at::Tensor>& values) {
     for (size_t i = 0; i < entries.size(); ++i)
@@ -289,8 +336,15 @@ class ScriptPool {
       at::Tensor(buffers[i]).copy_(now);
     }
   }
-  [[noreturn]] void explain(const std::exception& error, at::ScalarType dtype) const {
+  [[noreturn]] void explain(const std::exception& error, const c10::Device& device,
+                            at::ScalarType dtype) const {
     const std::string message = essence(error);
+    // The interpreter passes on only the text.
+    TORCH_CHECK_WITH(OutOfMemoryError, device.is_cpu() || !contains(message, {"out of memory"}), message);
+    require(device.is_cpu() || !contains(message, {"device", "Device"}), path_.string(), " does not run on ",
+            device, ": ", message,
+            "; give tensors made inside it the device of its inputs (device=x.device) or register them as "
+            "buffers, or compute on the CPU (--device cpu)");
     const bool types = contains(message, {"dtype", "scalar type", "Double", "Float"});
     require(!types || single_.empty() || double_.empty(), path_.string(), " holds parameters of float32 (",
             single_, ") and of float64 (", double_,
@@ -308,19 +362,25 @@ class ScriptPool {
 
   fs::path path_;
   torch::jit::Module original_;
-  Tensors tensors_;              // of original_
-  std::string single_, double_;  // the last parameter in float32, and in float64
+  std::map<std::string, torch::jit::Module> elsewhere_;  // the same on other devices
+  Tensors tensors_;                                      // of original_
+  std::string single_, double_;                          // the last parameter in float32, and in float64
   std::mutex mutex_;
   std::vector<Copy> idle_;
 };
 
 namespace {
 
-std::vector<at::Tensor> values(const std::vector<Entry>& entries, at::ScalarType dtype) {
+std::vector<at::Tensor> values(const std::vector<Entry>& entries, const at::TensorOptions& where) {
   std::vector<at::Tensor> result;
   for (const Entry& entry : entries)
-    result.push_back(entry.places.front().get().detach().to(dtype, /*non_blocking=*/false, /*copy=*/true));
+    result.push_back(entry.places.front().get().detach().to(where, /*non_blocking=*/false, /*copy=*/true));
   return result;
+}
+
+// Of tensors like this one.
+at::TensorOptions like(const at::Tensor& tensor) {
+  return at::TensorOptions().dtype(tensor.scalar_type()).device(tensor.device());
 }
 
 // The same, float64 where they are, else float32.
@@ -366,10 +426,11 @@ class ScriptLoss final : public CustomLoss {
 
   std::string name() const override { return pool_.path().filename().string(); }
   at::Tensor mean(const at::Tensor& outputs, const at::Tensor& targets) const override {
-    const at::ScalarType dtype = outputs.scalar_type();
-    const c10::IValue result = pool_.run(
-        values(pool_.tensors().parameters, dtype), values(pool_.tensors().buffers, dtype),
-        {outputs, targets.is_floating_point() ? targets.to(dtype) : targets}, dtype, /*training=*/false);
+    const at::TensorOptions where = like(outputs);
+    const c10::IValue result =
+        pool_.run(values(pool_.tensors().parameters, where), values(pool_.tensors().buffers, where),
+                  {outputs, targets.is_floating_point() ? targets.to(outputs.scalar_type()) : targets}, where,
+                  /*training=*/false);
     require(result.isTensor() && result.toTensor().numel() == 1 && result.toTensor().is_floating_point(),
             pool_.path().string(), ": a loss must return one number, the mean over its samples, not ",
             result.isTensor() ? c10::str("a tensor of shape ", result.toTensor().sizes()) : result.tagKind());
@@ -412,7 +473,7 @@ std::vector<std::string> ScriptModel::notes() const {
 }
 
 at::Tensor ScriptModel::initial_parameters(uint64_t /*seed*/) const {
-  return flatten(values(pool_->tensors().parameters, pool_->dtype()));
+  return flatten(values(pool_->tensors().parameters, at::TensorOptions().dtype(pool_->dtype())));
 }
 
 std::vector<at::Tensor> ScriptModel::initial_buffers() const {
@@ -425,10 +486,10 @@ at::Tensor ScriptModel::forward(const std::vector<at::Tensor>& parameters,
   require(parameters.size() == parameters_.size() && (buffers.empty() || buffers.size() == buffers_.size()),
           description(), " has ", parameters_.size(), " parameters and ", buffers_.size(), " buffers, not ",
           parameters.size(), " and ", buffers.size());
-  const at::ScalarType dtype = parameters.front().scalar_type();
+  const at::TensorOptions where = like(parameters.front());
   const c10::IValue result =
-      pool_->run(parameters, buffers.empty() ? values(pool_->tensors().buffers, dtype) : buffers,
-                 {x.is_floating_point() ? x.to(dtype) : x}, dtype, training);
+      pool_->run(parameters, buffers.empty() ? values(pool_->tensors().buffers, where) : buffers,
+                 {x.is_floating_point() ? x.to(parameters.front().scalar_type()) : x}, where, training);
   require(result.isTensor(), pool_->path().string(), " returns ", result.tagKind(),
           "; wrap the network so that it returns one tensor, the outputs");
   return depending_on_all(result.toTensor(), parameters);

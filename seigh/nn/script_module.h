@@ -32,8 +32,9 @@ class ScriptModel final : public Model {
   at::Tensor initial_parameters(uint64_t seed) const override;
   std::vector<at::Tensor> initial_buffers() const override;
   /// As in Model, with floating-point x and buffers converted to the dtype of the parameters; no `buffers`
-  /// stands for the module's own. Throws Error when the module fails or returns something else than one
-  /// tensor.
+  /// stands for the module's own. On another device than the CPU the file is loaded once more, with what its
+  /// code holds there: constants, and devices that tracing has kept. Throws Error when the module fails or
+  /// returns something else than one tensor.
   at::Tensor forward(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& buffers,
                      const at::Tensor& x, bool training = false) const override;
 

@@ -51,7 +51,7 @@ fs::path weights_file(const Recipe& r, int64_t step) {
 }
 
 Checkpoint brought_checkpoint(const Recipe& r, const Model& model, const Loss& loss, const DataSplits& data,
-                              int64_t step) {
+                              int64_t step, const Context& context) {
   Checkpoint c;
   c.step = step;
   c.buffers = model.initial_buffers();
@@ -95,9 +95,11 @@ Checkpoint brought_checkpoint(const Recipe& r, const Model& model, const Loss& l
   }
   const std::string source = (r.model.weights.empty() ? r.model.module : weights_file(r, step).string());
   require(c.parameters.isfinite().all().item<bool>(), source, " holds parameters that are NaN or infinite");
-  c.loss = mean_loss(model, loss, c.parameters, c.buffers, first_samples(data.train, kLossSamples));
+  const at::Tensor parameters = c.parameters.to(context.device());
+  const std::vector<at::Tensor> buffers = moved(c.buffers, context.device());
+  c.loss = mean_loss(model, loss, parameters, buffers, first_samples(data.train, kLossSamples));
   c.train_loss = c.loss;
-  c.test_accuracy = accuracy(model, c.parameters, c.buffers, first_samples(data.test, kLossSamples));
+  c.test_accuracy = accuracy(model, parameters, buffers, first_samples(data.test, kLossSamples));
   return c;
 }
 
@@ -121,10 +123,12 @@ DataSplits load_own_data(const Recipe& r) {
   return data;
 }
 
-void probe(const Recipe& r, const Model& model, const Loss& loss, DataSplits& data) {
+void probe(const Recipe& r, const Model& model, const Loss& loss, DataSplits& data,
+           const c10::Device& device) {
   const std::string name = r.model.module.empty() ? model.description() : r.model.module;
   const auto classes = [&](at::ScalarType dtype) {
-    return probe(model, loss, data.train, model.initial_parameters(0), model.initial_buffers(), dtype, name);
+    return probe(model, loss, data.train, model.initial_parameters(0).to(device),
+                 moved(model.initial_buffers(), device), dtype, name);
   };
   const bool wholly_exact = r.eigh.dtype == "float64" || r.eigh.method == Method::dense;
   const int64_t outputs = classes(wholly_exact ? at::kDouble : at::kFloat);

@@ -1,6 +1,7 @@
 #include "seigh/recipe/recipe.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <initializer_list>
 #include <iterator>
@@ -25,7 +26,8 @@ namespace seigh {
 namespace {
 
 // What a key is to a recipe: the first stage whose results it decides, none for one that only chooses among
-// them or says how to get them; and whether it matters to this recipe at all.
+// them or says how to get them, where for one that they do not know of; and whether it matters to this recipe
+// at all.
 struct Use {
   Stage stage;
   bool matters = true;
@@ -56,6 +58,10 @@ void for_each_key(R& r, Visitor&& visit) {
         "Name of the experiment; default: the file's name. Names the run folder.");
   visit("seed", r.seed, {trained ? Stage::train : Stage::eigh},
         "Seed of everything random: initial parameters, order of samples, test matrices, random masks.");
+  visit(
+      "device", r.device, {Stage::where, !python},
+      "Where training, products and accuracies are computed: \"cpu\", \"cuda\", \"cuda:1\" or what else "
+      "libtorch has; --device overrides it. Results belong to no device: a run may be continued on another.");
   visit("data.name", r.data.name, {Stage::train, !own_data},
         "Data set: \"mnist\", \"fashion-mnist\", \"cifar-10\" or \"text\".");
   visit("data.image_size", r.data.image_size, {Stage::train, digits},
@@ -653,6 +659,14 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals, b
   };
   check(is_plain_name(r.name), "name must be a plain name, not \"", r.name, "\"");
   check(r.seed >= 0, "seed must not be negative: ", r.seed);
+  // Whether it is there only matters where something is computed.
+  check(!r.device.empty() &&
+            std::all_of(r.device.begin(), r.device.end(),
+                        [](unsigned char c) { return std::isalnum(c) || c == ':' || c == '_'; }),
+        "device must be a device's name, as \"cuda\", \"cuda:1\" or \"cpu\", not \"", shortened(r.device),
+        "\"");
+  check(r.device == "cpu" || r.model.python.empty(), "device = \"", shortened(r.device),
+        "\": a network in Python is computed where its function puts it; leave device out");
   const std::set<std::string> data_sets = {"mnist", "fashion-mnist", "cifar-10", "text"};
   check(!r.data.x.empty() || !r.data.python.empty() || data_sets.contains(r.data.name),
         "data.name must be \"mnist\", \"fashion-mnist\", \"cifar-10\" or \"text\", not \"", r.data.name,

@@ -14,6 +14,7 @@ namespace seigh {
 struct Recipe {
   std::string name;
   int64_t seed = 12345;
+  std::string device = "cpu";
 
   struct Data {
     std::string name = "mnist";
@@ -125,11 +126,12 @@ std::string to_toml(const Recipe& recipe);
 /// their name or else in their meaning. Throws Error when there are none.
 std::string recipe_reference(const std::string& word = "");
 
-/// The stages that compute something, each from the results of those before it.
-enum class Stage { train, eigh, overlap, prune, none };
+/// The stages that compute something, each from the results of those before it; beside them what chooses
+/// among results (none) and what only says where they are computed.
+enum class Stage { train, eigh, overlap, prune, none, where };
 /// The keys in which two resolved recipes differ, as "eigh.k: 355 / 100": of those that decide the results of
-/// the stages up to `stage`, or, none, of all. Those
-/// that do not matter to `b` are not looked at: what makes them matter to `a` is a difference, too.
+/// the stages up to `stage`, or, none, of all but those that say where. Those that do not matter to `b` are
+/// not looked at: what makes them matter to `a` is a difference, too.
 std::vector<std::string> differences(const Recipe& a, const Recipe& b, Stage stage = Stage::none);
 /// The keys that decide the results of the stages up to `stage`, a line of TOML each: what a result says of
 /// the recipe it was made by.

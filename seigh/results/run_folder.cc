@@ -128,11 +128,12 @@ Recipe recipe_of(const fs::path& folder) {
   }
 }
 
+// Also where the next command is to compute.
 bool holds(const fs::path& file, const Recipe& recipe) {
   std::error_code none;
   if (!fs::exists(file, none)) return false;
   try {
-    return differences(load_recipe(file), recipe).empty();
+    return differences(load_recipe(file), recipe, Stage::where).empty();
   } catch (const Error&) {  // damaged, in a run with nothing finished
     return false;
   }

@@ -10,6 +10,7 @@
 #include <set>
 #include <utility>
 
+#include "seigh/core/device_memory.h"
 #include "seigh/core/error.h"
 #include "seigh/core/timer.h"
 #include "seigh/curvature/check.h"
@@ -102,6 +103,7 @@ Forecast::Seconds measure(const Forecast& f, const Recipe& r, const RunFolder& f
   Checkpoint at;
   at.parameters = model.initial_parameters(static_cast<uint64_t>(r.seed));
   at.buffers = model.initial_buffers();
+  const c10::Device device = context.device();
   if (f.trained && !f.training.empty())
     seconds.step = seconds_of_a_step(model, data, train_options(r, loss), at, context);
   if (!f.training.empty()) {
@@ -109,8 +111,10 @@ Forecast::Seconds measure(const Forecast& f, const Recipe& r, const RunFolder& f
     const int64_t all = f.trained ? data.test.size() : std::min<int64_t>(data.test.size(), 1000);
     const int64_t some = std::min<int64_t>(all, 500);
     const Dataset part{data.test.x.slice(0, 0, some), data.test.y.slice(0, 0, some), data.test.classes};
+    const at::Tensor parameters = at.parameters.to(device);
+    const std::vector<at::Tensor> buffers = moved(at.buffers, device);
     const Timer timer;
-    accuracy(model, at.parameters, at.buffers, part);
+    accuracy(model, parameters, buffers, part);
     seconds.accuracy = timer.seconds() * static_cast<double>(all) / static_cast<double>(some);
   }
   if (!f.decompositions.empty()) {
@@ -126,9 +130,9 @@ Forecast::Seconds measure(const Forecast& f, const Recipe& r, const RunFolder& f
       const Dataset& part = named_part(data, d.split);
       const auto source = [&] {
         const Context::Scope scope(context);
-        return std::make_shared<ModelSource>(model, at.parameters, at.buffers,
-                                             part.select(curvature_samples(r, part, d.split)), loss, dtype,
-                                             "the matrix");
+        return std::make_shared<ModelSource>(model, at.parameters.to(device), moved(at.buffers, device),
+                                             part.select(curvature_samples(r, part, d.split)).on(device),
+                                             loss, dtype, "the matrix");
       }();
       const Timer timer;
       auto h = make_checked_operator(source, options, "the matrix", context);
@@ -290,6 +294,12 @@ std::vector<std::string> Forecast::lines() const {
                     timed([&] { return ", " + format_bytes(measured_memory) + " for a block of products"; }) +
                     "; " + format_bytes(available_memory) + " are available" +
                     (memory >= available_memory ? ": too little, so the run would be refused" : ""));
+  add("device", device +
+                    (measured_on_device > 0 ? ", " + format_bytes(measured_on_device) +
+                                                  " of its memory for training and products"
+                                            : std::string()) +
+                    (available_on_device > 0 ? "; " + format_bytes(available_on_device) + " are available"
+                                             : std::string()));
   add("disk", format_bytes(disk) + " of results" +
                   (meanwhile > 0 ? ", " + format_bytes(meanwhile) + " more meanwhile" : "") + "; " +
                   format_bytes(free_disk) + " are free" +
@@ -319,6 +329,9 @@ Forecast forecast(const fs::path& path, const Recipe& r, const fs::path& data_fo
   f.adaptive = r.eigh.tolerance > 0 || r.eigh.error > 0;
   f.available_memory = context.memory().available();
   f.free_disk = free_bytes(path);
+  f.device = context.device().str();
+  DeviceMemory device_memory(context.device(), context.device_memory());
+  f.available_on_device = device_memory.available();
 
   std::set<std::string> kept;
   std::vector<int64_t> there, missing;
@@ -373,19 +386,21 @@ Forecast forecast(const fs::path& path, const Recipe& r, const fs::path& data_fo
   if (missing.empty() && f.decompositions.empty() && f.overlaps == 0) return f;
   DataSplits data;
   try {
-    data = checked_data(r, *model, loss, data_folder);
+    data = placed(checked_data(r, *model, loss, data_folder, context), context);
   } catch (const Error& error) {
     f.obstacle = error.what();
     return f;
   }
   context.memory().reset_peak();
-  const int64_t before = context.memory().held();
+  const int64_t before = context.memory().held(), before_there = device_memory.held();
+  device_memory.reset_peak();
   try {
     f.seconds = measure(f, r, folder, *model, loss, data, subset, context);
   } catch (const Error& error) {
     f.obstacle = error.what();
   }
   f.measured_memory = context.memory().peak() - before;
+  f.measured_on_device = device_memory.peak() - before_there;
   return f;
 }
 

@@ -36,6 +36,8 @@ struct Forecast {
   bool adaptive = false;                      ///< products are the most there may be
   EighPlan solver, exact;                     ///< of one of them each
   int64_t available_memory = 0, measured_memory = 0;
+  std::string device = "cpu";
+  int64_t available_on_device = 0, measured_on_device = 0;  ///< 0: not known
   int64_t disk = 0, meanwhile = 0, free_disk = 0;  ///< bytes: of results to come, of unfinished ones, free
 
   /// Why there are no times: the data are not there, or are refused.
@@ -57,8 +59,8 @@ struct Forecast {
   std::vector<std::string> lines() const;
 };
 
-/// For this process alone, whatever ranks there are. Writes nothing. Throws Error where the run would be
-/// refused before it needs data.
+/// For this process alone, whatever ranks there are; on context.device(). Writes nothing. Throws Error where
+/// the run would be refused before it needs data.
 Forecast forecast(const fs::path& folder, const Recipe& recipe, const fs::path& data_folder,
                   const Context& context = Context());
 

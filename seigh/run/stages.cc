@@ -12,6 +12,8 @@
 #include <utility>
 
 #include "seigh/core/context.h"
+#include "seigh/core/device.h"
+#include "seigh/core/device_memory.h"
 #include "seigh/core/error.h"
 #include "seigh/core/fingerprint.h"
 #include "seigh/core/timer.h"
@@ -112,6 +114,7 @@ Run::Run(RunFolder folder, const fs::path& data_folder, const Context& context,
 }
 
 void Run::check(const Recipe& r, const Foreign* foreign) {
+  usable_device(r.device);
   const std::unique_ptr<Model> model = model_of(r, foreign, nullptr);
   check(r, *model, select_parameters(model->parameters(), r.curvature.parameters), make_loss(r));
 }
@@ -129,7 +132,7 @@ const DataSplits& Run::data() {
             folder_.recipe().model.python,
             ", Python code, which is not run from a run folder unasked: python3 -m seigh COMMAND RUN "
             "--trust-code");
-    data_ = checked_data(folder_.recipe(), *model_, loss_, data_folder_);
+    data_ = checked_data(folder_.recipe(), *model_, loss_, data_folder_, context_);
     folder_.log("data", {{"name", data_->name},
                          {"source", data_->source},
                          {"train", data_->train.size()},
@@ -137,6 +140,12 @@ const DataSplits& Run::data() {
     tell(model_->notes());
   }
   return *data_;
+}
+
+// For training and accuracies.
+const DataSplits& Run::placed_data() {
+  if (!placed_) placed_ = placed(data(), context_);
+  return *placed_;
 }
 
 const Dataset& Run::split(const std::string& name) {
@@ -187,7 +196,7 @@ void Run::train_alone(const std::vector<int64_t>& missing) {
     folder_.log("train", {{"from", missing.front()}, {"to", missing.back()}});
     for (const int64_t step : missing)
       save(foreign_ ? foreign_->checkpoint(step, r.model.weights.empty() ? fs::path() : weights_file(r, step))
-                    : brought_checkpoint(r, *model_, loss_, data(), step));
+                    : brought_checkpoint(r, *model_, loss_, data(), step, context_));
     return;
   }
   for (const Stretch& stretch : training_stretches(missing, folder_.checkpoints())) {
@@ -201,8 +210,8 @@ void Run::train_alone(const std::vector<int64_t>& missing) {
     TrainOptions options = train_options(r, loss_);
     options.checkpoint_steps = stretch.checkpoints;
     options.steps = stretch.checkpoints.back();
-    folder_.log("train", {{"from", start.step}, {"to", options.steps}});
-    seigh::train(*model_, data(), options, std::move(start), save, context_);
+    folder_.log("train", {{"from", start.step}, {"to", options.steps}, {"device", context_.device().str()}});
+    seigh::train(*model_, placed_data(), options, std::move(start), save, context_);
   }
 }
 
@@ -280,7 +289,9 @@ void Run::write_model(const Decomposition& d, const Checkpoint& checkpoint, Curv
     options.dtype = h.dtype();
     AutogradCurvatureOperator gradients(source, options, label(d.step, d.split, "gradients"), context_);
     at::Tensor sum = at::zeros({subset_.count}, at::kDouble);
-    const int64_t together = std::clamp<int64_t>(context_.memory().available() / (32 * subset_.count), 1, 64);
+    const DeviceMemory there(context_.device(), context_.device_memory());
+    const int64_t left = context_.device().is_cpu() ? context_.memory().available() : there.available();
+    const int64_t together = std::clamp<int64_t>(left / (32 * subset_.count), 1, 64);
     context_.progress().begin(label(d.step, d.split, "gradients of single samples"), source->samples(),
                               "samples");
     for (int64_t begin = 0; begin < source->samples(); begin += together) {
@@ -367,8 +378,10 @@ std::shared_ptr<const GraphSource> Run::source_of(const Decomposition& d, const 
     mine = mine.slice(0, share.begin, share.end());
   }
   tell(chosen_samples_note(r, split(d.split), d.split));
-  return std::make_shared<ModelSource>(*model_, checkpoint.parameters, checkpoint.buffers,
-                                       split(d.split).select(mine), loss_, dtype, name);
+  const c10::Device device = context_.device();
+  return std::make_shared<ModelSource>(*model_, checkpoint.parameters.to(device),
+                                       moved(checkpoint.buffers, device),
+                                       split(d.split).select(mine).on(device), loss_, dtype, name);
 }
 
 std::unique_ptr<CurvatureOperator> Run::matrix(const Decomposition& d, const Checkpoint& checkpoint,
@@ -814,10 +827,13 @@ void Run::prune_alone(const std::vector<PruningRow>& missing, PruningFile there)
 // The network without the parameters that `pruned` (undefined: none) marks, before and after fine-tuning.
 PruningRow Run::pruned_result(PruningRow row, const Checkpoint& whole, const at::Tensor& pruned) {
   const Recipe& r = folder_.recipe();
-  const Dataset& test = data().test;
-  const at::Tensor left = pruned.defined() ? whole.parameters.masked_fill(pruned, 0) : whole.parameters;
-  row.accuracy = accuracy(*model_, left, whole.buffers, test);
-  row.loss = mean_loss(*model_, loss_, left, whole.buffers, test);
+  const c10::Device device = context_.device();
+  const Dataset& test = placed_data().test;
+  const at::Tensor left =
+      (pruned.defined() ? whole.parameters.masked_fill(pruned, 0) : whole.parameters).to(device);
+  const std::vector<at::Tensor> buffers = moved(whole.buffers, device);
+  row.accuracy = accuracy(*model_, left, buffers, test);
+  row.loss = mean_loss(*model_, loss_, left, buffers, test);
   if (r.prune.fine_tune == 0) return row;
   TrainOptions options = train_options(r, loss_);
   options.schedule = {};
@@ -826,13 +842,13 @@ PruningRow Run::pruned_result(PruningRow row, const Checkpoint& whole, const at:
   options.pruned = pruned;
   Checkpoint start;
   start.parameters = left;
-  start.buffers = whole.buffers;
+  start.buffers = buffers;
   try {
     seigh::train(
-        *model_, data(), options, std::move(start),
+        *model_, placed_data(), options, std::move(start),
         [&](const Checkpoint& c) {
           row.tuned_accuracy = c.test_accuracy;
-          row.tuned_loss = mean_loss(*model_, loss_, c.parameters, c.buffers, test);
+          row.tuned_loss = mean_loss(*model_, loss_, c.parameters.to(device), moved(c.buffers, device), test);
         },
         context_);
   } catch (const Diverged& error) {  // which is a result, too

@@ -43,14 +43,15 @@ void by_root(const Context& context, const std::function<void()>& body);
 
 class Run {
  public:
-  /// Builds the network and checks the recipe's sizes against it. Data are loaded when first needed, from
-  /// `data_folder` as in MnistOptions.
-  /// `foreign`: of a recipe whose network is elsewhere (make_foreign()); without it, only what needs no
-  /// network can be done.
+  /// Builds the network and checks the recipe's sizes against it. What takes the network is computed on
+  /// context.device(), which is for the caller to set (Context::on()). Data are loaded when first needed,
+  /// from `data_folder` as in MnistOptions. `foreign`: of a recipe whose network is elsewhere
+  /// (make_foreign()); without it, only what needs no network can be done.
   Run(RunFolder folder, const fs::path& data_folder, const Context& context = Context(),
       std::shared_ptr<const Foreign> foreign = {});
 
-  /// What can be known of a recipe without data and folder: does it fit its network? Throws Error.
+  /// What can be known of a recipe without data and folder: does it fit its network, is its device there?
+  /// Throws Error.
   static void check(const Recipe& recipe, const Foreign* foreign = nullptr);
   /// Checkpoints.
   void train();
@@ -130,6 +131,7 @@ class Run {
   template <typename Body>
   void for_stores(bool make, const Body& body);
   const DataSplits& data();
+  const DataSplits& placed_data();
   const Dataset& split(const std::string& name);
   Eigenvectors previous_vectors(int64_t step, const std::string& split_name) const;
   void decompose(int64_t step, const std::string& split_name, const Checkpoint& checkpoint);
@@ -139,7 +141,7 @@ class Run {
   Context context_;
   RunFolder folder_;
   fs::path data_folder_;
-  std::optional<DataSplits> data_;
+  std::optional<DataSplits> data_, placed_;  // as read; where the network is
   std::shared_ptr<const Foreign> foreign_;
   std::unique_ptr<Model> model_;
   ParameterSubset subset_;  // which the matrices are over

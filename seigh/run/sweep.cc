@@ -10,6 +10,7 @@
 #include <set>
 #include <utility>
 
+#include "seigh/core/device.h"
 #include "seigh/core/error.h"
 #include "seigh/core/timer.h"
 #include "seigh/io/file.h"
@@ -263,8 +264,8 @@ SweepOutcome run_sweep(const fs::path& folder, const Sweep& sweep, bool resume, 
     try {
       Recipe recipe = run.recipe;
       const std::shared_ptr<const Foreign> foreign = make_foreign(recipe, make);
-      Run one(RunFolder::start(folder / run.folder, recipe, /*resume=*/true, context), data_folder, context,
-              foreign);
+      Run one(RunFolder::start(folder / run.folder, recipe, /*resume=*/true, context), data_folder,
+              context.on(usable_device(recipe.device)), foreign);
       by_root(context, [&] { shared.give(run, one.folder()); });
       one.train();
       one.eigh([&](int64_t step) { one.overlap(step); });

@@ -50,14 +50,16 @@ void OptimizerOptions::validate() const {
   require(0 < epsilon && epsilon < kMost, "epsilon must be positive, not ", epsilon);
 }
 
-Optimizer::Optimizer(const OptimizerOptions& options, int64_t size) : options_(options) {
+Optimizer::Optimizer(const OptimizerOptions& options, int64_t size, const c10::Device& device)
+    : options_(options) {
   options_.validate();
-  for (const char* name : state_names(options_)) state_[name] = at::zeros({size}, at::kFloat);
+  for (const char* name : state_names(options_))
+    state_[name] = at::zeros({size}, at::TensorOptions().dtype(at::kFloat).device(device));
 }
 
 Optimizer::Optimizer(const OptimizerOptions& options, int64_t size, const OptimizerState& state,
-                     int64_t steps_done)
-    : Optimizer(options, size) {
+                     int64_t steps_done, const c10::Device& device)
+    : Optimizer(options, size, device) {
   if (steps_done == 0) return;
   for (auto& [name, tensor] : state_) {
     const auto found = state.find(name);
@@ -65,7 +67,7 @@ Optimizer::Optimizer(const OptimizerOptions& options, int64_t size, const Optimi
             "; continue from an earlier one");
     require(found->second.sizes() == tensor.sizes(), "the optimizer's ", name, " has shape ",
             found->second.sizes(), ", not ", tensor.sizes());
-    tensor = found->second;
+    tensor = found->second.to(device);
   }
 }
 

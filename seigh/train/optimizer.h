@@ -12,6 +12,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
 
 #include <cstdint>
 #include <map>
@@ -45,11 +46,13 @@ using OptimizerState = std::map<std::string, at::Tensor>;
 /// A value: step() makes new state tensors and leaves the old ones alone, so copies are independent.
 class Optimizer {
  public:
-  /// Before the first step of `size` = D parameters. Throws Error on options that are not valid.
-  Optimizer(const OptimizerOptions& options, int64_t size);
-  /// After step `steps_done`, with the state() it had then; before the first step any state is ignored.
-  /// Throws Error when a part of the state is missing or not of shape [D].
-  Optimizer(const OptimizerOptions& options, int64_t size, const OptimizerState& state, int64_t steps_done);
+  /// Before the first step of `size` = D parameters, which lie on `device`. Throws Error on options that are
+  /// not valid.
+  Optimizer(const OptimizerOptions& options, int64_t size, const c10::Device& device = c10::kCPU);
+  /// After step `steps_done`, with the state() it had then, wherever that lies; before the first step any
+  /// state is ignored. Throws Error when a part of the state is missing or not of shape [D].
+  Optimizer(const OptimizerOptions& options, int64_t size, const OptimizerState& state, int64_t steps_done,
+            const c10::Device& device = c10::kCPU);
 
   const OptimizerState& state() const { return state_; }
   /// Step t (counted from 1): changes `parameters` (float32 [D]) in place, by `gradient` of the same shape.

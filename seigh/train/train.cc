@@ -1,6 +1,7 @@
 #include "seigh/train/train.h"
 
 #include <ATen/Functions.h>
+#include <c10/util/Exception.h>
 #include <torch/autograd.h>
 #include <torch/types.h>
 
@@ -9,7 +10,10 @@
 #include <limits>
 
 #include "seigh/core/context.h"
+#include "seigh/core/device_memory.h"
 #include "seigh/core/error.h"
+#include "seigh/core/full_precision.h"
+#include "seigh/core/memory.h"
 #include "seigh/core/random.h"
 
 namespace seigh {
@@ -40,30 +44,36 @@ at::Tensor batch_indices(const TrainOptions& options, int64_t train_samples, int
 double accuracy(const Model& model, const at::Tensor& parameters, const std::vector<at::Tensor>& buffers,
                 const Dataset& data) {
   const torch::NoGradGuard no_grad;
+  const c10::Device device = parameters.device();
+  const FullPrecision full(device);
   const std::vector<at::Tensor> pieces = unflatten(model.parameters(), parameters);
-  int64_t correct = 0;
+  at::Tensor correct = at::zeros({}, at::TensorOptions().dtype(at::kLong).device(device));
   constexpr int64_t kChunk = 250;  // bounds the activations in memory
   for (int64_t begin = 0; begin < data.size(); begin += kChunk) {
     const int64_t end = std::min(begin + kChunk, data.size());
-    const at::Tensor outputs = model.forward(pieces, buffers, data.x.slice(0, begin, end));
-    const at::Tensor answers = outputs.argmax(-1), targets = data.y.slice(0, begin, end);
+    const at::Tensor outputs = model.forward(pieces, buffers, data.x.slice(0, begin, end).to(device));
+    const at::Tensor answers = outputs.argmax(-1), targets = data.y.slice(0, begin, end).to(device);
     if (targets.is_floating_point() || targets.sizes() != answers.sizes())
       return std::numeric_limits<double>::quiet_NaN();
-    correct += answers.eq(targets).sum().item<int64_t>();
+    correct += answers.eq(targets).sum();
   }
-  return static_cast<double>(correct) / static_cast<double>(target_count(data.y));
+  return static_cast<double>(correct.item<int64_t>()) / static_cast<double>(target_count(data.y));
 }
 
 double mean_loss(const Model& model, const Loss& loss, const at::Tensor& parameters,
                  const std::vector<at::Tensor>& buffers, const Dataset& data) {
   const torch::NoGradGuard no_grad;
+  const c10::Device device = parameters.device();
+  const FullPrecision full(device);
   const std::vector<at::Tensor> pieces = unflatten(model.parameters(), parameters);
   std::vector<at::Tensor> outputs;
   constexpr int64_t kChunk = 250;  // bounds the activations in memory
-  for (int64_t begin = 0; begin < data.size(); begin += kChunk)
-    outputs.push_back(
-        model.forward(pieces, buffers, data.x.slice(0, begin, std::min(begin + kChunk, data.size()))));
-  return loss_sum(loss, at::cat(outputs), data.y).item<double>() / static_cast<double>(target_count(data.y));
+  for (int64_t begin = 0; begin < data.size(); begin += kChunk) {
+    const at::Tensor x = data.x.slice(0, begin, std::min(begin + kChunk, data.size()));
+    outputs.push_back(model.forward(pieces, buffers, x.to(device)));
+  }
+  return loss_sum(loss, at::cat(outputs), data.y.to(device)).item<double>() /
+         static_cast<double>(target_count(data.y));
 }
 
 Dataset first_samples(const Dataset& data, int64_t n) {
@@ -71,22 +81,53 @@ Dataset first_samples(const Dataset& data, int64_t n) {
           data.classes};
 }
 
-void train(const Model& model, const DataSplits& data, const TrainOptions& options, Checkpoint start,
-           const std::function<void(const Checkpoint&)>& save, const Context& context) {
+namespace {
+
+at::Tensor copied(const at::Tensor& tensor, const c10::Device& device) {
+  return tensor.to(tensor.options().device(device), /*non_blocking=*/false, /*copy=*/true);
+}
+std::vector<at::Tensor> copied(std::vector<at::Tensor> tensors, const c10::Device& device) {
+  for (at::Tensor& tensor : tensors) tensor = copied(tensor, device);
+  return tensors;
+}
+
+// What a mini-batch takes there is known when it has been done; the next ones take as much.
+class Ceiling {
+ public:
+  explicit Ceiling(const Context& context)
+      : memory_(context.device(), context.device_memory()), bytes_(context.device_memory()) {
+    if (bytes_ > 0) memory_.reset_peak();
+  }
+  void look(int64_t batch_size) {
+    if (bytes_ == 0 || looked_) return;
+    looked_ = true;
+    if (const int64_t peak = memory_.peak(); peak > bytes_)
+      throw MemoryError(text_of("training with mini-batches of ", batch_size, " samples takes ",
+                                format_bytes(peak), " of the device's memory, ", format_bytes(bytes_),
+                                " are allowed (--device-memory); lower train.batch_size or raise that"));
+  }
+
+ private:
+  DeviceMemory memory_;
+  int64_t bytes_;
+  bool looked_ = false;
+};
+
+void train_there(const Model& model, const DataSplits& data, const TrainOptions& options,
+                 const Checkpoint& start, const std::function<void(const Checkpoint&)>& save,
+                 const Context& context) {
   const int64_t samples = data.train.size();
-  options.validate(samples);
-  const Context::Scope scope(context);
-  at::Tensor parameters = start.parameters.clone();
-  const auto copied = [](std::vector<at::Tensor> tensors) {
-    for (at::Tensor& tensor : tensors) tensor = tensor.clone();
-    return tensors;
-  };
-  std::vector<at::Tensor> buffers = copied(start.buffers);
+  const c10::Device device = context.device();
+  const FullPrecision full(device);
+  Ceiling ceiling(context);
+  at::Tensor parameters = copied(start.parameters, device);
+  std::vector<at::Tensor> buffers = copied(start.buffers, device);
+  const at::Tensor pruned = options.pruned.defined() ? options.pruned.to(device) : at::Tensor();
   const auto prune = [&] {
-    if (options.pruned.defined()) parameters.masked_fill_(options.pruned, 0);
+    if (pruned.defined()) parameters.masked_fill_(pruned, 0);
   };
   prune();
-  Optimizer optimizer(options.optimizer, parameters.numel(), start.optimizer, start.step);
+  Optimizer optimizer(options.optimizer, parameters.numel(), start.optimizer, start.step, device);
   const int64_t per_epoch = samples / options.batch_size;
   int64_t epoch = -1;
   at::Tensor order;
@@ -95,42 +136,80 @@ void train(const Model& model, const DataSplits& data, const TrainOptions& optio
   const auto evaluate = [&](int64_t step, at::Tensor* gradient) {
     if ((step - 1) / per_epoch != epoch) {
       epoch = (step - 1) / per_epoch;
-      order = random_permutation(options.seed, Stream::batch_order, samples, epoch);
+      order = random_permutation(options.seed, Stream::batch_order, samples, epoch).to(data.train.x.device());
     }
     const int64_t begin = (step - 1) % per_epoch * options.batch_size;
-    const Dataset batch = data.train.select(order.slice(0, begin, begin + options.batch_size));
+    const Dataset batch = data.train.select(order.slice(0, begin, begin + options.batch_size)).on(device);
     at::Tensor leaf = parameters.detach().requires_grad_(true);
     const at::Tensor loss =
         loss_sum(options.loss,
                  model.forward(unflatten(model.parameters(), leaf), buffers, batch.x, gradient != nullptr),
                  batch.y) /
         target_count(batch.y);
-    const double value = loss.item<double>();
-    if (!std::isfinite(value))
-      throw Diverged(text_of("training diverged: the loss is ", value, " at step ", step,
-                             "; lower train.learning_rate (now ", options.learning_rate, ")"));
     if (gradient != nullptr) *gradient = torch::autograd::grad({loss}, {leaf})[0];
-    return value;
+    return loss.detach();
+  };
+  // Losses that nobody has looked at: of the steps up to `last`.
+  std::vector<at::Tensor> losses;
+  const auto look = [&](int64_t last) {
+    const at::Tensor values = at::stack(losses).to(at::kDouble).cpu();
+    for (int64_t i = 0; i < values.numel(); ++i) {
+      const double value = values[i].item<double>();
+      if (!std::isfinite(value))
+        throw Diverged(text_of("training diverged: the loss is ", value, " at step ",
+                               last + 1 + i - values.numel(), "; lower train.learning_rate (now ",
+                               options.learning_rate, ")"));
+    }
+    losses.clear();
+    return values[-1].item<double>();
+  };
+  const auto is_checkpoint = [&](int64_t step) {
+    return std::binary_search(options.checkpoint_steps.begin(), options.checkpoint_steps.end(), step);
   };
   const auto checkpoint = [&](int64_t step, double loss) {
-    if (!std::binary_search(options.checkpoint_steps.begin(), options.checkpoint_steps.end(), step)) return;
-    save({step, loss, accuracy(model, parameters, buffers, data.test), parameters.clone(), copied(buffers),
-          step == 0 ? OptimizerState() : optimizer.state(),
+    OptimizerState state;
+    if (step > 0)
+      for (const auto& [name, tensor] : optimizer.state()) state[name] = tensor.cpu();
+    save({step, loss, accuracy(model, parameters, buffers, data.test), copied(parameters, c10::kCPU),
+          copied(buffers, c10::kCPU), std::move(state),
           mean_loss(model, options.loss, parameters, buffers, first_samples(data.train, kLossSamples))});
   };
 
   context.progress().begin("training " + model.description(), options.steps - start.step, "steps");
-  if (start.step == 0) checkpoint(0, evaluate(1, nullptr));
+  if (start.step == 0 && is_checkpoint(0)) {
+    losses.push_back(evaluate(1, nullptr));
+    checkpoint(0, look(1));
+  }
+  const size_t together = device.is_cpu() ? 1 : 50;
   for (int64_t step = start.step + 1; step <= options.steps; ++step) {
     context.check_cancelled();
     at::Tensor gradient;
-    const double loss = evaluate(step, &gradient);
+    losses.push_back(evaluate(step, &gradient));
+    ceiling.look(options.batch_size);
+    const bool kept = is_checkpoint(step);
+    double loss = 0;
+    if (kept || losses.size() >= together || step == options.steps) loss = look(step);
     optimizer.step(parameters, gradient, options.learning_rate * options.schedule.factor(step), step);
     prune();  // momentum, moments and decay go on, but move nothing there
-    checkpoint(step, loss);
+    if (kept) checkpoint(step, loss);
     context.progress().advance(1);
   }
   context.progress().end();
+}
+
+}  // namespace
+
+void train(const Model& model, const DataSplits& data, const TrainOptions& options, Checkpoint start,
+           const std::function<void(const Checkpoint&)>& save, const Context& context) {
+  options.validate(data.train.size());
+  const Context::Scope scope(context);
+  try {
+    train_there(model, data, options, start, save, context);
+  } catch (const c10::OutOfMemoryError&) {
+    throw MemoryError(text_of("too little memory on ", context.device(), " to train with mini-batches of ",
+                              options.batch_size,
+                              " samples; lower train.batch_size, or train on the CPU (--device cpu)"));
+  }
 }
 
 }  // namespace seigh

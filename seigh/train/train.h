@@ -43,6 +43,9 @@ struct TrainOptions {
 /// goes through a fresh permutation; samples that fill no whole mini-batch are left out of that epoch.
 at::Tensor batch_indices(const TrainOptions& options, int64_t train_samples, int64_t step);
 
+/// Evaluation is where the parameters lie; buffers lie there, too, and data, which may lie elsewhere, are
+/// brought there piece by piece.
+///
 /// Share of targets (samples, or tokens of all sequences) whose largest output is the target, in evaluation
 /// mode; NaN when the targets are no classes.
 double accuracy(const Model& model, const at::Tensor& parameters, const std::vector<at::Tensor>& buffers,
@@ -54,11 +57,15 @@ double mean_loss(const Model& model, const Loss& loss, const at::Tensor& paramet
 /// The first `n` samples of `data`, or all of fewer; a view.
 Dataset first_samples(const Dataset& data, int64_t n);
 
-/// Trains from `start` (its step, parameters, buffers and, after step 0, state of the optimizer) and calls
-/// `save` at every checkpoint step after it, including start.step itself when that is 0 and among them. A
-/// mini-batch depends on (seed, step) alone, so training from a checkpoint repeats the uninterrupted run.
-/// Pruned parameters are 0 from the first step on, whatever `start` and the optimizer say.
-/// Throws Diverged when the loss becomes NaN or infinite, and Error when `start` lacks the optimizer's state.
+/// Trains on context.device() from `start` (its step, parameters, buffers and, after step 0, state of the
+/// optimizer) and calls `save` at every checkpoint step after it, including start.step itself when that is 0
+/// and among them. A mini-batch depends on (seed, step) alone, so training from a checkpoint repeats the
+/// uninterrupted run. `start`, the data and the pruned may lie anywhere; data are copied by mini-batches
+/// where they do not lie there. Checkpoints are on the CPU. Elsewhere than on the CPU, whether the loss is
+/// finite is looked at every fifty steps and before each checkpoint: not every step waits for the device.
+/// Pruned parameters are 0 from the first step on, whatever `start` and the optimizer say. Throws Diverged
+/// when the loss becomes NaN or infinite, Error when `start` lacks the optimizer's state, and MemoryError
+/// when the device has too little memory or a mini-batch takes more than context.device_memory().
 void train(const Model& model, const DataSplits& data, const TrainOptions& options, Checkpoint start,
            const std::function<void(const Checkpoint&)>& save, const Context& context = Context());
 

@@ -6,6 +6,7 @@ import io
 import os
 import pathlib
 import sys
+import tempfile
 
 from support import *
 
@@ -126,6 +127,34 @@ class Device(Case):
             self.close(H @ v, expected, 1e-10)
         finally:
             torch.ops.pretended.set_limit(1 << 40)
+
+    def test_recipes(self):
+        """A recipe's networks, which seigh makes itself."""
+        torch.manual_seed(1)
+        with tempfile.TemporaryDirectory() as folder:
+            folder = pathlib.Path(folder)
+            np.save(folder / "x.npy", torch.randn(60, 6).numpy())
+            np.save(folder / "y.npy", (torch.arange(60) % 3).numpy())
+            (folder / "net.toml").write_text("""
+data.x = "x.npy"
+data.y = "y.npy"
+model = {hidden = [5], inputs = 6, outputs = 3}
+train = {steps = 10, batch_size = 20, optimizer = "adamw", learning_rate = 0.01}
+curvature = {samples = 60, steps = [10]}
+eigh = {k = 3, dtype = "float64"}
+overlap.random_masks = 8
+""")
+            found = []
+            for name, set_ in (("here", {}), ("there", {"device": str(self.device)})):
+                with contextlib.redirect_stdout(io.StringIO()):
+                    run = seigh.run(folder / "net.toml", out=folder / name, set=set_)
+                self.assertIn(f'"device":"{set_.get("device", "cpu")}"', (pathlib.Path(run) / "log.jsonl").read_text())
+                (file,) = (pathlib.Path(run) / "eigen").iterdir()
+                found.append(torch.as_tensor(seigh.load(file).eigenvalues))
+            self.close(found[1], found[0], 1e-4)  # training is in float32
+            with self.assertRaisesRegex(ValueError, 'device "nowhere": libtorch .* knows no such device'):
+                seigh.run(folder / "net.toml", out=folder / "no", set={"device": "nowhere"})
+            self.assertFalse((folder / "no").exists())
 
     def test_recurrent_layers(self):
         if self.device.type != "cuda":

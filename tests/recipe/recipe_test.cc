@@ -225,6 +225,19 @@ TEST(Recipe, TheReferenceOfATableAWordAndAMeaning) {
 }
 
 // Those of other kinds than this recipe's, whatever they are set to.
+TEST(Recipe, ResultsBelongToNoDevice) {
+  const Recipe here = parse(""), there = parse("device = \"cuda:1\"\n");
+  EXPECT_EQ(here.device, "cpu");
+  EXPECT_EQ(there.device, "cuda:1") << "whether this machine has it or not";
+  EXPECT_TRUE(differences(here, there).empty());
+  EXPECT_TRUE(differences(there, here).empty());
+  EXPECT_EQ(differences(here, there, Stage::where), std::vector<std::string>{"device: 'cpu' / 'cuda:1'"});
+  EXPECT_EQ(record(here, Stage::prune), record(there, Stage::prune));
+  EXPECT_EQ(parse_recipe(to_toml(there), "recipe.toml").device, "cuda:1");
+  EXPECT_SEIGH_ERROR(parse("device = \"\"\n"), "device must be a device's name");
+  EXPECT_SEIGH_ERROR(parse("device = \"a/b\"\n"), "device must be a device's name");
+}
+
 TEST(Recipe, KeysThatCannotMatterAreLeftOut) {
   const auto written = [](const std::string& text, const std::vector<std::string>& overrides = {}) {
     const Recipe r = parse(text, overrides);
@@ -243,24 +256,26 @@ TEST(Recipe, KeysThatCannotMatterAreLeftOut) {
       "matrix parameters l2 splits samples subset steps batch_size products rescaled ";
   EXPECT_EQ(written("[model]\nmodule = \"net.pt\"\ngroups = 16\n[data]\nx = \"x.npy\"\ny = \"y.npy\"\n"
                     "[train]\nbatch_size = 7\n"),
-            "name seed x y test_x module weights steps loss label_smoothing checkpoints " + curvature);
+            "name seed device x y test_x module weights steps loss label_smoothing checkpoints " + curvature);
   EXPECT_EQ(written("[model]\nmodule = \"net.pt\"\n[data]\nimage_size = 9\n[train]\nsteps = 9\n"),
-            "name seed name image_size validation_samples label_noise module weights steps batch_size "
+            "name seed device name image_size validation_samples label_noise module weights steps batch_size "
             "learning_rate "
             "optimizer momentum weight_decay schedule warmup loss label_smoothing checkpoints " +
                 curvature);
-  EXPECT_EQ(written("", {"data.name=text", "model.kind=transformer", "train.optimizer=adamw", "model.patch=9",
-                         "curvature.matrix=mc_fisher"}),
-            "name seed name text context vocabulary kind width depth heads mlp_ratio tied experts steps "
-            "batch_size learning_rate optimizer weight_decay betas epsilon schedule warmup loss "
-            "label_smoothing checkpoints matrix parameters l2 draws splits samples subset steps batch_size "
-            "products rescaled ");
-  EXPECT_EQ(written("", {"data.name=cifar-10", "model.kind=3c3d", "train.schedule=step",
-                         "train.milestones=[5]", "train.loss=mean_squared_error", "model.tied=false"}),
-            "name seed name validation_samples normalise label_noise kind hidden channels steps batch_size "
-            "learning_rate optimizer momentum weight_decay schedule warmup milestones decay loss "
-            "checkpoints " +
-                curvature);
+  EXPECT_EQ(
+      written("", {"data.name=text", "model.kind=transformer", "train.optimizer=adamw", "model.patch=9",
+                   "curvature.matrix=mc_fisher"}),
+      "name seed device name text context vocabulary kind width depth heads mlp_ratio tied experts steps "
+      "batch_size learning_rate optimizer weight_decay betas epsilon schedule warmup loss "
+      "label_smoothing checkpoints matrix parameters l2 draws splits samples subset steps batch_size "
+      "products rescaled ");
+  EXPECT_EQ(
+      written("", {"data.name=cifar-10", "model.kind=3c3d", "train.schedule=step", "train.milestones=[5]",
+                   "train.loss=mean_squared_error", "model.tied=false"}),
+      "name seed device name validation_samples normalise label_noise kind hidden channels steps batch_size "
+      "learning_rate optimizer momentum weight_decay schedule warmup milestones decay loss "
+      "checkpoints " +
+          curvature);
   written("", {"eigh.method=dense", "eigh.products=250", "eigh.warm_start=true"});
   written("", {"eigh.method=seigh", "eigh.storage=float16", "eigh.warm_start=true",
                "eigh.keep_measurements=true"});

@@ -43,8 +43,8 @@ std::atomic<int64_t> most = 0, limit = int64_t{1} << 40;
 struct Pretended final : c10::DeviceAllocator {
   c10::DataPtr allocate(size_t n) override {
     const auto wanted = static_cast<int64_t>(n);
-    TORCH_CHECK_WITH(OutOfMemoryError, held + wanted <= limit, "the pretended device has ", limit.load(),
-                     " bytes, of which ", held.load(), " are taken; ", wanted, " more were asked for");
+    TORCH_CHECK_WITH(OutOfMemoryError, held + wanted <= limit, "the pretended device is out of memory: of ",
+                     limit.load(), " bytes ", held.load(), " are taken; ", wanted, " more were asked for");
     const size_t bytes = std::max<size_t>((n + kPage - 1) / kPage, 1) * kPage;
     void* const data = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     TORCH_CHECK(data != MAP_FAILED, "no memory for the pretended device");
@@ -212,6 +212,32 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
   return {there(of_x), there(of_w), there(of_b)};
 }
 
+// Changes its running statistics, which its schema does not say and the fallback therefore not know.
+std::tuple<at::Tensor, at::Tensor, at::Tensor> batch_norm(const at::Tensor& x,
+                                                          const std::optional<at::Tensor>& weight,
+                                                          const std::optional<at::Tensor>& bias,
+                                                          const std::optional<at::Tensor>& mean,
+                                                          const std::optional<at::Tensor>& variance,
+                                                          bool training, double momentum, double eps) {
+  const auto here = [](const std::optional<at::Tensor>& t) {
+    return t && t->defined() ? std::optional(t->cpu()) : std::nullopt;
+  };
+  const auto mean_here = here(mean), variance_here = here(variance);
+  const auto [y, saved_mean, saved_scale] = at::native_batch_norm(
+      x.cpu(), here(weight), here(bias), mean_here, variance_here, training, momentum, eps);
+  if (training && mean_here) at::Tensor(*mean).copy_(*mean_here);
+  if (training && variance_here) at::Tensor(*variance).copy_(*variance_here);
+  return {y.to(x.device()), saved_mean.to(x.device()), saved_scale.to(x.device())};
+}
+
+// The fallback does not know TorchScript's lists of indices.
+at::Tensor index(const at::Tensor& x, const c10::List<std::optional<at::Tensor>>& indices) {
+  c10::List<std::optional<at::Tensor>> here;
+  for (const std::optional<at::Tensor>& i : indices.vec())
+    here.push_back(i && i->defined() ? std::optional(i->cpu()) : std::nullopt);
+  return at::index(x.cpu(), here).to(x.device());
+}
+
 // Like CUDA's operators, of which only those that take an index let it lie on the host, and all a single
 // number.
 void expect_one_device(const std::string& name, const c10::IValue& argument) {
@@ -249,6 +275,8 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("_reshape_alias", at::native::_reshape_alias);
   m.impl("convolution_overrideable", convolution);
   m.impl("convolution_backward_overrideable", convolution_backward);
+  m.impl("native_batch_norm", batch_norm);
+  m.impl("index.Tensor", index);
 }
 // Copies resolve what else would be resolved by copies.
 TORCH_LIBRARY_IMPL(aten, Conjugate, m) {

@@ -1,0 +1,62 @@
+#include "seigh/core/device.h"
+
+#include <ATen/ops/ones.h>
+#include <c10/core/impl/DeviceGuardImplInterface.h>
+#include <c10/util/Exception.h>
+#include <torch/version.h>
+
+#include "seigh/core/error.h"
+#include "seigh/core/printable.h"
+
+namespace seigh {
+namespace {
+
+const char* const kElse = "or compute on the CPU: leave it out, or --device cpu";
+
+c10::Device parsed(const std::string& name) {
+  try {
+    return c10::Device(name);
+  } catch (const c10::Error&) {
+    fail("device \"", shortened(name, 60), "\": libtorch ", TORCH_VERSION,
+         " knows no such device; name one as cuda, cuda:1 or cpu");
+  }
+}
+
+// "CUDA", "XPU".
+std::string in_words(const c10::Device& device) {
+  return c10::DeviceTypeName(device.type(), /*lower_case=*/device.is_privateuseone());
+}
+
+}  // namespace
+
+c10::Device usable_device(const std::string& name) {
+  c10::Device device = parsed(name);
+  const std::string is = "device \"" + shortened(name, 60) + "\": ";
+  if (device.is_cpu()) {
+    require(!device.has_index() || device.index() == 0, is, "there is one CPU; name it cpu");
+    return c10::kCPU;
+  }
+  require(!device.is_meta(), is, "it computes nothing; name one as cuda, cuda:1 or cpu");
+  const std::string kind = in_words(device);
+  require(c10::impl::hasDeviceGuardImpl(device.type()), is, "this libtorch (", TORCH_VERSION,
+          ") was built without ", kind, "; build seigh with one that has it (-DSEIGH_TORCH), ", kElse);
+  int count = 0;
+  try {
+    count = c10::impl::getDeviceGuardImpl(device.type())->deviceCount();
+  } catch (const c10::Error&) {  // as good as none
+  }
+  require(count > 0, is, "this machine has no ", kind, " device, or no driver for it; ", kElse);
+  if (!device.has_index()) device.set_index(0);
+  require(device.index() < count, is, "there ",
+          count == 1 ? "is one here, number 0" : text_of("are ", count, " here, 0 to ", count - 1),
+          "; name one that is there, ", kElse);
+  try {
+    const at::Tensor two = at::ones({2}, at::TensorOptions().device(device)).sum();
+    require(two.item<double>() == 2, is, "it does not add up; ", kElse);
+  } catch (const c10::Error& error) {
+    fail(is, first_line(error.what_without_backtrace()), "; ", kElse);
+  }
+  return device;
+}
+
+}  // namespace seigh
