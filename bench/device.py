@@ -5,7 +5,7 @@
 
 How far products are from the CPU's, in float32 and float64, by the graph and batched; eigenpairs of small networks on both, and those of 3c3d and
 ResNet-18 by the clock; whether memory stays flat; then for each network of bench/networks.py milliseconds for each vector, in blocks and one at a time,
-Hessian and Gauss-Newton matrix, their share of the device's rate of float32 matrix products at 6F (4F) flops, F those of a forward pass, and
+Hessian and Gauss-Newton matrix in float32 and the Hessian in TF32 (the peers' convolutions too are in float32 unless said), their share of the device's rate of float32 matrix products at 6F (4F) flops, F those of a forward pass, and
 curvlinops and hessian-eigenthings beside it on the same device where they are installed (PEERS: what scripts/peers.txt installs). What does not fit
 into --minutes is left out and named. --small: a run that shows that it runs."""
 
@@ -50,6 +50,7 @@ class Bench:
         self.device, self.small, self.repeats = torch.device(device), small, repeats
         self.end = time.monotonic() + 60 * minutes
         self.left_out, self.wrong = [], []
+        self.allow_tf32(False)
         self.rate = self.matrix_rate()
 
     def wait(self):
@@ -100,7 +101,7 @@ class Bench:
     def others(self, kind, model, x, y, most, v):
         """Seconds of the peers for the same product, as text."""
         block = v.shape[1] if v.ndim == 2 else 1
-        if HessianLinearOperator and self.time_for("curvlinops"):
+        if HessianLinearOperator and (block > 1 or x.numel() * v.numel() < 10**9) and self.time_for("curvlinops"):
             try:
                 make = HessianLinearOperator if kind == "Hessian" else GGNLinearOperator
                 peer = make(model, nn.CrossEntropyLoss(), list(model.parameters()), list(zip(x.split(most), y.split(most))), check_deterministic=False)
@@ -124,29 +125,36 @@ class Bench:
             model(x)
         forward = counter.get_total_flops()
         print(f"{name}: D = {size}, {len(x)} samples, F = {forward / 1e9:.3g} GFLOP", flush=True)
-        for kind, passes in (("Hessian", 6), ("GGN", 4)):
-            if not self.time_for(f"{name}, {kind}"):
+        for kind, passes, precision in (("Hessian", 6, "float32"), ("GGN", 4, "float32"), ("Hessian", 6, "tf32")):
+            if not self.time_for(f"{name}, {kind}, {precision}"):
                 continue
             began = time.perf_counter()
-            operator = getattr(seigh, kind)(model, F.cross_entropy, (x, y), check=False)
+            operator = getattr(seigh, kind)(model, F.cross_entropy, (x, y), check=False, precision=precision)
             try:
-                operator.loss()
+                way = operator.way
             except Exception as error:
                 print(f"  {kind}: {str(error).splitlines()[0]}", flush=True)
                 self.wrong.append(f"{name}, {kind}")
                 continue
-            print(f"  {kind}: {operator.way}, chosen in {time.perf_counter() - began:.1f} s" + "".join(f"; {note}" for note in operator.notes), flush=True)
-            for block in (32, 1) if size > 10**5 else (256, 32, 1):
+            print(f"  {kind}, {precision}: {way}, chosen in {time.perf_counter() - began:.1f} s" + "".join(f"; {note}" for note in operator.notes), flush=True)
+            self.allow_tf32(precision == "tf32")  # to the peers
+            for block in (32,) if precision == "tf32" else (32, 1) if size > 10**5 else (256, 1):
                 v = torch.randn(size, block, device=self.device)
                 v = v if block > 1 else v[:, 0]
                 self.reset_peak()
                 ours = self.seconds(lambda: operator @ v) / block
                 peak = self.peak()
+                others = self.others(kind, model, x, y, most, v) if block > 1 or kind == "Hessian" else ()
                 theirs = "".join(f"   {who} {1e3 * other:9.3f} ms, {other / ours:.2f} times ours" if isinstance(other, float) else f"   {who}: {other}"
-                                 for who, other in self.others(kind, model, x, y, most, v))
-                print(f"  {kind:7}  block {block:3}: {1e3 * ours:9.3f} ms, {100 * passes * forward / ours / self.rate:5.1f} % of the rate at {passes}F, "
-                      f"{peak:5.1f} GiB{theirs}", flush=True)
+                                 for who, other in others)
+                print(f"  {kind:7} {precision}, block {block:3}: {1e3 * ours:9.3f} ms, {100 * passes * forward / ours / self.rate:5.1f} % of the rate at "
+                      f"{passes}F, {peak:5.1f} GiB{theirs}", flush=True)
+            self.allow_tf32(False)
             del operator
+
+    def allow_tf32(self, allowed):
+        if self.device.type == "cuda":
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
 
     def reset_peak(self):
         if self.device.type == "cuda":

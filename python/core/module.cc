@@ -1,6 +1,8 @@
 // seigh._core: the library as the package in python/seigh/ uses it. Thin: tensors are shared, the lock is
 // released for as long as the library works; what users see is documented there.
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/sum.h>
 #include <c10/util/Exception.h>
 #include <torch/csrc/Exceptions.h>
@@ -85,6 +87,8 @@ CurvatureOptions curvature_options(const py::dict& given) {
       o.dtype = parse_dtype(value.cast<std::string>());
     } else if (name == "products") {
       o.products = parse_products(value.cast<std::string>());
+    } else if (name == "precision") {
+      o.precision = parse_precision(value.cast<std::string>());
     } else if (name == "batch_size") {
       o.batch_size = value.cast<int64_t>();
     } else if (name == "l2") {
@@ -367,14 +371,19 @@ void define(py::module_& m) {
       [](const std::vector<at::Tensor>& tensors) {
         double sum = 0;
         int64_t i = 1;
+        std::vector<at::Tensor> elsewhere;  // waited for once
         for (const at::Tensor& t : tensors) {
           const bool plain = t.is_contiguous() && t.device().is_cpu();
-          const double part =
-              plain && t.scalar_type() == at::kFloat    ? sum_of(t.const_data_ptr<float>(), t.numel())
-              : plain && t.scalar_type() == at::kDouble ? sum_of(t.const_data_ptr<double>(), t.numel())
-                                                        : t.detach().sum(at::kDouble).item<double>();
-          sum += static_cast<double>(i++) * part;
+          const double weight = static_cast<double>(i++);
+          if (plain && t.scalar_type() == at::kFloat) {
+            sum += weight * sum_of(t.const_data_ptr<float>(), t.numel());
+          } else if (plain && t.scalar_type() == at::kDouble) {
+            sum += weight * sum_of(t.const_data_ptr<double>(), t.numel());
+          } else {
+            elsewhere.push_back(t.detach().sum(at::kDouble) * weight);
+          }
         }
+        if (!elsewhere.empty()) sum += at::stack(elsewhere).sum().item<double>();
         return std::isnan(sum) ? 0 : sum;
       },
       Released());

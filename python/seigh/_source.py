@@ -1,5 +1,6 @@
 """A module, its loss and its data as what the library differentiates (curvature/graph_source.h)."""
 
+import contextlib
 import copy
 import functools
 import threading
@@ -116,6 +117,17 @@ def _load_transforms():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's, of its own torch.jit
         torch.func.vmap(lambda t: torch.func.jvp(torch.sin, (t,), (t,))[1])(torch.zeros(1))
+
+
+@contextlib.contextmanager
+def _plain_attention():
+    """Without the fused layers that torch's own transformers take where nothing requires a gradient: forward mode does not know them."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 class _Together(nn.Module):
@@ -405,10 +417,12 @@ class Source:
 
     def loss_at(self, leaves, begin, end):
         """The loss with tensors of torch.func's layers in the place of the parameters."""
-        return self._value(begin, end, self._replaced(leaves))
+        with _plain_attention():
+            return self._value(begin, end, self._replaced(leaves))
 
     def outputs_at(self, leaves, begin, end):
-        f = self._outputs(begin, end, self._replaced(leaves))
+        with _plain_attention():
+            f = self._outputs(begin, end, self._replaced(leaves))
         return f if self._named is None else self._named.rows(f)
 
     def _replaced(self, leaves):

@@ -13,7 +13,10 @@ namespace seigh {
 namespace {
 
 std::mutex mutex;
-int users = 0;
+// Who wants what; the coarser one goes before.
+int of_full = 0, of_coarse = 0;
+enum class Rounding { theirs, full, coarse };
+Rounding now = Rounding::theirs;
 
 #if TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 11)
 
@@ -43,20 +46,27 @@ auto unless_contradictory(const Read& read) -> std::optional<decltype(read())> {
   }
 }
 
-void enter() {
+void remember() {
   Quiet quiet;
   const c10::WarningUtils::WarningHandlerGuard no_warnings(&quiet);
   at::Context& context = at::globalContext();
   for (Setting& s : settings) s.before = context.float32Precision(Float32Backend::CUDA, s.operation);
   convolutions = unless_contradictory([&] { return context.allowTF32CuDNN(); });
   products = unless_contradictory([&] { return context.float32MatmulPrecision(); });
-  if (convolutions) context.setAllowTF32CuDNN(false);
-  if (products) context.setAllowTF32CuBLAS(false);
-  for (const Setting& s : settings)
-    context.setFloat32Precision(Float32Backend::CUDA, s.operation, Float32Precision::IEEE);
 }
 
-void leave() {
+void set(bool tf32) {
+  Quiet quiet;
+  const c10::WarningUtils::WarningHandlerGuard no_warnings(&quiet);
+  at::Context& context = at::globalContext();
+  if (convolutions) context.setAllowTF32CuDNN(tf32);
+  if (products) context.setAllowTF32CuBLAS(tf32);
+  for (const Setting& s : settings)
+    context.setFloat32Precision(Float32Backend::CUDA, s.operation,
+                                tf32 ? Float32Precision::TF32 : Float32Precision::IEEE);
+}
+
+void restore() {
   Quiet quiet;
   const c10::WarningUtils::WarningHandlerGuard no_warnings(&quiet);
   at::Context& context = at::globalContext();
@@ -77,33 +87,49 @@ void leave() {
 
 bool convolutions = false, products = false;
 
-void enter() {
-  at::Context& context = at::globalContext();
-  convolutions = context.allowTF32CuDNN();
-  products = context.allowTF32CuBLAS();
-  context.setAllowTF32CuDNN(false);
-  context.setAllowTF32CuBLAS(false);
+void remember() {
+  convolutions = at::globalContext().allowTF32CuDNN();
+  products = at::globalContext().allowTF32CuBLAS();
 }
-void leave() {
+void set(bool tf32) {
+  at::globalContext().setAllowTF32CuDNN(tf32);
+  at::globalContext().setAllowTF32CuBLAS(tf32);
+}
+void restore() {
   at::globalContext().setAllowTF32CuDNN(convolutions);
   at::globalContext().setAllowTF32CuBLAS(products);
 }
 
 #endif
 
+void count(int& users, int by) {
+  const std::lock_guard lock(mutex);
+  users += by;
+  const Rounding wanted = of_coarse > 0 ? Rounding::coarse : of_full > 0 ? Rounding::full : Rounding::theirs;
+  if (wanted == now) return;
+  if (now == Rounding::theirs) remember();
+  if (wanted == Rounding::theirs) {
+    restore();
+  } else {
+    set(wanted == Rounding::coarse);
+  }
+  now = wanted;
+}
+
 }  // namespace
 
 FullPrecision::FullPrecision(c10::Device device) : active_(!device.is_cpu()) {
-  if (!active_) return;
-  const std::lock_guard lock(mutex);
-  if (users == 0) enter();
-  ++users;
+  if (active_) count(of_full, 1);
+}
+FullPrecision::~FullPrecision() {
+  if (active_) count(of_full, -1);
 }
 
-FullPrecision::~FullPrecision() {
-  if (!active_) return;
-  const std::lock_guard lock(mutex);
-  if (--users == 0) leave();
+Tf32::Tf32(c10::Device device) : active_(!device.is_cpu()) {
+  if (active_) count(of_coarse, 1);
+}
+Tf32::~Tf32() {
+  if (active_) count(of_coarse, -1);
 }
 
 }  // namespace seigh

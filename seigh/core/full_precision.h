@@ -1,5 +1,5 @@
-// float32 proper on accelerators. libtorch lets cuDNN's convolutions round their operands to TF32 (11 bits)
-// by default: Hessian products are then wrong by 1 to 3 % of their length.
+// How float32 rounds on accelerators. libtorch lets cuDNN's convolutions round their operands to TF32 (11
+// bits) by default: Hessian products are then wrong by 1 to 3 % of their length.
 #pragma once
 
 #include <c10/core/Device.h>
@@ -15,6 +15,19 @@ class FullPrecision {
   ~FullPrecision();
   FullPrecision(const FullPrecision&) = delete;
   FullPrecision& operator=(const FullPrecision&) = delete;
+
+ private:
+  bool active_;
+};
+
+/// Within it, the other way: they round their operands to TF32, in the whole process, also where a
+/// FullPrecision lives.
+class Tf32 {
+ public:
+  explicit Tf32(c10::Device device);
+  ~Tf32();
+  Tf32(const Tf32&) = delete;
+  Tf32& operator=(const Tf32&) = delete;
 
  private:
   bool active_;

@@ -46,6 +46,17 @@ void assign(const at::Tensor& to, const at::Tensor& from) {
   }
 }
 
+// Where products may round to TF32, while one lives.
+class Coarsely {
+ public:
+  Coarsely(Precision precision, c10::Device device) {
+    if (precision == Precision::tf32) tf32_.emplace(device);
+  }
+
+ private:
+  std::optional<Tf32> tf32_;
+};
+
 bool all_finite(const std::vector<at::Tensor>& tensors) {
   return std::all_of(tensors.begin(), tensors.end(), [](const at::Tensor& t) {
     return !t.defined() || (t.is_sparse() ? t.to_dense() : t).isfinite().all().item<bool>();
@@ -72,7 +83,7 @@ std::string culprit(const F& differentiate) {
 }
 
 // While one lives, cuDNN tries its kernels for every new shape and keeps the fastest, unless libtorch is to
-// be deterministic: convolutions of batches are several times faster for it.
+// be deterministic. What it has met without one keeps the kernel it was given, up to eight times as slow.
 class FastestKernels {
  public:
   explicit FastestKernels(c10::Device device) : before_(at::globalContext().benchmarkCuDNN()) {
@@ -197,6 +208,8 @@ std::vector<std::string> AutogradCurvatureOperator::notes() const {
     all.push_back(text_of("no memory pool (", why,
                           "): products may be several times slower, and a memory ceiling is not kept"));
   }
+  if (options_.precision == Precision::tf32 && !device_.is_cuda())
+    all.push_back(text_of("products in float32: ", device_, " has no TF32"));
   if (device_memory_ && !device_memory_->obstacle().empty())
     all.push_back(text_of(device_memory_->obstacle(), ": mini-batches are not cut to it"));
   if (made_smaller_)
@@ -329,6 +342,7 @@ std::vector<at::Tensor> AutogradCurvatureOperator::product(const Graph& graph,
 // Of vectors [b, shape]. What is asked of the source itself is asked outside of the layers that see batches.
 std::vector<at::Tensor> AutogradCurvatureOperator::products_at_once(int64_t begin, int64_t end,
                                                                     const std::vector<at::Tensor>& v) {
+  const ReplacedKernels replaced(ReplacedKernels::Which::transparent);
   std::vector<at::Tensor> all = source_->leaves();
   for (at::Tensor& leaf : all) leaf = leaf.detach();  // the layers take gradients of their own
   const auto with = [&](const TensorList& some) {
@@ -469,8 +483,8 @@ void AutogradCurvatureOperator::explain_not_finite(const at::Tensor& vector) con
 }
 
 int64_t AutogradCurvatureOperator::available() const {
-  if (device_memory_) return device_memory_->available();
-  return std::max<int64_t>(context_.memory().available() - options_.reserve, 0);
+  return std::max<int64_t>(
+      (device_memory_ ? device_memory_->available() : context_.memory().available()) - options_.reserve, 0);
 }
 
 // Why nothing is known of memory; empty where it is.
@@ -563,6 +577,7 @@ double AutogradCurvatureOperator::seconds_at_once(Samples samples, int64_t vecto
 void AutogradCurvatureOperator::consider_at_once() {
   const bool asked = options_.products == Products::batched;
   if (!asked && (device_.is_cpu() || by_differences() || options_.products == Products::graph)) return;
+  const Coarsely coarsely(options_.precision, device_);
   const int64_t batch_size = options_.batch_size;
   const std::vector<int64_t> begins = begins_;
   const bool kept = keep_graphs_, divided = divide_vectors_;
@@ -591,8 +606,6 @@ void AutogradCurvatureOperator::consider_at_once() {
 
 // The most vectors that leave room for enough samples, and as many of those as fit.
 void AutogradCurvatureOperator::choose_at_once() {
-  const ReplacedKernels replaced(ReplacedKernels::Which::attention);
-  const FastestKernels fastest(device_);
   keep_graphs_ = divide_vectors_ = false;
   workers_ = 1;
   const int64_t samples = source_->samples();
@@ -621,14 +634,22 @@ void AutogradCurvatureOperator::choose_at_once() {
     each -= static_cast<double>(few) * both;
     fixed = least - each - static_cast<double>(few) * (one + both);
   }
+  double share = 0.5;  // the rest is for what is made of the products
   const auto room = [&](int64_t b) {
-    // Vectors and products; a tenth is left for pieces too small to be of use.
-    const double spare = static_cast<double>(available() - 3 * vector_bytes * b) * 0.9;
+    const double spare = static_cast<double>(available()) * share - static_cast<double>(3 * vector_bytes * b);
     return (spare - fixed - static_cast<double>(b) * std::max(each, 0.0)) /
            std::max(std::max(one, 0.0) + static_cast<double>(b) * std::max(both, 0.0), 1.0);
   };
   const int64_t enough = whole ? 1 : std::min<int64_t>(options_.batch_size, 8);
-  while (at_once_ > 1 && room(at_once_) < static_cast<double>(enough)) at_once_ /= 2;
+  const auto fits = [&] {
+    at_once_ = most;
+    while (at_once_ > 1 && room(at_once_) < static_cast<double>(enough)) at_once_ /= 2;
+    return at_once_ >= 8;
+  };
+  if (!fits()) {
+    share = 0.9;  // a tenth for pieces too small to be of use
+    fits();
+  }
   if (whole) {
     require(at_once_ > 1 || room(1) >= 1, "too little memory for a vector beside the samples");
   } else {
@@ -642,6 +663,7 @@ void AutogradCurvatureOperator::choose_at_once() {
 }
 
 void AutogradCurvatureOperator::choose_sizes() {
+  const FastestKernels fastest(device_);
   const ReplacedKernels replaced;
   const int64_t samples = source_->samples();
   // Differences build graphs all the time.
@@ -890,8 +912,6 @@ std::vector<at::Tensor> AutogradCurvatureOperator::slices(const at::Tensor& bloc
 
 // All vectors of a batch with one mini-batch after the other.
 void AutogradCurvatureOperator::multiply_at_once(const at::Tensor& vectors, const at::Tensor& result) {
-  const ReplacedKernels replaced(ReplacedKernels::Which::attention);
-  const FastestKernels fastest(device_);
   result.zero_();
   for (int64_t batch = 0; batch < mini_batches(); ++batch) {
     for (int64_t begin = 0; begin < vectors.size(1); begin += at_once_) {
@@ -906,6 +926,8 @@ void AutogradCurvatureOperator::multiply_at_once(const at::Tensor& vectors, cons
 }
 
 at::Tensor AutogradCurvatureOperator::multiply(const at::Tensor& block) {
+  const Coarsely coarsely(options_.precision, device_);
+  const FastestKernels fastest(device_);
   at::Tensor vectors = as_block(block.to(device_, source_->dtype()));
   if (fixed_.defined()) vectors = as_block(vectors.index_fill(0, fixed_, 0));
   const int64_t columns = vectors.size(1);

@@ -21,10 +21,11 @@ namespace seigh {
 
 using TensorList = std::vector<at::Tensor>;
 
-/// d/dt of the gradient of the scalar f at x + t d, for each of b directions d at once: the directions and the
-/// result are [b, shape] for every tensor of x. Undefined where the gradient does not depend on x. `differentiable`:
-/// as if a graph of the gradient were wanted too, half as much memory again; some operations (group norm, SiLU) have
-/// a backward pass that forward mode sees through only then, and throw c10::Error otherwise.
+/// d/dt of the gradient of the scalar f at x + t d, for each of b directions d at once: the directions and
+/// the result are [b, shape] for every tensor of x. Undefined where the gradient does not depend on x.
+/// `differentiable`: as if a graph of the gradient were wanted too, half as much memory again; some
+/// operations (group norm, SiLU) have a backward pass that forward mode sees through only then, and throw
+/// c10::Error otherwise.
 TensorList gradients_along(const std::function<at::Tensor(const TensorList&)>& f, const TensorList& x,
                            const TensorList& directions, bool differentiable);
 
@@ -32,7 +33,8 @@ TensorList gradients_along(const std::function<at::Tensor(const TensorList&)>& f
 at::Tensor values_along(const std::function<at::Tensor(const TensorList&)>& f, const TensorList& x,
                         const TensorList& directions);
 
-/// f of each of the b slices of `batch` [b, ...], at once: each of its tensors as [b, ...], undefined ones as they are.
+/// f of each of the b slices of `batch` [b, ...], at once: each of its tensors as [b, ...], undefined ones as
+/// they are.
 TensorList for_each_slice(const std::function<TensorList(const at::Tensor&)>& f, const at::Tensor& batch);
 
 }  // namespace seigh

@@ -107,6 +107,7 @@ class Check {
       CurvatureOptions options = op_.options();
       options.products = products;
       options.dtype = dtype;
+      options.precision = Precision::float32;
       if (select_parameters(source->parameters(), {}).count == op_.size())
         options.parameters.clear();  // they may have other names in a faster operator
       options.batch_size = 0;

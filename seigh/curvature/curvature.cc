@@ -46,6 +46,12 @@ Products parse_products(const std::string& name) {
   return Products::difference;
 }
 
+Precision parse_precision(const std::string& name) {
+  if (name == "float32") return Precision::float32;
+  require(name == "tf32", "unknown precision \"", name, "\"; choose \"float32\" or \"tf32\"");
+  return Precision::tf32;
+}
+
 void CurvatureOptions::validate() const {
   loss.validate();
   require(batch_size >= 0, "batch_size must not be negative: ", batch_size);

@@ -43,6 +43,14 @@ enum class Products { automatic, autograd, graph, batched, difference };
 /// "auto", "autograd", "graph", "batched", "difference"; throws Error on another name.
 Products parse_products(const std::string& name);
 
+/// How products in float32 round; float64's are what they are. `tf32`: convolutions and matrix products on
+/// CUDA devices take their operands to 11 bits, several times as fast and wrong by 1 to 3 %; what that comes
+/// to is measured (check.h) and is in every certificate. The CPU knows float32 alone.
+enum class Precision { float32, tf32 };
+
+/// "float32", "tf32"; throws Error on another name.
+Precision parse_precision(const std::string& name);
+
 struct CurvatureOptions {
   CurvatureKind kind = CurvatureKind::hessian;
   Loss loss = {};
@@ -51,6 +59,7 @@ struct CurvatureOptions {
   int64_t batch_size = 0;
   int64_t most_samples = 0;  ///< at most so many, where batch_size is chosen; 0: no such limit
   Products products = Products::automatic;
+  Precision precision = Precision::float32;
   /// Parameters the matrix is over; the others stay fixed. Patterns as in select_parameters(); empty: all.
   std::vector<std::string> parameters = {};
   double l2 = 0;        ///< adds l2/2 |theta|^2 to the loss: l2 to the diagonal

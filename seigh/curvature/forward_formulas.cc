@@ -10,8 +10,8 @@
 namespace seigh {
 namespace {
 
-// By the operations' own names and arguments. The statistics of layer norm are computed anew, since what is saved of
-// them does not say how they change; eps is what they were off by. Batch norm is that of evaluation.
+// By the operations' own names and arguments. The statistics of layer norm are computed anew, since what is
+// saved of them does not say how they change; eps is what they were off by. Batch norm is that of evaluation.
 constexpr const char* kFormulas = R"(
 def _log_softmax_backward_data(g: Tensor, y: Tensor, dim: int, dtype: int):
     return g - torch.exp(y) * torch.sum(g, [dim], True)
@@ -63,11 +63,13 @@ def native_batch_norm_backward(g: Tensor, x: Tensor, w: Optional[Tensor], mean: 
 
 void register_all() {
   const std::shared_ptr<torch::jit::CompilationUnit> unit = torch::jit::compile(kFormulas);
-  for (const char* name : {"_log_softmax_backward_data", "_softmax_backward_data", "native_layer_norm_backward",
-                           "native_batch_norm_backward"}) {
-    const auto op = c10::Dispatcher::singleton().findSchemaOrThrow((std::string("aten::") + name).c_str(), "");
+  for (const char* name : {"_log_softmax_backward_data", "_softmax_backward_data",
+                           "native_layer_norm_backward", "native_batch_norm_backward"}) {
+    const auto op =
+        c10::Dispatcher::singleton().findSchemaOrThrow((std::string("aten::") + name).c_str(), "");
     if (torch::jit::has_jit_decomposition(op.schema())) continue;
-    std::shared_ptr<torch::jit::Graph> graph = torch::jit::toGraphFunction(unit->get_function(name)).graph()->copy();
+    std::shared_ptr<torch::jit::Graph> graph =
+        torch::jit::toGraphFunction(unit->get_function(name)).graph()->copy();
     torch::jit::Inline(*graph);
     torch::jit::RegisterDecomposition(op.schema(), std::move(graph));
   }

@@ -1,5 +1,5 @@
-// What libtorch lacks without Python: forward derivatives of the backward passes of softmax and norm layers, as
-// formulas in operations that have them.
+// What libtorch lacks without Python: forward derivatives of the backward passes of softmax and norm layers,
+// as formulas in operations that have them.
 #pragma once
 
 namespace seigh {

@@ -11,6 +11,7 @@
 #include <ATen/ops/convolution_backward.h>
 #include <ATen/ops/convolution_backward_compositeexplicitautograd_dispatch.h>
 #include <ATen/ops/convolution_compositeexplicitautograd_dispatch.h>
+#include <ATen/ops/convolution_ops.h>
 #include <ATen/ops/gelu_ops.h>
 #include <ATen/ops/linear_compositeimplicitautograd_dispatch.h>
 #include <ATen/ops/native_layer_norm_backward_ops.h>
@@ -27,6 +28,7 @@
 #include <utility>
 
 #include "seigh/curvature/convolution.h"
+#include "seigh/curvature/dense_maps.h"
 #include "seigh/curvature/second_derivatives.h"
 
 namespace seigh {
@@ -104,6 +106,20 @@ c10::DispatchKeySet theirs(c10::DispatchKeySet keys) {
   return (keys & c10::after_autograd_keyset).add(c10::DispatchKey::AutogradOther);
 }
 
+at::Tensor device_convolution(c10::DispatchKeySet keys, const at::Tensor& x, const at::Tensor& w,
+                              OptionalTensor bias, c10::SymIntArrayRef stride, c10::SymIntArrayRef padding,
+                              c10::SymIntArrayRef dilation, bool transposed,
+                              c10::SymIntArrayRef output_padding, c10::SymInt groups) {
+  if (which >= Which::transparent) {
+    const at::IntArrayRef s = C10_AS_INTARRAYREF_SLOW(stride), p = C10_AS_INTARRAYREF_SLOW(padding),
+                          d = C10_AS_INTARRAYREF_SLOW(dilation);
+    if (worth_a_dense_matrix(x, w, s, p, d, transposed, groups.expect_int()))
+      return dense_convolution(x, w, bias, s, p, d);
+  }
+  return at::_ops::convolution::redispatch(theirs(keys), x, w, bias, stride, padding, dilation, transposed,
+                                           output_padding, std::move(groups));
+}
+
 at::Tensor gelu(c10::DispatchKeySet keys, const at::Tensor& x, std::string_view approximate) {
   const bool known = approximate == "none" || approximate == "tanh";
   if (on() && known && have_second_derivatives({x})) return twice_differentiable_gelu(x, approximate);
@@ -153,7 +169,7 @@ ReplacedKernels::ReplacedKernels(Which replaced) : before_(which) {
     const auto library = [](c10::DispatchKey key) {
       return new torch::Library(torch::Library::IMPL, "aten", key, __FILE__, __LINE__);
     };
-    constexpr auto attention = &Choice<&our_attention, &their_attention, Which::attention>::call;
+    constexpr auto attention = &Choice<&our_attention, &their_attention, Which::transparent>::call;
     torch::Library* const autograd_cpu = library(c10::DispatchKey::AutogradCPU);
     autograd_cpu->impl("_convolution_double_backward",
                        TORCH_FN((&Choice<&convolution_double_backward, &their_double_backward>::call)));
@@ -165,6 +181,9 @@ ReplacedKernels::ReplacedKernels(Which replaced) : before_(which) {
     autograd_cpu->impl("_softmax_backward_data", TORCH_FN(softmax_backward));
     autograd_cpu->impl("native_layer_norm_backward", TORCH_FN(layer_norm_backward));
     library(c10::DispatchKey::AutogradCUDA)->impl("scaled_dot_product_attention", TORCH_FN(attention));
+    for (const c10::DispatchKey device :
+         {c10::DispatchKey::AutogradCUDA, c10::DispatchKey::AutogradPrivateUse1})
+      library(device)->impl("convolution", TORCH_FN(device_convolution));
     torch::Library* const cpu = library(c10::DispatchKey::CPU);
     cpu->impl("convolution", TORCH_FN((&Choice<&fast_convolution, &their_convolution>::call)));
     cpu->impl("convolution_backward", TORCH_FN((&Choice<&fast_convolution_backward, &their_backward>::call)));

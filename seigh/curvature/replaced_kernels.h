@@ -3,11 +3,12 @@
 //   - convolutions whose second derivative, and whose work on small maps, is faster (convolution.h);
 //   - GELU, SiLU, layer norm, softmax and matrix products whose second derivatives are
 //   (second_derivatives.h);
-//   - attention by the mathematical kernel, as the fused ones have no second derivative.
+//   - attention by the mathematical kernel, as the fused ones have no second derivative;
+//   - on devices convolutions on the smallest maps as matrix products (dense_maps.h).
 //
 // The replacements are registered with libtorch once, for the process, and outside of such a scope hand on to
-// the kernels they stand for: nobody else notices. On CUDA attention
-// alone is replaced.
+// the kernels they stand for: nobody else notices. On devices attention and the smallest maps alone are
+// replaced.
 #pragma once
 
 #include <string>
@@ -19,7 +20,7 @@ class ReplacedKernels {
  public:
   /// `none`: within a scope, libtorch's own once more. `attention` alone is what libtorch's layers of batches
   /// and forward mode can see through.
-  enum class Which { none, attention, all };
+  enum class Which { none, transparent, all };
   explicit ReplacedKernels(Which which = Which::all);
   ~ReplacedKernels();
   ReplacedKernels(const ReplacedKernels&) = delete;

@@ -112,6 +112,7 @@ CurvatureOptions curvature_options(const Recipe& r, const Loss& loss) {
           .loss = loss,
           .batch_size = r.curvature.batch_size,
           .products = parse_products(r.curvature.products),
+          .precision = parse_precision(r.curvature.precision),
           .parameters = r.curvature.parameters,
           .l2 = r.curvature.l2,
           .draws = r.curvature.draws,

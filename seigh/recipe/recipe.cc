@@ -215,9 +215,14 @@ void for_each_key(R& r, Visitor&& visit) {
       "Samples whose activations are in memory at once; 0: chosen from the memory ceiling and the threads.");
   visit(
       "curvature.products", r.curvature.products, {Stage::eigh},
-      "Products by \"autograd\" (second derivatives) or \"difference\" (central differences of the gradient "
+      "Products by \"autograd\" (second derivatives; of its two ways \"graph\" or \"batched\"), or "
+      "\"difference\" (central differences of the gradient "
       "in float64, two gradients each); \"auto\": differences where second derivatives are missing or found "
       "wrong.");
+  visit("curvature.precision", r.curvature.precision, {Stage::eigh},
+        "\"float32\", or on a CUDA device \"tf32\": operands of convolutions and matrix products to 11 bits, "
+        "faster, "
+        "and wrong by 1 to 3 %, which is measured and in the certificates.");
   visit(
       "curvature.rescaled", r.curvature.rescaled, {Stage::eigh},
       "\"balanced\": hidden units of ReLU networks (mlp, 3c3d, all-cnn-c) are rescaled, each checkpoint's by "
@@ -708,6 +713,7 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals, b
   check(r.curvature.subset == 0 || r.data.python.empty(),
         "curvature.subset is for data that seigh reads itself; of data.python give others there");
   parsed(r.curvature.products, origin, "curvature.products", parse_products);
+  parsed(r.curvature.precision, origin, "curvature.precision", parse_precision);
   check(r.curvature.rescaled == "none" || r.curvature.rescaled == "balanced",
         "curvature.rescaled must be \"none\" or \"balanced\", not \"", shortened(r.curvature.rescaled), "\"");
   check(r.curvature.batch_size >= 0, "curvature.batch_size must not be negative: ", r.curvature.batch_size);

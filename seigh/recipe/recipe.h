@@ -79,6 +79,7 @@ struct Recipe {
     std::vector<int64_t> steps;
     int64_t batch_size = 0;
     std::string products = "auto";
+    std::string precision = "float32";
     std::string rescaled = "none";
   } curvature;
 

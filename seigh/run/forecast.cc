@@ -332,6 +332,7 @@ Forecast forecast(const fs::path& path, const Recipe& r, const fs::path& data_fo
   f.device = context.device().str();
   DeviceMemory device_memory(context.device(), context.device_memory());
   f.available_on_device = device_memory.available();
+  const int64_t beside = context.device().is_cpu() ? 0 : f.available_on_device / 2;  // the products
 
   std::set<std::string> kept;
   std::vector<int64_t> there, missing;
@@ -352,7 +353,8 @@ Forecast forecast(const fs::path& path, const Recipe& r, const fs::path& data_fo
   f.plan.parameters = subset.count;
   const auto method = method_there(r, [&](const Decomposition& d) { return is_kept(eigen(d)); });
   f.plan.method =
-      method ? *method : plan_eigh(subset.count, eigh_dtype(r), solver, f.available_memory).method;
+      method ? *method
+             : plan_eigh(subset.count, eigh_dtype(r), solver, f.available_memory, Ranks(), beside).method;
   f.plan.decompositions = decompositions(r, f.plan.method);
   for (const Decomposition& d : f.plan.decompositions) {
     if (!is_kept(eigen(d))) f.decompositions.push_back(d);
@@ -365,13 +367,13 @@ Forecast forecast(const fs::path& path, const Recipe& r, const fs::path& data_fo
   const bool by_choice = r.eigh.method == Method::automatic && !method;
   solver.state = path / "partial";
   if (!by_choice) solver.method = f.plan.method;  // for its reason, where it was chosen
-  f.solver = plan_eigh(subset.count, eigh_dtype(r), solver, f.available_memory / 5 * 3);
+  f.solver = plan_eigh(subset.count, eigh_dtype(r), solver, f.available_memory / 5 * 3, Ranks(), beside);
   solver.method = Method::dense;
   solver.tolerance = solver.error = 0;
   // Not of a matrix too large for it.
   if (std::any_of(f.decompositions.begin(), f.decompositions.end(),
                   [](const Decomposition& d) { return d.method == Method::dense; }))
-    f.exact = plan_eigh(subset.count, at::kDouble, solver, f.available_memory / 5 * 3);
+    f.exact = plan_eigh(subset.count, at::kDouble, solver, f.available_memory / 5 * 3, Ranks(), beside);
   if (f.plan.method == Method::dense) f.exact.reason = f.solver.reason;
 
   int64_t states = 1;  // of a checkpoint: parameters, and what the optimizer remembers

@@ -4,10 +4,12 @@
 #include <gtest/gtest.h>
 #include <torch/autograd.h>
 
+#include <array>
 #include <stdexcept>
 #include <utility>
 
 #include "seigh/core/random.h"
+#include "seigh/curvature/dense_maps.h"
 
 namespace seigh {
 namespace {
@@ -24,7 +26,8 @@ const at::Tensor& images() {  // made outside of the layers, as data are
 
 // A convolution, a maximum, a product of two tensors of x, a sum that does not know of the last.
 at::Tensor network(const TensorList& x) {
-  const at::Tensor maps = at::max_pool2d(at::conv2d(images(), x[0], x[1], {1, 1}, at::IntArrayRef{0, 0}).tanh(), 2);
+  const at::Tensor maps =
+      at::max_pool2d(at::conv2d(images(), x[0], x[1], {1, 1}, at::IntArrayRef{0, 0}).tanh(), 2);
   return at::log_softmax(at::matmul(maps.flatten(1), x[2]), 1);
 }
 at::Tensor loss(const TensorList& x) {
@@ -78,6 +81,45 @@ TEST(BatchedDerivatives, OfValuesAndBackAgain) {
   EXPECT_LT((there - back).norm().item<double>(), 1e-12 * there.norm().item<double>());
 }
 
+// Of all geometries that are worth it, and derivatives of theirs.
+TEST(DenseMaps, AreConvolutions) {
+  struct Case {
+    int64_t h, w, kernel, stride, padding, dilation;
+    bool worth;
+  };
+  for (const Case& c :
+       {Case{1, 1, 3, 1, 1, 1, true}, Case{2, 2, 3, 1, 1, 1, true}, Case{2, 2, 3, 2, 1, 1, true},
+        Case{1, 2, 3, 1, 1, 1, true}, Case{2, 2, 3, 1, 2, 2, true}, Case{3, 2, 5, 3, 2, 1, true},
+        Case{1, 1, 1, 1, 0, 1, false}, Case{4, 4, 3, 1, 1, 1, false}, Case{4, 4, 3, 2, 1, 1, false},
+        Case{2, 2, 3, 1, 0, 1, false}}) {
+    const at::Tensor x = normal(20, {4, 3, c.h, c.w}), w = normal(21, {5, 3, c.kernel, c.kernel}),
+                     bias = normal(22, {5});
+    const std::array<int64_t, 2> stride{c.stride, c.stride}, padding{c.padding, c.padding},
+        dilation{c.dilation, c.dilation};
+    ASSERT_EQ(worth_a_dense_matrix(x, w, stride, padding, dilation, false, 1), c.worth) << c.h << c.kernel;
+    EXPECT_FALSE(worth_a_dense_matrix(x, w, stride, padding, dilation, true, 1));
+    if (!c.worth) continue;
+    const at::Tensor expected = at::conv2d(x, w, bias, stride, at::IntArrayRef(padding), dilation);
+    const at::Tensor found = dense_convolution(x, w, bias, stride, padding, dilation);
+    ASSERT_EQ(found.sizes(), expected.sizes());
+    EXPECT_LT((found - expected).norm().item<double>(), 1e-14 * expected.norm().item<double>());
+    const TensorList at = {w, bias}, d = {normal(23, {2, 5, 3, c.kernel, c.kernel}), normal(24, {2, 5})};
+    const auto loss = [&](bool dense) {
+      return gradients_along(
+          [&](const TensorList& p) {
+            const at::Tensor y = dense
+                                     ? dense_convolution(x, p[0], p[1], stride, padding, dilation)
+                                     : at::conv2d(x, p[0], p[1], stride, at::IntArrayRef(padding), dilation);
+            return y.tanh().sum();
+          },
+          at, d, false);
+    };
+    const TensorList ours = loss(true), theirs = loss(false);
+    for (size_t i = 0; i < 2; ++i)
+      EXPECT_LT((ours[i] - theirs[i]).norm().item<double>(), 1e-13 * theirs[i].norm().item<double>());
+  }
+}
+
 TEST(BatchedDerivatives, OfNothing) {
   const TensorList d = {normal(1, {2, 3})}, x = {normal(2, {3})};
   EXPECT_FALSE(values_along([](const TensorList&) { return at::ones({2}); }, x, d).defined());
@@ -92,7 +134,8 @@ TEST(BatchedDerivatives, LeaveLibtorchAsItWas) {
   EXPECT_THROW(gradients_along(fails, x, d, false), std::runtime_error);
   EXPECT_THROW(values_along(fails, x, d), std::runtime_error);
   // No random numbers within: a batch of vectors would see different networks.
-  EXPECT_THROW(values_along([](const TensorList& at) { return at[0] * at::rand_like(at[0]); }, x, d), c10::Error);
+  EXPECT_THROW(values_along([](const TensorList& at) { return at[0] * at::rand_like(at[0]); }, x, d),
+               c10::Error);
   EXPECT_TRUE(gradients_along(loss, x, d, false)[0].isfinite().all().item<bool>());
 }
 

@@ -53,6 +53,7 @@ TEST_P(OnADevice, ProductsAreThoseOfTheCpu) {
     for (const Products products :
          {Products::autograd, Products::graph, Products::batched, Products::difference}) {
       if (products == Products::difference && kind == CurvatureKind::mc_fisher) continue;  // as the other
+      if (products == Products::autograd && kind != CurvatureKind::hessian) continue;  // one of the next two
       const CurvatureOptions options{.kind = kind, .dtype = at::kDouble, .products = products, .l2 = 0.1};
       AutogradCurvatureOperator here(source(at::kCPU, at::kDouble), options),
           there(source(there_, at::kDouble), options);
@@ -146,14 +147,14 @@ TEST_P(OnADevice, BatchesOfVectorsFitItsMemory) {
   EXPECT_LT(relative_difference(late.apply(v), expected), 1e-11);
   const int64_t needed = memory.peak() - before;
   {  // a ceiling, kept and found when the operator is made
-    const Context context(ContextOptions{.device_memory = memory.held() + needed / 4});
+    const Context context(ContextOptions{.device_memory = memory.held() + needed});
     AutogradCurvatureOperator small(network, options, "small", context);
     EXPECT_TRUE(small.vectors_at_once() < ample.vectors_at_once() || small.batch_size() < 20);
     memory.reset_peak();
     EXPECT_LT(relative_difference(small.apply(v), expected), 1e-11);
     EXPECT_LT(memory.peak(), context.device_memory());
   }
-  PretendedDevice::set_limit(memory.held() + needed / 3);  // it runs out
+  PretendedDevice::set_limit(memory.held() + needed * 2 / 3);  // it runs out
   EXPECT_LT(relative_difference(late.apply(v), expected), 1e-11);
   EXPECT_LT(late.vectors_at_once(), ample.vectors_at_once());
 }
