@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import functools
 import threading
 import warnings
 import weakref
@@ -111,12 +110,20 @@ def _some(names):
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
-@functools.cache
+_transforms = {"loaded": False}
+
+
 def _load_transforms():
     """torch.func loads some of its rules when it is first called from Python."""
+    if _transforms["loaded"]:
+        return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's, of its own torch.jit
-        torch.func.vmap(lambda t: torch.func.jvp(torch.sin, (t,), (t,))[1])(torch.zeros(1))
+        try:
+            torch.func.vmap(lambda t: torch.func.jvp(torch.sin, (t,), (t,))[1])(torch.zeros(1))
+        except RuntimeError:  # another thread is in forward mode: the next time
+            return
+    _transforms["loaded"] = True
 
 
 @contextlib.contextmanager
@@ -199,7 +206,7 @@ class Source:
         self._lock = _lock_of(self._module) if self._module is self.own_module else threading.RLock()
         self._twin = None
         self._buffers = [(b, b.detach().clone()) for b in self._module.buffers()]
-        self._named, self._shares, self._known = None, None, {}
+        self._named, self._shares, self._known, self._sizes_met = None, None, {}, set()
         self.samples = self._data.count
         self._begins = list(self._data.begins)
         ranges = self._data.ranges()
@@ -410,10 +417,15 @@ class Source:
         return result
 
     def prepare(self, begin, end):
-        """Before `loss_at` or `outputs_at` of these: what is found by calling torch.autograd, and what torch.func loads late."""
+        """Before `loss_at` or `outputs_at` of these: what is found by calling torch.autograd, what torch.func loads late, and what a network
+        keeps of each size of batches, which must be no tensor of torch.func's."""
         _load_transforms()
         if self._named is None:
             self._share(begin, end)
+        if end - begin not in self._sizes_met:
+            with torch.no_grad():
+                self._value(begin, end)
+            self._sizes_met.add(end - begin)
 
     def loss_at(self, leaves, begin, end):
         """The loss with tensors of torch.func's layers in the place of the parameters."""

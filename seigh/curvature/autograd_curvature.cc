@@ -10,13 +10,17 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cmath>
+#include <limits>
+#include <mutex>
 #include <utility>
 
 #include "seigh/core/context.h"
 #include "seigh/core/error.h"
 #include "seigh/core/full_precision.h"
 #include "seigh/core/printable.h"
+#include "seigh/core/random.h"
 #include "seigh/core/timer.h"
 #include "seigh/curvature/batched_derivatives.h"
 #include "seigh/curvature/model_source.h"
@@ -86,16 +90,27 @@ std::string culprit(const F& differentiate) {
 // be deterministic. What it has met without one keeps the kernel it was given, up to eight times as slow.
 class FastestKernels {
  public:
-  explicit FastestKernels(c10::Device device) : before_(at::globalContext().benchmarkCuDNN()) {
-    if (device.is_cuda() && !at::globalContext().deterministicAlgorithms())
-      at::globalContext().setBenchmarkCuDNN(true);
+  explicit FastestKernels(c10::Device device)
+      : active_(device.is_cuda() && !at::globalContext().deterministicAlgorithms()) {
+    if (active_) count(1);
   }
-  ~FastestKernels() { at::globalContext().setBenchmarkCuDNN(before_); }
+  ~FastestKernels() {
+    if (active_) count(-1);
+  }
   FastestKernels(const FastestKernels&) = delete;
   FastestKernels& operator=(const FastestKernels&) = delete;
 
  private:
-  bool before_;
+  static void count(int by) {
+    static std::mutex mutex;
+    static int users = 0;
+    static bool before = false;
+    const std::lock_guard lock(mutex);
+    if (users == 0) before = at::globalContext().benchmarkCuDNN();
+    users += by;
+    at::globalContext().setBenchmarkCuDNN(users > 0 || before);
+  }
+  bool active_;
 };
 
 // Lets several workers add to the same columns, each column in the order of the mini-batches.
@@ -130,6 +145,15 @@ class Turns {
 };
 
 }  // namespace
+
+// What is chosen by memory and time.
+struct AutogradCurvatureOperator::Sizes {
+  int64_t batch_size;
+  std::vector<int64_t> begins;
+  int workers;
+  bool keep_graphs, divide_vectors;
+  int64_t preferred_block, at_once;
+};
 
 struct AutogradCurvatureOperator::Graph {
   int64_t begin = 0, end = 0;         // its samples
@@ -208,13 +232,9 @@ std::vector<std::string> AutogradCurvatureOperator::notes() const {
     all.push_back(text_of("no memory pool (", why,
                           "): products may be several times slower, and a memory ceiling is not kept"));
   }
-  if (options_.precision == Precision::tf32 && !device_.is_cuda())
-    all.push_back(text_of("products in float32: ", device_, " has no TF32"));
   if (device_memory_ && !device_memory_->obstacle().empty())
     all.push_back(text_of(device_memory_->obstacle(), ": mini-batches are not cut to it"));
-  if (made_smaller_)
-    all.push_back(
-        text_of("mini-batches of ", options_.batch_size, ": ", device_, " ran out of memory with more"));
+  if (made_smaller_) all.push_back(text_of(way(), ": ", device_, " ran out of memory with more"));
   if (!why_not_at_once_.empty())
     all.push_back(text_of("vectors are multiplied one by one, not a block at once: ", why_not_at_once_));
   if (fused_attention_)
@@ -253,6 +273,13 @@ double AutogradCurvatureOperator::target_count() const {
 void AutogradCurvatureOperator::cut(int64_t batch_size) {
   begins_.clear();
   for (int64_t begin = 0; begin < source_->samples(); begin += batch_size) begins_.push_back(begin);
+}
+
+// Into as many as it takes of at most so many samples.
+void AutogradCurvatureOperator::cut_evenly(int64_t most) {
+  const int64_t samples = source_->samples(), rounds = (samples + most - 1) / most;
+  options_.batch_size = (samples + rounds - 1) / rounds;
+  cut(options_.batch_size);
 }
 
 int64_t AutogradCurvatureOperator::end_of(int64_t batch) const {
@@ -339,6 +366,26 @@ std::vector<at::Tensor> AutogradCurvatureOperator::product(const Graph& graph,
   return derivative({graph.outputs}, graph.leaves, {between(graph, jv)});
 }
 
+// Of slices [b, shape of the outputs]. A loss of the user's own may take gradients, which batches do not let
+// it.
+at::Tensor AutogradCurvatureOperator::between_at_once(const Graph& graph, const at::Tensor& jv) {
+  if (loss_by_slices_) {
+    try {
+      return for_each_slice([&](const at::Tensor& slice) { return TensorList{between(graph, slice)}; },
+                            jv)[0];
+    } catch (const c10::OutOfMemoryError&) {
+      throw;
+    } catch (const Cancelled&) {
+      throw;
+    } catch (const std::exception&) {
+      loss_by_slices_ = false;
+    }
+  }
+  TensorList all;
+  for (const at::Tensor& slice : jv.unbind(0)) all.push_back(between(graph, slice));
+  return at::stack(all);
+}
+
 // Of vectors [b, shape]. What is asked of the source itself is asked outside of the layers that see batches.
 std::vector<at::Tensor> AutogradCurvatureOperator::products_at_once(int64_t begin, int64_t end,
                                                                     const std::vector<at::Tensor>& v) {
@@ -361,9 +408,10 @@ std::vector<at::Tensor> AutogradCurvatureOperator::products_at_once(int64_t begi
       throw;
     } catch (const c10::Error&) {
       if (differentiable_) throw;
-      differentiable_ = true;  // from now on
     }
-    return gradients_along(loss, x, v, differentiable_);
+    TensorList products = gradients_along(loss, x, v, true);
+    differentiable_ = true;  // from now on
+    return products;
   }
   const at::Tensor jv =
       values_along([&](const TensorList& at) { return source_->outputs(with(at), begin, end); }, x, v);
@@ -374,9 +422,8 @@ std::vector<at::Tensor> AutogradCurvatureOperator::products_at_once(int64_t begi
   const std::vector<at::Tensor> differentiable = leaves();
   graph.leaves = chosen(differentiable);
   build_outputs(graph, differentiable);
-  return for_each_slice(
-      [&](const at::Tensor& u) { return derivative({graph.outputs}, graph.leaves, {between(graph, u)}); },
-      jv);
+  return for_each_slice([&](const at::Tensor& u) { return derivative({graph.outputs}, graph.leaves, {u}); },
+                        between_at_once(graph, jv));
 }
 
 std::vector<at::Tensor> AutogradCurvatureOperator::difference(const Graph& graph,
@@ -483,8 +530,8 @@ void AutogradCurvatureOperator::explain_not_finite(const at::Tensor& vector) con
 }
 
 int64_t AutogradCurvatureOperator::available() const {
-  return std::max<int64_t>(
-      (device_memory_ ? device_memory_->available() : context_.memory().available()) - options_.reserve, 0);
+  if (device_memory_) return device_memory_->available();
+  return std::max<int64_t>(context_.memory().available() - options_.reserve, 0);
 }
 
 // Why nothing is known of memory; empty where it is.
@@ -578,23 +625,25 @@ void AutogradCurvatureOperator::consider_at_once() {
   const bool asked = options_.products == Products::batched;
   if (!asked && (device_.is_cpu() || by_differences() || options_.products == Products::graph)) return;
   const Coarsely coarsely(options_.precision, device_);
-  const int64_t batch_size = options_.batch_size;
-  const std::vector<int64_t> begins = begins_;
-  const bool kept = keep_graphs_, divided = divide_vectors_;
+  const Sizes before = sizes();
   const auto one_by_one = [&](std::string why) {
-    at_once_ = 0;
-    options_.batch_size = batch_size;
-    begins_ = begins;
-    keep_graphs_ = kept;
-    divide_vectors_ = divided;
+    take(before);
     why_not_at_once_ = std::move(why);
   };
   try {
     choose_at_once();
+    compare_ways();
     if (asked || at::globalContext().deterministicAlgorithms()) return;
-    const double graph = seconds_by_graph(some_samples(batch_size));
+    const double graph = seconds_by_graph(some_samples(before.batch_size));
     if (device_memory_) device_memory_->release();
-    if (!(seconds_at_once(some_samples(options_.batch_size), at_once_) < graph)) one_by_one("");
+    const double each = seconds_at_once(some_samples(options_.batch_size), at_once_);
+    if (!(each < graph)) {
+      one_by_one("");
+    } else if (source_->batches().empty()) {  // between them Ctrl-C is heard
+      constexpr double kSoon = 0.7;
+      const auto n = static_cast<int64_t>(kSoon / (each * static_cast<double>(at_once_)));
+      if (n < options_.batch_size) cut_evenly(std::max<int64_t>(n, 1));
+    }
   } catch (const Cancelled&) {
     throw;
   } catch (const std::exception& error) {
@@ -604,6 +653,35 @@ void AutogradCurvatureOperator::consider_at_once() {
   if (device_memory_) device_memory_->release();
 }
 
+// The layers see parameters that the network is given; what reaches the loss past them (a penalty over
+// model.parameters(), a tensor taken from them before, no_grad) they do not.
+void AutogradCurvatureOperator::compare_ways() {
+  const Samples few = some_samples(4);
+  const at::Tensor v =
+      random_gaussian(options_.seed, Stream::check, size(), 0, 2, source_->dtype()).to(device_);
+  const auto flat = [&](const std::vector<at::Tensor>& pieces, const at::Tensor& to) {
+    const std::vector<at::Tensor> all = unflatten(subset_.specs, to);
+    for (size_t i = 0; i < pieces.size(); ++i) add_to(all[i], pieces[i]);
+  };
+  const at::Tensor by_graph = at::zeros_like(v), at_once = at::zeros_like(v);
+  {
+    const ReplacedKernels replaced;
+    const auto graph = build_graph(few.begin, few.end);
+    for (int64_t j = 0; j < v.size(1); ++j)
+      flat(product(*graph, unflatten(subset_.specs, v.select(1, j))), by_graph.select(1, j));
+  }
+  const std::vector<at::Tensor> p = products_at_once(few.begin, few.end, slices(v)), sum = slices(at_once);
+  for (size_t i = 0; i < p.size(); ++i) add_to(sum[i], p[i]);
+  // Rounding, where terms cancel too; a part of the loss that is lost is more.
+  const double same = options_.precision == Precision::tf32 ? 0.1 : 0.01;
+  const double off = (at_once - by_graph).norm(2, at::kDouble).item<double>(),
+               length = by_graph.norm(2, at::kDouble).item<double>();
+  require(off <= same * length, name(),
+          ": products of all vectors at once differ from those through a graph by ",
+          100 * off / std::max(length, std::numeric_limits<double>::min()),
+          " %: parameters reach the loss otherwise than through the network; use products = \"graph\"");
+}
+
 // The most vectors that leave room for enough samples, and as many of those as fit.
 void AutogradCurvatureOperator::choose_at_once() {
   keep_graphs_ = divide_vectors_ = false;
@@ -611,7 +689,8 @@ void AutogradCurvatureOperator::choose_at_once() {
   const int64_t samples = source_->samples();
   const int64_t vector_bytes = size() * static_cast<int64_t>(c10::elementSize(dtype()));
   // More fill no card, but for the smallest networks.
-  const int64_t most = std::clamp<int64_t>((int64_t{1} << 30) / (4 * vector_bytes), 32, 256);
+  const auto most = static_cast<int64_t>(std::bit_floor(
+      static_cast<uint64_t>(std::clamp<int64_t>((int64_t{1} << 30) / (4 * vector_bytes), 32, 256))));
   at_once_ = most;
   if (!obstacle().empty()) {  // nothing is known of memory: what runs out of it is halved
     preferred_block_ = at_once_;
@@ -654,10 +733,7 @@ void AutogradCurvatureOperator::choose_at_once() {
     require(at_once_ > 1 || room(1) >= 1, "too little memory for a vector beside the samples");
   } else {
     const int64_t fitting = std::max<int64_t>(static_cast<int64_t>(std::min(room(at_once_), 1e9)), 1);
-    const int64_t n = std::min({fitting, samples, options_.batch_size});
-    const int64_t rounds = (samples + n - 1) / n;
-    options_.batch_size = (samples + rounds - 1) / rounds;
-    cut(options_.batch_size);
+    cut_evenly(std::min({fitting, samples, options_.batch_size}));
   }
   preferred_block_ = std::max(preferred_block_, at_once_);
 }
@@ -748,40 +824,57 @@ void AutogradCurvatureOperator::choose_sizes() {
   graphs_.resize(static_cast<size_t>(mini_batches()));
 }
 
+AutogradCurvatureOperator::Sizes AutogradCurvatureOperator::sizes() const {
+  return {options_.batch_size, begins_, workers_, keep_graphs_, divide_vectors_, preferred_block_, at_once_};
+}
+
+// And lets kept graphs go.
+void AutogradCurvatureOperator::take(const Sizes& sizes) {
+  options_.batch_size = sizes.batch_size;
+  begins_ = sizes.begins;
+  workers_ = sizes.workers;
+  keep_graphs_ = sizes.keep_graphs;
+  divide_vectors_ = sizes.divide_vectors;
+  preferred_block_ = sizes.preferred_block;
+  at_once_ = sizes.at_once;
+  graphs_.clear();
+  graphs_.resize(static_cast<size_t>(mini_batches()));
+}
+
+// A single vector is worth a graph.
+bool AutogradCurvatureOperator::takes_at_once(int64_t columns) const {
+  return at_once_ > 0 && (columns > 1 || options_.products == Products::batched);
+}
+
 // What work() gives; where the device runs out of memory, once more without kept graphs, then with fewer
-// vectors at once and in smaller mini-batches. Leaves everything as it was where even one sample is too much.
+// vectors at once, if it takes them so, and in smaller mini-batches. Leaves everything as it was where even
+// one sample is too much.
 template <typename Work>
-auto AutogradCurvatureOperator::in_batches_that_fit(const Work& work) {
-  const int64_t batch_size = options_.batch_size;
-  const int64_t at_once = at_once_;
-  const bool kept = keep_graphs_;
-  const auto take = [&](int64_t size, bool keep) {
-    for (std::unique_ptr<Graph>& graph : graphs_) graph.reset();
-    keep_graphs_ = keep;
-    if (size == options_.batch_size) return;
-    options_.batch_size = size;
-    cut(size);
-    graphs_.resize(static_cast<size_t>(mini_batches()));
-  };
+auto AutogradCurvatureOperator::in_batches_that_fit(const Work& work, bool at_once) {
+  const Sizes before = sizes();
   for (;;) {
     try {
       auto result = work();
-      made_smaller_ = made_smaller_ || options_.batch_size < batch_size;
+      made_smaller_ = made_smaller_ || options_.batch_size < before.batch_size || at_once_ < before.at_once;
       return result;
     } catch (const c10::OutOfMemoryError& error) {
       if (!device_memory_) throw;
       const bool can_be_cut = source_->batches().empty() && options_.batch_size > 1;
+      Sizes smaller = sizes();
+      smaller.keep_graphs = false;
       if (keep_graphs_) {
-        take(options_.batch_size, false);
-      } else if (at_once_ > 8 || (at_once_ > 1 && !can_be_cut)) {
-        at_once_ /= 2;
+      } else if (at_once && (at_once_ > 8 || (at_once_ > 1 && !can_be_cut))) {
+        smaller.at_once /= 2;
       } else if (can_be_cut) {
-        take((options_.batch_size + 1) / 2, false);
+        smaller.batch_size = (options_.batch_size + 1) / 2;
+        smaller.begins.clear();
+        for (int64_t begin = 0; begin < source_->samples(); begin += smaller.batch_size)
+          smaller.begins.push_back(begin);
       } else {
-        at_once_ = at_once;
-        take(batch_size, kept);
+        take(before);
         throw_memory_error(source_->batches().empty() ? "one sample" : "a batch of the data", error);
       }
+      take(smaller);
       device_memory_->release();
     }
   }
@@ -932,8 +1025,7 @@ at::Tensor AutogradCurvatureOperator::multiply(const at::Tensor& block) {
   if (fixed_.defined()) vectors = as_block(vectors.index_fill(0, fixed_, 0));
   const int64_t columns = vectors.size(1);
   at::Tensor result = empty_block(size(), columns, source_->dtype(), device_);
-  // A single vector is worth a graph.
-  const bool at_once = at_once_ > 0 && (columns > 1 || options_.products == Products::batched);
+  const bool at_once = takes_at_once(columns);
   if (at_once) multiply_at_once(vectors, result);
   // What does not go into the workers' number is left to all of them together.
   int64_t divided = divide_vectors_ ? columns - columns % workers_ : 0;
@@ -960,14 +1052,13 @@ at::Tensor AutogradCurvatureOperator::apply_impl(const at::Tensor& block) {
   const FullPrecision full(device_);
   const int64_t columns = block.size(1);
   if (device_.is_cpu() || columns <= preferred_block_)
-    return in_batches_that_fit([&] { return multiply(block); });
+    return in_batches_that_fit([&] { return multiply(block); }, takes_at_once(columns));
   // No more of the block there at once than there is room for.
   at::Tensor result = empty_block(size(), columns, dtype(), block.device());
   for (int64_t begin = 0; begin < columns; begin += preferred_block_) {
     const int64_t n = std::min(preferred_block_, columns - begin);
-    result.narrow(1, begin, n).copy_(in_batches_that_fit([&] {
-      return multiply(block.narrow(1, begin, n));
-    }));
+    result.narrow(1, begin, n)
+        .copy_(in_batches_that_fit([&] { return multiply(block.narrow(1, begin, n)); }, takes_at_once(n)));
   }
   return result;
 }

@@ -117,6 +117,7 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
   std::vector<at::Tensor> product(const Graph& graph, const std::vector<at::Tensor>& v) const;
   std::vector<at::Tensor> difference(const Graph& graph, const std::vector<at::Tensor>& v) const;
   at::Tensor between(const Graph& graph, const at::Tensor& jv) const;
+  at::Tensor between_at_once(const Graph& graph, const at::Tensor& jv);
   at::Tensor mean_loss(const std::vector<at::Tensor>& leaves, int64_t begin, int64_t end,
                        double targets) const;
   std::vector<at::Tensor> leaves() const;
@@ -124,6 +125,7 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
   at::Tensor theta() const;      // the subset's parameters, flat
   double target_count() const;   // of all samples
   void cut(int64_t batch_size);  // the samples into mini-batches
+  void cut_evenly(int64_t most);
   int64_t mini_batches() const { return static_cast<int64_t>(begins_.size()); }
   int64_t begin_of(int64_t batch) const { return begins_[static_cast<size_t>(batch)]; }
   int64_t end_of(int64_t batch) const;
@@ -135,12 +137,17 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
   Samples some_samples(int64_t count) const;
   int64_t measure_peak_at_once(Samples samples, int64_t vectors);
   void consider_at_once();
+  void compare_ways();
   void choose_at_once();
   double seconds_at_once(Samples samples, int64_t vectors);
   double seconds_by_graph(Samples samples);
   at::Tensor multiply(const at::Tensor& block);
+  struct Sizes;
+  Sizes sizes() const;
+  void take(const Sizes& sizes);
+  bool takes_at_once(int64_t columns) const;
   template <typename Work>
-  auto in_batches_that_fit(const Work& work);
+  auto in_batches_that_fit(const Work& work, bool at_once = false);
   [[noreturn]] void throw_memory_error(const std::string& what, const c10::Error& error) const;
   void choose_sizes();
   void compare_kernels() const;
@@ -156,6 +163,7 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
   bool keep_graphs_ = false, divide_vectors_ = false, fused_attention_ = false, made_smaller_ = false;
   int64_t preferred_block_ = 32, at_once_ = 0;
   bool differentiable_ = false;  // gradients_along() wants it
+  bool loss_by_slices_ = true;   // between() can be batched
   std::string why_not_at_once_;
   at::Tensor fixed_;  // entries of a vector of the subset
   double step_ = 1e-5;

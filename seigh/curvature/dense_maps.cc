@@ -50,7 +50,8 @@ at::Tensor dense_convolution(const at::Tensor& x, const at::Tensor& w, const std
   };
   std::vector<at::Tensor> pairs;
   for (int64_t in = 0; in < h * width; ++in)
-    for (int64_t out = 0; out < oh * ow; ++out) pairs.push_back(tap(in / width, in % width, out / ow, out % ow));
+    for (int64_t out = 0; out < oh * ow; ++out)
+      pairs.push_back(tap(in / width, in % width, out / ow, out % ow));
   // [O, C, in, out] to [C in, O out]
   const at::Tensor matrix = at::stack(pairs, -1)
                                 .reshape({o, c, h * width, oh * ow})

@@ -11,7 +11,7 @@ namespace seigh {
 namespace {
 
 // By the operations' own names and arguments. The statistics of layer norm are computed anew, since what is
-// saved of them does not say how they change; eps is what they were off by. Batch norm is that of evaluation.
+// saved of them does not say how they change; eps is what they were off by.
 constexpr const char* kFormulas = R"(
 def _log_softmax_backward_data(g: Tensor, y: Tensor, dim: int, dtype: int):
     return g - torch.exp(y) * torch.sum(g, [dim], True)
@@ -47,17 +47,25 @@ def native_layer_norm_backward(g: Tensor, x: Tensor, shape: List[int], mean: Ten
 def native_batch_norm_backward(g: Tensor, x: Tensor, w: Optional[Tensor], mean: Optional[Tensor], variance: Optional[Tensor],
                                saved_mean: Optional[Tensor], saved_r: Optional[Tensor], train: bool, eps: float,
                                mask: List[bool]):
-    assert not train and mean is not None and variance is not None
     shape: List[int] = [1, -1]
     rows: List[int] = [0]
     for d in range(2, x.dim()):
         shape.append(1)
         rows.append(d)
-    scale = torch.reshape(torch.rsqrt(variance + eps), shape)
-    normal = (x - torch.reshape(mean, shape)) * scale
-    dx = g * scale
+    if train:
+        centred = x - torch.mean(x, rows, True)
+        scale = torch.rsqrt(torch.mean(centred * centred, rows, True) + eps)
+    else:
+        assert mean is not None and variance is not None
+        centred = x - torch.reshape(mean, shape)
+        scale = torch.reshape(torch.rsqrt(variance + eps), shape)
+    normal = centred * scale
+    gn = g
     if w is not None:
-        dx = dx * torch.reshape(w, shape)
+        gn = g * torch.reshape(w, shape)
+    dx = scale * gn
+    if train:
+        dx = scale * (gn - torch.mean(gn, rows, True) - normal * torch.mean(gn * normal, rows, True))
     return dx, torch.sum(g * normal, rows), torch.sum(g, rows)
 )";
 

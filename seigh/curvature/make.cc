@@ -21,9 +21,11 @@ std::unique_ptr<CurvatureOperator> make_curvature_operator(const Model& model, c
   return make_curvature_operator(source, options, name, context);
 }
 
-std::unique_ptr<CurvatureOperator> make_curvature_operator(const std::shared_ptr<const GraphSource>& source,
-                                                           const CurvatureOptions& options,
-                                                           const std::string& name, const Context& context) {
+namespace {
+
+std::unique_ptr<CurvatureOperator> of_source(const std::shared_ptr<const GraphSource>& source,
+                                             const CurvatureOptions& options, const std::string& name,
+                                             const Context& context) {
   if (options.products == Products::difference) {
     const Context::Scope scope(context);
     auto exact = source->dtype() == at::kDouble ? source : source->again({}, at::kDouble);
@@ -34,6 +36,18 @@ std::unique_ptr<CurvatureOperator> make_curvature_operator(const std::shared_ptr
     if (auto faster = source->faster_operator(options, name, context)) return faster;
   }
   return std::make_unique<AutogradCurvatureOperator>(source, options, name, context);
+}
+
+}  // namespace
+
+std::unique_ptr<CurvatureOperator> make_curvature_operator(const std::shared_ptr<const GraphSource>& source,
+                                                           const CurvatureOptions& options,
+                                                           const std::string& name, const Context& context) {
+  auto op = of_source(source, options, name, context);
+  if (options.precision == Precision::tf32 && (op->dtype() != at::kFloat || !op->device().is_cuda()))
+    op->add_note(
+        text_of("precision = \"tf32\" has no part in products in ", op->dtype(), " on ", op->device()));
+  return op;
 }
 
 }  // namespace seigh

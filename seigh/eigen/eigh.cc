@@ -138,7 +138,7 @@ EigenResult eigh(LinearOperator& whole, const SolverOptions& options, const Cont
   const bool by_device = !whole.device().is_cpu() && ranks.alone();
   const EighPlan plan =
       plan_eigh(whole.size(), whole.dtype(), options, ranks.agree(context.memory().available()), ranks,
-                by_device ? DeviceMemory(whole.device(), context.device_memory()).available() : 0);
+                by_device ? DeviceMemory(whole.device(), context.device_memory()).available() / 2 : 0);
   // Where products depend on each other, ranks share each block; SEIGH's are shared out by the store.
   const bool by_shards = plan.method == Method::seigh && !options.state.empty();
   DividedColumns divided(whole, context);

@@ -341,8 +341,9 @@ class ScriptPool {
     const std::string message = essence(error);
     // The interpreter passes on only the text.
     TORCH_CHECK_WITH(OutOfMemoryError, device.is_cpu() || !contains(message, {"out of memory"}), message);
-    require(device.is_cpu() || !contains(message, {"device", "Device"}), path_.string(), " does not run on ",
-            device, ": ", message,
+    require(device.is_cpu() || contains(message, {"CUDA error", "device-side assert"}) ||
+                !contains(message, {"device", "Device"}),
+            path_.string(), " does not run on ", device, ": ", message,
             "; give tensors made inside it the device of its inputs (device=x.device) or register them as "
             "buffers, or compute on the CPU (--device cpu)");
     const bool types = contains(message, {"dtype", "scalar type", "Double", "Float"});

@@ -5,6 +5,7 @@
 #include <torch/autograd.h>
 
 #include <array>
+#include <functional>
 #include <stdexcept>
 #include <utility>
 
@@ -117,6 +118,52 @@ TEST(DenseMaps, AreConvolutions) {
     const TensorList ours = loss(true), theirs = loss(false);
     for (size_t i = 0; i < 2; ++i)
       EXPECT_LT((ours[i] - theirs[i]).norm().item<double>(), 1e-13 * theirs[i].norm().item<double>());
+  }
+}
+
+// Backward passes whose forward derivatives are formulas of ours where there is no Python.
+TEST(BatchedDerivatives, KnowWhatLibtorchLacks) {
+  const at::Tensor x = normal(30, {6, 4, 3}), running = normal(31, {4}),
+                   spread = normal(32, {4}).square() + 0.5;
+  const std::vector<std::function<at::Tensor(const TensorList&)>> functions = {
+      [&](const TensorList& p) {
+        return at::log_softmax(x * p[0].view({1, 4, 1}), 1) * x;
+      },
+      [&](const TensorList& p) {
+        return at::softmax(x * p[0].view({1, 4, 1}), 1) * x;
+      },
+      [&](const TensorList& p) {
+        return at::layer_norm((x * p[0].view({1, 4, 1})).transpose(1, 2), {4}, p[1], p[0]);
+      },
+      [&](const TensorList& p) {
+        return at::layer_norm((x * p[0].view({1, 4, 1})).transpose(1, 2), {4});
+      },
+      [&](const TensorList& p) {
+        return at::batch_norm(x * p[0].view({1, 4, 1}), p[1], p[0], running, spread, false, 0.1, 1e-5, false);
+      },
+      [&](const TensorList& p) {
+        return at::batch_norm(x * p[0].view({1, 4, 1}), p[1], p[0], {}, {}, true, 0.1, 1e-5, false);
+      },
+  };
+  const TensorList at = {normal(33, {4}), normal(34, {4})}, d = {normal(35, {2, 4}), normal(36, {2, 4})};
+  for (size_t f = 0; f < functions.size(); ++f) {
+    const auto value = [&](const TensorList& p) { return functions[f](p).tanh().sum(); };
+    const TensorList found = gradients_along(value, at, d, false);
+    TensorList leaves = {at[0].clone().requires_grad_(true), at[1].clone().requires_grad_(true)};
+    const TensorList g = torch::autograd::grad({value(leaves)}, leaves, {}, true, true, true);
+    for (int j = 0; j < 2; ++j) {
+      TensorList outputs, weights;
+      for (size_t i = 0; i < 2; ++i) {
+        if (!g[i].defined()) continue;
+        outputs.push_back(g[i]);
+        weights.push_back(d[i][j]);
+      }
+      const TensorList h = torch::autograd::grad(outputs, leaves, weights, true, false, true);
+      for (size_t i = 0; i < 2; ++i) {
+        if (!h[i].defined()) continue;
+        EXPECT_LT((found[i][j] - h[i]).norm().item<double>(), 1e-11 * h[i].norm().item<double>()) << f << i;
+      }
+    }
   }
 }
 

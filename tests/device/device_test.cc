@@ -11,6 +11,7 @@
 #include "seigh/core/full_precision.h"
 #include "seigh/curvature/autograd_curvature.h"
 #include "seigh/curvature/check.h"
+#include "seigh/curvature/make.h"
 #include "seigh/curvature/model_source.h"
 #include "seigh/eigen/eigh.h"
 #include "seigh/linop/matrix_operator.h"
@@ -242,6 +243,18 @@ TEST(FullPrecision, LeavesNoTrace) {
         EXPECT_EQ(all(), ieee);
         EXPECT_FALSE(context.allowTF32CuDNN());
         EXPECT_FALSE(context.allowTF32CuBLAS());
+        {
+          const Tf32 coarse(PretendedDevice::device());
+          EXPECT_EQ(all(), std::vector<Float32Precision>(3, Float32Precision::TF32));
+          EXPECT_TRUE(context.allowTF32CuDNN());
+          const FullPrecision within(PretendedDevice::device());
+          EXPECT_TRUE(context.allowTF32CuBLAS()) << "the coarser one goes before";
+        }
+        EXPECT_EQ(all(), ieee);
+      }
+      {
+        const Tf32 coarse(PretendedDevice::device());
+        EXPECT_TRUE(context.allowTF32CuDNN());
       }
       EXPECT_EQ(all(), before) << products << convolutions;
       EXPECT_EQ(context.allowTF32CuDNN(), convolutions);
@@ -257,6 +270,47 @@ TEST(FullPrecision, LeavesNoTrace) {
   context.setFloat32Precision(Float32Backend::GENERIC, Float32Op::ALL, Float32Precision::TF32);
   EXPECT_EQ(now(Float32Op::MATMUL), Float32Precision::TF32) << "inherited as before";
   context.setFloat32Precision(Float32Backend::GENERIC, Float32Op::ALL, Float32Precision::NONE);
+}
+
+// Products alone, and only where that was asked for.
+TEST(ADevice, RoundsToTf32WhereAsked) {
+  const test::ModelCase c = test::every_model()[1];  // with convolutions
+  const auto model = make_model(c.model, c.sample, c.classes);
+  const Dataset data = test::make_data(c, 4);
+  const c10::Device there = PretendedDevice::device();
+  const auto network = std::make_shared<ModelSource>(
+      *model, model->initial_parameters(1).to(there), std::vector<at::Tensor>{},
+      Dataset{data.x.to(there), data.y.to(there), data.classes}, Loss{}, at::kFloat, "matrix");
+  for (const Products products : {Products::graph, Products::batched}) {
+    const auto op =
+        make_curvature_operator(network, {.products = products, .precision = Precision::tf32}, "m");
+    const at::Tensor v = at::ones({op->size(), 2});
+    PretendedDevice::rounded_to_tf32();
+    op->apply(v);
+    EXPECT_TRUE(PretendedDevice::rounded_to_tf32());
+    op->loss();
+    op->gradient();
+    EXPECT_FALSE(PretendedDevice::rounded_to_tf32());
+    ASSERT_EQ(op->notes().size(), 1U);
+    EXPECT_NE(op->notes()[0].find("has no part in products in float32 on pretended"), std::string::npos)
+        << op->notes()[0];
+  }
+}
+
+// Without the clock, where libtorch is to be deterministic.
+TEST(ADevice, ChoosesWithoutTheClock) {
+  const test::ModelCase c = test::every_model()[0];
+  const auto model = make_model(c.model, c.sample, c.classes);
+  const Dataset data = test::make_data(c, 4);
+  const c10::Device there = PretendedDevice::device();
+  const auto network = std::make_shared<ModelSource>(
+      *model, model->initial_parameters(1).to(there), std::vector<at::Tensor>{},
+      Dataset{data.x.to(there), data.y.to(there), data.classes}, Loss{}, at::kFloat, "matrix");
+  at::globalContext().setDeterministicAlgorithms(true, false);
+  const AutogradCurvatureOperator op(network, {});
+  at::globalContext().setDeterministicAlgorithms(false, false);
+  EXPECT_GT(op.vectors_at_once(), 1);
+  EXPECT_EQ(op.way().find("batched: "), 0U) << op.way();
 }
 
 TEST(ADevice, IsRefusedByOperatorsOfTheHost) {

@@ -1,6 +1,7 @@
 """Products of all kinds of modules, losses and data against dense matrices that PyTorch makes itself."""
 
 from support import *
+import torch.utils.checkpoint
 from torch.nn.utils import parametrizations, rnn
 
 
@@ -139,18 +140,85 @@ class Modules(Case):
                 seen = model.seen.clone()
                 self.close(seigh.Hessian(model, loss, data, products="batched", **more) @ v, graph @ v, 1e-10)
                 self.assertTrue(torch.equal(model.seen, seen))
-        with self.assertRaises(Exception):  # its derivatives are only for single vectors
-            class Own(torch.autograd.Function):
-                @staticmethod
-                def forward(ctx, x):
-                    ctx.save_for_backward(x)
-                    return x**2
+        class Own(torch.autograd.Function):  # for single vectors only
+            @staticmethod
+            def forward(ctx, x):
+                ctx.save_for_backward(x)
+                return x**2
 
-                @staticmethod
-                def backward(ctx, g):
-                    return 2 * ctx.saved_tensors[0] * g
+            @staticmethod
+            def backward(ctx, g):
+                return 2 * ctx.saved_tensors[0] * g
 
-            seigh.Hessian(model, lambda f, t: Own.apply(f - t).mean(), (x, y), products="batched") @ torch.ones(graph.shape[0], dtype=torch.float64)
+        matrix = seigh.Hessian(model, lambda f, t: Own.apply(f - t).mean(), (x, y), products="batched", check=False)
+        with self.assertRaisesRegex(RuntimeError, "setup_context"):
+            matrix @ torch.ones(matrix.shape[0], dtype=torch.float64)
+        own = lambda f, t: ((f - t).abs()**3 * weights).mean()
+        v = torch.randn(matrix.shape[0], 3, dtype=torch.float64)
+        self.close(seigh.GGN(model, own, (x, y), products="batched") @ v, seigh.GGN(model, own, (x, y), products="graph") @ v, 1e-10)
+
+    def test_batched_or_not_at_all(self):
+        """What reaches the loss past the parameters that a network is given is no wrong number."""
+        torch.manual_seed(1)
+        model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+        x, y = torch.randn(9, 4, dtype=torch.float64), torch.arange(9) % 3
+        known = list(model.parameters())
+        penalised = lambda f, t: F.cross_entropy(f, t) + sum((p**4).sum() for p in model.parameters())
+        captured = lambda model, batch: F.cross_entropy(model(batch[0]), batch[1]) + sum((p**4).sum() for p in known)
+
+        class Listed(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first, self.second = nn.Linear(4, 5), nn.Linear(5, 3)
+                self.kept = [self.second.weight]
+
+            def forward(self, x):
+                return self.second(torch.tanh(self.first(x))) + torch.tanh(self.first(x)) @ self.kept[0].T
+
+        class Halted(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first, self.second = nn.Linear(4, 5), nn.Linear(5, 3)
+
+            def forward(self, x):
+                with torch.no_grad():
+                    scale = self.first(x).abs().mean(1, keepdim=True)
+                return self.second(torch.tanh(self.first(x))) * scale
+
+        class Again(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first, self.second = nn.Linear(4, 5), nn.Linear(5, 3)
+
+            def forward(self, x):
+                hidden = lambda t: torch.tanh(self.first(t))
+                return self.second(torch.utils.checkpoint.checkpoint(hidden, x, use_reentrant=False))
+
+        cases = {"loss over the model": (model, penalised, (x, y)), "captured": (model, captured, [(x, y)]), "listed": (Listed().double(), F.cross_entropy, (x, y)),
+                 "no_grad": (Halted().double(), F.cross_entropy, (x, y)), "checkpoint": (Again().double(), F.cross_entropy, (x, y))}
+        for name, (network, loss, data) in cases.items():
+            with self.subTest(name), self.assertRaisesRegex(ValueError, 'use products = "graph"'):
+                seigh.Hessian(network, loss, data, products="batched", check=False).way
+
+    def test_batched_with_tensors_that_a_network_keeps(self):
+        class Keeps(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer, self.kept = nn.Linear(4, 3), {}
+
+            def forward(self, x):
+                h = self.layer(x)
+                if len(x) not in self.kept:
+                    self.kept[len(x)] = torch.ones_like(h).cumsum(1)
+                return torch.tanh(h) * self.kept[len(x)]
+
+        torch.manual_seed(1)
+        model, x, y = Keeps().double(), torch.randn(9, 4, dtype=torch.float64), torch.arange(9) % 3
+        for size in (4, 2, 5):
+            matrix = seigh.Hessian(model, F.cross_entropy, (x, y), products="batched", batch_size=size, check=False)
+            v = torch.randn(matrix.shape[0], 3, dtype=torch.float64)
+            self.close(matrix @ v, seigh.Hessian(model, F.cross_entropy, (x, y), products="graph", batch_size=size, check=False) @ v, 1e-10)
+            self.close(matrix @ v, seigh.Hessian(model, F.cross_entropy, (x, y), products="graph", batch_size=size, check=False) @ v, 1e-10)
 
     def test_wrong_or_missing_second_derivatives_by_differences(self):
         """Truth by differences of the gradient at two steps, where PyTorch's own second derivative is wrong or missing."""

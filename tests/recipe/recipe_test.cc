@@ -253,7 +253,7 @@ TEST(Recipe, KeysThatCannotMatterAreLeftOut) {
     return keys;
   };
   const std::string curvature =
-      "matrix parameters l2 splits samples subset steps batch_size products rescaled ";
+      "matrix parameters l2 splits samples subset steps batch_size products precision rescaled ";
   EXPECT_EQ(written("[model]\nmodule = \"net.pt\"\ngroups = 16\n[data]\nx = \"x.npy\"\ny = \"y.npy\"\n"
                     "[train]\nbatch_size = 7\n"),
             "name seed device x y test_x module weights steps loss label_smoothing checkpoints " + curvature);
@@ -268,7 +268,7 @@ TEST(Recipe, KeysThatCannotMatterAreLeftOut) {
       "name seed device name text context vocabulary kind width depth heads mlp_ratio tied experts steps "
       "batch_size learning_rate optimizer weight_decay betas epsilon schedule warmup loss "
       "label_smoothing checkpoints matrix parameters l2 draws splits samples subset steps batch_size "
-      "products rescaled ");
+      "products precision rescaled ");
   EXPECT_EQ(
       written("", {"data.name=cifar-10", "model.kind=3c3d", "train.schedule=step", "train.milestones=[5]",
                    "train.loss=mean_squared_error", "model.tied=false"}),
