@@ -607,17 +607,23 @@ double AutogradCurvatureOperator::seconds_by_graph(Samples samples) {
   multiply();
   return timer.seconds() / static_cast<double>(samples.end - samples.begin);
 }
-double AutogradCurvatureOperator::seconds_at_once(Samples samples, int64_t vectors) {
-  const at::Tensor v = empty_block(size(), vectors, source_->dtype(), device_).fill_(1);
+// One of those that are chosen, the second time: what libraries try out once is not in it.
+AutogradCurvatureOperator::Trial AutogradCurvatureOperator::try_at_once() {
+  const Samples samples = some_samples(options_.batch_size);
+  const at::Tensor v = empty_block(size(), at_once_, source_->dtype(), device_).fill_(1);
   const auto multiply = [&] {
     for (const at::Tensor& p : products_at_once(samples.begin, samples.end, slices(v)))
       if (p.defined()) return p.sum().item<double>();
     return 0.0;
   };
   multiply();
-  const Timer timer;
-  multiply();
-  return timer.seconds() / static_cast<double>((samples.end - samples.begin) * vectors);
+  Trial trial{0, 0};
+  trial.bytes = peak_of(way(), [&] {
+    const Timer timer;
+    multiply();
+    trial.seconds = timer.seconds();
+  });
+  return trial;
 }
 
 // Whether to multiply vectors at once. On the CPU the graph is faster, with kernels of our own.
@@ -633,10 +639,25 @@ void AutogradCurvatureOperator::consider_at_once() {
   try {
     choose_at_once();
     compare_ways();
+    const auto vector_bytes = size() * static_cast<int64_t>(c10::elementSize(source_->dtype()));
+    Trial trial = try_at_once();
+    // Small batches tell of large ones from below.
+    while (obstacle().empty() && trial.bytes > available() - 3 * at_once_ * vector_bytes) {
+      if (at_once_ > 8 || (at_once_ > 1 && (!source_->batches().empty() || options_.batch_size == 1))) {
+        at_once_ /= 2;
+      } else {
+        require(source_->batches().empty() && options_.batch_size > 1,
+                "too little memory for a vector and a sample");
+        cut_evenly((options_.batch_size + 1) / 2);
+      }
+      if (device_memory_) device_memory_->release();
+      trial = try_at_once();
+    }
     if (asked || at::globalContext().deterministicAlgorithms()) return;
-    const double graph = seconds_by_graph(some_samples(before.batch_size));
     if (device_memory_) device_memory_->release();
-    const double each = seconds_at_once(some_samples(options_.batch_size), at_once_);
+    const Samples samples = some_samples(options_.batch_size);
+    const double graph = seconds_by_graph(some_samples(before.batch_size)),
+                 each = trial.seconds / static_cast<double>((samples.end - samples.begin) * at_once_);
     if (!(each < graph)) {
       one_by_one("");
     } else if (source_->batches().empty()) {  // between them Ctrl-C is heard

@@ -139,7 +139,11 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
   void consider_at_once();
   void compare_ways();
   void choose_at_once();
-  double seconds_at_once(Samples samples, int64_t vectors);
+  struct Trial {
+    double seconds;
+    int64_t bytes;
+  };
+  Trial try_at_once();
   double seconds_by_graph(Samples samples);
   at::Tensor multiply(const at::Tensor& block);
   struct Sizes;

@@ -2,6 +2,8 @@
 
 #include <ATen/ops/isfinite.h>
 
+#include <algorithm>
+
 #include "seigh/core/device_memory.h"
 #include "seigh/core/error.h"
 #include "seigh/curvature/model_source.h"
@@ -40,8 +42,12 @@ DataSplits placed(const DataSplits& data, const Context& context) {
     return static_cast<int64_t>(part.x.nbytes() + part.y.nbytes());
   };
   const DeviceMemory memory(context.device(), context.device_memory());
-  constexpr int64_t kSmall = int64_t{1} << 30;  // for any device whose memory is not known
-  const int64_t room = memory.obstacle().empty() ? memory.available() / 4 : kSmall;
+  int64_t room = int64_t{1} << 30;  // small for any device whose memory is not known
+  if (memory.obstacle().empty()) {
+    room = memory.available() / 4;
+  } else if (context.device_memory() > 0) {
+    room = std::min(room, context.device_memory() / 4);
+  }
   if (bytes(data.train) + bytes(data.test) > room) return data;
   DataSplits there = data;
   there.train = data.train.on(context.device());

@@ -289,9 +289,10 @@ void Run::write_model(const Decomposition& d, const Checkpoint& checkpoint, Curv
     options.dtype = h.dtype();
     AutogradCurvatureOperator gradients(source, options, label(d.step, d.split, "gradients"), context_);
     at::Tensor sum = at::zeros({subset_.count}, at::kDouble);
-    const DeviceMemory there(context_.device(), context_.device_memory());
-    const int64_t left = context_.device().is_cpu() ? context_.memory().available() : there.available();
-    const int64_t together = std::clamp<int64_t>(left / (32 * subset_.count), 1, 64);
+    const DeviceMemory there(h.device(), context_.device_memory());
+    const int64_t left = h.device().is_cpu() ? context_.memory().available() : there.available();
+    const bool unknown = !h.device().is_cpu() && !there.obstacle().empty();
+    const int64_t together = unknown ? 8 : std::clamp<int64_t>(left / (32 * subset_.count), 1, 64);
     context_.progress().begin(label(d.step, d.split, "gradients of single samples"), source->samples(),
                               "samples");
     for (int64_t begin = 0; begin < source->samples(); begin += together) {

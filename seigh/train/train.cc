@@ -95,8 +95,10 @@ std::vector<at::Tensor> copied(std::vector<at::Tensor> tensors, const c10::Devic
 class Ceiling {
  public:
   explicit Ceiling(const Context& context)
-      : memory_(context.device(), context.device_memory()), bytes_(context.device_memory()) {
-    if (bytes_ > 0) memory_.reset_peak();
+      : memory_(context.device(), context.device_memory()), bytes_(context.device_memory()) {}
+  // Before a mini-batch: what came before it, an evaluation, is no fault of its size.
+  void begin() {
+    if (bytes_ > 0 && !looked_) memory_.reset_peak();
   }
   void look(int64_t batch_size) {
     if (bytes_ == 0 || looked_) return;
@@ -182,6 +184,7 @@ void train_there(const Model& model, const DataSplits& data, const TrainOptions&
   }
   const size_t together = device.is_cpu() ? 1 : 50;
   for (int64_t step = start.step + 1; step <= options.steps; ++step) {
+    ceiling.begin();
     context.check_cancelled();
     at::Tensor gradient;
     losses.push_back(evaluate(step, &gradient));
