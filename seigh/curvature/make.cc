@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "seigh/core/dtype.h"
 #include "seigh/core/error.h"
 #include "seigh/curvature/autograd_curvature.h"
 #include "seigh/curvature/model_source.h"
@@ -45,8 +46,8 @@ std::unique_ptr<CurvatureOperator> make_curvature_operator(const std::shared_ptr
                                                            const std::string& name, const Context& context) {
   auto op = of_source(source, options, name, context);
   if (options.precision == Precision::tf32 && (op->dtype() != at::kFloat || !op->device().is_cuda()))
-    op->add_note(
-        text_of("precision = \"tf32\" has no part in products in ", op->dtype(), " on ", op->device()));
+    op->add_note(text_of("precision = \"tf32\" has no part in products in ", dtype_name(op->dtype()), " on ",
+                         op->device()));
   return op;
 }
 

@@ -2,6 +2,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/variable.h>
 #include <torch/csrc/jit/api/function_impl.h>
@@ -27,6 +28,14 @@ namespace seigh {
 namespace {
 
 using ObjectPtr = c10::intrusive_ptr<c10::ivalue::Object>;
+
+// Tensors that are made while one lives, and kept, are none of torch.func's layers, in which the module may
+// be run (curvature/batched_derivatives.h): they end before it does.
+class OutsideOfLayers {
+ private:
+  c10::impl::ExcludeDispatchKeyGuard excluded_{c10::DispatchKeySet(
+      {c10::DispatchKey::FuncTorchDynamicLayerFrontMode, c10::DispatchKey::FuncTorchDynamicLayerBackMode})};
+};
 
 // The profiling executor's first runs are ten times slower than plain interpretation and buy nothing here,
 // where the graph is what counts. The switch is thread-local.
@@ -271,6 +280,7 @@ class ScriptPool {
     set(copy.tensors.parameters, parameters);
     set(copy.tensors.buffers, converted);
     for (size_t i = 0; i < copy.tensors.attributes.size(); ++i) {
+      const OutsideOfLayers outside;
       const at::Tensor own = tensors_.attributes[i].places.front().get().to(where.device(), dtype);
       for (const Slot& slot : copy.tensors.attributes[i].places) slot.set(own);
     }
@@ -307,6 +317,7 @@ class ScriptPool {
       return copy;
     }
     const at::NoGradGuard no_grad;
+    const OutsideOfLayers outside;
     torch::jit::Module module = original_on(device).deepcopy();
     Tensors tensors = tensors_.in(module._ivalue());
     return {std::move(module), std::move(tensors), device};

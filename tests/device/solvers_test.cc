@@ -86,7 +86,10 @@ void expect_same(const EigenResult& there, const EigenResult& here, at::ScalarTy
   if (here.rank == 0) return;
   const double first = here.eigenvalues.abs().max().item<double>();
   EXPECT_LT((there.eigenvalues - here.eigenvalues).abs().max().item<double>(), close(dtype) * first);
-  EXPECT_EQ(there.products, here.products);
+  // In float32 it is rounding that says at which look a residual is small enough.
+  if (c10::toRealValueType(dtype) == at::kDouble) {
+    EXPECT_EQ(there.products, here.products);
+  }
   EXPECT_EQ(there.certificates.certified(), here.certificates.certified());
   EXPECT_TRUE(at::equal(there.certificates.trust, here.certificates.trust));
   if (here.error) {
