@@ -125,7 +125,7 @@ FullPrecision::~FullPrecision() {
   if (active_) count(of_full, -1);
 }
 
-Tf32::Tf32(c10::Device device) : active_(!device.is_cpu()) {
+Tf32::Tf32(c10::Device device, bool wanted) : active_(wanted && !device.is_cpu()) {
   if (active_) count(of_coarse, 1);
 }
 Tf32::~Tf32() {

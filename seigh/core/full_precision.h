@@ -24,7 +24,8 @@ class FullPrecision {
 /// FullPrecision lives.
 class Tf32 {
  public:
-  explicit Tf32(c10::Device device);
+  /// `wanted` = false: nothing.
+  explicit Tf32(c10::Device device, bool wanted = true);
   ~Tf32();
   Tf32(const Tf32&) = delete;
   Tf32& operator=(const Tf32&) = delete;

@@ -50,16 +50,16 @@ void assign(const at::Tensor& to, const at::Tensor& from) {
   }
 }
 
-// Where products may round to TF32, while one lives.
-class Coarsely {
- public:
-  Coarsely(Precision precision, c10::Device device) {
-    if (precision == Precision::tf32) tf32_.emplace(device);
-  }
+void add_each(const std::vector<at::Tensor>& to, const std::vector<at::Tensor>& from) {
+  for (size_t i = 0; i < from.size(); ++i) add_to(to[i], from[i]);
+}
 
- private:
-  std::optional<Tf32> tf32_;
-};
+// Until a device has made them.
+void wait_for(const std::vector<at::Tensor>& products) {
+  const auto made =
+      std::find_if(products.begin(), products.end(), [](const at::Tensor& p) { return p.defined(); });
+  if (made != products.end()) made->sum().item<double>();
+}
 
 bool all_finite(const std::vector<at::Tensor>& tensors) {
   return std::all_of(tensors.begin(), tensors.end(), [](const at::Tensor& t) {
@@ -149,7 +149,6 @@ class Turns {
 // What is chosen by memory and time.
 struct AutogradCurvatureOperator::Sizes {
   int64_t batch_size;
-  std::vector<int64_t> begins;
   int workers;
   bool keep_graphs, divide_vectors;
   int64_t preferred_block, at_once;
@@ -597,25 +596,18 @@ double AutogradCurvatureOperator::seconds_by_graph(Samples samples) {
   const ReplacedKernels replaced;
   const auto graph = build_graph(samples.begin, samples.end);
   const std::vector<at::Tensor> v = unflatten(subset_.specs, at::ones({size()}, graph->leaves[0].options()));
-  const auto multiply = [&] {
-    for (const at::Tensor& p : product(*graph, v))
-      if (p.defined()) return p.sum().item<double>();  // waits for the device
-    return 0.0;
-  };
+  const auto multiply = [&] { wait_for(product(*graph, v)); };
   multiply();
   const Timer timer;
   multiply();
   return timer.seconds() / static_cast<double>(samples.end - samples.begin);
 }
+
 // One of those that are chosen, the second time: what libraries try out once is not in it.
 AutogradCurvatureOperator::Trial AutogradCurvatureOperator::try_at_once() {
   const Samples samples = some_samples(options_.batch_size);
   const at::Tensor v = empty_block(size(), at_once_, source_->dtype(), device_).fill_(1);
-  const auto multiply = [&] {
-    for (const at::Tensor& p : products_at_once(samples.begin, samples.end, slices(v)))
-      if (p.defined()) return p.sum().item<double>();
-    return 0.0;
-  };
+  const auto multiply = [&] { wait_for(products_at_once(samples.begin, samples.end, slices(v))); };
   multiply();
   Trial trial{0, 0};
   trial.bytes = peak_of(way(), [&] {
@@ -630,7 +622,7 @@ AutogradCurvatureOperator::Trial AutogradCurvatureOperator::try_at_once() {
 void AutogradCurvatureOperator::consider_at_once() {
   const bool asked = options_.products == Products::batched;
   if (!asked && (device_.is_cpu() || by_differences() || options_.products == Products::graph)) return;
-  const Coarsely coarsely(options_.precision, device_);
+  const Tf32 coarsely(device_, options_.precision == Precision::tf32);
   const Sizes before = sizes();
   const auto one_by_one = [&](std::string why) {
     take(before);
@@ -643,13 +635,7 @@ void AutogradCurvatureOperator::consider_at_once() {
     Trial trial = try_at_once();
     // Small batches tell of large ones from below.
     while (obstacle().empty() && trial.bytes > available() - 3 * at_once_ * vector_bytes) {
-      if (at_once_ > 8 || (at_once_ > 1 && (!source_->batches().empty() || options_.batch_size == 1))) {
-        at_once_ /= 2;
-      } else {
-        require(source_->batches().empty() && options_.batch_size > 1,
-                "too little memory for a vector and a sample");
-        cut_evenly((options_.batch_size + 1) / 2);
-      }
+      require(shrink(true), "too little memory for a vector and a sample");
       if (device_memory_) device_memory_->release();
       trial = try_at_once();
     }
@@ -681,19 +667,15 @@ void AutogradCurvatureOperator::compare_ways() {
   const at::Tensor v =
       random_gaussian(options_.seed, Stream::check, size(), 0, 2, source_->dtype()).to(device_);
   if (fixed_.defined()) v.index_fill_(0, fixed_, 0);
-  const auto flat = [&](const std::vector<at::Tensor>& pieces, const at::Tensor& to) {
-    const std::vector<at::Tensor> all = unflatten(subset_.specs, to);
-    for (size_t i = 0; i < pieces.size(); ++i) add_to(all[i], pieces[i]);
-  };
   const at::Tensor by_graph = at::zeros_like(v), at_once = at::zeros_like(v);
   {
     const ReplacedKernels replaced;
     const auto graph = build_graph(few.begin, few.end);
     for (int64_t j = 0; j < v.size(1); ++j)
-      flat(product(*graph, unflatten(subset_.specs, v.select(1, j))), by_graph.select(1, j));
+      add_each(unflatten(subset_.specs, by_graph.select(1, j)),
+               product(*graph, unflatten(subset_.specs, v.select(1, j))));
   }
-  const std::vector<at::Tensor> p = products_at_once(few.begin, few.end, slices(v)), sum = slices(at_once);
-  for (size_t i = 0; i < p.size(); ++i) add_to(sum[i], p[i]);
+  add_each(slices(at_once), products_at_once(few.begin, few.end, slices(v)));
   if (fixed_.defined()) {
     by_graph.index_fill_(0, fixed_, 0);
     at_once.index_fill_(0, fixed_, 0);
@@ -851,13 +833,14 @@ void AutogradCurvatureOperator::choose_sizes() {
 }
 
 AutogradCurvatureOperator::Sizes AutogradCurvatureOperator::sizes() const {
-  return {options_.batch_size, begins_, workers_, keep_graphs_, divide_vectors_, preferred_block_, at_once_};
+  return {options_.batch_size, workers_, keep_graphs_, divide_vectors_, preferred_block_, at_once_};
 }
 
 // And lets kept graphs go.
 void AutogradCurvatureOperator::take(const Sizes& sizes) {
   options_.batch_size = sizes.batch_size;
-  begins_ = sizes.begins;
+  begins_ = source_->batches();
+  if (begins_.empty()) cut(options_.batch_size);
   workers_ = sizes.workers;
   keep_graphs_ = sizes.keep_graphs;
   divide_vectors_ = sizes.divide_vectors;
@@ -865,6 +848,21 @@ void AutogradCurvatureOperator::take(const Sizes& sizes) {
   at_once_ = sizes.at_once;
   graphs_.clear();
   graphs_.resize(static_cast<size_t>(mini_batches()));
+}
+
+// Fewer vectors at once, if it takes them so, else half the samples; false where neither can be.
+bool AutogradCurvatureOperator::shrink(bool at_once) {
+  const bool can_be_cut = source_->batches().empty() && options_.batch_size > 1;
+  Sizes smaller = sizes();
+  if (at_once && (at_once_ > 8 || (at_once_ > 1 && !can_be_cut))) {
+    smaller.at_once /= 2;
+  } else if (can_be_cut) {
+    smaller.batch_size = (options_.batch_size + 1) / 2;
+  } else {
+    return false;
+  }
+  take(smaller);
+  return true;
 }
 
 // A single vector is worth a graph.
@@ -885,22 +883,14 @@ auto AutogradCurvatureOperator::in_batches_that_fit(const Work& work, bool at_on
       return result;
     } catch (const c10::OutOfMemoryError& error) {
       if (!device_memory_) throw;
-      const bool can_be_cut = source_->batches().empty() && options_.batch_size > 1;
-      Sizes smaller = sizes();
-      smaller.keep_graphs = false;
       if (keep_graphs_) {
-      } else if (at_once && (at_once_ > 8 || (at_once_ > 1 && !can_be_cut))) {
-        smaller.at_once /= 2;
-      } else if (can_be_cut) {
-        smaller.batch_size = (options_.batch_size + 1) / 2;
-        smaller.begins.clear();
-        for (int64_t begin = 0; begin < source_->samples(); begin += smaller.batch_size)
-          smaller.begins.push_back(begin);
-      } else {
+        Sizes without = sizes();
+        without.keep_graphs = false;
+        take(without);
+      } else if (!shrink(at_once)) {
         take(before);
         throw_memory_error(source_->batches().empty() ? "one sample" : "a batch of the data", error);
       }
-      take(smaller);
       device_memory_->release();
     }
   }
@@ -1036,16 +1026,14 @@ void AutogradCurvatureOperator::multiply_at_once(const at::Tensor& vectors, cons
     for (int64_t begin = 0; begin < vectors.size(1); begin += at_once_) {
       context_.check_cancelled();
       const int64_t n = std::min(at_once_, vectors.size(1) - begin);
-      const std::vector<at::Tensor> p =
-          products_at_once(begin_of(batch), end_of(batch), slices(vectors.narrow(1, begin, n)));
-      const std::vector<at::Tensor> sum = slices(result.narrow(1, begin, n));
-      for (size_t i = 0; i < p.size(); ++i) add_to(sum[i], p[i]);
+      add_each(slices(result.narrow(1, begin, n)),
+               products_at_once(begin_of(batch), end_of(batch), slices(vectors.narrow(1, begin, n))));
     }
   }
 }
 
 at::Tensor AutogradCurvatureOperator::multiply(const at::Tensor& block) {
-  const Coarsely coarsely(options_.precision, device_);
+  const Tf32 coarsely(device_, options_.precision == Precision::tf32);
   const FastestKernels fastest(device_);
   at::Tensor vectors = as_block(block.to(device_, source_->dtype()));
   if (fixed_.defined()) vectors = as_block(vectors.index_fill(0, fixed_, 0));

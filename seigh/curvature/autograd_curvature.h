@@ -149,6 +149,7 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
   struct Sizes;
   Sizes sizes() const;
   void take(const Sizes& sizes);
+  bool shrink(bool at_once);
   bool takes_at_once(int64_t columns) const;
   template <typename Work>
   auto in_batches_that_fit(const Work& work, bool at_once = false);

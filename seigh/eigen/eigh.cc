@@ -133,12 +133,16 @@ std::string EighPlan::text() const {
   return line;
 }
 
+int64_t basis_memory(c10::Device device, const Context& context) {
+  return device.is_cpu() ? 0 : DeviceMemory(device, context.device_memory()).available() / 2;
+}
+
 EigenResult eigh(LinearOperator& whole, const SolverOptions& options, const Context& context) {
   Ranks& ranks = context.ranks();
   const bool by_device = !whole.device().is_cpu() && ranks.alone();
   const EighPlan plan =
       plan_eigh(whole.size(), whole.dtype(), options, ranks.agree(context.memory().available()), ranks,
-                by_device ? DeviceMemory(whole.device(), context.device_memory()).available() / 2 : 0);
+                by_device ? basis_memory(whole.device(), context) : 0);
   // Where products depend on each other, ranks share each block; SEIGH's are shared out by the store.
   const bool by_shards = plan.method == Method::seigh && !options.state.empty();
   DividedColumns divided(whole, context);

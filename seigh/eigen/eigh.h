@@ -33,6 +33,9 @@ struct EighPlan {
 EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const SolverOptions& options, int64_t memory,
                    const Ranks& ranks = Ranks(), int64_t device_memory = 0);
 
+/// What a basis may have on the device of an operator, beside its products; 0 on the CPU.
+int64_t basis_memory(c10::Device device, const Context& context);
+
 /// Eigenpairs of `op`. Throws Error on invalid options, too little memory, or when a product is not finite.
 EigenResult eigh(LinearOperator& op, const SolverOptions& options, const Context& context = Context());
 

@@ -332,7 +332,7 @@ Forecast forecast(const fs::path& path, const Recipe& r, const fs::path& data_fo
   f.device = context.device().str();
   DeviceMemory device_memory(context.device(), context.device_memory());
   f.available_on_device = device_memory.available();
-  const int64_t beside = context.device().is_cpu() ? 0 : f.available_on_device / 2;  // the products
+  const int64_t beside = basis_memory(context.device(), context);
 
   std::set<std::string> kept;
   std::vector<int64_t> there, missing;

@@ -3,17 +3,10 @@
 #include <algorithm>
 #include <iterator>
 
-#include "seigh/core/device_memory.h"
 #include "seigh/recipe/options.h"
 
 namespace seigh {
 namespace {
-
-// What a basis may have on the network's device beside the products.
-int64_t device_memory(const Context& context) {
-  if (context.device().is_cpu()) return 0;
-  return DeviceMemory(context.device(), context.device_memory()).available() / 2;
-}
 
 Method choose_method(const Recipe& r, const RunFolder* folder, int64_t parameters, const Context& context) {
   const auto is_made = [&](const Decomposition& d) {
@@ -22,7 +15,7 @@ Method choose_method(const Recipe& r, const RunFolder* folder, int64_t parameter
   if (const auto method = method_there(r, is_made)) return *method;
   return plan_eigh(parameters, eigh_dtype(r), solver_options(r),
                    context.ranks().agree(context.memory().available()), context.ranks(),
-                   device_memory(context))
+                   basis_memory(context.device(), context))
       .method;
 }
 
@@ -79,7 +72,7 @@ EighPlan RunPlan::solver(const SolverOptions& options, at::ScalarType dtype, con
   // The solver's memory comes first, but the products need some to be fast.
   Ranks& ranks = context.ranks();
   return plan_eigh(parameters, dtype, options, ranks.agree(context.memory().available()) / 5 * 3, ranks,
-                   device_memory(context));
+                   basis_memory(context.device(), context));
 }
 
 RunPlan plan_run(const Recipe& r, const RunFolder* folder, int64_t parameters, const Context& context) {

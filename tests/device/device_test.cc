@@ -3,9 +3,7 @@
 #include <ATen/Context.h>
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <optional>
-#include <thread>
 
 #include "seigh/core/context.h"
 #include "seigh/core/device_memory.h"
@@ -177,40 +175,33 @@ INSTANTIATE_TEST_SUITE_P(SomeModels, SolvedOnADevice, ::testing::ValuesIn(some_m
 INSTANTIATE_TEST_SUITE_P(EveryModel, OnADevice, ::testing::ValuesIn(test::every_model()),
                          [](const auto& of) { return of.param.name; });
 
-// What is held once the thread of libtorch that goes backward there has let go of its last tensors.
-int64_t held_at_rest() {
-  int64_t held = PretendedDevice::held();
-  for (int same = 0; same < 30; ++same) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    if (const int64_t now = PretendedDevice::held(); now != held) {
-      held = now;
-      same = 0;
-    }
-  }
-  return held;
-}
+// One of every_model(), with four samples.
+struct NetworkThere {
+  explicit NetworkThere(size_t number) : c(test::every_model()[number]) {}
+  const test::ModelCase c;
+  const std::unique_ptr<Model> model = make_model(c.model, c.sample, c.classes);
+  const Dataset data = test::make_data(c, 4);
+  const c10::Device device = PretendedDevice::device();
+  const std::shared_ptr<const ModelSource> network = std::make_shared<ModelSource>(
+      *model, model->initial_parameters(1).to(device), std::vector<at::Tensor>{},
+      Dataset{data.x.to(device), data.y.to(device), data.classes}, Loss{}, at::kFloat, "matrix");
+};
 
 TEST(ADevice, KeepsItsMemoryFlat) {
-  const test::ModelCase c = test::every_model()[0];
-  const auto model = make_model(c.model, c.sample, c.classes);
-  const Dataset data = test::make_data(c, 4);
-  const c10::Device there = PretendedDevice::device();
-  const auto network = std::make_shared<ModelSource>(
-      *model, model->initial_parameters(1).to(there), std::vector<at::Tensor>{},
-      Dataset{data.x.to(there), data.y.to(there), data.classes}, Loss{}, at::kFloat, "matrix");
+  const NetworkThere there(0);
   const int64_t before = PretendedDevice::held();
   for (const Products products : {Products::graph, Products::batched}) {
     int64_t with_graphs = 0;
     for (int round = 0; round < 3; ++round) {
       {
-        AutogradCurvatureOperator op(network, {.products = products});
+        AutogradCurvatureOperator op(there.network, {.products = products});
         const at::Tensor v = at::ones({op.size(), 2});
         op.apply(v);
-        if (round == 0) with_graphs = held_at_rest();
+        if (round == 0) with_graphs = PretendedDevice::held_at_rest();
         for (int i = 0; i < 50; ++i) op.apply(v);
-        EXPECT_EQ(held_at_rest(), with_graphs);
+        EXPECT_EQ(PretendedDevice::held_at_rest(), with_graphs);
       }
-      EXPECT_EQ(held_at_rest(), before);
+      EXPECT_EQ(PretendedDevice::held_at_rest(), before);
     }
     EXPECT_EQ(with_graphs > before, products == Products::graph);
   }
@@ -278,16 +269,10 @@ TEST(FullPrecision, LeavesNoTrace) {
 
 // Products alone, and only where that was asked for.
 TEST(ADevice, RoundsToTf32WhereAsked) {
-  const test::ModelCase c = test::every_model()[1];  // with convolutions
-  const auto model = make_model(c.model, c.sample, c.classes);
-  const Dataset data = test::make_data(c, 4);
-  const c10::Device there = PretendedDevice::device();
-  const auto network = std::make_shared<ModelSource>(
-      *model, model->initial_parameters(1).to(there), std::vector<at::Tensor>{},
-      Dataset{data.x.to(there), data.y.to(there), data.classes}, Loss{}, at::kFloat, "matrix");
+  const NetworkThere there(1);  // with convolutions
   for (const Products products : {Products::graph, Products::batched}) {
     const auto op =
-        make_curvature_operator(network, {.products = products, .precision = Precision::tf32}, "m");
+        make_curvature_operator(there.network, {.products = products, .precision = Precision::tf32}, "m");
     const at::Tensor v = at::ones({op->size(), 2});
     PretendedDevice::rounded_to_tf32();
     op->apply(v);
@@ -303,15 +288,9 @@ TEST(ADevice, RoundsToTf32WhereAsked) {
 
 // Without the clock, where libtorch is to be deterministic.
 TEST(ADevice, ChoosesWithoutTheClock) {
-  const test::ModelCase c = test::every_model()[0];
-  const auto model = make_model(c.model, c.sample, c.classes);
-  const Dataset data = test::make_data(c, 4);
-  const c10::Device there = PretendedDevice::device();
-  const auto network = std::make_shared<ModelSource>(
-      *model, model->initial_parameters(1).to(there), std::vector<at::Tensor>{},
-      Dataset{data.x.to(there), data.y.to(there), data.classes}, Loss{}, at::kFloat, "matrix");
+  const NetworkThere there(0);
   at::globalContext().setDeterministicAlgorithms(true, false);
-  const AutogradCurvatureOperator op(network, {});
+  const AutogradCurvatureOperator op(there.network, {});
   at::globalContext().setDeterministicAlgorithms(false, false);
   EXPECT_GT(op.vectors_at_once(), 1);
   EXPECT_EQ(op.way().find("batched: "), 0U) << op.way();

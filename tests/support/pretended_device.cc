@@ -17,8 +17,10 @@
 #include <torch/library.h>
 
 #include <atomic>
+#include <chrono>
 #include <map>
 #include <mutex>
+#include <thread>
 
 namespace seigh::test {
 namespace {
@@ -307,6 +309,17 @@ C10_REGISTER_GUARD_IMPL(PrivateUse1, Guard);
 
 c10::Device PretendedDevice::device() {
   return {kType, 0};
+}
+int64_t PretendedDevice::held_at_rest() {
+  int64_t last = held();
+  for (int same = 0; same < 30; ++same) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    if (const int64_t now = held(); now != last) {
+      last = now;
+      same = 0;
+    }
+  }
+  return last;
 }
 int64_t PretendedDevice::held() {
   return seigh::test::held;

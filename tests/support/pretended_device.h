@@ -15,6 +15,8 @@ struct PretendedDevice {
   static c10::Device device();
   /// Bytes that its tensors hold.
   static int64_t held();
+  /// The same once the thread of libtorch that goes backward there has let go of its last tensors.
+  static int64_t held_at_rest();
   /// What it has; 2^40 at first.
   static void set_limit(int64_t bytes);
   /// Whether, since this was asked last, a product or a convolution ran there while libtorch would have let a
