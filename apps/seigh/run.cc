@@ -73,11 +73,11 @@ void add_data(CLI::App* command, std::string& folder) {
                       "Folder of the data set; default: $SEIGH_DATA, then the usual places");
 }
 
-Context on_device(const Tools& tools, const Recipe& recipe) {
+Context context_of(const Tools& tools, const Recipe& recipe) {
   require(tools.device.empty() || recipe.model.python.empty() || usable_device(tools.device).is_cpu(),
           "--device ", tools.device,
           ": a network in Python is computed where its function puts it; leave --device out");
-  return tools.context.on(usable_device(tools.device.empty() ? recipe.device : tools.device));
+  return on_device(tools.context, tools.device.empty() ? recipe.device : tools.device);
 }
 
 void require_no_device(const Tools& tools, const std::string& computes) {
@@ -87,7 +87,7 @@ void require_no_device(const Tools& tools, const std::string& computes) {
 Run open_run(const Tools& tools, const std::string& folder, const std::string& data, Network network,
              bool shared) {
   RunFolder there = RunFolder::open(folder, shared, tools.context);
-  const Context context = network == Network::computed ? on_device(tools, there.recipe()) : tools.context;
+  const Context context = network == Network::computed ? context_of(tools, there.recipe()) : tools.context;
   std::shared_ptr<const Foreign> foreign;
   if (tools.trust_code) {
     Recipe recipe = there.recipe();
@@ -180,7 +180,7 @@ void add_run(CLI::App& app, Action& action) {
       const fs::path out = options->out.empty() ? fs::path("runs") / recipe.name : fs::path(options->out);
       const std::shared_ptr<const Foreign> foreign = make_foreign(recipe, tools.make_foreign);
       Run::check(recipe, foreign.get());
-      const Context there = context.on(usable_device(recipe.device));
+      const Context there = on_device(context, recipe.device);
       if (options->dry_run) {
         require(foreign == nullptr, "--dry-run knows nothing of networks in Python; run without it");
         if (!context.ranks().root()) return;

@@ -84,8 +84,8 @@ void dry_run(const fs::path& folder, const Sweep& sweep, const std::string& data
       continue;
     }
     context.check_cancelled();
-    const Forecast f = forecast(folder / first->folder, first->recipe, data,
-                                context.on(usable_device(first->recipe.device)));
+    const Forecast f =
+        forecast(folder / first->folder, first->recipe, data, on_device(context, first->recipe.device));
     std::string line = count_of(left, "run") + ", " + format_bytes(f.disk) + " of results each";
     disk += f.disk * left;
     if (f.seconds) {

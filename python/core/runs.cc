@@ -204,8 +204,8 @@ void define_runs(py::module_& m) {
         const fs::path folder = out.empty() ? fs::path("runs") / recipe.name : fs::path(out);
         const std::shared_ptr<const Foreign> foreign = make_foreign(recipe, make_it);
         Run::check(recipe, foreign.get());
-        Run run(RunFolder::start(folder, recipe, resume, context), data,
-                context.on(usable_device(recipe.device)), foreign);
+        Run run(RunFolder::start(folder, recipe, resume, context), data, on_device(context, recipe.device),
+                foreign);
         run.train();
         if (!decompose) return run.folder().path().string();
         size_t told = 0;

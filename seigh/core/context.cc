@@ -39,10 +39,9 @@ struct Context::State {
   std::shared_ptr<Progress> progress;
   std::function<bool()> cancelled;
   Memory memory;
-  int64_t device_memory;
 };
 
-Context::Context(const ContextOptions& o) : device_(o.device) {
+Context::Context(const ContextOptions& o) : device_(o.device), device_memory_(o.device_memory) {
   require(o.threads >= 0 && o.threads <= 4096, "threads must be between 0 and 4096, not ", o.threads);
   require(o.device_memory >= 0, "the ceiling of a device's memory must not be negative: ", o.device_memory);
   const int threads = o.threads > 0 ? o.threads : at::get_num_threads();
@@ -50,7 +49,7 @@ Context::Context(const ContextOptions& o) : device_(o.device) {
   const int sharing = ranks->on_this_machine();
   state_ = std::shared_ptr<State>(new State{threads, std::move(ranks),
                                             o.progress ? o.progress : std::make_shared<Progress>(),
-                                            o.cancelled, Memory(o.memory, sharing), o.device_memory});
+                                            o.cancelled, Memory(o.memory, sharing)});
 }
 
 Context Context::on(const c10::Device& device) const {
@@ -58,14 +57,16 @@ Context Context::on(const c10::Device& device) const {
   other.device_ = device;
   return other;
 }
+Context Context::with_device_memory(int64_t bytes) const {
+  Context other = *this;
+  other.device_memory_ = bytes;
+  return other;
+}
 int Context::threads() const {
   return state_->threads;
 }
 Memory& Context::memory() const {
   return state_->memory;
-}
-int64_t Context::device_memory() const {
-  return state_->device_memory;
 }
 Ranks& Context::ranks() const {
   return *state_->ranks;

@@ -44,9 +44,11 @@ class Context {
   const c10::Device& device() const { return device_; }
   /// The same with another device: memory, ranks and progress are shared with this one.
   Context on(const c10::Device& device) const;
+  /// The same with a ceiling of a device's memory.
+  Context with_device_memory(int64_t bytes) const;
   int threads() const;
   Memory& memory() const;
-  int64_t device_memory() const;  ///< the ceiling there; 0: none
+  int64_t device_memory() const { return device_memory_; }  ///< the ceiling there; 0: none
   Ranks& ranks() const;
   Progress& progress() const;
   /// Throws Cancelled when the caller has asked to stop.
@@ -78,6 +80,7 @@ class Context {
  private:
   struct State;
   c10::Device device_;
+  int64_t device_memory_;
   std::shared_ptr<State> state_;
 };
 

@@ -5,6 +5,7 @@
 #include <c10/util/Exception.h>
 #include <torch/version.h>
 
+#include "seigh/core/device_memory.h"
 #include "seigh/core/error.h"
 #include "seigh/core/printable.h"
 
@@ -29,7 +30,7 @@ std::string in_words(const c10::Device& device) {
 
 }  // namespace
 
-c10::Device usable_device(const std::string& name) {
+c10::Device usable_device(const std::string& name, const Ranks& ranks) {
   c10::Device device = parsed(name);
   const std::string is = "device \"" + shortened(name, 60) + "\": ";
   if (device.is_cpu()) {
@@ -46,7 +47,7 @@ c10::Device usable_device(const std::string& name) {
   } catch (const c10::Error&) {  // as good as none
   }
   require(count > 0, is, "this machine has no ", kind, " device, or no driver for it; ", kElse);
-  if (!device.has_index()) device.set_index(0);
+  if (!device.has_index()) device.set_index(static_cast<c10::DeviceIndex>(ranks.number() % count));
   require(device.index() < count, is, "there ",
           count == 1 ? "is one here, number 0" : text_of("are ", count, " here, 0 to ", count - 1),
           "; name one that is there, ", kElse);
@@ -57,6 +58,18 @@ c10::Device usable_device(const std::string& name) {
     fail(is, first_line(error.what_without_backtrace()), "; ", kElse);
   }
   return device;
+}
+
+Context on_device(const Context& context, const std::string& name) {
+  const Ranks& ranks = context.ranks();
+  const c10::Device device = usable_device(name, ranks);
+  const Context there = context.on(device);
+  if (device.is_cpu() || ranks.beside() == 1 || context.device_memory() > 0) return there;
+  // Those that count the same devices from the first on, or all that are sent to one by its number.
+  const int count = c10::impl::getDeviceGuardImpl(device.type())->deviceCount();
+  const int sharing =
+      parsed(name).has_index() ? ranks.beside() : (ranks.beside() - device.index() + count - 1) / count;
+  return sharing == 1 ? there : there.with_device_memory(DeviceMemory(device).available() / sharing);
 }
 
 }  // namespace seigh

@@ -35,7 +35,7 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const SolverOptions&
   const int64_t whole = dense_bytes(dimension, dtype);
   // The device takes a basis where it has the room, and the host the eigenvectors in the end.
   const auto on_device = [&](int64_t basis) {
-    return !o.on_disk && basis * dimension * element + krylov.on_device <= device_memory &&
+    return !o.on_disk && basis * rows * element + krylov.on_device <= device_memory &&
            o.k * dimension * element + krylov.working_memory < memory;
   };
   EighPlan plan;
@@ -134,15 +134,16 @@ std::string EighPlan::text() const {
 }
 
 int64_t basis_memory(c10::Device device, const Context& context) {
-  return device.is_cpu() ? 0 : DeviceMemory(device, context.device_memory()).available() / 2;
+  return device.is_cpu()
+             ? 0
+             : context.ranks().least(DeviceMemory(device, context.device_memory()).available() / 2);
 }
 
 EigenResult eigh(LinearOperator& whole, const SolverOptions& options, const Context& context) {
   Ranks& ranks = context.ranks();
-  const bool by_device = !whole.device().is_cpu() && ranks.alone();
   const EighPlan plan =
       plan_eigh(whole.size(), whole.dtype(), options, ranks.agree(context.memory().available()), ranks,
-                by_device ? basis_memory(whole.device(), context) : 0);
+                basis_memory(whole.device(), context));
   // Where products depend on each other, ranks share each block; SEIGH's are shared out by the store.
   const bool by_shards = plan.method == Method::seigh && !options.state.empty();
   DividedColumns divided(whole, context);
@@ -151,7 +152,7 @@ EigenResult eigh(LinearOperator& whole, const SolverOptions& options, const Cont
   o.method = plan.method;
   switch (plan.method) {
     case Method::krylov:
-      if (!by_device) o.on_disk = plan.on_disk;  // krylov sees itself what the device has room for
+      if (whole.device().is_cpu()) o.on_disk = plan.on_disk;  // krylov sees itself what a device has room for
       return krylov(op, o, context);
     case Method::nystrom:
       return nystrom(op, o, context);

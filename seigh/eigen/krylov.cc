@@ -30,6 +30,7 @@
 #include "seigh/eigen/complement.h"
 #include "seigh/eigen/krylov_state.h"
 #include "seigh/eigen/range.h"
+#include "seigh/tall/divided.h"
 #include "seigh/tall/panels.h"
 #include "seigh/tall/placement.h"
 #include "seigh/tall/tall_matrix.h"
@@ -185,10 +186,12 @@ void BlockKrylov::allocate() {
 // The basis on the operator's device, where it is no smaller than `otherwise`; false: it is to lie elsewhere.
 bool BlockKrylov::allocate_on_device(int64_t least, int64_t ideal, int64_t otherwise) {
   if (o_.on_disk || op_.device().is_cpu()) return false;
-  const int64_t element = static_cast<int64_t>(c10::elementSize(op_.dtype())), column = op_.size() * element;
+  const int64_t element = static_cast<int64_t>(c10::elementSize(op_.dtype())),
+                column = ranks_.share(op_.size(), 0).count * element;  // of the largest rank
   // The host's part: vectors of random numbers, small matrices, and in the end the eigenvectors.
   const int64_t small = 5 * wide_bytes(op_.dtype()) * ideal * ideal;
-  if (context_.memory().available() < sizes_.working_memory + o_.k * column + small) return false;
+  if (ranks_.least(context_.memory().available()) < sizes_.working_memory + o_.k * column + small)
+    return false;
   const int64_t working = sizes_.on_device;
   const int64_t room =
       room_on_device(op_, sizes_.block, least * column + working, ideal * column + working, context_);
@@ -196,9 +199,12 @@ bool BlockKrylov::allocate_on_device(int64_t least, int64_t ideal, int64_t other
   if (capacity < std::max(least, std::min(ideal, otherwise))) return false;
   if (!o_.state.empty()) capacity = capacity_on_disk(least, capacity, 0);
   try {
-    basis_.emplace(op_.size(), capacity, op_.dtype(), o_.state, false, context_, op_.device());
+    basis_.emplace(rows_.count, capacity, op_.dtype(), o_.state, false, context_, op_.device());
   } catch (const c10::OutOfMemoryError&) {  // in pieces that are too small
     DeviceMemory(op_.device()).release();
+  }
+  if (ranks_.least(basis_ ? 1 : 0) == 0) {
+    basis_.reset();
     return false;
   }
   place_ = op_.device();
@@ -306,7 +312,7 @@ at::Tensor BlockKrylov::append(at::Tensor z) {
     const at::Tensor scaled = (x.slice(1, b - kept) / sizes.slice(0, b - kept)).flip(1);
     if (on_the_way && round > 0) left = over_ranks(basis_->projections(z));
     at::Tensor q = times_small(z, scaled);
-    basis_->subtract(q, on_the_way ? at::matmul(left, scaled) : basis_->projections(q));
+    basis_->subtract(q, on_the_way ? at::matmul(left, scaled) : over_ranks(basis_->projections(q)));
     const auto [again, y] = eigh_of(over_ranks(transposed_product(q, q)));
     // What has lost most of its length was in the basis but for rounding.
     const int64_t sound = (again > 0.25).sum().item<int64_t>();
@@ -332,8 +338,7 @@ void BlockKrylov::expand(int64_t count) {
   for (int64_t begin = 0; begin < count; begin += width) {
     context_.check_cancelled();
     const int64_t end = std::min(begin + width, count);
-    z.slice(1, begin, end)
-        .copy_(my_rows(op_.apply(gather_rows(op_.size(), basis_->columns(p + begin, end - begin), ranks_))));
+    z.slice(1, begin, end).copy_(apply_rows(op_, basis_->columns(p + begin, end - begin), context_));
   }
   now_.products += count;
   context_.progress().advance(count);
@@ -557,8 +562,7 @@ double BlockKrylov::measured_rounding(const RitzPairs& pairs) {
   const at::Tensor y =
       at::matmul(pairs.vectors.slice(1, 0, n).cpu(), mix / std::sqrt(static_cast<double>(n)));
   const at::Tensor x = times_small(*basis_->leading(now_.processed), y);
-  at::Tensor z = empty_rows(kRoundingProducts);
-  z.copy_(my_rows(op_.apply(gather_rows(op_.size(), x, ranks_))));
+  const at::Tensor z = apply_rows(op_, x, context_);
   checks_ += kRoundingProducts;
   basis_->subtract(z, at::cat({at::matmul(now_.t, y), at::matmul(now_.coupling, y)}));
   return std::sqrt(squared_lengths(z).mean().item<double>());

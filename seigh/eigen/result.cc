@@ -38,7 +38,7 @@ Eigenvectors Eigenvectors::compact() const {
   };
   std::shared_ptr<const TallMatrix> own = copied(*basis_);
   if (const auto* const divided = dynamic_cast<const DividedTallMatrix*>(basis_.get())) {
-    own = copied(divided->mine());
+    own = copied(*divided->mine());
     if (own) own = std::make_shared<DividedTallMatrix>(basis_->rows(), own, basis_->context());
   }
   return own ? Eigenvectors(own, coefficients_) : *this;
@@ -61,6 +61,10 @@ at::Tensor pinned(c10::Device device, int64_t n, at::ScalarType dtype) {
 
 Eigenvectors Eigenvectors::on_host() const {
   if (!basis_ || basis_->device().is_cpu()) return *this;
+  if (const auto* const divided = dynamic_cast<const DividedTallMatrix*>(basis_.get())) {
+    const Eigenvectors mine = Eigenvectors(divided->mine(), coefficients_).on_host();
+    return {std::make_shared<DividedTallMatrix>(basis_->rows(), mine.basis_, basis_->context()), {}};
+  }
   if (count() == 0) return Eigenvectors(empty_block(dimension(), 0, dtype()), {}, basis_->context());
   const at::Tensor u = empty_block(dimension(), count(), dtype());
   const int64_t column = std::max<int64_t>(1, dimension() * static_cast<int64_t>(u.element_size()));

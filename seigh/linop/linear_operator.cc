@@ -80,9 +80,13 @@ at::Tensor LinearOperator::apply(const at::Tensor& block) {
         explain_not_finite(block.select(1, j));
     fail(name_, ": a product holds NaN or infinity; the operator must give finite numbers");
   }
-  products_ += block.size(1);
-  seconds_ += timer.seconds();
+  count(block.size(1), timer.seconds());
   return result;
+}
+
+void LinearOperator::count(int64_t products, double seconds) {
+  products_ += products;
+  seconds_ += seconds;
 }
 
 at::Tensor LinearOperator::known_products(uint64_t) const {

@@ -54,6 +54,8 @@ class LinearOperator {
   virtual at::Tensor apply_impl(const at::Tensor& block) = 0;
   /// Throws Error that says why A times `vector` [D] is not finite, if the operator can tell.
   virtual void explain_not_finite(const at::Tensor& vector) const;
+  /// Of products made beside apply().
+  void count(int64_t products, double seconds);
 
  private:
   int64_t size_;

@@ -1,12 +1,20 @@
 #include "seigh/mpi/mpi.h"
 
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <mpi.h>
+#if __has_include(<mpi-ext.h>)
+#include <mpi-ext.h>
+#endif
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <cstdlib>
+#include <functional>
 #include <memory>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "seigh/core/error.h"
 #include "seigh/core/parallel.h"
@@ -18,21 +26,24 @@ namespace {
 // MPI counts in int.
 constexpr int64_t kMost = int64_t{1} << 28;
 
-MPI_Datatype datatype(const at::Tensor& tensor) {
-  switch (tensor.scalar_type()) {
-    case at::kFloat:
-      return MPI_FLOAT;
-    case at::kDouble:
-      return MPI_DOUBLE;
-    case at::kComplexFloat:
-      return MPI_C_FLOAT_COMPLEX;
-    case at::kComplexDouble:
-      return MPI_C_DOUBLE_COMPLEX;
-    case at::kLong:
-      return MPI_INT64_T;
-    default:
-      fail("ranks cannot add tensors of ", tensor.scalar_type());
+// What two ranks on one machine have in common if they see the same accelerators.
+std::string visible_devices() {
+  std::string all;
+  for (const char* name :
+       {"CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"}) {
+    const char* const value = std::getenv(name);
+    all.append(value != nullptr ? value : "all").append(";");
   }
+  return all;
+}
+
+// Whether this MPI reads and writes the memory of CUDA devices.
+bool knows_cuda() {
+#if defined(MPIX_CUDA_AWARE_SUPPORT) && MPIX_CUDA_AWARE_SUPPORT
+  return MPIX_Query_cuda_support() == 1;
+#else
+  return false;
+#endif
 }
 
 class MpiRanks final : public Ranks {
@@ -43,21 +54,21 @@ class MpiRanks final : public Ranks {
     MPI_Comm machine;
     MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine);
     MPI_Comm_size(machine, &on_this_machine_);
+    MPI_Comm same;
+    const auto colour = static_cast<int>(std::hash<std::string>()(visible_devices()) & 0x7fffffff);
+    MPI_Comm_split(machine, colour, rank_, &same);
+    MPI_Comm_size(same, &beside_);
+    MPI_Comm_rank(same, &number_);
+    MPI_Comm_free(&same);
     MPI_Comm_free(&machine);
   }
   int rank() const override { return rank_; }
   int size() const override { return size_; }
   int on_this_machine() const override { return on_this_machine_; }
 
-  void sum(const at::Tensor& tensor) override {
-    require(tensor.is_non_overlapping_and_dense(), "ranks can only exchange dense tensors");
-    wait();
-    char* const data = static_cast<char*>(tensor.data_ptr());
-    const int64_t total = tensor.numel(), element = static_cast<int64_t>(tensor.element_size());
-    for (int64_t begin = 0; begin < total; begin += kMost)
-      MPI_Allreduce(MPI_IN_PLACE, data + begin * element, static_cast<int>(std::min(kMost, total - begin)),
-                    datatype(tensor), MPI_SUM, MPI_COMM_WORLD);
-  }
+  int beside() const override { return beside_; }
+  int number() const override { return number_; }
+  bool takes(c10::Device device) const override { return device.is_cpu() || (device.is_cuda() && cuda_); }
 
   void broadcast(void* data, int64_t bytes, int from) override {
     wait();
@@ -79,8 +90,41 @@ class MpiRanks final : public Ranks {
     }
   }
 
+ protected:
+  void exchange_vectors(const std::vector<at::Tensor>& give, const std::vector<at::Tensor>& get) override {
+    for (const at::Tensor& t : give) finish(t.device());
+    for (const at::Tensor& t : get) finish(t.device());
+    wait();
+    std::vector<MPI_Request> requests;
+    const auto each_piece = [&](const at::Tensor& vector, const auto& body) {
+      char* const data = static_cast<char*>(vector.data_ptr());
+      const auto bytes = static_cast<int64_t>(vector.nbytes());
+      for (int64_t begin = 0; begin < bytes; begin += kMost) {
+        requests.emplace_back();
+        body(data + begin, static_cast<int>(std::min(kMost, bytes - begin)));
+      }
+    };
+    // Every rank begins with the one behind it, so that not all send to the same.
+    for (int i = 1; i < size_; ++i) {
+      const int to = (rank_ + i) % size_, from = (rank_ + size_ - i) % size_;
+      each_piece(get[static_cast<size_t>(from)], [&](char* data, int n) {
+        MPI_Irecv(data, n, MPI_BYTE, from, 0, MPI_COMM_WORLD, &requests.back());
+      });
+      each_piece(give[static_cast<size_t>(to)], [&](char* data, int n) {
+        MPI_Isend(data, n, MPI_BYTE, to, 0, MPI_COMM_WORLD, &requests.back());
+      });
+    }
+    MPI_Waitall(static_cast<int>(requests.size()), requests.data(), MPI_STATUSES_IGNORE);
+  }
+
  private:
-  int rank_ = 0, size_ = 1, on_this_machine_ = 1;
+  // MPI knows nothing of what libtorch has only asked a device to do.
+  static void finish(c10::Device device) {
+    if (!device.is_cpu()) c10::impl::VirtualGuardImpl(device.type()).synchronizeDevice(device.index());
+  }
+
+  int rank_ = 0, size_ = 1, on_this_machine_ = 1, beside_ = 1, number_ = 0;
+  const bool cuda_ = knows_cuda();
 };
 
 // Of each MPI there is: Open MPI, MPICH and its kin, SLURM.

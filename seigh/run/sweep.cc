@@ -265,7 +265,7 @@ SweepOutcome run_sweep(const fs::path& folder, const Sweep& sweep, bool resume, 
       Recipe recipe = run.recipe;
       const std::shared_ptr<const Foreign> foreign = make_foreign(recipe, make);
       Run one(RunFolder::start(folder / run.folder, recipe, /*resume=*/true, context), data_folder,
-              context.on(usable_device(recipe.device)), foreign);
+              on_device(context, recipe.device), foreign);
       by_root(context, [&] { shared.give(run, one.folder()); });
       one.train();
       one.eigh([&](int64_t step) { one.overlap(step); });

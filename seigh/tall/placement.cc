@@ -6,33 +6,41 @@
 #include "seigh/core/device_memory.h"
 #include "seigh/core/error.h"
 #include "seigh/core/random.h"
+#include "seigh/tall/divided.h"
 #include "seigh/tall/tall_matrix.h"
 
 namespace seigh {
 
 int64_t room_on_device(LinearOperator& op, int64_t columns, int64_t least, int64_t wanted,
                        const Context& context) {
-  if (op.device().is_cpu() || !context.ranks().alone()) return 0;
+  if (op.device().is_cpu()) return 0;
+  Ranks& ranks = context.ranks();
   DeviceMemory memory(op.device(), context.device_memory());
-  if (!memory.obstacle().empty() || memory.available() < least) return 0;
+  const int64_t available = ranks.least(memory.obstacle().empty() ? memory.available() : 0);
+  if (available < least) return 0;
   // The operator leaves a tenth itself.
   constexpr int64_t kFew = 12;
-  if (wanted <= memory.available() / kFew) return memory.available();
+  if (wanted <= available / kFew) return available;
   const int64_t count = std::clamp<int64_t>(op.preferred_block(), 1, std::max<int64_t>(columns, 1));
+  const Share rows = ranks.share(op.size());
   // Not of zeros, for which no difference can be taken.
-  at::Tensor block = random_gaussian(0, Stream::check, op.size(), 0, 1, op.dtype());
+  at::Tensor block =
+      random_gaussian(0, Stream::check, op.size(), 0, 1, op.dtype()).slice(0, rows.begin, rows.end());
+  int64_t room = 0;
   try {
-    block = as_block(block.to(op.device()).expand({op.size(), count}));
-    if (op.products() == 0) op.apply(block);  // for what it keeps from the first on
+    block = as_block(block.to(op.device()).expand({rows.count, count}));
+    if (op.products() == 0) apply_rows(op, block, context);  // for what it keeps from the first on
     memory.reset_peak();
     const int64_t before = memory.held();
-    op.apply(block);
+    apply_rows(op, block, context);
     const int64_t product = memory.peak() - before;
-    return std::max<int64_t>(memory.available() + static_cast<int64_t>(block.nbytes()) - product / 4 * 5, 0);
+    room = std::max<int64_t>(memory.available() + static_cast<int64_t>(block.nbytes()) - product / 4 * 5, 0);
   } catch (const c10::OutOfMemoryError&) {
+    // The others wait for this rank's product.
+    if (!ranks.alone()) throw;
     memory.release();
-    return 0;
   }
+  return ranks.least(room);
 }
 
 int64_t panels_on_device(int64_t bytes) {
@@ -41,6 +49,7 @@ int64_t panels_on_device(int64_t bytes) {
 }
 
 c10::Device place_of(LinearOperator& op, int64_t columns, int64_t bytes, const Context& context) {
+  if (!context.ranks().alone()) return at::kCPU;
   const int64_t wanted = bytes + panels_on_device(bytes);
   return wanted <= room_on_device(op, columns, wanted, wanted, context) ? op.device() : c10::Device(at::kCPU);
 }

@@ -5,7 +5,9 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <utility>
+#include <vector>
 
 #include "seigh/core/context.h"
 #include "seigh/core/dtype.h"
@@ -91,22 +93,35 @@ at::Tensor DividedTallMatrix::row_range(int64_t begin, int64_t n) const {
 at::Tensor DividedTallMatrix::select_rows(const at::Tensor& index) const {
   at::Tensor result = at::zeros({index.numel(), columns()}, dtype());
   const at::Tensor places = ((index >= share().begin) & (index < share().end())).nonzero().reshape({-1});
-  result.index_copy_(0, places, mine_->select_rows(index.index_select(0, places) - share().begin));
+  result.index_copy_(0, places, mine_->select_rows(index.index_select(0, places) - share().begin).cpu());
   context().ranks().sum(result);
   return result;
 }
 
-at::Tensor gather_rows(int64_t rows, const at::Tensor& mine, Ranks& ranks) {
-  if (ranks.alone()) return mine;
-  at::Tensor whole = empty_block(rows, mine.size(1), mine.scalar_type());
+std::vector<at::Tensor> shares_of_rows(int64_t rows, int64_t columns, const at::Tensor& like,
+                                       const Ranks& ranks) {
+  std::vector<at::Tensor> parts;
+  for (int rank = 0; rank < ranks.size(); ++rank)
+    parts.push_back(empty_block(ranks.share(rows, rank).count, columns, like.scalar_type(), like.device()));
+  return parts;
+}
+
+at::Tensor rows_of(const std::vector<at::Tensor>& parts, int64_t rows, const Ranks& ranks) {
+  const at::Tensor& first = parts[0];
+  at::Tensor whole = empty_block(rows, first.size(1), first.scalar_type(), first.device());
   for (int rank = 0; rank < ranks.size(); ++rank) {
     const Share share = ranks.share(rows, rank);
-    const at::Tensor part =
-        rank == ranks.rank() ? as_block(mine) : empty_block(share.count, mine.size(1), mine.scalar_type());
-    ranks.broadcast(part.data_ptr(), static_cast<int64_t>(part.nbytes()), rank);
-    whole.slice(0, share.begin, share.end()).copy_(part);
+    whole.slice(0, share.begin, share.end()).copy_(parts[static_cast<size_t>(rank)]);
   }
   return whole;
+}
+
+at::Tensor gather_rows(int64_t rows, const at::Tensor& mine, Ranks& ranks) {
+  if (ranks.alone()) return mine;
+  const std::vector<at::Tensor> give(static_cast<size_t>(ranks.size()), as_block(mine));
+  const std::vector<at::Tensor> parts = shares_of_rows(rows, mine.size(1), give[0], ranks);
+  ranks.exchange(give, parts);
+  return rows_of(parts, rows, ranks);
 }
 
 // The product of the transposes: matmul's results are contiguous by rows.

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "seigh/core/context.h"
 
@@ -70,16 +71,23 @@ class DividedTallMatrix final : public TallMatrix {
   /// Only within share().
   at::Tensor row_range(int64_t begin, int64_t n) const override;
   at::Tensor select_rows(const at::Tensor& index) const override;
+  c10::Device device() const override { return mine_->device(); }
   int64_t panel_rows() const override { return mine_->panel_rows(); }
   bool divided() const override { return true; }
-  const TallMatrix& mine() const { return *mine_; }
+  const std::shared_ptr<const TallMatrix>& mine() const { return mine_; }
 
  private:
   int64_t rows_;
   std::shared_ptr<const TallMatrix> mine_;
 };
 
-/// The rows of a block [D, b] on every rank, from each rank's share of them.
+/// Uninitialised blocks of `columns` columns for each rank's share of the rows, of the dtype of `like` and
+/// where it lies.
+std::vector<at::Tensor> shares_of_rows(int64_t rows, int64_t columns, const at::Tensor& like,
+                                       const Ranks& ranks);
+/// The block [rows, b] of which each rank's share of the rows is one of `parts`.
+at::Tensor rows_of(const std::vector<at::Tensor>& parts, int64_t rows, const Ranks& ranks);
+/// The rows of a block [D, b] on every rank, from each rank's share of them; where `mine` lies.
 at::Tensor gather_rows(int64_t rows, const at::Tensor& mine, Ranks& ranks);
 
 /// Bytes of the float64 or complex128 copy of a panel, at most: small beside the block, large enough for full

@@ -20,45 +20,26 @@
 #include "seigh/sketch/measure.h"
 #include "seigh/tall/divided.h"
 #include "seigh/tall/tall_matrix.h"
+#include "tests/mpi/everybody.h"
 #include "tests/support/spectra.h"
 #include "tests/support/tiny_problem.h"
 
 namespace seigh {
 namespace {
 
+using test::everybody;
+using test::expect_same;
+using test::expect_same_pairs;
+using test::mine;
 using test::spectral_matrix;
+using test::world;
 
 constexpr int64_t kRows = 200;
-
-// What all tests run in; made by main(), once the ranks have found each other.
-const Context* everybody = nullptr;
-
-Ranks& world() {
-  return everybody->ranks();
-}
 
 // The same folder for all ranks, fresh.
 fs::path common_folder(const std::string& name) {
   const std::string job = "seigh-ranks-" + std::to_string(world().agree(getpid()));
   return fs::temp_directory_path() / job / name;
-}
-
-// My rows of a block.
-at::Tensor mine(const at::Tensor& block) {
-  const Share share = world().share(block.size(0));
-  return as_block(block.slice(0, share.begin, share.end()));
-}
-
-void expect_same(const at::Tensor& a, const at::Tensor& b, double tolerance) {
-  ASSERT_EQ(a.sizes(), b.sizes());
-  EXPECT_LE((a - b).abs().max().item<double>(), tolerance);
-}
-
-// Eigenpairs up to sign.
-void expect_same_pairs(const EigenResult& a, const EigenResult& b, double tolerance) {
-  expect_same(a.eigenvalues, b.eigenvalues, tolerance);
-  const at::Tensor cosines = (a.eigenvectors.all() * b.eigenvectors.all()).sum(0).abs();
-  EXPECT_GE(cosines.min().item<double>(), 1 - tolerance);
 }
 
 TEST(Ranks, AreThree) {
@@ -83,6 +64,34 @@ TEST(Ranks, SumBroadcastAndAgree) {
   const at::Tensor mine_only = at::full({4}, static_cast<double>(world().rank()), at::kDouble);
   world().agree_on(mine_only);
   expect_same(mine_only, at::zeros({4}, at::kDouble), 0);
+}
+
+// Of every size, from none to several pieces, and the same bits on all ranks: in the order of the ranks.
+TEST(Ranks, AddInTheirOrder) {
+  const double parts[] = {1e16, 1.0, -1e16};
+  for (const int64_t n : {int64_t{0}, int64_t{1}, int64_t{2}, int64_t{20'000}, (int64_t{1} << 24) + 5}) {
+    const at::Tensor t = at::full({n}, parts[world().rank()], at::kDouble);
+    world().sum(t);
+    expect_same(t, at::full({n}, (1e16 + 1.0) - 1e16, at::kDouble), 0);
+  }
+  const at::Tensor block = at::ones({3, 4}, at::kFloat).t();  // by columns
+  block[2][1] = 5;
+  world().sum(block);
+  EXPECT_EQ(block[2][1].item<float>(), 15);
+  EXPECT_EQ(block.sum().item<float>(), 3 * (11 + 5));
+  EXPECT_EQ(world().least(10 - world().rank()), 8);
+}
+
+TEST(Ranks, ExchangeWhatEachHasForEach) {
+  std::vector<at::Tensor> give, get;
+  for (int r = 0; r < 3; ++r) {
+    give.push_back(at::full({r + 2}, 10.0 * world().rank() + r, at::kFloat));
+    get.push_back(at::empty({world().rank() + 2}, at::kFloat));
+  }
+  world().exchange(give, get);
+  for (int r = 0; r < 3; ++r)
+    expect_same(get[static_cast<size_t>(r)], at::full({world().rank() + 2}, 10.0 * r + world().rank()), 0);
+  expect_same(world().sum_of(give), at::full({world().rank() + 2}, 30.0 + 3 * world().rank()), 0);
 }
 
 TEST(Ranks, ShareTheRowsOfATallMatrix) {
@@ -111,7 +120,12 @@ TEST(Ranks, ShareTheColumnsOfABlock) {
     const at::Tensor v = random_gaussian(2, Stream::test, kRows, 0, columns, at::kDouble);
     MatrixOperator alone(m.matrix);
     // Other blocks, other kernels: not the last bit.
-    expect_same(divided.apply(v), alone.apply(v), 1e-13);
+    const at::Tensor expected = alone.apply(v);
+    expect_same(divided.apply(v), expected, 1e-13);
+    const int64_t before = divided.products();
+    expect_same(divided.apply_rows(mine(v)), mine(expected), 1e-13);
+    EXPECT_EQ(divided.products() - before, columns);
+    expect_same(apply_rows(alone, mine(v), *everybody), mine(expected), 1e-13);
   }
   EXPECT_LT(op.products(), divided.products());
 }
@@ -134,7 +148,9 @@ TEST(Ranks, ShareTheSamplesOfAMean) {
     DividedSamples divided(*part, static_cast<double>(share.count) / static_cast<double>(n), *everybody);
     const at::Tensor v = random_gaussian(2, Stream::test, whole->size(), 0, 4, at::kDouble);
     const at::Tensor expected = whole->apply(v);
-    expect_same(divided.apply(v), expected, 1e-12 * expected.abs().max().item<double>());
+    const double rounding = 1e-12 * expected.abs().max().item<double>();
+    expect_same(divided.apply(v), expected, rounding);
+    expect_same(divided.apply_rows(mine(v)), mine(expected), rounding);
   }
 }
 
@@ -258,12 +274,15 @@ TEST(Ranks, OtherMethodsToo) {
 }
 
 }  // namespace
+
+const Context* test::everybody = nullptr;
+
 }  // namespace seigh
 
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
   const seigh::Context context({.ranks = seigh::start_mpi()});
-  seigh::everybody = &context;
+  seigh::test::everybody = &context;
   const int code = RUN_ALL_TESTS();
   std::error_code none;
   seigh::fs::remove_all(seigh::common_folder(""), none);

@@ -1,0 +1,154 @@
+// Ranks whose operators are on a device, here a pretended one that each has to itself: bases lie there by
+// rows, and what ranks exchange goes by way of the host.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "seigh/core/device.h"
+#include "seigh/core/device_memory.h"
+#include "seigh/eigen/eigh.h"
+#include "seigh/linop/matrix_operator.h"
+#include "seigh/tall/divided.h"
+#include "seigh/tall/tall_matrix.h"
+#include "tests/mpi/everybody.h"
+#include "tests/support/expect_error.h"
+#include "tests/support/pretended_device.h"
+#include "tests/support/spectra.h"
+
+namespace seigh {
+namespace {
+
+using test::everybody;
+using test::expect_same;
+using test::expect_same_pairs;
+using test::mine;
+using test::PretendedDevice;
+using test::world;
+
+constexpr int64_t kRows = 301;
+
+class MatrixThere final : public LinearOperator {
+ public:
+  explicit MatrixThere(const at::Tensor& matrix)
+      : LinearOperator(matrix.size(0), matrix.scalar_type(), "matrix"),
+        matrix_(matrix.to(PretendedDevice::device())) {}
+  c10::Device device() const override { return PretendedDevice::device(); }
+  int64_t preferred_block() const override { return 4; }
+
+  int64_t most_held = 0;  // when a product began
+  int64_t from_host = 0;  // columns that came from there
+
+ protected:
+  at::Tensor apply_impl(const at::Tensor& block) override {
+    most_held = std::max(most_held, PretendedDevice::held());
+    if (block.is_cpu()) from_host += block.size(1);
+    return at::matmul(matrix_, block.to(device())).to(block.device());
+  }
+
+ private:
+  at::Tensor matrix_;
+};
+
+at::Tensor there(const at::Tensor& x) {
+  return as_block(x.to(PretendedDevice::device()));
+}
+
+TEST(RanksOnDevices, ExchangeByWayOfTheHost) {
+  EXPECT_FALSE(world().takes(PretendedDevice::device()));
+  const at::Tensor t = there(at::full({5, 2}, 1.0 + world().rank(), at::kDouble));
+  world().sum(t);
+  expect_same(t.cpu(), at::full({5, 2}, 6.0, at::kDouble), 0);
+  world().agree_on(t.fill_(world().rank()));
+  expect_same(t.cpu(), at::zeros({5, 2}, at::kDouble), 0);
+  const at::Tensor block = random_gaussian(1, Stream::test, kRows, 0, 7, at::kDouble);
+  const at::Tensor whole = gather_rows(kRows, there(mine(block)), world());
+  EXPECT_EQ(whole.device(), PretendedDevice::device());
+  expect_same(whole.cpu(), block, 0);
+  const DividedTallMatrix parts(kRows, there(mine(block)), *everybody);
+  expect_same(gram(parts), at::matmul(block.t(), block), 1e-11);
+  expect_same(parts.select_rows(at::tensor({300, 0, 100, 100}, at::kLong)).cpu(),
+              block.index_select(0, at::tensor({300, 0, 100, 100}, at::kLong)), 0);
+}
+
+TEST(RanksOnDevices, MultiplyColumnsAndRowsThere) {
+  const auto m = test::spectral_matrix("indefinite", kRows);
+  MatrixThere op(m.matrix);
+  DividedColumns columns(op, *everybody);
+  EXPECT_EQ(columns.device(), PretendedDevice::device());
+  DividedSamples samples(op, 1.0 / 3, *everybody);
+  for (const int64_t n : {int64_t{1}, int64_t{2}, int64_t{9}}) {
+    const at::Tensor v = random_gaussian(2, Stream::test, kRows, 0, n, at::kDouble);
+    const at::Tensor expected = at::matmul(m.matrix, v);
+    for (DividedOperator* divided : {static_cast<DividedOperator*>(&columns),
+                                     static_cast<DividedOperator*>(&samples)}) {
+      expect_same(divided->apply(v), expected, 1e-12);
+      const at::Tensor rows = divided->apply_rows(there(mine(v)));
+      EXPECT_EQ(rows.device(), PretendedDevice::device());
+      expect_same(rows.cpu(), mine(expected), 1e-12);
+      expect_same(divided->apply(there(v)).cpu(), expected, 1e-12);
+    }
+  }
+}
+
+TEST(RanksOnDevices, KrylovKeepsEachRanksRowsThere) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kDouble, at::kComplexDouble}) {
+    const at::Tensor matrix = at::isComplexType(dtype)
+                                  ? test::hermitian_matrix("indefinite", kRows).matrix
+                                  : test::spectral_matrix("exponential", kRows).matrix.to(dtype);
+    for (const int64_t basis : {0, 60}) {  // without and with restarts
+      const int64_t before = PretendedDevice::held_at_rest();
+      const SolverOptions options{
+          .method = Method::krylov, .k = 12, .products = 120, .seed = 3, .probes = 4, .basis = basis};
+      EigenResult r, expected;
+      {
+        MatrixThere op(matrix);
+        r = eigh(op, options, *everybody);
+        MatrixOperator host(matrix);
+        expected = eigh(host, options, *everybody);
+        const int64_t vectors = basis > 0 ? basis : 128;
+        EXPECT_GT(op.most_held - before,
+                  vectors * (kRows / 3) * static_cast<int64_t>(c10::elementSize(dtype)));
+        EXPECT_LT(op.from_host, 40);  // checks alone
+      }
+      EXPECT_TRUE(r.eigenvectors.divided());
+      EXPECT_EQ(r.eigenvectors.row_range(world().share(kRows).begin, 1).device(), at::kCPU);
+      expect_same_pairs(r, expected, dtype == at::kFloat ? 1e-4 : 1e-9);
+      EXPECT_EQ(PretendedDevice::held_at_rest(), before);
+    }
+  }
+}
+
+// Three ranks that see one device have a third of it each; a ceiling that is given stays.
+TEST(RanksOnDevices, DivideADeviceThatTheyShare) {
+  EXPECT_EQ(world().beside(), 3);
+  EXPECT_EQ(world().number(), world().rank());
+  const int64_t limit = int64_t{3} << 30;
+  PretendedDevice::set_limit(limit);
+  const int64_t alone = DeviceMemory(PretendedDevice::device()).available();
+  for (const std::string name : {"pretended", "pretended:0"}) {
+    const Context context = on_device(*everybody, name);
+    EXPECT_EQ(context.device(), PretendedDevice::device());
+    EXPECT_EQ(context.device_memory(), alone / 3);
+    EXPECT_EQ(on_device(everybody->with_device_memory(1000), name).device_memory(), 1000);
+  }
+  EXPECT_EQ(on_device(*everybody, "cpu").device_memory(), 0);
+  PretendedDevice::set_limit(int64_t{1} << 40);
+}
+
+// Where one rank's device has too little, all have their bases on the host.
+TEST(RanksOnDevices, DecideTogetherWhereTheBasisLies) {
+  const auto m = test::spectral_matrix("exponential", kRows);
+  MatrixThere op(m.matrix);
+  if (world().rank() == 1) PretendedDevice::set_limit(PretendedDevice::held() + 100'000);
+  const EigenResult r =
+      eigh(op, {.method = Method::krylov, .k = 12, .products = 120, .seed = 3, .probes = 0}, *everybody);
+  PretendedDevice::set_limit(int64_t{1} << 40);
+  EXPECT_GT(op.from_host, 20);  // this rank's of the products
+  expect_same(r.eigenvalues, m.eigenvalues.slice(0, 0, 12), 1e-8);
+}
+
+}  // namespace
+}  // namespace seigh
