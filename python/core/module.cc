@@ -15,10 +15,14 @@
 #include <numeric>
 
 #include "python/core/gil.h"
+#include "python/core/group.h"
 #include "python/core/runs.h"
 #include "python/core/sources.h"
 #include "seigh/core/context.h"
+#include "seigh/core/device.h"
 #include "seigh/core/dtype.h"
+#include "seigh/core/error.h"
+#include "seigh/core/random.h"
 #include "seigh/core/version.h"
 #include "seigh/curvature/check.h"
 #include "seigh/curvature/make.h"
@@ -36,6 +40,7 @@
 #include "seigh/spectrum/density.h"
 #include "seigh/spectrum/diagonal.h"
 #include "seigh/spectrum/trace.h"
+#include "seigh/tall/divided.h"
 
 namespace seigh::python {
 namespace {
@@ -52,16 +57,58 @@ struct AfterTorch {
 
 // One caller at a time (linear_operator.h), whatever threads Python has.
 struct Operator {
+  std::shared_ptr<LinearOperator> part;  // this process's
+  double share = 1;                      // of it in `linear`
+  Context context = {};
   std::shared_ptr<LinearOperator> linear;
   std::mutex busy = {};
 
-  explicit Operator(std::shared_ptr<LinearOperator> op) : linear(std::move(op)) {}
+  explicit Operator(std::shared_ptr<LinearOperator> op) : part(std::move(op)), linear(part) {}
+  /// The sum over all ranks of each one's part times its share.
+  Operator(std::shared_ptr<LinearOperator> op, double of_part, const Context& of)
+      : part(std::move(op)),
+        share(of_part),
+        context(of),
+        linear(std::make_shared<DividedSamples>(*part, of_part, of)) {}
   CurvatureOperator& curvature() const {
-    auto* const found = dynamic_cast<CurvatureOperator*>(linear.get());
+    auto* const found = dynamic_cast<CurvatureOperator*>(part.get());
     require(found != nullptr, linear->name(), " is no curvature matrix");
     return *found;
   }
+  at::Tensor over_parts(at::Tensor numbers) const {
+    if (!linear->collective()) return numbers;
+    numbers.mul_(share);
+    context.ranks().sum(numbers);
+    return numbers;
+  }
 };
+
+// Ranks whose matrices differ would share out the work of none.
+void require_same(LinearOperator& op, const Context& context) {
+  Ranks& ranks = context.ranks();
+  const int64_t fewest = ranks.least(op.size()), most = -ranks.least(-op.size());
+  require(fewest == most, op.name(), ": the processes' matrices have between ", fewest, " and ", most,
+          " rows; all must have the same model");
+  const at::Tensor mine = op.apply(random_gaussian(0, Stream::check, op.size(), 0, 1, op.dtype()));
+  const at::Tensor theirs = mine.clone();
+  ranks.agree_on(theirs);
+  const double apart = (mine - theirs).norm().item<double>(), length = theirs.norm().item<double>();
+  const bool same = apart <= 0.05 * length;
+  require(
+      ranks.least(same ? 1 : 0) == 1, op.name(), ": the processes' matrices differ",
+      same ? "" : text_of(", this one's from the first one's by ", apart / length, " of a product's length"),
+      "; all must have the same parameters and data, or parts of the data and sharded=True");
+}
+
+// body() of the operator as all ranks apply it together.
+template <typename Body>
+auto together(const Operator& o, const Context& context, const Body& body) {
+  if (context.ranks().alone() || o.linear->collective()) return body(*o.linear);
+  const Context::Scope scope(context);
+  require_same(*o.linear, context);
+  DividedColumns divided(*o.linear, context);
+  return body(static_cast<LinearOperator&>(divided));
+}
 
 // In several sums side by side, so that the compiler can do with vectors what libtorch takes microseconds to
 // begin with.
@@ -284,16 +331,21 @@ void define(py::module_& m) {
   define_runs(m);
 
   py::class_<Context>(m, "Context")
-      .def(py::init([](int64_t memory, int64_t device_memory, int threads, const py::object& progress) {
+      .def(py::init([](int64_t memory, int64_t device_memory, int threads, const py::object& progress,
+                       const py::object& group) {
              ContextOptions options;
              options.memory = memory;
              options.device_memory = device_memory;
              options.threads = threads;
              options.cancelled = interrupted;
              if (!progress.is_none()) options.progress = std::make_shared<PythonProgress>(progress);
+             if (!group.is_none()) options.ranks = std::make_shared<GroupRanks>(group);
              return Context(options);
            }),
-           py::arg("memory"), py::arg("device_memory"), py::arg("threads"), py::arg("progress"))
+           py::arg("memory"), py::arg("device_memory"), py::arg("threads"), py::arg("progress"),
+           py::arg("group"))
+      .def("sharing", [](const Context& c, const std::string& device,
+                         int ranks) { return sharing_device(c.on(c10::Device(device)), ranks); })
       .def_property_readonly("threads", &Context::threads)
       .def("available", [](const Context& c) { return c.memory().available(); })
       .def("ceiling", [](const Context& c) { return c.memory().ceiling(); });
@@ -328,26 +380,27 @@ void define(py::module_& m) {
           "loss",
           [](Operator& o) {
             const std::lock_guard lock(o.busy);
-            return o.curvature().loss();
+            return o.over_parts(at::full({1}, o.curvature().loss(), at::kDouble)).item<double>();
           },
           Released())
       .def(
           "gradient",
           [](Operator& o) {
             const std::lock_guard lock(o.busy);
-            return o.curvature().gradient();
+            return o.over_parts(o.curvature().gradient());
           },
           Released());
 
-  m.def("curvature", [](py::object source, const py::dict& options, const std::string& name, bool check,
-                        const Context& context) {
+  m.def("curvature", [](py::object source, const py::dict& options, double share, const std::string& name,
+                        bool check, const Context& context) {
     const auto wanted = curvature_options(options);
     const std::shared_ptr<const GraphSource> from = std::make_shared<PythonSource>(std::move(source));
     const AfterTorch clean;
     const py::gil_scoped_release released;
     std::shared_ptr<LinearOperator> made = check ? make_checked_operator(from, wanted, name, context)
                                                  : make_curvature_operator(from, wanted, name, context);
-    return std::make_shared<Operator>(std::move(made));
+    return share > 0 ? std::make_shared<Operator>(std::move(made), share, context)
+                     : std::make_shared<Operator>(std::move(made));
   });
   // Of the library's own networks, at flat parameters [D], with cross-entropy: for benchmarks beside those of
   // Python.
@@ -434,14 +487,22 @@ void define(py::module_& m) {
     const SolverOptions wanted = solver_options(options);
     const py::gil_scoped_release released;
     const std::lock_guard lock(o.busy);
-    return std::make_shared<EigenResult>(seigh::eigh(*o.linear, wanted, context));
+    auto result = std::make_shared<EigenResult>(
+        together(o, context, [&](LinearOperator& op) { return seigh::eigh(op, wanted, context); }));
+    if (result->eigenvectors.divided()) {  // which Python's callers would have to ask for together
+      const Context::Scope scope(context);
+      result->eigenvectors = Eigenvectors(result->eigenvectors.all(), {}, context);
+    }
+    return result;
   });
 
   m.def("trace", [](Operator& o, int64_t products, uint64_t seed, const Context& context) {
     const TraceResult r = [&] {
       const py::gil_scoped_release released;
       const std::lock_guard lock(o.busy);
-      return trace(*o.linear, {.products = products, .seed = seed}, context);
+      return together(o, context, [&](LinearOperator& op) {
+        return trace(op, {.products = products, .seed = seed}, context);
+      });
     }();
     return py::make_tuple(r.trace, r.error, r.exact, r.products, r.seconds);
   });
@@ -449,7 +510,9 @@ void define(py::module_& m) {
     const DiagonalResult r = [&] {
       const py::gil_scoped_release released;
       const std::lock_guard lock(o.busy);
-      return diagonal(*o.linear, {.products = products, .seed = seed}, context);
+      return together(o, context, [&](LinearOperator& op) {
+        return diagonal(op, {.products = products, .seed = seed}, context);
+      });
     }();
     return py::make_tuple(r.diagonal, r.error, r.relative_error, r.exact, r.products, r.seconds);
   });
@@ -480,8 +543,9 @@ void define(py::module_& m) {
   m.def("density", [](Operator& o, int64_t vectors, int64_t steps, uint64_t seed, const Context& context) {
     const py::gil_scoped_release released;
     const std::lock_guard lock(o.busy);
-    return std::make_shared<Density>(
-        density(*o.linear, {.vectors = vectors, .steps = steps, .seed = seed}, context));
+    return std::make_shared<Density>(together(o, context, [&](LinearOperator& op) {
+      return density(op, {.vectors = vectors, .steps = steps, .seed = seed}, context);
+    }));
   });
 
   m.def(

@@ -6,6 +6,7 @@ import time
 import torch
 
 from seigh import _core
+from seigh._distributed import Group
 
 
 class Progress:
@@ -72,14 +73,18 @@ class Context:
         device_memory: ceiling of what tensors on the model's device may hold, where that is not the CPU, as `memory`; None: nine tenths of what
             is free there.
         progress: None draws a line on a terminal or in a notebook, True always, False never; or an object with the methods of
-            `Progress`.
+            `Progress`. Of a group, the first process's alone.
+        group: a torch.distributed process group whose processes share the work, True for all there are; None: this process alone. All
+            of them must then make the same calls in the same order with the same arguments; `eigh` and what else computes with products
+            share those out, and each process gets the whole result. The memory ceilings are each process's.
     Raises:
-        ValueError: a number of threads or a ceiling out of range. MemoryError: a ceiling below what the process holds already.
+        ValueError: a number of threads or a ceiling out of range; a group without torch.distributed.init_process_group(). MemoryError: a
+            ceiling below what the process holds already.
 
     Products and what is made of them are computed where the model is.
     """
 
-    def __init__(self, memory=None, threads=None, device_memory=None, progress=None):
+    def __init__(self, memory=None, threads=None, device_memory=None, progress=None, group=None):
         if threads is not None and not 1 <= int(threads) <= 4096:
             raise ValueError(f"threads must lie between 1 and 4096, not {threads}")
         def bytes_of(ceiling):
@@ -91,12 +96,32 @@ class Context:
             progress = Progress()
         elif progress is False:
             progress = None
-        self._core = _core.Context(bytes_of(memory), bytes_of(device_memory), torch.get_num_threads() if threads is None else int(threads), progress)
+        self._group = None if group is None or group is False else Group(group)
+        if not self.speaks:
+            progress = None
+        self._core = _core.Context(bytes_of(memory), bytes_of(device_memory), torch.get_num_threads() if threads is None else int(threads), progress,
+                                   self._group)
+
+    def _of_device(self, device):
+        """The extension's context for work on a device: processes that share it have equal parts of it."""
+        if self._group is None or device.type == "cpu":
+            return self._core
+        return self._core.sharing(str(device), self._group.sharing(device))
 
     @property
     def threads(self):
         """Threads of torch, BLAS and seigh's own loops."""
         return self._core.threads
+
+    @property
+    def speaks(self):
+        """Whether this process says what all of a group have to say."""
+        return self._group is None or self._group.rank == 0
+
+    def wait(self):
+        """Returns when all processes of the group have come here."""
+        if self._group is not None:
+            self._group.wait()
 
     @property
     def available(self):

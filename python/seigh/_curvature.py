@@ -82,7 +82,10 @@ class Curvature:
         batch_size: samples whose activations are in memory at once; 0: chosen. Only of tensors.
         check: products are checked before the first is given out: same twice, symmetric, other mini-batches and order,
             float64, differences of the gradient. Costs some twenty products, once.
-        context: limits (`Context`).
+        sharded: data are this process's part of those of all processes of the context's group, whose matrix it is: what a
+            DistributedSampler gives. Parts of a mean have the weight of their targets (or of `weight`). Products are then made by all
+            processes together, each from its part; without `sharded`, of the same data in all, each makes some of a block's.
+        context: limits, and a group of processes (`Context`).
     Raises:
         ValueError, TypeError: what does not fit, in one line. NotImplementedError: a matrix this loss does not have.
         RuntimeError: the parameters were changed in place since; see `refresh()`.
@@ -99,7 +102,7 @@ class Curvature:
     __array_priority__ = 1000
 
     def __init__(self, model, loss, data, *, params=None, reduction="mean", weight=None, dtype=None, l2=0.0, products="auto", precision="float32", batch_size=0,
-                 check=True, context=None):
+                 check=True, sharded=False, context=None):
         if self.kind != "hessian" and callable(loss) and takes_model(loss):
             raise NotImplementedError(f"a loss of model and batch has a Hessian only: its {self.kind} needs the outputs apart from the loss; give a "
                                       "loss of (outputs, targets)")
@@ -115,7 +118,12 @@ class Curvature:
         if not self._source.supports(self.kind):
             raise NotImplementedError(_unsupported(self.kind, self._source))
         self._options = dict(kind=self.kind, dtype=self._source.dtype_name, l2=float(l2), products=products, precision=precision, batch_size=batch_size)
-        self._check, self._context = check, context
+        if sharded and (context is None or context._group is None):
+            raise ValueError("sharded=True needs the processes that have the other parts: context=seigh.Context(group=...)")
+        if sharded and self.kind == "mc_fisher":
+            raise NotImplementedError("the Monte-Carlo Fisher matrix of sharded data is not there: its draws are numbered by sample")
+        self._check, self._context, self._sharded = check, context, sharded
+        self._limits = None if context is None else context._of_device(self._source.device)
         self._label = f"the {self._name}"
         self._lock = threading.Lock()
         self._made = None
@@ -160,12 +168,24 @@ class Curvature:
         self._current()
         with self._lock:
             if self._made is None:
-                made = _core.curvature(self._source, self._options, self._name, self._check, core_of(self._context))
+                made = _core.curvature(self._source, *self._part(), self._name, self._check, self._core_context())
                 self._notes = list(dict.fromkeys(self._source.notes() + made.notes()))
                 for note in dict.fromkeys(self._source.notes() + made.warnings()):
                     warnings.warn(note, SeighWarning, stacklevel=_outside())
                 self._made = made
             return self._made
+
+    def _core_context(self):
+        return core_of(None) if self._limits is None else self._limits
+
+    def _part(self):
+        """The options of this process's own matrix, and its share in that of all; 0: it is that of all."""
+        if not self._sharded:
+            return self._options, 0.0
+        weights = self._context._group._gathered(self._source.total_weight())
+        if self._source.reduced_by_sum:
+            return dict(self._options, l2=self._options["l2"] / len(weights)), 1.0
+        return self._options, weights[self._context._group.rank] / sum(weights)
 
     @property
     def _name(self):
@@ -211,7 +231,7 @@ class Curvature:
         block, back = blocks_of(x, self.offsets[-1], self._source.dtype, self._label)
         if block.shape[1] == 0:
             return back(block)
-        return back(self._operator.apply(block, core_of(self._context)))
+        return back(self._operator.apply(block, self._core_context()))
 
     matvec = matmat = __matmul__
 

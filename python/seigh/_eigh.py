@@ -123,8 +123,7 @@ def eigh(A, k=6, *, which="LM", tol=0.0, error=0.0, products=0, method="auto", s
     """
     if which not in _WHICH and which not in _WHICH.values():
         raise ValueError(f"which must be \"LM\", \"LA\", \"SA\" or \"BE\", not {which!r}")
-    if isinstance(A, Curvature) and context is None:
-        context = A._context
+    core = A._core_context() if isinstance(A, Curvature) and context is None else core_of(context)
     try:
         k = operator.index(k)
     except TypeError:
@@ -144,8 +143,8 @@ def eigh(A, k=6, *, which="LM", tol=0.0, error=0.0, products=0, method="auto", s
             raise ValueError(f"start must hold vectors [{given.operator.size}, c], not {list(start.shape)}")
         options["start"] = start.reshape(given.operator.size, -1)
     if given.check:
-        _check_symmetry(given.operator, core_of(context))
-    result = _core.eigh(given.operator, options, core_of(context))
+        _check_symmetry(given.operator, core)
+    result = _core.eigh(given.operator, options, core)
     names = shapes = None
     info = {"k": int(k), "matrix": "matrix", "samples": 0}
     if given.curvature is not None:

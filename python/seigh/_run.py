@@ -235,7 +235,15 @@ def run(recipe, *, out=None, set=(), resume=False, data=None, context=None):
         ValueError: the recipe, with its line; of a sweep also, at the end, that runs failed. OSError: files.
     """
     words = [f"{key}={_toml(value)}" for key, value in set.items()] if isinstance(set, dict) else list(set)
-    return _core.run(None, os.fspath(recipe), words, os.fspath(out or ""), resume, os.fspath(data or ""), make_problem, print, core_of(context))
+    folder = _core.run(None, os.fspath(recipe), words, os.fspath(out or ""), resume, os.fspath(data or ""), make_problem,
+                       print if context is None or context.speaks else _silent, core_of(context))
+    if context is not None:
+        context.wait()  # for the one that writes
+    return folder
+
+
+def _silent(line):
+    pass
 
 
 def _toml(value):

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import sys
 import threading
 import warnings
 import weakref
@@ -41,6 +42,15 @@ def beneath(module):
             module = module.module
         else:
             return module
+
+
+def check_whole(module):
+    """Raises where parameters are parts of tensors, the others being elsewhere."""
+    fsdp, tensor = sys.modules.get("torch.distributed.fsdp"), sys.modules.get("torch.distributed.tensor")
+    sharded = tensor is not None and any(isinstance(t, tensor.DTensor) for t in [*module.parameters(), *module.buffers()])
+    if sharded or fsdp is not None and any(isinstance(part, fsdp.FullyShardedDataParallel) for part in module.modules()):
+        raise NotImplementedError("the model's parameters are sharded (DTensor, FSDP), and seigh takes whole ones: load the full state_dict (that of "
+                                  "torch.distributed.checkpoint.state_dict.get_model_state_dict with full_state_dict=True) into a model that is not")
 
 
 def check_evaluation(module):
@@ -167,6 +177,7 @@ class Source:
         if not callable(loss):
             raise TypeError(f"loss is {type(loss).__name__}, which cannot be called; give a callable of outputs and targets")
         module = beneath(module)
+        check_whole(module)
         check_evaluation(module)
         self._notes = []
         chosen = choose_parameters(module, params)
@@ -189,7 +200,7 @@ class Source:
         if self.device.type == "cuda" and torch.backends.cudnn.enabled and any(isinstance(part, nn.RNNBase) for part in module.modules()):
             raise NotImplementedError("cuDNN's recurrent layers have no second derivative; set torch.backends.cudnn.enabled = False first, or move model "
                                       "and data to the CPU")
-        self._loss, self._reduction, self._weight = loss, reduction, weight
+        self._loss, self._reduction, self._weight, self._total = loss, reduction, weight, None
         self._pairs = not takes_model(loss)
         self._data, notes = read_data(data, self.dtype, self.device, self._pairs)
         self._notes += notes
@@ -266,6 +277,7 @@ class Source:
                              "weight=, a callable of a batch: the number of targets in it, for a mean over them, or "
                              "reduction=\"sum\"")
         weights = [float(self._weight(self._data.batch(begin, end))) for begin, end in ranges]
+        self._total = sum(weights)
         if not all(0 <= w < float("inf") for w in weights) or sum(weights) <= 0:
             raise ValueError(f"weight= gives {weights[:5]} for the batches; weights must not be negative, and not all zero")
         self._known = {r: w / sum(weights) for r, w in zip(ranges, weights)}
@@ -365,6 +377,14 @@ class Source:
             return end - begin
         parts = [r for r in self._data.ranges() if begin <= r[0] and r[1] <= end] if self._begins else [(begin, end)]
         return sum(_core.target_count(self._named.targets(self._data.get(*r)[1])) for r in parts)
+
+    @property
+    def reduced_by_sum(self):
+        return self._reduction == "sum"
+
+    def total_weight(self):
+        """Of all these data, beside others of the same kind."""
+        return self._total if self._total is not None else self.targets(0, self.samples)
 
     def supports(self, kind):
         if kind == "hessian":

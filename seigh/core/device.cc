@@ -64,12 +64,18 @@ Context on_device(const Context& context, const std::string& name) {
   const Ranks& ranks = context.ranks();
   const c10::Device device = usable_device(name, ranks);
   const Context there = context.on(device);
-  if (device.is_cpu() || ranks.beside() == 1 || context.device_memory() > 0) return there;
+  if (device.is_cpu() || ranks.beside() == 1) return there;
   // Those that count the same devices from the first on, or all that are sent to one by its number.
   const int count = c10::impl::getDeviceGuardImpl(device.type())->deviceCount();
   const int sharing =
       parsed(name).has_index() ? ranks.beside() : (ranks.beside() - device.index() + count - 1) / count;
-  return sharing == 1 ? there : there.with_device_memory(DeviceMemory(device).available() / sharing);
+  return sharing_device(there, sharing);
+}
+
+Context sharing_device(const Context& context, int ranks) {
+  if (ranks == 1 || context.device().is_cpu() || context.device_memory() > 0) return context;
+  const DeviceMemory memory(context.device());
+  return memory.obstacle().empty() ? context.with_device_memory(memory.available() / ranks) : context;
 }
 
 }  // namespace seigh

@@ -20,5 +20,7 @@ c10::Device usable_device(const std::string& name, const Ranks& ranks = Ranks())
 /// The context on that device. Ranks that take the same one have equal parts of its memory, unless the
 /// context has a ceiling for it.
 Context on_device(const Context& context, const std::string& name);
+/// A context of one of so many ranks that compute on its device.
+Context sharing_device(const Context& context, int ranks);
 
 }  // namespace seigh

@@ -4,6 +4,9 @@
 #include <torch/version.h>
 
 #include <algorithm>
+#include <map>
+#include <mutex>
+#include <vector>
 
 #include "seigh/core/error.h"
 
@@ -23,6 +26,13 @@ using Stats = c10::CachingDeviceAllocator::DeviceStats;
 
 int64_t current(const c10::CachingAllocator::StatArray& of) {
   return of[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)].current;
+}
+
+// Peaks that reset_peak() has ended, by device.
+std::mutex peaks_mutex;
+std::map<std::string, std::vector<int64_t>>& peaks() {
+  static std::map<std::string, std::vector<int64_t>> all;
+  return all;
 }
 
 }  // namespace
@@ -57,8 +67,21 @@ int64_t DeviceMemory::peak() const {
   return stats.allocated_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)].peak;
 }
 
+int64_t DeviceMemory::most() const {
+  const std::lock_guard lock(peaks_mutex);
+  int64_t all = peak();
+  const std::vector<int64_t>& ended = peaks()[device_.str()];
+  for (auto i = static_cast<size_t>(begun_); i < ended.size(); ++i) all = std::max(all, ended[i]);
+  return all;
+}
+
 void DeviceMemory::reset_peak() {
-  if (allocator_ != nullptr) allocator_->resetPeakStats(device_.index());
+  if (allocator_ == nullptr) return;
+  const std::lock_guard lock(peaks_mutex);
+  std::vector<int64_t>& ended = peaks()[device_.str()];
+  ended.push_back(peak());
+  begun_ = static_cast<int64_t>(ended.size());
+  allocator_->resetPeakStats(device_.index());
 }
 
 void DeviceMemory::release() {
@@ -76,6 +99,9 @@ int64_t DeviceMemory::held() const {
   return 0;
 }
 int64_t DeviceMemory::peak() const {
+  return 0;
+}
+int64_t DeviceMemory::most() const {
   return 0;
 }
 void DeviceMemory::reset_peak() {}

@@ -21,9 +21,11 @@ class DeviceMemory {
   /// What may still be taken: nine tenths of what the device has free, and what the allocator keeps for
   /// later.
   int64_t available() const;
-  /// Bytes of tensors that are there, and the most there were since the last reset_peak().
+  /// Bytes of tensors that are there, the most there were since the last reset_peak(), whoever called that,
+  /// and since this object's own last one.
   int64_t held() const;
   int64_t peak() const;
+  int64_t most() const;
   void reset_peak();  ///< of the whole process: torch.cuda.max_memory_allocated() begins anew too
   /// Gives back to the device what the allocator keeps for later.
   void release();
@@ -35,6 +37,7 @@ class DeviceMemory {
   int64_t ceiling_;
   c10::DeviceAllocator* allocator_ = nullptr;  // libtorch's own
   std::string obstacle_;
+  int64_t begun_ = 0;  // which of the device's peaks was the first after the last reset_peak()
 };
 
 }  // namespace seigh

@@ -139,17 +139,35 @@ int64_t basis_memory(c10::Device device, const Context& context) {
              : context.ranks().least(DeviceMemory(device, context.device_memory()).available() / 2);
 }
 
+namespace {
+
+// Of a block that ranks share out, each one's device wants some vectors, as long as the block stays small
+// beside the basis.
+int64_t block_of_ranks(const LinearOperator& whole, const SolverOptions& o, const Ranks& ranks) {
+  constexpr int64_t kEach = 8, kMost = 64;
+  if (o.block > 0 || o.basis > 0 || ranks.alone() || whole.collective() || whole.device().is_cpu())
+    return o.block;
+  const KrylovSizes usual = krylov_sizes(o, whole.size(), whole.dtype());
+  return std::max(usual.block, std::min({kEach * ranks.size(), kMost, usual.products / 16}));
+}
+
+}  // namespace
+
 EigenResult eigh(LinearOperator& whole, const SolverOptions& options, const Context& context) {
   Ranks& ranks = context.ranks();
-  const EighPlan plan =
-      plan_eigh(whole.size(), whole.dtype(), options, ranks.agree(context.memory().available()), ranks,
-                basis_memory(whole.device(), context));
+  SolverOptions o = options;
+  if (o.method == Method::krylov || o.method == Method::automatic) o.block = block_of_ranks(whole, o, ranks);
+  const EighPlan plan = plan_eigh(whole.size(), whole.dtype(), o, ranks.agree(context.memory().available()),
+                                  ranks, basis_memory(whole.device(), context));
+  if (!ranks.alone() && !ranks.takes(whole.device()))
+    context.progress().note(text_of("what ranks exchange goes from ", whole.device(),
+                                    " by way of the host: what joins them reads no memory of such devices"));
   // Where products depend on each other, ranks share each block; SEIGH's are shared out by the store.
-  const bool by_shards = plan.method == Method::seigh && !options.state.empty();
+  const bool by_shards = plan.method == Method::seigh && !o.state.empty();
   DividedColumns divided(whole, context);
   LinearOperator& op = !ranks.alone() && !whole.collective() && !by_shards ? divided : whole;
-  SolverOptions o = options;
   o.method = plan.method;
+  if (o.method != Method::krylov) o.block = options.block;
   switch (plan.method) {
     case Method::krylov:
       if (whole.device().is_cpu()) o.on_disk = plan.on_disk;  // krylov sees itself what a device has room for

@@ -116,9 +116,12 @@ class BlockKrylov {
   }
   double eps() const { return epsilon(op_.dtype()); }
   // Of residuals, which allow 20 eps for rounding, and of enclosures, relative to the largest eigenvalue.
-  double tolerance() const {
-    const double asked = o_.tolerance > 0 ? o_.tolerance : sizes_.until_found ? kKrylovTolerance : 0;
-    return asked > 0 ? std::max(asked, 40 * eps()) : 22 * eps();
+  double asked() const { return o_.tolerance > 0 ? o_.tolerance : sizes_.until_found ? kKrylovTolerance : 0; }
+  double tolerance() const { return asked() > 0 ? std::max(asked(), 40 * eps()) : 22 * eps(); }
+  // Columns between two looks at the pairs, each of which costs a decomposition of T: seldom where nobody has
+  // asked for less than all the products.
+  int64_t between_looks() const {
+    return std::max(sizes_.block, now_.processed / (asked() > 0 || o_.error > 0 ? 20 : 5));
   }
   // Below it, a vector that ought to have the size of ||H|| is rounding.
   double floor() const { return 10 * eps() * now_.norm; }
@@ -444,9 +447,8 @@ EigenResult BlockKrylov::run() {
                             std::max<int64_t>(sizes_.products - now_.products, 0), "products");
   now_.done = now_.done && finished(ritz());
   while (!now_.done && now_.products < sizes_.products) {
-    // A look costs a decomposition of T: not after every block when T is large.
     if (now_.waiting > 0 && (o_.error > 0 || now_.processed >= o_.k) &&
-        now_.products - now_.looked_at >= std::max(sizes_.block, now_.processed / 20)) {
+        now_.products - now_.looked_at >= between_looks()) {
       now_.looked_at = now_.products;
       const RitzPairs pairs = ritz();
       now_.done = finished(pairs) && complete(pairs);

@@ -97,9 +97,9 @@ Checkpoint brought_checkpoint(const Recipe& r, const Model& model, const Loss& l
   require(c.parameters.isfinite().all().item<bool>(), source, " holds parameters that are NaN or infinite");
   const at::Tensor parameters = c.parameters.to(context.device());
   const std::vector<at::Tensor> buffers = moved(c.buffers, context.device());
-  c.loss = mean_loss(model, loss, parameters, buffers, first_samples(data.train, kLossSamples));
+  c.loss = mean_loss(model, loss, parameters, buffers, first_samples(data.train, kLossSamples), context);
   c.train_loss = c.loss;
-  c.test_accuracy = accuracy(model, parameters, buffers, first_samples(data.test, kLossSamples));
+  c.test_accuracy = accuracy(model, parameters, buffers, first_samples(data.test, kLossSamples), context);
   return c;
 }
 

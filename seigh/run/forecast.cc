@@ -114,7 +114,7 @@ Forecast::Seconds measure(const Forecast& f, const Recipe& r, const RunFolder& f
     const at::Tensor parameters = at.parameters.to(device);
     const std::vector<at::Tensor> buffers = moved(at.buffers, device);
     const Timer timer;
-    accuracy(model, parameters, buffers, part);
+    accuracy(model, parameters, buffers, part, context);
     seconds.accuracy = timer.seconds() * static_cast<double>(all) / static_cast<double>(some);
   }
   if (!f.decompositions.empty()) {
@@ -402,7 +402,7 @@ Forecast forecast(const fs::path& path, const Recipe& r, const fs::path& data_fo
     f.obstacle = error.what();
   }
   f.measured_memory = context.memory().peak() - before;
-  f.measured_on_device = device_memory.peak() - before_there;
+  f.measured_on_device = device_memory.most() - before_there;
   return f;
 }
 

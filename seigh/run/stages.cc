@@ -833,8 +833,8 @@ PruningRow Run::pruned_result(PruningRow row, const Checkpoint& whole, const at:
   const at::Tensor left =
       (pruned.defined() ? whole.parameters.masked_fill(pruned, 0) : whole.parameters).to(device);
   const std::vector<at::Tensor> buffers = moved(whole.buffers, device);
-  row.accuracy = accuracy(*model_, left, buffers, test);
-  row.loss = mean_loss(*model_, loss_, left, buffers, test);
+  row.accuracy = accuracy(*model_, left, buffers, test, context_);
+  row.loss = mean_loss(*model_, loss_, left, buffers, test, context_);
   if (r.prune.fine_tune == 0) return row;
   TrainOptions options = train_options(r, loss_);
   options.schedule = {};
@@ -849,7 +849,8 @@ PruningRow Run::pruned_result(PruningRow row, const Checkpoint& whole, const at:
         *model_, placed_data(), options, std::move(start),
         [&](const Checkpoint& c) {
           row.tuned_accuracy = c.test_accuracy;
-          row.tuned_loss = mean_loss(*model_, loss_, c.parameters.to(device), moved(c.buffers, device), test);
+          row.tuned_loss =
+              mean_loss(*model_, loss_, c.parameters.to(device), moved(c.buffers, device), test, context_);
         },
         context_);
   } catch (const Diverged& error) {  // which is a result, too

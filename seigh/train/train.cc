@@ -41,37 +41,71 @@ at::Tensor batch_indices(const TrainOptions& options, int64_t train_samples, int
       .slice(0, batch * options.batch_size, (batch + 1) * options.batch_size);
 }
 
+namespace {
+
+// body(begin, end) for pieces of the samples that device and ceiling have room for. One that runs out of
+// memory is called again for fewer.
+template <typename Body>
+void for_pieces(int64_t samples, const c10::Device& device, const Context& context, const Body& body) {
+  constexpr int64_t kMost = 250, kFirst = 8;
+  DeviceMemory memory(device, context.device_memory());
+  const bool limited = context.device_memory() > 0 && memory.obstacle().empty();
+  int64_t chunk = limited ? kFirst : kMost;
+  for (int64_t begin = 0; begin < samples;) {
+    context.check_cancelled();
+    const int64_t end = std::min(begin + chunk, samples), held = memory.held();
+    if (limited && begin == 0) memory.reset_peak();
+    try {
+      body(begin, end);
+    } catch (const c10::OutOfMemoryError&) {
+      if (device.is_cpu() || end - begin == 1) throw;
+      memory.release();
+      chunk = (end - begin) / 2;
+      continue;
+    }
+    if (limited && begin == 0) {
+      const int64_t each = std::max<int64_t>((memory.peak() - held) / (end - begin), 1),
+                    left = memory.available();
+      if (each > left)
+        throw MemoryError(text_of("a sample takes ", format_bytes(each), " of the memory of ", device, ", ",
+                                  format_bytes(left), " of what --device-memory allows are left; raise it"));
+      chunk = std::clamp<int64_t>(left / 5 * 4 / each, 1, kMost);
+    }
+    begin = end;
+  }
+}
+
+}  // namespace
+
 double accuracy(const Model& model, const at::Tensor& parameters, const std::vector<at::Tensor>& buffers,
-                const Dataset& data) {
+                const Dataset& data, const Context& context) {
   const torch::NoGradGuard no_grad;
   const c10::Device device = parameters.device();
   const FullPrecision full(device);
   const std::vector<at::Tensor> pieces = unflatten(model.parameters(), parameters);
   at::Tensor correct = at::zeros({}, at::TensorOptions().dtype(at::kLong).device(device));
-  constexpr int64_t kChunk = 250;  // bounds the activations in memory
-  for (int64_t begin = 0; begin < data.size(); begin += kChunk) {
-    const int64_t end = std::min(begin + kChunk, data.size());
+  bool classes = true;
+  for_pieces(data.size(), device, context, [&](int64_t begin, int64_t end) {
+    if (!classes) return;
     const at::Tensor outputs = model.forward(pieces, buffers, data.x.slice(0, begin, end).to(device));
     const at::Tensor answers = outputs.argmax(-1), targets = data.y.slice(0, begin, end).to(device);
-    if (targets.is_floating_point() || targets.sizes() != answers.sizes())
-      return std::numeric_limits<double>::quiet_NaN();
-    correct += answers.eq(targets).sum();
-  }
+    classes = !targets.is_floating_point() && targets.sizes() == answers.sizes();
+    if (classes) correct += answers.eq(targets).sum();
+  });
+  if (!classes) return std::numeric_limits<double>::quiet_NaN();
   return static_cast<double>(correct.item<int64_t>()) / static_cast<double>(target_count(data.y));
 }
 
 double mean_loss(const Model& model, const Loss& loss, const at::Tensor& parameters,
-                 const std::vector<at::Tensor>& buffers, const Dataset& data) {
+                 const std::vector<at::Tensor>& buffers, const Dataset& data, const Context& context) {
   const torch::NoGradGuard no_grad;
   const c10::Device device = parameters.device();
   const FullPrecision full(device);
   const std::vector<at::Tensor> pieces = unflatten(model.parameters(), parameters);
   std::vector<at::Tensor> outputs;
-  constexpr int64_t kChunk = 250;  // bounds the activations in memory
-  for (int64_t begin = 0; begin < data.size(); begin += kChunk) {
-    const at::Tensor x = data.x.slice(0, begin, std::min(begin + kChunk, data.size()));
-    outputs.push_back(model.forward(pieces, buffers, x.to(device)));
-  }
+  for_pieces(data.size(), device, context, [&](int64_t begin, int64_t end) {
+    outputs.push_back(model.forward(pieces, buffers, data.x.slice(0, begin, end).to(device)));
+  });
   return loss_sum(loss, at::cat(outputs), data.y.to(device)).item<double>() /
          static_cast<double>(target_count(data.y));
 }
@@ -172,9 +206,10 @@ void train_there(const Model& model, const DataSplits& data, const TrainOptions&
     OptimizerState state;
     if (step > 0)
       for (const auto& [name, tensor] : optimizer.state()) state[name] = tensor.cpu();
-    save({step, loss, accuracy(model, parameters, buffers, data.test), copied(parameters, c10::kCPU),
+    save({step, loss, accuracy(model, parameters, buffers, data.test, context), copied(parameters, c10::kCPU),
           copied(buffers, c10::kCPU), std::move(state),
-          mean_loss(model, options.loss, parameters, buffers, first_samples(data.train, kLossSamples))});
+          mean_loss(model, options.loss, parameters, buffers, first_samples(data.train, kLossSamples),
+                    context)});
   };
 
   context.progress().begin("training " + model.description(), options.steps - start.step, "steps");

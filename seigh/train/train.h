@@ -44,16 +44,17 @@ struct TrainOptions {
 at::Tensor batch_indices(const TrainOptions& options, int64_t train_samples, int64_t step);
 
 /// Evaluation is where the parameters lie; buffers lie there, too, and data, which may lie elsewhere, are
-/// brought there piece by piece.
+/// brought there piece by piece, in pieces that the context's ceiling of a device's memory leaves room for.
 ///
 /// Share of targets (samples, or tokens of all sequences) whose largest output is the target, in evaluation
 /// mode; NaN when the targets are no classes.
 double accuracy(const Model& model, const at::Tensor& parameters, const std::vector<at::Tensor>& buffers,
-                const Dataset& data);
+                const Dataset& data, const Context& context = Context());
 
 /// Mean loss over `data` in evaluation mode, which holds their outputs at the same time.
 double mean_loss(const Model& model, const Loss& loss, const at::Tensor& parameters,
-                 const std::vector<at::Tensor>& buffers, const Dataset& data);
+                 const std::vector<at::Tensor>& buffers, const Dataset& data,
+                 const Context& context = Context());
 /// The first `n` samples of `data`, or all of fewer; a view.
 Dataset first_samples(const Dataset& data, int64_t n);
 

@@ -150,10 +150,37 @@ TEST_P(MlpOnADevice, SaysThatItHasTooLittleMemory) {
   EXPECT_SEIGH_ERROR(run(there_, options(), initial()), "too little memory on pretended:0 to train");
   PretendedDevice::set_limit(int64_t{1} << 40);
   const Context little = Context({.device = there_, .device_memory = PretendedDevice::held() + 100});
+  TrainOptions o = options();
+  o.checkpoint_steps = {6};  // no evaluation before the first mini-batch
   EXPECT_SEIGH_ERROR(train(
-                         *model_, data(), options(), initial(), [](const Checkpoint&) {}, little),
+                         *model_, data(), o, initial(), [](const Checkpoint&) {}, little),
                      "training with mini-batches of 8 samples takes ",
                      "(--device-memory); lower train.batch_size");
+}
+
+// Evaluation is cut to what there is, and to what is allowed, with the same result.
+TEST_P(MlpOnADevice, EvaluatesInPiecesThatFit) {
+  const Checkpoint c = initial();
+  const at::Tensor there = c.parameters.to(there_);
+  std::vector<at::Tensor> x(60, data().test.x), y(60, data().test.y);
+  const Dataset many{at::cat(x), at::cat(y), data().test.classes};
+  const double share = accuracy(*model_, c.parameters, {}, many),
+               loss = mean_loss(*model_, LossKind::cross_entropy, c.parameters, {}, many);
+  DeviceMemory memory(there_);
+  memory.reset_peak();
+  const int64_t held = memory.held();
+  EXPECT_EQ(accuracy(*model_, there, {}, many), share);
+  const int64_t whole = memory.most() - held;
+  const Context half = Context({.device = there_, .device_memory = held + whole / 2});
+  memory.reset_peak();
+  EXPECT_EQ(accuracy(*model_, there, {}, many, half), share);
+  EXPECT_LE(memory.most() - held, whole / 2);
+  PretendedDevice::set_limit(held + whole / 2);
+  EXPECT_EQ(accuracy(*model_, there, {}, many), share);
+  PretendedDevice::set_limit(int64_t{1} << 40);
+  EXPECT_NEAR(mean_loss(*model_, LossKind::cross_entropy, there, {}, many, half), loss, 1e-6);
+  const Context little = Context({.device = there_, .device_memory = held + 8});
+  EXPECT_SEIGH_ERROR(accuracy(*model_, there, {}, many, little), "a sample takes ", "; raise it");
 }
 
 TEST_P(MlpOnADevice, ReadsNoLossOfSteps) {

@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "seigh/core/device.h"
@@ -82,8 +84,8 @@ TEST(RanksOnDevices, MultiplyColumnsAndRowsThere) {
   for (const int64_t n : {int64_t{1}, int64_t{2}, int64_t{9}}) {
     const at::Tensor v = random_gaussian(2, Stream::test, kRows, 0, n, at::kDouble);
     const at::Tensor expected = at::matmul(m.matrix, v);
-    for (DividedOperator* divided : {static_cast<DividedOperator*>(&columns),
-                                     static_cast<DividedOperator*>(&samples)}) {
+    for (DividedOperator* divided :
+         {static_cast<DividedOperator*>(&columns), static_cast<DividedOperator*>(&samples)}) {
       expect_same(divided->apply(v), expected, 1e-12);
       const at::Tensor rows = divided->apply_rows(there(mine(v)));
       EXPECT_EQ(rows.device(), PretendedDevice::device());
@@ -91,6 +93,22 @@ TEST(RanksOnDevices, MultiplyColumnsAndRowsThere) {
       expect_same(divided->apply(there(v)).cpu(), expected, 1e-12);
     }
   }
+}
+
+TEST(RanksOnDevices, SayThatTheyExchangeByWayOfTheHost) {
+  struct Notes final : Progress {
+    std::string all;
+    void note(std::string_view text) override { all += text; }
+  };
+  const auto notes = std::make_shared<Notes>();
+  const Context context({.ranks = test::ranks, .progress = notes});
+  const auto m = test::spectral_matrix("exponential", kRows);
+  MatrixOperator here(m.matrix);
+  eigh(here, {.method = Method::krylov, .k = 2, .probes = 0}, context);
+  EXPECT_EQ(notes->all, "");
+  MatrixThere op(m.matrix);
+  eigh(op, {.method = Method::krylov, .k = 2, .probes = 0}, context);
+  EXPECT_NE(notes->all.find("by way of the host"), std::string::npos) << notes->all;
 }
 
 TEST(RanksOnDevices, KrylovKeepsEachRanksRowsThere) {

@@ -4,6 +4,8 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <memory>
+
 #include "seigh/core/context.h"
 #include "seigh/eigen/result.h"
 #include "seigh/linop/linear_operator.h"
@@ -12,6 +14,7 @@ namespace seigh::test {
 
 /// The context of all ranks; made by main(), once they have found each other.
 extern const Context* everybody;
+extern std::shared_ptr<Ranks> ranks;
 
 inline Ranks& world() {
   return everybody->ranks();

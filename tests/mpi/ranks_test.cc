@@ -276,12 +276,14 @@ TEST(Ranks, OtherMethodsToo) {
 }  // namespace
 
 const Context* test::everybody = nullptr;
+std::shared_ptr<Ranks> test::ranks;
 
 }  // namespace seigh
 
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
-  const seigh::Context context({.ranks = seigh::start_mpi()});
+  seigh::test::ranks = seigh::start_mpi();
+  const seigh::Context context({.ranks = seigh::test::ranks});
   seigh::test::everybody = &context;
   const int code = RUN_ALL_TESTS();
   std::error_code none;
