@@ -17,6 +17,13 @@ def _distributed():
     return dist
 
 
+def first_process():
+    """Whether this is the first of the processes of torch.distributed, or the only one."""
+    import torch.distributed as dist
+
+    return not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
+
+
 class Group:
     """One process of a group: its number and size, and how tensors get from one to another. All of them must make one together."""
 

@@ -5,6 +5,7 @@ import os
 
 from seigh import _core
 from seigh._context import core_of
+from seigh._distributed import first_process
 from seigh._run import Problem, _toml
 from seigh._source import beneath
 
@@ -19,7 +20,8 @@ class Recorder:
             ...                       # the user's own step
         recorder.finish(step + 1)     # the last state, and report.html
 
-    The network is put into evaluation mode for as long as its curvature is taken, and back into what it was.
+    The network is put into evaluation mode for as long as its curvature is taken, and back into what it was. Among several processes of
+    torch.distributed (data-parallel training) the first one records, or all of them together by `context=seigh.Context(group=True)`.
 
     Args:
         model, loss, data: as of `seigh.Hessian`. data may be a dictionary {"train": ..., "test": ...}.
@@ -28,6 +30,7 @@ class Recorder:
         out: the run folder, which must not hold another run. name: of the report; default the folder's.
         more: further keys of a recipe, {"eigh.method": "krylov"} (`seigh run --keys`).
         weight, reduction: as of `seigh.Hessian`.
+        context: limits, and a group of processes (`Context`).
     """
 
     def __init__(self, model, loss, data, *, every=1, k=10, out="runs/recorded", name=None, more=None, weight=None, reduction="mean", context=None):
@@ -36,8 +39,13 @@ class Recorder:
         self._more, self._weight, self._reduction, self._context = dict(more or {}), weight, reduction, context
         self._name = name or os.path.basename(os.path.normpath(self._out))
         self._steps, self._problem, self._lines = [], None, []
-        if _core.holds_run(self._out):
+        together = context is not None and context._group is not None
+        self._records = together or first_process()
+        self._speaks = context.speaks if together else self._records
+        if self._records and _core.holds_run(self._out):
             raise ValueError(f"{self._out} holds a run already; choose another folder with out=, or remove it")
+        if together:
+            context.wait()  # before one begins
 
     def __call__(self, step):
         """Records step number `step` if it is due; says so by True."""
@@ -54,6 +62,9 @@ class Recorder:
         """Records the network as it is, as that of `step`: an ascending number."""
         if self._steps and step <= self._steps[-1]:
             raise ValueError(f"step {step} is not after step {self._steps[-1]}, the last one recorded")
+        if not self._records:
+            self._steps.append(step)
+            return
         modes = [(part, part.training) for part in self._model.modules()]
         self._model.eval()
         try:
@@ -76,10 +87,13 @@ class Recorder:
     def _line(self, text):
         if text not in self._lines:
             self._lines.append(text)
-            print(text)
+            if self._speaks:
+                print(text)
 
     def finish(self, step=None):
         """Records the network at `step`, if one is given and was not recorded, and returns the path of report.html."""
         if step is not None and (not self._steps or step > self._steps[-1]):
             self.record(step)
+        if self._context is not None:
+            self._context.wait()  # for the one that writes
         return os.path.join(self._out, "report.html")

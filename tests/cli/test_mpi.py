@@ -7,6 +7,7 @@ import unittest
 
 from support import *
 
+LIBRARY = os.environ.get("SEIGH_PRETENDED_DEVICE", str(ROOT / "build/release/tests/libseigh_pretended_device.so"))
 RANKS = 3
 MPIRUN = ["mpirun", "-n", str(RANKS), "--oversubscribe", "--allow-run-as-root"]
 NAME = "step_000020_test_hessian_"
@@ -54,6 +55,19 @@ class Ranks(Case):
                 self.assertFalse((several / "partial").exists())
                 # And once more: nothing is left to do.
                 self.assertEqual(self.ranks(*self.arguments(several, "--resume", *options)).returncode, 0)
+
+    def test_on_a_device(self):
+        if LIBRARY == "none":
+            raise unittest.SkipTest("the pretended device needs libtorch 2.13")
+        options = ["--set", 'eigh.method="krylov"', "--set", 'eigh.dtype="float64"', "--set", "eigh.k=20"]
+        self.ok(*self.arguments(self.tmp / "one", *options))
+        there = seigh(*self.arguments(self.tmp / "there", *options, "--device", "pretended"), prefix=[*MPIRUN, "-x", f"LD_PRELOAD={LIBRARY}"])
+        self.assertEqual(there.returncode, 0, there.stderr)
+        self.assertIn("by way of the host", there.stderr)
+        for name, keys in (("eigen", ["eigenvalues"]), ("overlap", ["magnitude", "mask_sizes"])):
+            with h5py.File(self.tmp / "one" / name / f"{NAME}krylov.h5") as a, h5py.File(self.tmp / "there" / name / f"{NAME}krylov.h5") as b:
+                for key in keys:
+                    np.testing.assert_allclose(b[key][()], a[key][()], atol=1e-4 * np.abs(a[key][()]).max(), err_msg=key)  # trained in float32
 
     def test_samples_are_shared_out(self):
         write_data(self.tmp / "large", train=4000, test=3000)

@@ -154,6 +154,31 @@ class Processes(Case):
         self.assertEqual(len(said.getvalue()) > 0, self.rank == 0, said.getvalue())
         dist.barrier()
 
+    def test_recorders(self):
+        folder = self.everywhere(pathlib.Path(tempfile.mkdtemp()))
+        if self.rank == 0:
+            self.addCleanup(shutil.rmtree, folder)
+        said, values = io.StringIO(), []
+        for name, context in (("together", self.context), ("first", None)):
+            net = nn.parallel.DistributedDataParallel(copy.deepcopy(self.net))
+            with contextlib.redirect_stdout(said):
+                recorder = seigh.Recorder(net, F.cross_entropy, (self.x, self.y), every=2, k=4, out=folder / name, context=context,
+                                          more={"eigh.method": "krylov", "overlap.random_masks": 4})
+                optimizer = torch.optim.SGD(net.parameters(), 0.5)
+                for step in range(3):
+                    recorder(step)
+                    optimizer.zero_grad()
+                    F.cross_entropy(net(self.x[PARTS[self.rank]]), self.y[PARTS[self.rank]]).backward()
+                    optimizer.step()
+                page = recorder.finish()
+            dist.barrier()
+            self.assertTrue(pathlib.Path(page).exists())
+            values.append([seigh.load(path).eigenvalues for path in sorted((folder / name / "eigen").glob("*.h5"))])
+        self.assertEqual(len(values[0]), 2)
+        self.close(torch.stack(values[0]), torch.stack(values[1]), 1e-4)
+        self.assertEqual(len(said.getvalue()) > 0, self.rank == 0, said.getvalue())
+        dist.barrier()
+
     def test_on_a_device(self):
         if not LIBRARY:
             raise unittest.SkipTest("the pretended device needs libtorch 2.13")
