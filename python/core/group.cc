@@ -16,8 +16,9 @@ GroupRanks::GroupRanks(py::object group)
 }
 
 bool GroupRanks::takes(c10::Device device) const {
-  return device.is_cpu() ||
-         with_gil([&] { return group_->attr("takes")(c10::DeviceTypeName(device.type(), true)).cast<bool>(); });
+  return device.is_cpu() || with_gil([&] {
+           return group_->attr("takes")(c10::DeviceTypeName(device.type(), true)).cast<bool>();
+         });
 }
 
 void GroupRanks::broadcast(void* data, int64_t bytes, int from) {

@@ -35,21 +35,20 @@ std::atomic<bool> in_a_child{false};
 
 struct Context::State {
   int threads;
-  std::shared_ptr<Ranks> ranks;
   std::shared_ptr<Progress> progress;
   std::function<bool()> cancelled;
   Memory memory;
 };
 
-Context::Context(const ContextOptions& o) : device_(o.device), device_memory_(o.device_memory) {
+Context::Context(const ContextOptions& o)
+    : device_(o.device),
+      device_memory_(o.device_memory),
+      ranks_(o.ranks ? o.ranks : std::make_shared<Ranks>()) {
   require(o.threads >= 0 && o.threads <= 4096, "threads must be between 0 and 4096, not ", o.threads);
   require(o.device_memory >= 0, "the ceiling of a device's memory must not be negative: ", o.device_memory);
   const int threads = o.threads > 0 ? o.threads : at::get_num_threads();
-  auto ranks = o.ranks ? o.ranks : std::make_shared<Ranks>();
-  const int sharing = ranks->on_this_machine();
-  state_ = std::shared_ptr<State>(new State{threads, std::move(ranks),
-                                            o.progress ? o.progress : std::make_shared<Progress>(),
-                                            o.cancelled, Memory(o.memory, sharing)});
+  state_ = std::shared_ptr<State>(new State{threads, o.progress ? o.progress : std::make_shared<Progress>(),
+                                            o.cancelled, Memory(o.memory, ranks_->on_this_machine())});
 }
 
 Context Context::on(const c10::Device& device) const {
@@ -62,14 +61,16 @@ Context Context::with_device_memory(int64_t bytes) const {
   other.device_memory_ = bytes;
   return other;
 }
+Context Context::alone() const {
+  Context other = *this;
+  other.ranks_ = std::make_shared<Ranks>();
+  return other;
+}
 int Context::threads() const {
   return state_->threads;
 }
 Memory& Context::memory() const {
   return state_->memory;
-}
-Ranks& Context::ranks() const {
-  return *state_->ranks;
 }
 Progress& Context::progress() const {
   return *state_->progress;

@@ -46,10 +46,12 @@ class Context {
   Context on(const c10::Device& device) const;
   /// The same with a ceiling of a device's memory.
   Context with_device_memory(int64_t bytes) const;
+  /// The same for this process alone, for what the root does while the other ranks do not.
+  Context alone() const;
   int threads() const;
   Memory& memory() const;
   int64_t device_memory() const { return device_memory_; }  ///< the ceiling there; 0: none
-  Ranks& ranks() const;
+  Ranks& ranks() const { return *ranks_; }
   Progress& progress() const;
   /// Throws Cancelled when the caller has asked to stop.
   void check_cancelled() const;
@@ -81,6 +83,7 @@ class Context {
   struct State;
   c10::Device device_;
   int64_t device_memory_;
+  std::shared_ptr<Ranks> ranks_;
   std::shared_ptr<State> state_;
 };
 

@@ -313,7 +313,8 @@ std::vector<std::string> Forecast::lines() const {
 }
 
 Forecast forecast(const fs::path& path, const Recipe& r, const fs::path& data_folder,
-                  const Context& context) {
+                  const Context& everybody) {
+  const Context context = everybody.alone();  // only the root is here
   const Context::Scope scope(context);
   Forecast f;
   const RunFolder folder = RunFolder::view(path, r);
@@ -354,7 +355,8 @@ Forecast forecast(const fs::path& path, const Recipe& r, const fs::path& data_fo
   const auto method = method_there(r, [&](const Decomposition& d) { return is_kept(eigen(d)); });
   f.plan.method =
       method ? *method
-             : plan_eigh(subset.count, eigh_dtype(r), solver, f.available_memory, Ranks(), beside).method;
+             : plan_eigh(subset.count, eigh_dtype(r), solver, f.available_memory, context.ranks(), beside)
+                   .method;
   f.plan.decompositions = decompositions(r, f.plan.method);
   for (const Decomposition& d : f.plan.decompositions) {
     if (!is_kept(eigen(d))) f.decompositions.push_back(d);
@@ -367,13 +369,15 @@ Forecast forecast(const fs::path& path, const Recipe& r, const fs::path& data_fo
   const bool by_choice = r.eigh.method == Method::automatic && !method;
   solver.state = path / "partial";
   if (!by_choice) solver.method = f.plan.method;  // for its reason, where it was chosen
-  f.solver = plan_eigh(subset.count, eigh_dtype(r), solver, f.available_memory / 5 * 3, Ranks(), beside);
+  f.solver =
+      plan_eigh(subset.count, eigh_dtype(r), solver, f.available_memory / 5 * 3, context.ranks(), beside);
   solver.method = Method::dense;
   solver.tolerance = solver.error = 0;
   // Not of a matrix too large for it.
   if (std::any_of(f.decompositions.begin(), f.decompositions.end(),
                   [](const Decomposition& d) { return d.method == Method::dense; }))
-    f.exact = plan_eigh(subset.count, at::kDouble, solver, f.available_memory / 5 * 3, Ranks(), beside);
+    f.exact =
+        plan_eigh(subset.count, at::kDouble, solver, f.available_memory / 5 * 3, context.ranks(), beside);
   if (f.plan.method == Method::dense) f.exact.reason = f.solver.reason;
 
   int64_t states = 1;  // of a checkpoint: parameters, and what the optimizer remembers

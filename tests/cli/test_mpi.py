@@ -64,6 +64,9 @@ class Ranks(Case):
         there = seigh(*self.arguments(self.tmp / "there", *options, "--device", "pretended"), prefix=[*MPIRUN, "-x", f"LD_PRELOAD={LIBRARY}"])
         self.assertEqual(there.returncode, 0, there.stderr)
         self.assertIn("by way of the host", there.stderr)
+        plan = seigh(*self.arguments(self.tmp / "plan", *options, "--device", "pretended", "--dry-run"), prefix=[*MPIRUN, "-x", f"LD_PRELOAD={LIBRARY}"])
+        self.assertEqual(plan.returncode, 0, plan.stderr)
+        self.assertRegex(plan.stdout, "device +pretended:0")
         for name, keys in (("eigen", ["eigenvalues"]), ("overlap", ["magnitude", "mask_sizes"])):
             with h5py.File(self.tmp / "one" / name / f"{NAME}krylov.h5") as a, h5py.File(self.tmp / "there" / name / f"{NAME}krylov.h5") as b:
                 for key in keys:
