@@ -45,6 +45,28 @@ def pretend(library):
     torch._register_device_module("pretended", module)
 
 
+class Stages:
+    """What `Context(progress=)` is told of: seconds of each stage."""
+
+    def __init__(self):
+        self.seconds = {}
+
+    def begin(self, task, total, unit):
+        self._task, self._began = task, time.perf_counter()
+
+    def advance(self, count):
+        pass
+
+    def end(self):
+        self.seconds[self._task] = self.seconds.get(self._task, 0) + time.perf_counter() - self._began
+
+    def note(self, text):
+        print(f"  {text}")
+
+    def __str__(self):
+        return ", ".join(f"{task} {seconds:.1f} s" for task, seconds in self.seconds.items())
+
+
 class Bench:
     def __init__(self, device, minutes, small, repeats):
         self.device, self.small, self.repeats = torch.device(device), small, repeats
@@ -188,22 +210,30 @@ class Bench:
             here = seigh.eigh(seigh.Hessian(model, F.cross_entropy, (x, y), dtype=dtype), k=k, tol=1e-6).eigenvalues
             found = seigh.eigh(seigh.Hessian(there, F.cross_entropy, (tx, ty), dtype=dtype), k=k, tol=1e-6).eigenvalues
             self.check(f"{k} eigenvalues of mlp in {str(dtype).replace('torch.', '')}, of the largest", float((found - here).abs().max() / here.abs().max()), bound)
-        self.solve("3c3d", *((3, 20) if self.small else (1000, 2000)), "krylov", twice=True)
+        self.solve("3c3d", *((3, 20) if self.small else (1000, 2000)), "krylov", times=2)
+        self.solve("mlp", 3 if self.small else 355, 0, "dense", dtype=torch.float64)
+        self.solve("gpt2", *((3, 20) if self.small else (100, 200)), "krylov")
         self.solve("resnet18-stem", *((3, 30) if self.small else (1000, 2000)), "seigh")
 
-    def solve(self, name, k, products, method, twice=False):
+    def solve(self, name, k, products, method, times=1, dtype=None):
         if not self.time_for(f"eigenpairs of {name}"):
             return
         torch.manual_seed(0)
         model, x, y, _ = NETWORKS[name](self.small)
-        H = seigh.Hessian(model.eval().to(self.device), F.cross_entropy, (x.to(self.device), y.to(self.device)))
-        for _ in range(1 + twice):
+        stages = Stages()
+        H = seigh.Hessian(model.eval().to(self.device), F.cross_entropy, (x.to(self.device), y.to(self.device)), dtype=dtype,
+                          context=seigh.Context(progress=stages))
+        for _ in range(times):
             self.reset_peak()
+            stages.seconds.clear()
             began = time.perf_counter()
             pairs = seigh.eigh(H, k=k, products=products, method=method)
             solved = time.perf_counter()
-            print(f"{name}: {k} eigenpairs by {method} from {pairs.products} products in {solved - began:.1f} s, as initialised, products checked with them; "
-                  f"{H.way}; {self.peak():.1f} GiB", flush=True)
+            print(f"{name}: {k} eigenpairs by {method} from {pairs.products} products in {solved - began:.1f} s, as initialised, products checked with them: "
+                  f"{stages}; {H.way}; {self.peak():.1f} GiB", flush=True)
+        if name == "3c3d":
+            found = seigh.overlap(pairs, seigh.masks.magnitude(model), random_masks=10)
+            print(f"{name}: overlap of {len(found.overlap)} masks with its nulls in {time.perf_counter() - solved:.1f} s", flush=True)
 
 
 def main():

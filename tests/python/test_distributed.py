@@ -16,7 +16,8 @@ from support import *
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "bench"))
 import device
 
-LIBRARY = os.environ.get("SEIGH_PRETENDED_DEVICE", "none").replace("none", "")
+# The device that SEIGH_DEVICE names, which all of them share, or a pretended one.
+DEVICE, LIBRARY = os.environ.get("SEIGH_DEVICE", ""), os.environ.get("SEIGH_PRETENDED_DEVICE", "none").replace("none", "")
 SIZE = 3
 # Parts of 50 samples: of different size, and one of a single sample.
 PARTS = [slice(0, 30), slice(30, 49), slice(49, 50)]
@@ -180,9 +181,9 @@ class Processes(Case):
         dist.barrier()
 
     def test_on_a_device(self):
-        if not LIBRARY:
+        if not DEVICE and not LIBRARY:
             raise unittest.SkipTest("the pretended device needs libtorch 2.13")
-        there = torch.device("pretended", 0)
+        there = torch.device(DEVICE or "pretended", 0)
         H = seigh.Hessian(copy.deepcopy(self.net).to(there), F.cross_entropy, (self.x.to(there), self.y.to(there)), context=self.context)
         found, expected = (seigh.eigh(of, 5, method="krylov") for of in (H, self.alone()))
         self.close(found.eigenvalues, expected.eigenvalues, 1e-9)
@@ -218,7 +219,7 @@ class Alone(Case):
 
 if __name__ == "__main__":
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        if LIBRARY:
+        if LIBRARY and not DEVICE:
             device.pretend(LIBRARY)  # before torch first goes backward
         dist.init_process_group("gloo")
         unittest.main(defaultTest="Processes", failfast=True)  # the others would wait for one that has failed
