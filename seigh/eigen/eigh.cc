@@ -12,6 +12,7 @@
 #include "seigh/eigen/hmt.h"
 #include "seigh/eigen/krylov.h"
 #include "seigh/eigen/nystrom.h"
+#include "seigh/eigen/refine.h"
 #include "seigh/eigen/seigh.h"
 #include "seigh/tall/divided.h"
 #include "seigh/tall/stored_matrix.h"
@@ -120,13 +121,23 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const SolverOptions&
       }
       break;
   }
+  if (o.rounds && plan.method != Method::dense) {
+    const bool twice = plan.method == Method::krylov && o.error > 0;  // probes that tell when to stop
+    plan.refining = o.k + o.probes + (plan.method == Method::krylov ? o.checks : 0);
+    plan.products += o.k + (twice ? o.probes : 0);
+    plan.flops += 8 * d * k * k;
+    const bool by_panels = plan.on_disk || (plan.method == Method::seigh && !o.state.empty());
+    plan.memory = std::max(plan.memory, (by_panels ? 2 : o.k) * dimension * element +
+                                            refinement_memory(o, dimension, dtype) + 8 * small * o.k * o.k);
+  }
   return plan;
 }
 
 std::string EighPlan::text() const {
+  const std::string of_them = refining > 0 ? text_of(" (", refining, " of them in full precision)") : "";
   char costs[200];
-  std::snprintf(costs, sizeof(costs), "%lld products, %.3g GFLOP of algebra, %s of memory",
-                static_cast<long long>(products), flops / 1e9, format_bytes(memory).c_str());
+  std::snprintf(costs, sizeof(costs), "%lld products%s, %.3g GFLOP of algebra, %s of memory",
+                static_cast<long long>(products), of_them.c_str(), flops / 1e9, format_bytes(memory).c_str());
   std::string line = to_string(method) + (reason.empty() ? "" : " (" + reason + ")") + ": at most " + costs;
   if (on_device > 0) line += ", " + format_bytes(on_device) + " on the device";
   if (disk > 0) line += ", " + format_bytes(disk) + " on disk meanwhile";
@@ -140,14 +151,14 @@ int64_t basis_memory(c10::Device device, const Context& context) {
 EigenResult eigh(LinearOperator& whole, const SolverOptions& options, const Context& context) {
   Ranks& ranks = context.ranks();
   const bool by_device = !whole.device().is_cpu() && ranks.alone();
-  const EighPlan plan =
-      plan_eigh(whole.size(), whole.dtype(), options, ranks.agree(context.memory().available()), ranks,
-                by_device ? basis_memory(whole.device(), context) : 0);
+  SolverOptions o = options;
+  o.rounds = whole.rounds();
+  const EighPlan plan = plan_eigh(whole.size(), whole.dtype(), o, ranks.agree(context.memory().available()),
+                                  ranks, by_device ? basis_memory(whole.device(), context) : 0);
   // Where products depend on each other, ranks share each block; SEIGH's are shared out by the store.
   const bool by_shards = plan.method == Method::seigh && !options.state.empty();
   DividedColumns divided(whole, context);
   LinearOperator& op = !ranks.alone() && !whole.collective() && !by_shards ? divided : whole;
-  SolverOptions o = options;
   o.method = plan.method;
   switch (plan.method) {
     case Method::krylov:

@@ -4,13 +4,24 @@
 
 #include <utility>
 
+#include "seigh/core/error.h"
+
 namespace seigh {
+namespace {
+
+constexpr const char* kOneRank =
+    "products rounded to tf32 or bf16 are for a single rank; use curvature.precision = \"float32\", or one "
+    "rank";
+
+}  // namespace
 
 DividedColumns::DividedColumns(LinearOperator& whole, Context context)
     : LinearOperator(whole.size(), whole.dtype(), whole.name()),
       whole_(whole),
       context_(std::move(context)),
-      product_error_(context_.ranks().agree(whole.product_error())) {}
+      product_error_(context_.ranks().agree(whole.product_error())) {
+  require(context_.ranks().alone() || !whole.rounds(), kOneRank);
+}
 
 // Ranks may have memory for blocks of different size; their vectors must agree.
 int64_t DividedColumns::preferred_block() const {
@@ -43,6 +54,7 @@ DividedSamples::DividedSamples(LinearOperator& part, double weight, Context cont
       part_(part),
       weight_(weight),
       context_(std::move(context)) {
+  require(!part.rounds(), kOneRank);
   const at::Tensor sum = at::full({1}, weight * part.product_error(), at::kDouble);
   context_.ranks().sum(sum);
   product_error_ = sum.item<double>();
