@@ -77,8 +77,9 @@ class Curvature:
         products: "autograd" (second derivatives), one of its two ways, "graph" (through one graph, vector by vector) or "batched" (a
             block of vectors at once, by forward over reverse mode), "difference" (central differences of the gradient in float64, for networks with
             operations that have no second derivative or a wrong one), or "auto": those where need be.
-        precision: "float32", or "tf32": on CUDA devices convolutions and matrix products take their operands to 11 bits, faster, and wrong
-            by 1 to 3 % of a product's length; `check` measures that, and certificates have it.
+        precision: "float32", or faster: "tf32", on CUDA devices convolutions and matrix products take their operands to 11 bits, wrong by 1 to
+            3 % of a product's length; "bf16", they are in bfloat16, 8 bits (PyTorch's autocast; on the CPU too), wrong by several %. That is
+            measured (`product_error`); eigenpairs found with it are refined and certified by k further products in float32.
         batch_size: samples whose activations are in memory at once; 0: chosen. Only of tensors.
         check: products are checked before the first is given out: same twice, symmetric, other mini-batches and order,
             float64, differences of the gradient. Costs some twenty products, once.
@@ -208,7 +209,7 @@ class Curvature:
 
     @property
     def product_error(self):
-        """What was measured of the length of a product's error, of unit vectors, in the units of the matrix; 0 without `check`."""
+        """What was measured of the length of a product's error, of unit vectors, in the units of the matrix; of "float32" 0 without `check`."""
         return self._operator.product_error
 
     @property

@@ -513,7 +513,8 @@ class Source:
             else:
                 f = torch.func.functional_call(self._module, parameters, arguments, named)
             self._restore(versions)
-        return f
+        # Under autocast the loss is one of float32 all the same.
+        return f.to(self.dtype) if torch.is_autocast_enabled(self.device.type) and isinstance(f, torch.Tensor) and f.is_floating_point() else f
 
     def _restore(self, versions):
         """Buffers that the network changed are what they were."""

@@ -1,6 +1,8 @@
 #include "seigh/core/full_precision.h"
 
 #include <ATen/Context.h>
+#include <ATen/autocast_mode.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <c10/util/Exception.h>
 #include <torch/version.h>
 
@@ -130,6 +132,30 @@ Tf32::Tf32(c10::Device device, bool wanted) : active_(wanted && !device.is_cpu()
 }
 Tf32::~Tf32() {
   if (active_) count(of_coarse, -1);
+}
+
+bool Autocast::exists(c10::Device device) {
+  if (!at::autocast::is_autocast_available(device.type())) return false;
+  // A device may have the key and no operation that heeds it.
+  const auto product = c10::Dispatcher::singleton().findSchema({"aten::mm", ""});
+  return product && product->hasKernelForDispatchKey(
+                        at::autocast::get_autocast_dispatch_key_from_device_type(device.type()));
+}
+
+Autocast::Autocast(c10::Device device, bool wanted) : device_(device.type()), active_(wanted) {
+  if (!active_) return;
+  enabled_ = at::autocast::is_autocast_enabled(device_);
+  dtype_ = at::autocast::get_autocast_dtype(device_);
+  cached_ = at::autocast::is_autocast_cache_enabled();
+  at::autocast::set_autocast_cache_enabled(false);
+  at::autocast::set_autocast_dtype(device_, at::kBFloat16);
+  at::autocast::set_autocast_enabled(device_, true);
+}
+Autocast::~Autocast() {
+  if (!active_) return;
+  at::autocast::set_autocast_enabled(device_, enabled_);
+  at::autocast::set_autocast_dtype(device_, dtype_);
+  at::autocast::set_autocast_cache_enabled(cached_);
 }
 
 }  // namespace seigh

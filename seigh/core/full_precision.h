@@ -1,8 +1,9 @@
-// How float32 rounds on accelerators. libtorch lets cuDNN's convolutions round their operands to TF32 (11
+// How float32 rounds. On accelerators libtorch lets cuDNN's convolutions round their operands to TF32 (11
 // bits) by default: Hessian products are then wrong by 1 to 3 % of their length.
 #pragma once
 
 #include <c10/core/Device.h>
+#include <c10/core/ScalarType.h>
 
 namespace seigh {
 
@@ -32,6 +33,26 @@ class Tf32 {
 
  private:
   bool active_;
+};
+
+/// libtorch's autocast to bfloat16 (8 bits) in this thread: matrix products, convolutions and attention of
+/// what lies on `device` are in bfloat16, the rest stays in float32. Weights are cast anew at every use:
+/// libtorch's cache of them would outlive their values. Derivatives of a graph built within it are to be
+/// taken outside.
+class Autocast {
+ public:
+  /// Whether this libtorch has it for such devices.
+  static bool exists(c10::Device device);
+  /// `wanted` = false: nothing.
+  explicit Autocast(c10::Device device, bool wanted = true);
+  ~Autocast();
+  Autocast(const Autocast&) = delete;
+  Autocast& operator=(const Autocast&) = delete;
+
+ private:
+  c10::DeviceType device_;
+  bool active_, enabled_ = false, cached_ = false;
+  c10::ScalarType dtype_ = c10::ScalarType::BFloat16;
 };
 
 }  // namespace seigh

@@ -163,6 +163,25 @@ struct AutogradCurvatureOperator::Graph {
   std::vector<at::Tensor> residuals;  // Fisher kinds: r, one per draw
 };
 
+class AutogradCurvatureOperator::InFullPrecision final : public LinearOperator {
+ public:
+  explicit InFullPrecision(AutogradCurvatureOperator& op)
+      : LinearOperator(op.size(), op.dtype(), op.name()), op_(op) {}
+  c10::Device device() const override { return op_.device(); }
+  int64_t preferred_block() const override { return op_.preferred_block(); }
+  double product_error() const override { return op_.full_products().error; }
+  at::Tensor known_products(uint64_t seed) const override { return op_.known(op_.full_products(), seed); }
+
+ protected:
+  at::Tensor apply_impl(const at::Tensor& block) override {
+    return op_.apply_rounded(block, Precision::float32);
+  }
+  void explain_not_finite(const at::Tensor& vector) const override { op_.explain_not_finite(vector); }
+
+ private:
+  AutogradCurvatureOperator& op_;
+};
+
 AutogradCurvatureOperator::AutogradCurvatureOperator(std::shared_ptr<const GraphSource> source,
                                                      const CurvatureOptions& options, std::string name,
                                                      const Context& context)
@@ -174,6 +193,13 @@ AutogradCurvatureOperator::AutogradCurvatureOperator(std::shared_ptr<const Graph
   if (!device_.is_cpu()) device_memory_.emplace(device_, context_.device_memory());
   require(source_->supports(options_.kind), this->name(), ": ", to_string(options_.kind),
           " is no matrix of this network and loss");
+  if (source_->dtype() != at::kFloat || by_differences() ||
+      (options_.precision == Precision::tf32 && device_.is_cpu()))
+    options_.precision = Precision::float32;
+  require(options_.precision != Precision::bf16 || Autocast::exists(device_), this->name(),
+          ": precision = \"bf16\": this libtorch has no autocast on ", device_, "; use \"float32\"");
+  rounding_ = options_.precision;
+  if (rounding_ != Precision::float32) full_ = std::make_unique<InFullPrecision>(*this);
   const Context::Scope scope(context_);
   const FullPrecision full(device_);
   if (const at::Tensor fixed = source_->fixed(); fixed.defined()) {
@@ -287,7 +313,37 @@ int64_t AutogradCurvatureOperator::end_of(int64_t batch) const {
 
 at::Tensor AutogradCurvatureOperator::mean_loss(const std::vector<at::Tensor>& leaves, int64_t begin,
                                                 int64_t end, double targets) const {
-  return source_->loss(leaves, begin, end) / targets;
+  return source_->loss(leaves, begin, end).to(source_->dtype()) / targets;
+}
+
+// These two are what products are made from: in their precision.
+at::Tensor AutogradCurvatureOperator::loss_of(const std::vector<at::Tensor>& leaves, int64_t begin,
+                                              int64_t end, double targets) const {
+  const Autocast lower(device_, lowered());
+  return mean_loss(leaves, begin, end, targets);
+}
+
+at::Tensor AutogradCurvatureOperator::outputs_of(const std::vector<at::Tensor>& leaves, int64_t begin,
+                                                 int64_t end) const {
+  const Autocast lower(device_, lowered());
+  return source_->outputs(leaves, begin, end).to(source_->dtype());
+}
+
+LinearOperator& AutogradCurvatureOperator::in_full_precision() {
+  return full_ ? *full_ : *this;
+}
+
+// Kept graphs are of the precision before.
+void AutogradCurvatureOperator::round_to(Precision precision) {
+  if (precision == rounding_) return;
+  rounding_ = precision;
+  forget_graphs();
+}
+
+void AutogradCurvatureOperator::forget_graphs() {
+  graphs_.clear();
+  graphs_.resize(static_cast<size_t>(mini_batches()));
+  whole_graphs_.clear();
 }
 
 std::unique_ptr<AutogradCurvatureOperator::Graph> AutogradCurvatureOperator::build_graph(int64_t begin,
@@ -303,7 +359,7 @@ std::unique_ptr<AutogradCurvatureOperator::Graph> AutogradCurvatureOperator::bui
   if (!gauss_newton() && by_differences()) return graph;
   if (!gauss_newton()) {
     gradients =
-        derivative({mean_loss(all, begin, end, target_count())}, graph->leaves, {}, /*create_graph=*/true);
+        derivative({loss_of(all, begin, end, target_count())}, graph->leaves, {}, /*create_graph=*/true);
   } else {
     build_outputs(*graph, all);
     if (!by_differences()) {
@@ -321,8 +377,12 @@ std::unique_ptr<AutogradCurvatureOperator::Graph> AutogradCurvatureOperator::bui
 
 // Of Gauss-Newton kinds.
 void AutogradCurvatureOperator::build_outputs(Graph& graph, const std::vector<at::Tensor>& all) const {
-  graph.outputs = source_->outputs(all, graph.begin, graph.end);
-  const at::Tensor outputs = graph.outputs.detach();
+  graph.outputs = outputs_of(all, graph.begin, graph.end);
+  at::Tensor outputs = graph.outputs.detach();
+  if (options_.kind == CurvatureKind::mc_fisher && lowered()) {  // rounding must not decide what is drawn
+    const at::NoGradGuard no_grad;
+    outputs = source_->outputs(all, graph.begin, graph.end);
+  }
   if (options_.kind == CurvatureKind::empirical_fisher)
     graph.residuals = {source_->output_gradient(outputs, graph.begin, graph.end)};
   if (options_.kind == CurvatureKind::mc_fisher) {
@@ -400,7 +460,7 @@ std::vector<at::Tensor> AutogradCurvatureOperator::products_at_once(int64_t begi
   source_->prepare(begin, end);
   const TensorList x = chosen(all);
   if (!gauss_newton()) {
-    const auto loss = [&](const TensorList& at) { return mean_loss(with(at), begin, end, targets); };
+    const auto loss = [&](const TensorList& at) { return loss_of(with(at), begin, end, targets); };
     try {
       return gradients_along(loss, x, v, differentiable_);
     } catch (const c10::OutOfMemoryError&) {
@@ -413,7 +473,7 @@ std::vector<at::Tensor> AutogradCurvatureOperator::products_at_once(int64_t begi
     return products;
   }
   const at::Tensor jv =
-      values_along([&](const TensorList& at) { return source_->outputs(with(at), begin, end); }, x, v);
+      values_along([&](const TensorList& at) { return outputs_of(with(at), begin, end); }, x, v);
   if (!jv.defined()) return std::vector<at::Tensor>(v.size());
   Graph graph;
   graph.begin = begin;
@@ -564,9 +624,21 @@ int64_t AutogradCurvatureOperator::peak_of(const std::string& what, const Work& 
   return bytes;
 }
 
+// The same where products in full precision are to fit as well: casts may take more than they save.
+template <typename Work>
+int64_t AutogradCurvatureOperator::peak_in_any_precision(const std::string& what, const Work& work) {
+  int64_t bytes = peak_of(what, work);
+  if (lowered()) {
+    round_to(Precision::float32);
+    bytes = std::max(bytes, peak_of(what, work));
+    round_to(options_.precision);
+  }
+  return bytes;
+}
+
 // Bytes that a worker takes for one product with these samples.
 int64_t AutogradCurvatureOperator::measure_peak(int64_t begin, int64_t end) {
-  return peak_of(end - begin == 1 ? "one sample" : text_of(end - begin, " samples"), [&] {
+  return peak_in_any_precision(end - begin == 1 ? "one sample" : text_of(end - begin, " samples"), [&] {
     const auto graph = build_graph(begin, end);
     std::vector<at::Tensor> v;
     for (const at::Tensor& leaf : graph->leaves) v.push_back(at::zeros_like(leaf));
@@ -588,7 +660,7 @@ int64_t AutogradCurvatureOperator::measure_peak_at_once(Samples samples, int64_t
   const auto multiply = [&] { products_at_once(samples.begin, samples.end, slices(v)); };
   const std::string what = text_of(vectors, " vectors and ", samples.end - samples.begin, " samples");
   if (device_memory_) peak_of(what, multiply);  // what libraries try out once
-  return peak_of(what, multiply);
+  return peak_in_any_precision(what, multiply);
 }
 
 // Of one vector and sample.
@@ -622,7 +694,6 @@ AutogradCurvatureOperator::Trial AutogradCurvatureOperator::try_at_once() {
 void AutogradCurvatureOperator::consider_at_once() {
   const bool asked = options_.products == Products::batched;
   if (!asked && (device_.is_cpu() || by_differences() || options_.products == Products::graph)) return;
-  const Tf32 coarsely(device_, options_.precision == Precision::tf32);
   const Sizes before = sizes();
   const auto one_by_one = [&](std::string why) {
     take(before);
@@ -631,6 +702,7 @@ void AutogradCurvatureOperator::consider_at_once() {
   try {
     choose_at_once();
     compare_ways();
+    const Tf32 coarsely(device_, rounding_ == Precision::tf32);
     const auto vector_bytes = size() * static_cast<int64_t>(c10::elementSize(source_->dtype()));
     Trial trial = try_at_once();
     // Small batches tell of large ones from below.
@@ -663,6 +735,7 @@ void AutogradCurvatureOperator::consider_at_once() {
 // The layers see parameters that the network is given; what reaches the loss past them (a penalty over
 // model.parameters(), a tensor taken from them before, no_grad) they do not.
 void AutogradCurvatureOperator::compare_ways() {
+  round_to(Precision::float32);  // otherwise each way loses other digits
   const Samples few = some_samples(4);
   const at::Tensor v =
       random_gaussian(options_.seed, Stream::check, size(), 0, 2, source_->dtype()).to(device_);
@@ -680,8 +753,8 @@ void AutogradCurvatureOperator::compare_ways() {
     by_graph.index_fill_(0, fixed_, 0);
     at_once.index_fill_(0, fixed_, 0);
   }
-  // Rounding, where terms cancel too; a part of the loss that is lost is more.
-  const double same = options_.precision == Precision::tf32 ? 0.1 : 0.01;
+  round_to(options_.precision);
+  constexpr double same = 0.01;  // rounding, where terms cancel too; a part of the loss that is lost is more
   const double off = (at_once - by_graph).norm(2, at::kDouble).item<double>(),
                length = by_graph.norm(2, at::kDouble).item<double>();
   require(off <= same * length, name(),
@@ -846,8 +919,7 @@ void AutogradCurvatureOperator::take(const Sizes& sizes) {
   divide_vectors_ = sizes.divide_vectors;
   preferred_block_ = sizes.preferred_block;
   at_once_ = sizes.at_once;
-  graphs_.clear();
-  graphs_.resize(static_cast<size_t>(mini_batches()));
+  forget_graphs();
 }
 
 // Fewer vectors at once, if it takes them so, else half the samples; false where neither can be.
@@ -1033,7 +1105,7 @@ void AutogradCurvatureOperator::multiply_at_once(const at::Tensor& vectors, cons
 }
 
 at::Tensor AutogradCurvatureOperator::multiply(const at::Tensor& block) {
-  const Tf32 coarsely(device_, options_.precision == Precision::tf32);
+  const Tf32 coarsely(device_, rounding_ == Precision::tf32);
   const FastestKernels fastest(device_);
   at::Tensor vectors = as_block(block.to(device_, source_->dtype()));
   if (fixed_.defined()) vectors = as_block(vectors.index_fill(0, fixed_, 0));
@@ -1062,8 +1134,13 @@ at::Tensor AutogradCurvatureOperator::multiply(const at::Tensor& block) {
 }
 
 at::Tensor AutogradCurvatureOperator::apply_impl(const at::Tensor& block) {
+  return apply_rounded(block, options_.precision);
+}
+
+at::Tensor AutogradCurvatureOperator::apply_rounded(const at::Tensor& block, Precision precision) {
   const Context::Scope scope(context_);
   const FullPrecision full(device_);
+  round_to(precision);
   const int64_t columns = block.size(1);
   if (device_.is_cpu() || columns <= preferred_block_)
     return in_batches_that_fit([&] { return multiply(block); }, takes_at_once(columns));

@@ -28,6 +28,10 @@
 // that was faster when both were tried: vectors and samples in a batch are chosen together, by what they were
 // measured to take.
 //
+// In bfloat16 (Precision::bf16) the graph is built under libtorch's autocast; what is differentiated then
+// follows in the precision that it met. Products in full precision are made on request, by graphs of their
+// own.
+//
 // The network may lie on another device: blocks come there and go where they came from, mini-batches are cut
 // to the device's memory, and one that does not fit after all is halved.
 //
@@ -77,6 +81,7 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
   int64_t preferred_block() const override { return preferred_block_; }
   /// That of the source's parameters.
   c10::Device device() const override { return device_; }
+  LinearOperator& in_full_precision() override;
 
   /// Mini-batches at work at once.
   int workers() const { return workers_; }
@@ -107,6 +112,13 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
     int64_t begin, end;
   };
   struct Graph;  // what is differentiated again, for one mini-batch
+  class InFullPrecision;
+  at::Tensor apply_rounded(const at::Tensor& block, Precision precision);
+  void round_to(Precision precision);
+  void forget_graphs();
+  bool lowered() const { return rounding_ == Precision::bf16; }
+  at::Tensor loss_of(const std::vector<at::Tensor>& leaves, int64_t begin, int64_t end, double targets) const;
+  at::Tensor outputs_of(const std::vector<at::Tensor>& leaves, int64_t begin, int64_t end) const;
   std::unique_ptr<Graph> build_graph(int64_t begin, int64_t end) const;
   void build_outputs(Graph& graph, const std::vector<at::Tensor>& all) const;
   std::vector<at::Tensor> products_at_once(int64_t begin, int64_t end, const std::vector<at::Tensor>& v);
@@ -133,6 +145,8 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
   std::string obstacle() const;
   template <typename Work>
   int64_t peak_of(const std::string& what, const Work& work);
+  template <typename Work>
+  int64_t peak_in_any_precision(const std::string& what, const Work& work);
   int64_t measure_peak(int64_t begin, int64_t end);
   Samples some_samples(int64_t count) const;
   int64_t measure_peak_at_once(Samples samples, int64_t vectors);
@@ -167,8 +181,10 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
   int workers_ = 1;
   bool keep_graphs_ = false, divide_vectors_ = false, fused_attention_ = false, made_smaller_ = false;
   int64_t preferred_block_ = 32, at_once_ = 0;
-  bool differentiable_ = false;  // gradients_along() wants it
-  bool loss_by_slices_ = true;   // between() can be batched
+  Precision rounding_ = Precision::float32;  // of graphs and products now
+  std::unique_ptr<LinearOperator> full_;     // where options_.precision is another
+  bool differentiable_ = false;              // gradients_along() wants it
+  bool loss_by_slices_ = true;               // between() can be batched
   std::string why_not_at_once_;
   at::Tensor fixed_;  // entries of a vector of the subset
   double step_ = 1e-5;

@@ -29,6 +29,7 @@ constexpr double kSuspiciousFloat = 1e-4, kSuspiciousDouble = 1e-6, kTooMuch = 0
 // Differences of the gradient agree with a right product so far, but for its own rounding.
 // What the user is told of.
 constexpr double kNoticeable = 1e-3;
+constexpr double kUsualOfTf32 = 0.05, kUsualOfBf16 = 0.2;
 constexpr double kSameDerivative = 1e-5;
 const double kHalves = std::ldexp(1.0, -29);  // float64's unit of rounding over float32's
 
@@ -58,7 +59,10 @@ std::string percent(double share) {
 class Check {
  public:
   Check(CurvatureOperator& op, std::shared_ptr<const GraphSource> source)
-      : op_(op), source_(std::move(source)), single_(op.dtype() == at::kFloat) {}
+      : op_(op),
+        full_(op.in_full_precision()),
+        source_(std::move(source)),
+        single_(op.dtype() == at::kFloat) {}
 
   void run() {
     const Context::Scope scope(op_.context());
@@ -70,15 +74,18 @@ class Check {
     look_at_derivatives();
     look_at_symmetry();
     precision();
-    op_.set_product_error(std::max(error_, rounding() * size_));
+    error_ = std::max(error_, rounding() * size_);
+    if (op_.rounds())
+      judge_rounding();
+    else
+      op_.set_product_error(error_);
     if (error_ > kNoticeable * size_)
       op_.add_note(
           text_of("products are off by some ", percent(error_ / size_),
                   " of their length, which is in every bound: nearly equal numbers cancel, or the network "
                   "computes in lower precision within (autocast)"));
-    require(op_.product_error() <= kTooMuch * size_, op_.name(), ": products in ",
-            single_ ? "float32" : "float64", " are wrong by ", percent(error_ / size_),
-            " of their length: nearly equal numbers cancel",
+    require(error_ <= kTooMuch * size_, op_.name(), ": products in ", single_ ? "float32" : "float64",
+            " are wrong by ", percent(error_ / size_), " of their length: nearly equal numbers cancel",
             single_
                 ? "; use eigh.dtype = \"float64\""
                 : ", as where a network fits its targets perfectly; take an earlier checkpoint, or a loss "
@@ -92,7 +99,7 @@ class Check {
   double rounding() const {
     return single_ ? std::numeric_limits<float>::epsilon() : std::numeric_limits<double>::epsilon();
   }
-  at::Tensor product(CurvatureOperator& op, const at::Tensor& vector) const {
+  at::Tensor product(LinearOperator& op, const at::Tensor& vector) const {
     return op.apply(vector.to(op.dtype()).unsqueeze(1)).select(1, 0);
   }
 
@@ -132,7 +139,8 @@ class Check {
     // The first vectors that a solver will probe the matrix with: it need not multiply them again.
     const at::Tensor block =
         random_gaussian(op_.options().seed, Stream::error_probe, op_.size(), 0, 2, op_.dtype());
-    at::Tensor products = op_.apply(block);
+    at::Tensor products = full_.known_products(op_.options().seed);
+    if (!products.defined()) products = full_.apply(block);
     u_ = block.select(1, 0);
     v_ = block.select(1, 1);
     const double norm = length(products.select(1, 1));
@@ -145,8 +153,8 @@ class Check {
     }
     au_ = products.select(1, 0);
     av_ = products.select(1, 1);
-    op_.set_known_products(products);
-    aw_ = product(op_, w_);
+    if (!op_.rounds()) op_.set_known_products(products);
+    aw_ = product(full_, w_);
     size_ = std::max(length(aw_), length(av_) / length(v_));
     const double along = dot_of(w_, v_) < 0 ? -length(v_) : length(v_);
     x_ = w_ + v_ / along;
@@ -158,7 +166,7 @@ class Check {
   // A' x.
   void compute_anew() {
     if (source_ == nullptr) {
-      const at::Tensor again = product(op_, w_);
+      const at::Tensor again = product(full_, w_);
       const double change = distance(again, aw_);
       require(change <= (single_ ? kSuspiciousFloat : kSuspiciousDouble) * size_,
               not_the_same(change / size_));
@@ -197,7 +205,7 @@ class Check {
     if (anew_ == nullptr || change_ <= (single_ ? kSuspiciousFloat : kSuspiciousDouble) * size_) return;
     // Graphs may have been kept, with the random numbers in them; gradients are always computed anew.
     const at::Tensor gradient = op_.gradient();
-    const double twice = std::max(distance(product(op_, w_), aw_) / size_,
+    const double twice = std::max(distance(product(full_, w_), aw_) / size_,
                                   distance(op_.gradient(), gradient) / std::max(length(gradient), 1e-300));
     require(twice <= change_ / size_ / 10, not_the_same(twice));
     double rounded = 0;  // what of it is rounding's
@@ -299,6 +307,20 @@ class Check {
     error_ = std::max(error_, asymmetry);
   }
 
+  // All of the above is of products in full precision; how far from them are the others?
+  void judge_rounding() {
+    op_.set_full_product_error(error_);
+    if (op_.product_error() == 0) measure_rounding(op_);
+    const double off = std::max(op_.product_error(), error_) / size_;
+    op_.set_product_error(off * size_);
+    const Precision precision = op_.options().precision;
+    require(off <= kTooMuch, op_.name(), ": products with precision = \"", to_string(precision),
+            "\" are wrong by ", percent(off), " of their length; use \"float32\"");
+    if (off > (precision == Precision::tf32 ? kUsualOfTf32 : kUsualOfBf16))
+      op_.add_note(text_of("products with precision = \"", to_string(precision), "\" are off by some ",
+                           percent(off), " of their length, more than usual; \"float32\" may find more"));
+  }
+
   void precision() {
     anew_.reset();
     if (single_ || by_differences() || source_ == nullptr) return;
@@ -308,6 +330,7 @@ class Check {
   }
 
   CurvatureOperator& op_;
+  LinearOperator& full_;  // its products in full precision
   const std::shared_ptr<const GraphSource> source_;
   const bool single_;   // products are in float32
   Operator anew_;       // A'
@@ -352,7 +375,9 @@ std::unique_ptr<CurvatureOperator> make_checked_operator(const std::shared_ptr<c
     why = text_of("no second derivative: ", first_line(error.what()));
   }
   require(options.products == Products::automatic, name, ": ", why,
-          "; use curvature.products = \"difference\", or other operations");
+          options.precision == Precision::float32
+              ? "; use curvature.products = \"difference\", or other operations"
+              : "; use precision = \"float32\", curvature.products = \"auto\", or other operations");
   std::unique_ptr<CurvatureOperator> op;
   try {
     op = attempt(Products::difference);

@@ -23,6 +23,9 @@
 //                           variance e^2 |v|^2 |u|^2 / D, and the difference of the two twice that
 //   |A_h w - A_h' w|        of products by differences, at two steps
 //
+// Where products are rounded further than their dtype (Precision), all this is of those in full precision;
+// of the others the error is measured against them (make.h).
+//
 // Cost: A u and A v are left with the operator, known_products(), for the probes of a solver; two further
 // products, A w and A' x (of an operator in float64 also A32 x, in float32); two gradients in float64, or up
 // to eight where a step does not decide; eight products more where they are by differences. More only when

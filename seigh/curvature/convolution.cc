@@ -129,6 +129,27 @@ at::Tensor fast_convolution(const at::Tensor& x, const at::Tensor& w, const std:
                                                     output_padding, groups);
 }
 
+// oneDNN leaves a weight gradient in bfloat16 unset where the kernel meets nothing but padding.
+std::tuple<at::Tensor, at::Tensor, at::Tensor> sound_convolution_backward(
+    const at::Tensor& grad_output, const at::Tensor& x, const at::Tensor& w,
+    at::OptionalIntArrayRef bias_sizes, at::IntArrayRef stride, at::IntArrayRef padding,
+    at::IntArrayRef dilation, bool transposed, at::IntArrayRef output_padding, int64_t groups,
+    std::array<bool, 3> output_mask) {
+  bool meets_padding_alone = false;
+  for (int64_t i = 2; i < x.dim(); ++i)
+    meets_padding_alone =
+        meets_padding_alone || x.size(i) <= dilation[static_cast<size_t>(i - 2)] * (w.size(i) - 1);
+  if (x.scalar_type() != at::kBFloat16 || !meets_padding_alone)
+    return at::compositeexplicitautograd::convolution_backward(grad_output, x, w, bias_sizes, stride, padding,
+                                                               dilation, transposed, output_padding, groups,
+                                                               output_mask);
+  auto [of_x, of_w, of_bias] = at::compositeexplicitautograd::convolution_backward(
+      grad_output.to(at::kFloat), x.to(at::kFloat), w.to(at::kFloat), bias_sizes, stride, padding, dilation,
+      transposed, output_padding, groups, output_mask);
+  const auto back = [](const at::Tensor& g) { return g.defined() ? g.to(at::kBFloat16) : g; };
+  return {back(of_x), back(of_w), back(of_bias)};
+}
+
 // What is no faster as products is left to libtorch.
 std::tuple<at::Tensor, at::Tensor, at::Tensor> fast_convolution_backward(
     const at::Tensor& grad_output, const at::Tensor& x, const at::Tensor& w,
@@ -154,7 +175,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> fast_convolution_backward(
     }
   }
   if (rest[0] || rest[1] || rest[2]) {
-    auto [of_x, of_w, of_bias] = at::compositeexplicitautograd::convolution_backward(
+    auto [of_x, of_w, of_bias] = sound_convolution_backward(
         grad_output, x, w, bias_sizes, stride, padding, dilation, transposed, output_padding, groups, rest);
     if (rest[0]) gradients[0] = std::move(of_x);
     if (rest[1]) gradients[1] = std::move(of_w);

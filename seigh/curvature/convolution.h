@@ -41,5 +41,11 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> fast_convolution_backward(
     at::OptionalIntArrayRef bias_sizes, at::IntArrayRef stride, at::IntArrayRef padding,
     at::IntArrayRef dilation, bool transposed, at::IntArrayRef output_padding, int64_t groups,
     std::array<bool, 3> output_mask);
+/// libtorch's own for the CPU, but for what oneDNN leaves undefined in bfloat16.
+std::tuple<at::Tensor, at::Tensor, at::Tensor> sound_convolution_backward(
+    const at::Tensor& grad_output, const at::Tensor& x, const at::Tensor& w,
+    at::OptionalIntArrayRef bias_sizes, at::IntArrayRef stride, at::IntArrayRef padding,
+    at::IntArrayRef dilation, bool transposed, at::IntArrayRef output_padding, int64_t groups,
+    std::array<bool, 3> output_mask);
 
 }  // namespace seigh

@@ -47,9 +47,21 @@ Products parse_products(const std::string& name) {
 }
 
 Precision parse_precision(const std::string& name) {
-  if (name == "float32") return Precision::float32;
-  require(name == "tf32", "unknown precision \"", name, "\"; choose \"float32\" or \"tf32\"");
-  return Precision::tf32;
+  for (const Precision precision : {Precision::float32, Precision::tf32, Precision::bf16})
+    if (to_string(precision) == name) return precision;
+  fail("unknown precision \"", name, "\"; choose \"float32\", \"tf32\" or \"bf16\"");
+}
+
+std::string to_string(Precision precision) {
+  switch (precision) {
+    case Precision::float32:
+      return "float32";
+    case Precision::tf32:
+      return "tf32";
+    case Precision::bf16:
+      return "bf16";
+  }
+  fail("precision out of range");
 }
 
 void CurvatureOptions::validate() const {

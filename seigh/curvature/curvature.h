@@ -44,12 +44,15 @@ enum class Products { automatic, autograd, graph, batched, difference };
 Products parse_products(const std::string& name);
 
 /// How products in float32 round; float64's are what they are. `tf32`: convolutions and matrix products on
-/// CUDA devices take their operands to 11 bits, several times as fast and wrong by 1 to 3 %; what that comes
-/// to is measured (check.h) and is in every certificate. The CPU knows float32 alone.
-enum class Precision { float32, tf32 };
+/// CUDA devices take their operands to 11 bits, several times as fast and wrong by 1 to 3 %. `bf16`: they are
+/// in bfloat16, operands and results of 8 bits (libtorch's autocast, CPU and CUDA), faster still and wrong by
+/// several %; parameters, vectors and sums over samples stay in float32. What that comes to is measured
+/// (check.h), and eigenpairs are held against products in float32 proper (eigen/refine.h).
+enum class Precision { float32, tf32, bf16 };
 
-/// "float32", "tf32"; throws Error on another name.
+/// "float32", "tf32", "bf16"; throws Error on another name.
 Precision parse_precision(const std::string& name);
+std::string to_string(Precision precision);
 
 struct CurvatureOptions {
   CurvatureKind kind = CurvatureKind::hessian;
@@ -87,14 +90,14 @@ class CurvatureOperator : public LinearOperator {
   /// How products are made, for people: "graph", "stacked", "batched: 32 vectors, mini-batches of 100", ...
   virtual std::string way() const = 0;
   void add_note(std::string note) { notes_.push_back(std::move(note)); }
-  /// What check_products() (check.h) measured.
-  double product_error() const override { return product_error_; }
-  void set_product_error(double length) { product_error_ = length; }
-  /// Those that check_products() took.
-  at::Tensor known_products(uint64_t seed) const override {
-    return seed == options_.seed ? known_ : at::Tensor();
-  }
-  void set_known_products(at::Tensor products) { known_ = std::move(products); }
+  /// What was measured (check.h) of the products of this operator, and of those in full precision.
+  double product_error() const override { return products_.error; }
+  void set_product_error(double length) { products_.error = length; }
+  void set_full_product_error(double length) { full_products_.error = length; }
+  /// Those that were taken for it.
+  at::Tensor known_products(uint64_t seed) const override { return known(products_, seed); }
+  void set_known_products(at::Tensor products) { products_.known = std::move(products); }
+  void set_known_full_products(at::Tensor products) { full_products_.known = std::move(products); }
 
   const CurvatureOptions& options() const { return options_; }
   const Context& context() const { return context_; }
@@ -102,6 +105,15 @@ class CurvatureOperator : public LinearOperator {
   int64_t batch_size() const { return options_.batch_size; }
 
  protected:
+  struct Measured {
+    double error = 0;
+    at::Tensor known;
+  };
+  at::Tensor known(const Measured& measured, uint64_t seed) const {
+    return seed == options_.seed ? measured.known : at::Tensor();
+  }
+  const Measured& full_products() const { return full_products_; }
+
   CurvatureOptions options_;
   ParameterSubset subset_;
   Context context_;
@@ -110,8 +122,7 @@ class CurvatureOperator : public LinearOperator {
   CurvatureOperator(ParameterSubset subset, at::ScalarType dtype, const CurvatureOptions& options,
                     std::string name, const Context& context);
   std::vector<std::string> notes_;
-  double product_error_ = 0;
-  at::Tensor known_;
+  Measured products_, full_products_;
 };
 
 }  // namespace seigh

@@ -1,9 +1,13 @@
 #include "seigh/curvature/make.h"
 
+#include <ATen/TensorOperators.h>
+
+#include <algorithm>
 #include <utility>
 
 #include "seigh/core/dtype.h"
 #include "seigh/core/error.h"
+#include "seigh/core/random.h"
 #include "seigh/curvature/autograd_curvature.h"
 #include "seigh/curvature/model_source.h"
 
@@ -33,7 +37,8 @@ std::unique_ptr<CurvatureOperator> of_source(const std::shared_ptr<const GraphSo
     require(exact != nullptr, name, ": products by differences need a network in float64");
     return std::make_unique<AutogradCurvatureOperator>(std::move(exact), options, name, context);
   }
-  if (options.products == Products::automatic || options.products == Products::autograd) {
+  const bool stacked = options.products == Products::automatic || options.products == Products::autograd;
+  if (stacked && options.precision != Precision::bf16) {
     if (auto faster = source->faster_operator(options, name, context)) return faster;
   }
   return std::make_unique<AutogradCurvatureOperator>(source, options, name, context);
@@ -41,13 +46,36 @@ std::unique_ptr<CurvatureOperator> of_source(const std::shared_ptr<const GraphSo
 
 }  // namespace
 
+void measure_rounding(CurvatureOperator& op) {
+  const Context::Scope scope(op.context());
+  // The first vectors that a solver will probe the matrix with: it need not multiply them again.
+  const at::Tensor random =
+      random_gaussian(op.options().seed, Stream::error_probe, op.size(), 0, 2, op.dtype());
+  LinearOperator& full = op.in_full_precision();
+  const at::Tensor exact = full.apply(random), last = exact.slice(1, 1);
+  const double norm = last.norm(2, at::kDouble).item<double>();
+  const at::Tensor lead = norm > 0 ? as_block(last / norm) : as_block(random.slice(1, 1)),
+                   exact_lead = full.apply(lead), products = op.apply(random);
+  const auto lengths = [](const at::Tensor& x) { return x.to(at::kDouble).norm(2, 0); };
+  const double by_random =
+                   ((lengths(products - exact)) / lengths(random)).square().mean().sqrt().item<double>(),
+               by_lead = (lengths(op.apply(lead) - exact_lead) / lengths(lead)).item<double>();
+  op.set_product_error(std::max(by_random, by_lead));
+  op.set_known_products(products);
+  op.set_known_full_products(exact);
+}
+
 std::unique_ptr<CurvatureOperator> make_curvature_operator(const std::shared_ptr<const GraphSource>& source,
                                                            const CurvatureOptions& options,
                                                            const std::string& name, const Context& context) {
   auto op = of_source(source, options, name, context);
-  if (options.precision == Precision::tf32 && (op->dtype() != at::kFloat || !op->device().is_cuda()))
-    op->add_note(text_of("precision = \"tf32\" has no part in products in ", dtype_name(op->dtype()), " on ",
-                         op->device()));
+  const bool tf32 = options.precision == Precision::tf32;
+  if (options.precision != Precision::float32 && (!op->rounds() || (tf32 && !op->device().is_cuda())))
+    op->add_note(
+        text_of("precision = \"", to_string(options.precision), "\" has no part in products ",
+                options.products == Products::difference ? "by differences" : "in " + dtype_name(op->dtype()),
+                " on ", op->device()));
+  if (op->rounds()) measure_rounding(*op);
   return op;
 }
 

@@ -176,7 +176,7 @@ void ModelSource::prepare(int64_t begin, int64_t end) const {
 }
 
 at::Tensor ModelSource::loss(const std::vector<at::Tensor>& leaves, int64_t begin, int64_t end) const {
-  const at::Tensor f = outputs(leaves, begin, end);
+  const at::Tensor f = outputs(leaves, begin, end).to(dtype_);  // a loss of float32 also under autocast
   const double times = factor(begin, end);
   if (times == 0) return 0 * f.square().sum();  // their own loss may be 0/0
   const at::Tensor sum = accurate_loss_sum(loss_, f, y(begin, end));

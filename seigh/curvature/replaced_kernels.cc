@@ -6,6 +6,8 @@
 #include <ATen/ops/_convolution_double_backward_compositeimplicitautograd_dispatch.h>
 #include <ATen/ops/_scaled_dot_product_attention_math.h>
 #include <ATen/ops/_softmax_backward_data_ops.h>
+#include <ATen/ops/batch_norm.h>
+#include <ATen/ops/batch_norm_compositeimplicitautograd_dispatch.h>
 #include <ATen/ops/bmm_ops.h>
 #include <ATen/ops/convolution.h>
 #include <ATen/ops/convolution_backward.h>
@@ -13,6 +15,10 @@
 #include <ATen/ops/convolution_compositeexplicitautograd_dispatch.h>
 #include <ATen/ops/convolution_ops.h>
 #include <ATen/ops/gelu_ops.h>
+#include <ATen/ops/group_norm.h>
+#include <ATen/ops/group_norm_compositeimplicitautograd_dispatch.h>
+#include <ATen/ops/layer_norm.h>
+#include <ATen/ops/layer_norm_compositeimplicitautograd_dispatch.h>
 #include <ATen/ops/linear_compositeimplicitautograd_dispatch.h>
 #include <ATen/ops/native_layer_norm_backward_ops.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
@@ -20,6 +26,7 @@
 #include <ATen/ops/silu_ops.h>
 #include <ATen/ops/zeros_like.h>
 #include <c10/core/DispatchKeySet.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/library.h>
 
 #include <atomic>
@@ -76,8 +83,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> their_backward(
     const at::Tensor& g, const at::Tensor& x, const at::Tensor& w, at::OptionalIntArrayRef bias_sizes,
     at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed,
     at::IntArrayRef output_padding, int64_t groups, std::array<bool, 3> mask) {
-  return at::compositeexplicitautograd::convolution_backward(g, x, w, bias_sizes, stride, padding, dilation,
-                                                             transposed, output_padding, groups, mask);
+  const auto backward =
+      which == Which::none ? at::compositeexplicitautograd::convolution_backward : sound_convolution_backward;
+  return backward(g, x, w, bias_sizes, stride, padding, dilation, transposed, output_padding, groups, mask);
 }
 
 at::Tensor our_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
@@ -151,6 +159,45 @@ at::Tensor softmax_backward(c10::DispatchKeySet keys, const at::Tensor& g, const
   return at::_ops::_softmax_backward_data::redispatch(theirs(keys), g, y, dim, dtype);
 }
 
+// Under autocast: libtorch's list for the CPU leaves norms in bfloat16, beside statistics in float32, which
+// forward mode does not see through.
+std::optional<at::Tensor> single(OptionalTensor x) {
+  return x && x->defined() ? std::optional(x->to(at::kFloat)) : x;
+}
+
+at::Tensor single_group_norm(const at::Tensor& x, int64_t groups, OptionalTensor w, OptionalTensor bias,
+                             double eps, bool cudnn) {
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
+  return at::group_norm(x.to(at::kFloat), groups, single(w), single(bias), eps, cudnn);
+}
+at::Tensor their_group_norm(const at::Tensor& x, int64_t groups, OptionalTensor w, OptionalTensor bias,
+                            double eps, bool cudnn) {
+  return at::compositeimplicitautograd::group_norm(x, groups, w, bias, eps, cudnn);
+}
+
+at::Tensor single_layer_norm(const at::Tensor& x, at::IntArrayRef shape, OptionalTensor w,
+                             OptionalTensor bias, double eps, bool cudnn) {
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
+  return at::layer_norm(x.to(at::kFloat), shape, single(w), single(bias), eps, cudnn);
+}
+at::Tensor their_layer_norm(const at::Tensor& x, at::IntArrayRef shape, OptionalTensor w, OptionalTensor bias,
+                            double eps, bool cudnn) {
+  return at::compositeimplicitautograd::layer_norm(x, shape, w, bias, eps, cudnn);
+}
+
+at::Tensor single_batch_norm(const at::Tensor& x, OptionalTensor w, OptionalTensor bias, OptionalTensor mean,
+                             OptionalTensor variance, bool training, double momentum, double eps,
+                             bool cudnn) {
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
+  return at::batch_norm(x.to(at::kFloat), single(w), single(bias), mean, variance, training, momentum, eps,
+                        cudnn);
+}
+at::Tensor their_batch_norm(const at::Tensor& x, OptionalTensor w, OptionalTensor bias, OptionalTensor mean,
+                            OptionalTensor variance, bool training, double momentum, double eps, bool cudnn) {
+  return at::compositeimplicitautograd::batch_norm(x, w, bias, mean, variance, training, momentum, eps,
+                                                   cudnn);
+}
+
 std::tuple<at::Tensor, at::Tensor, at::Tensor> layer_norm_backward(
     c10::DispatchKeySet keys, const at::Tensor& g, const at::Tensor& x, c10::SymIntArrayRef shape,
     const at::Tensor& mean, const at::Tensor& r, OptionalTensor w, OptionalTensor bias,
@@ -180,6 +227,13 @@ ReplacedKernels::ReplacedKernels(Which replaced) : before_(which) {
     autograd_cpu->impl("bmm", TORCH_FN(bmm));
     autograd_cpu->impl("_softmax_backward_data", TORCH_FN(softmax_backward));
     autograd_cpu->impl("native_layer_norm_backward", TORCH_FN(layer_norm_backward));
+    torch::Library* const autocast_cpu = library(c10::DispatchKey::AutocastCPU);
+    autocast_cpu->impl("group_norm",
+                       TORCH_FN((&Choice<&single_group_norm, &their_group_norm, Which::transparent>::call)));
+    autocast_cpu->impl("batch_norm",
+                       TORCH_FN((&Choice<&single_batch_norm, &their_batch_norm, Which::transparent>::call)));
+    autocast_cpu->impl("layer_norm",
+                       TORCH_FN((&Choice<&single_layer_norm, &their_layer_norm, Which::transparent>::call)));
     library(c10::DispatchKey::AutogradCUDA)->impl("scaled_dot_product_attention", TORCH_FN(attention));
     for (const c10::DispatchKey device :
          {c10::DispatchKey::AutogradCUDA, c10::DispatchKey::AutogradPrivateUse1})

@@ -3,6 +3,7 @@
 //   - convolutions whose second derivative, and whose work on small maps, is faster (convolution.h);
 //   - GELU, SiLU, layer norm, softmax and matrix products whose second derivatives are
 //   (second_derivatives.h);
+//   - under autocast on the CPU, norms in float32;
 //   - attention by the mathematical kernel, as the fused ones have no second derivative;
 //   - on devices convolutions on the smallest maps as matrix products (dense_maps.h).
 //

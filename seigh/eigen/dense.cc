@@ -97,7 +97,8 @@ DenseResult dense(LinearOperator& op, int64_t k, Selection selection, const Cont
                               format_bytes(needed), " of memory, ", format_bytes(left),
                               " are left; raise the ceiling (--memory) or use another method"));
   const Context::Scope scope(context);
-  return on_device_of(op, "dense", [&] { return solve(op, k, selection, context); });
+  LinearOperator& full = op.in_full_precision();
+  return on_device_of(op, "dense", [&] { return solve(full, k, selection, context); });
 }
 
 namespace {

@@ -18,8 +18,9 @@ struct DenseResult {
 /// The whole matrix of `op` as float64 [D, D], by D products with unit vectors. D^2 x 8 bytes.
 at::Tensor materialize(LinearOperator& op, const Context& context = Context());
 
-/// All eigenvalues and the k selected eigenvectors, decomposed on the operator's device if there is room.
-/// Cost: D products, about 9 D^3 flops, 4 D^2 x 8 bytes. Throws Error unless 1 <= k <= D.
+/// All eigenvalues and the k selected eigenvectors, of products in full precision, decomposed on the
+/// operator's device if there is room. Cost: D products, about 9 D^3 flops, 4 D^2 x 8 bytes. Throws Error
+/// unless 1 <= k <= D.
 DenseResult dense(LinearOperator& op, int64_t k, Selection selection = Selection::magnitude,
                   const Context& context = Context());
 

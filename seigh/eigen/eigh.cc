@@ -12,6 +12,7 @@
 #include "seigh/eigen/hmt.h"
 #include "seigh/eigen/krylov.h"
 #include "seigh/eigen/nystrom.h"
+#include "seigh/eigen/refine.h"
 #include "seigh/eigen/seigh.h"
 #include "seigh/tall/divided.h"
 #include "seigh/tall/stored_matrix.h"
@@ -120,13 +121,23 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const SolverOptions&
       }
       break;
   }
+  if (o.rounds && plan.method != Method::dense) {
+    const bool twice = plan.method == Method::krylov && o.error > 0;  // probes that tell when to stop
+    plan.refining = o.k + o.probes + (plan.method == Method::krylov ? o.checks : 0);
+    plan.products += o.k + (twice ? o.probes : 0);
+    plan.flops += 8 * d * k * k;
+    const bool by_panels = plan.on_disk || (plan.method == Method::seigh && !o.state.empty());
+    plan.memory = std::max(plan.memory, (by_panels ? 2 : o.k) * dimension * element +
+                                            refinement_memory(o, dimension, dtype) + 8 * small * o.k * o.k);
+  }
   return plan;
 }
 
 std::string EighPlan::text() const {
+  const std::string of_them = refining > 0 ? text_of(" (", refining, " of them in full precision)") : "";
   char costs[200];
-  std::snprintf(costs, sizeof(costs), "%lld products, %.3g GFLOP of algebra, %s of memory",
-                static_cast<long long>(products), flops / 1e9, format_bytes(memory).c_str());
+  std::snprintf(costs, sizeof(costs), "%lld products%s, %.3g GFLOP of algebra, %s of memory",
+                static_cast<long long>(products), of_them.c_str(), flops / 1e9, format_bytes(memory).c_str());
   std::string line = to_string(method) + (reason.empty() ? "" : " (" + reason + ")") + ": at most " + costs;
   if (on_device > 0) line += ", " + format_bytes(on_device) + " on the device";
   if (disk > 0) line += ", " + format_bytes(disk) + " on disk meanwhile";
@@ -156,6 +167,7 @@ int64_t block_of_ranks(const LinearOperator& whole, const SolverOptions& o, cons
 EigenResult eigh(LinearOperator& whole, const SolverOptions& options, const Context& context) {
   Ranks& ranks = context.ranks();
   SolverOptions o = options;
+  o.rounds = whole.rounds();
   if (o.method == Method::krylov || o.method == Method::automatic) o.block = block_of_ranks(whole, o, ranks);
   const EighPlan plan = plan_eigh(whole.size(), whole.dtype(), o, ranks.agree(context.memory().available()),
                                   ranks, basis_memory(whole.device(), context));

@@ -19,6 +19,7 @@ struct EighPlan {
   Method method = Method::krylov;
   std::string reason;        ///< of the choice; empty when it was the user's
   int64_t products = 0;      ///< at most, those of the probes included
+  int64_t refining = 0;      ///< of these, those in full precision that refine what rounded ones found
   double flops = 0;          ///< beside the products
   int64_t memory = 0;        ///< bytes beside the operator's, on the host
   int64_t on_device = 0;     ///< bytes on the operator's device

@@ -16,6 +16,7 @@
 #include "seigh/core/random.h"
 #include "seigh/core/timer.h"
 #include "seigh/eigen/range.h"
+#include "seigh/eigen/refine.h"
 #include "seigh/tall/panels.h"
 #include "seigh/tall/placement.h"
 
@@ -57,6 +58,12 @@ EigenResult solve(LinearOperator& op, const SolverOptions& options, const Contex
   EigenResult result = make_result("hmt", values, std::make_shared<MemoryTallMatrix>(q, context), e);
   result.seed = options.seed;
   result.products = half + q.size(1);
+  at::Tensor residuals;
+  if (op.rounds()) {
+    keep_selected(result, options.k, options.selection, residuals);
+    result.seconds = timer.seconds();
+    return result;
+  }
   // H Q = Q T + R, R^T R = S^T S.
   subtract_product(hq, q, projected);
   const at::Tensor squares = symmetric_part(transposed_product(hq, hq));
@@ -64,8 +71,7 @@ EigenResult solve(LinearOperator& op, const SolverOptions& options, const Contex
   result.rounding = rounding_bound(op.product_error(), norm, op.dtype());
   const at::Tensor order = selection_order(values, values.numel(), Selection::magnitude);
   const at::Tensor f = e.index_select(1, order);
-  at::Tensor residuals =
-      at::real((f.conj() * at::matmul(squares, f)).sum(0)).clamp_min(0).sqrt() + result.rounding;
+  residuals = at::real((f.conj() * at::matmul(squares, f)).sum(0)).clamp_min(0).sqrt() + result.rounding;
   double eta = std::numeric_limits<double>::infinity();
   if (options.probes > 0) {
     // With B = (I - Q Q^T) H (I - Q Q^T): B G = (I - Q Q^T) H G - R Q^T G.
@@ -100,7 +106,7 @@ EigenResult solve(LinearOperator& op, const SolverOptions& options, const Contex
 EigenResult hmt(LinearOperator& op, const SolverOptions& options, const Context& context) {
   const SolverOptions o = options.of(Method::hmt, op.size());
   const Context::Scope scope(context);
-  return on_device_of(op, "hmt", [&] { return solve(op, o, context); });
+  return on_device_of(op, "hmt", [&] { return refined(op, solve(op, o, context), o, context); });
 }
 
 }  // namespace seigh

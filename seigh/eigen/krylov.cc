@@ -30,6 +30,7 @@
 #include "seigh/eigen/complement.h"
 #include "seigh/eigen/krylov_state.h"
 #include "seigh/eigen/range.h"
+#include "seigh/eigen/refine.h"
 #include "seigh/tall/divided.h"
 #include "seigh/tall/panels.h"
 #include "seigh/tall/placement.h"
@@ -38,10 +39,19 @@
 namespace seigh {
 namespace {
 
-// Rows from which on a card decomposes a matrix faster than the CPU.
-constexpr int64_t kWorthADevice = 512;
 constexpr int64_t kRoundingProducts = 2;  // of the checks, those that measure rounding
 constexpr double kNoise = 4;              // standard deviations of an estimate that is looked at many times
+
+// Of residuals, which allow 20 eps for rounding, and of enclosures, relative to the largest eigenvalue.
+double tolerance_of(const SolverOptions& o, const KrylovSizes& sizes, at::ScalarType dtype) {
+  const double asked = o.tolerance > 0 ? o.tolerance : sizes.until_found ? kKrylovTolerance : 0;
+  return asked > 0 ? std::max(asked, 40 * epsilon(dtype)) : 22 * epsilon(dtype);
+}
+
+// How many of the leading residuals are within `bound`.
+int64_t leading_within(const at::Tensor& residuals, double bound) {
+  return (residuals > bound).to(at::kLong).cumsum(0).eq(0).sum().item<int64_t>();
+}
 
 struct RitzPairs {
   at::Tensor values;     // float64 [p], the selected ones first
@@ -115,13 +125,12 @@ class BlockKrylov {
     return empty_block(rows_.count, columns, op_.dtype(), place_);
   }
   double eps() const { return epsilon(op_.dtype()); }
-  // Of residuals, which allow 20 eps for rounding, and of enclosures, relative to the largest eigenvalue.
-  double asked() const { return o_.tolerance > 0 ? o_.tolerance : sizes_.until_found ? kKrylovTolerance : 0; }
-  double tolerance() const { return asked() > 0 ? std::max(asked(), 40 * eps()) : 22 * eps(); }
+  double tolerance() const { return tolerance_of(o_, sizes_, op_.dtype()); }
   // Columns between two looks at the pairs, each of which costs a decomposition of T: seldom where nobody has
   // asked for less than all the products.
   int64_t between_looks() const {
-    return std::max(sizes_.block, now_.processed / (asked() > 0 || o_.error > 0 ? 20 : 5));
+    const bool adaptive = o_.tolerance > 0 || o_.error > 0 || sizes_.until_found;
+    return std::max(sizes_.block, now_.processed / (adaptive ? 20 : 5));
   }
   // Below it, a vector that ought to have the size of ||H|| is rounding.
   double floor() const { return 10 * eps() * now_.norm; }
@@ -497,11 +506,13 @@ EigenResult BlockKrylov::run() {
         squared_abs(over_ranks(transposed_product(*v, times_small(*v, x))) - x).sum().item<double>() / 8);
   }
   result.eigenvalues = pairs.values.slice(0, 0, result.rank).clone();
-  certify(pairs, result);
-  const double scale = result.rank > 0 ? pairs.values.abs().max().item<double>() : 0;
-  // Where none was asked for, by the recurrence: what was measured of rounding may be more than it assumes.
-  const at::Tensor judged = o_.tolerance > 0 ? result.residuals : pairs.residuals.slice(0, 0, result.rank);
-  result.converged = (judged > tolerance() * scale).to(at::kLong).cumsum(0).eq(0).sum().item<int64_t>();
+  if (!op_.rounds()) {
+    certify(pairs, result);
+    const double scale = result.rank > 0 ? pairs.values.abs().max().item<double>() : 0;
+    // Where none was asked for, by the recurrence: what was measured of rounding may be more than it assumes.
+    const at::Tensor& judged = o_.tolerance > 0 ? result.residuals : pairs.residuals;
+    result.converged = leading_within(judged.slice(0, 0, result.rank), tolerance() * scale);
+  }
   basis_->truncate(now_.processed);
   basis_->restart(now_.processed, y);
   result.eigenvectors = vectors(result.rank, {}).on_host();
@@ -692,7 +703,15 @@ EigenResult krylov(LinearOperator& op, const SolverOptions& options, const Conte
       options.start.count() == 0 || at::isComplexType(options.start.dtype()) == at::isComplexType(op.dtype()),
       "the vectors to start from and ", op.name(), " must both be real or both complex");
   const Context::Scope scope(context);
-  return on_device_of(op, "krylov", [&] { return BlockKrylov(op, options, context).run(); });
+  return on_device_of(op, "krylov", [&] {
+    EigenResult result = BlockKrylov(op, options, context).run();
+    result = refined(op, std::move(result), options, context);
+    if (op.rounds() && result.rank > 0)
+      result.converged = leading_within(
+          result.residuals, tolerance_of(options, krylov_sizes(options, op.size(), op.dtype()), op.dtype()) *
+                                result.spectrum.abs().max().item<double>());
+    return result;
+  });
 }
 
 }  // namespace seigh

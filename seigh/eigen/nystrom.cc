@@ -12,6 +12,7 @@
 #include "seigh/core/dtype.h"
 #include "seigh/core/timer.h"
 #include "seigh/eigen/range.h"
+#include "seigh/eigen/refine.h"
 #include "seigh/sketch/test_matrix.h"
 #include "seigh/tall/panels.h"
 #include "seigh/tall/placement.h"
@@ -74,7 +75,7 @@ EigenResult solve(LinearOperator& op, const SolverOptions& options, const Contex
 EigenResult nystrom(LinearOperator& op, const SolverOptions& options, const Context& context) {
   const SolverOptions o = options.of(Method::nystrom, op.size());
   const Context::Scope scope(context);
-  return on_device_of(op, "nystrom", [&] { return solve(op, o, context); });
+  return on_device_of(op, "nystrom", [&] { return refined(op, solve(op, o, context), o, context); });
 }
 
 }  // namespace seigh

@@ -45,6 +45,7 @@ struct SolverOptions {
   /// for.
   int64_t checks = 35;
   int64_t block = 0;         ///< vectors per product; 0: the method's choice
+  bool rounds = false;       ///< for plans: products do (LinearOperator::rounds()), so that k more follow
   bool independent = false;  ///< products must not depend on each other's results
   /// krylov: to begin from, [D, c], such as those of a similar operator; need not be orthonormal.
   Eigenvectors start = {};

@@ -70,30 +70,26 @@ EigenResult make_result(const std::string& method, const at::Tensor& values,
   return result;
 }
 
+Selected select_pairs(const at::Tensor& values, int64_t k, Selection selection) {
+  const int64_t found = values.numel();
+  const int64_t positive = (values > 0).sum().item<int64_t>(), negative = (values < 0).sum().item<int64_t>();
+  if (selection == Selection::both) {
+    // The selected ones are what `both` selects when so many are asked of each end.
+    const int64_t highs = std::min((k + 1) / 2, positive), lows = std::min(k / 2, negative);
+    return {ends_order(values, highs, lows), highs + lows};
+  }
+  const int64_t there = selection == Selection::positive   ? positive
+                        : selection == Selection::negative ? negative
+                                                           : found;
+  return {selection_order(values, std::min(k, found), selection), std::min(k, there)};
+}
+
 void keep_selected(EigenResult& result, int64_t k, Selection selection, at::Tensor& residuals) {
   result.selection = selection;
   const at::Tensor& values = result.eigenvalues;
   const int64_t found = values.numel();
-  const int64_t positive = (values > 0).sum().item<int64_t>(), negative = (values < 0).sum().item<int64_t>();
-  at::Tensor order;
-  switch (selection) {
-    case Selection::magnitude:
-      order = selection_order(values, std::min(k, found), selection);
-      result.rank = std::min(k, found);
-      break;
-    case Selection::positive:
-    case Selection::negative:
-      order = selection_order(values, std::min(k, found), selection);
-      result.rank = std::min(k, selection == Selection::positive ? positive : negative);
-      break;
-    case Selection::both: {
-      // The selected ones are what `both` selects when so many are asked of each end.
-      const int64_t highs = std::min((k + 1) / 2, positive), lows = std::min(k / 2, negative);
-      order = ends_order(values, highs, lows);
-      result.rank = highs + lows;
-      break;
-    }
-  }
+  auto [order, rank] = select_pairs(values, k, selection);
+  result.rank = rank;
   result.spectrum = values.index_select(0, order);
   if (residuals.defined()) residuals = residuals.index_select(0, order);
   order = order.slice(0, 0, result.rank);
@@ -114,7 +110,7 @@ void finish_sketch(LinearOperator& op, EigenResult& result, const SolverOptions&
                    const Context& context) {
   result.rounding = kRoundingSafety * op.product_error();
   at::Tensor residuals;
-  if (options.probes == 0) {
+  if (options.probes == 0 || op.rounds()) {
     keep_selected(result, options.k, options.selection, residuals);
   } else {
     const Probes probes(op, options.probes, result.seed, context);

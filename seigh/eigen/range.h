@@ -43,6 +43,14 @@ void for_blocks(const LinearOperator& op, int64_t block, int64_t count, const Co
 EigenResult make_result(const std::string& method, const at::Tensor& values,
                         std::shared_ptr<const TallMatrix> basis, const at::Tensor& coefficients);
 
+/// Which of the eigenvalues (any order) are the k selected ones, as keep_selected() orders them: the first
+/// `rank` of `order`.
+struct Selected {
+  at::Tensor order;  // int64 [n]
+  int64_t rank;
+};
+Selected select_pairs(const at::Tensor& values, int64_t k, Selection selection);
+
 /// Keeps the first k pairs in the order of the selection, and of those found by magnitude only values that
 /// can be among the leading ones of an end: of its sign. `residuals`, of all pairs (or undefined), follow the
 /// order that the spectrum is then in.
@@ -54,7 +62,7 @@ double rounding_bound(double measured, double norm, at::ScalarType dtype);
 
 /// The end of a sketch that knows nothing of its residuals: spends options.probes products on them and on the
 /// norm of the error, keeps the selected pairs and certifies them, their vectors on the host; notes the peak
-/// memory.
+/// memory. Of an operator that rounds() it keeps them alone: refined() follows.
 void finish_sketch(LinearOperator& op, EigenResult& result, const SolverOptions& options,
                    const Context& context);
 

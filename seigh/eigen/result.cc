@@ -120,6 +120,10 @@ at::Tensor Eigenvectors::columns(int64_t begin, int64_t count) const {
   return times_small(*basis_, coefficients_.slice(1, begin, begin + count));
 }
 
+Eigenvectors Eigenvectors::rotated(const at::Tensor& y) const {
+  return Eigenvectors(basis_, formed() ? y : at::matmul(coefficients_, y));
+}
+
 Eigenvectors Eigenvectors::select(const at::Tensor& index) const {
   if (coefficients_.defined()) return Eigenvectors(basis_, coefficients_.index_select(1, index));
   return Eigenvectors(as_block(basis_in_memory().index_select(1, index.to(basis_->device()))), {},

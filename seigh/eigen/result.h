@@ -29,6 +29,10 @@ class Eigenvectors {
   Eigenvectors compact() const;
   /// The same on the host, formed there if B lies on a device.
   Eigenvectors on_host() const;
+  /// Whether U = B.
+  bool formed() const { return !coefficients_.defined(); }
+  /// U Y for Y like M, [k, any], with orthonormal columns. Forms no tall matrix.
+  Eigenvectors rotated(const at::Tensor& y) const;
   /// Whether B is in memory, so that a pass over it costs little.
   bool in_memory() const;
   int64_t dimension() const { return basis_->rows(); }

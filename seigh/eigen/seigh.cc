@@ -17,6 +17,7 @@
 #include "seigh/core/error.h"
 #include "seigh/core/timer.h"
 #include "seigh/eigen/range.h"
+#include "seigh/eigen/refine.h"
 #include "seigh/tall/divided.h"
 #include "seigh/tall/placement.h"
 
@@ -142,7 +143,8 @@ EigenResult solve(LinearOperator& op, const SolverOptions& options, const Contex
 EigenResult seigh(LinearOperator& op, const SolverOptions& options, const Context& context) {
   options.of(Method::seigh, op.size());
   const Context::Scope scope(context);
-  return on_device_of(op, "seigh", [&] { return solve(op, options, context); });
+  return on_device_of(op, "seigh",
+                      [&] { return refined(op, solve(op, options, context), options, context); });
 }
 
 }  // namespace seigh

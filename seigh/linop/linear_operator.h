@@ -46,6 +46,11 @@ class LinearOperator {
   /// Products that are there already, with random_gaussian(seed, Stream::error_probe, ...): block [D, any],
   /// from column 0 on; undefined: none.
   virtual at::Tensor known_products(uint64_t seed) const;
+  /// The same matrix with products in the full precision of dtype(), where this operator's are rounded to
+  /// fewer digits for speed; otherwise itself. Theirs is the matrix that eigenpairs are certified for. Lives
+  /// as long as this operator; the two are not to multiply at the same time.
+  virtual LinearOperator& in_full_precision() { return *this; }
+  bool rounds() { return &in_full_precision() != this; }
   /// Whether all ranks must call apply() together (tall/divided.h).
   virtual bool collective() const { return false; }
 

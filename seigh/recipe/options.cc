@@ -122,6 +122,9 @@ CurvatureOptions curvature_options(const Recipe& r, const Loss& loss) {
 SolverOptions solver_options(const Recipe& r) {
   SolverOptions options = r.eigh;
   options.seed = static_cast<uint64_t>(r.seed);
+  const Precision precision = parse_precision(r.curvature.precision);
+  options.rounds = precision != Precision::float32 && eigh_dtype(r) == at::kFloat &&
+                   (precision == Precision::bf16 || r.device.starts_with("cuda"));
   return options;
 }
 

@@ -219,10 +219,11 @@ void for_each_key(R& r, Visitor&& visit) {
       "\"difference\" (central differences of the gradient "
       "in float64, two gradients each); \"auto\": differences where second derivatives are missing or found "
       "wrong.");
-  visit("curvature.precision", r.curvature.precision, {Stage::eigh},
-        "\"float32\", or on a CUDA device \"tf32\": operands of convolutions and matrix products to 11 bits, "
-        "faster, "
-        "and wrong by 1 to 3 %, which is measured and in the certificates.");
+  visit(
+      "curvature.precision", r.curvature.precision, {Stage::eigh},
+      "\"float32\", or faster: on a CUDA device \"tf32\" (operands of convolutions and matrix products to 11 "
+      "bits, wrong by 1 to 3 %), there or on the CPU \"bf16\" (in bfloat16, 8 bits, wrong by several %). "
+      "Eigenpairs found with it are refined and certified by products in float32, k more.");
   visit(
       "curvature.rescaled", r.curvature.rescaled, {Stage::eigh},
       "\"balanced\": hidden units of ReLU networks (mlp, 3c3d, all-cnn-c) are rescaled, each checkpoint's by "

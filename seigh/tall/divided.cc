@@ -6,11 +6,16 @@
 #include <utility>
 #include <vector>
 
+#include "seigh/core/error.h"
 #include "seigh/core/timer.h"
 #include "seigh/tall/tall_matrix.h"
 
 namespace seigh {
 namespace {
+
+constexpr const char* kOneRank =
+    "products rounded to tf32 or bf16 are for a single rank; use curvature.precision = \"float32\", or one "
+    "rank";
 
 // Each rank's share of the columns of a block, or of the rows, in one piece.
 std::vector<at::Tensor> shares(const at::Tensor& block, int64_t dimension, const Ranks& ranks) {
@@ -37,7 +42,9 @@ at::Tensor DividedOperator::apply_rows(const at::Tensor& rows) {
 
 DividedColumns::DividedColumns(LinearOperator& whole, Context context)
     : DividedOperator(whole, std::move(context)),
-      product_error_(this->context().ranks().agree(whole.product_error())) {}
+      product_error_(this->context().ranks().agree(whole.product_error())) {
+  require(this->context().ranks().alone() || !whole.rounds(), kOneRank);
+}
 
 // Ranks may have memory for blocks of different size; their vectors must agree.
 int64_t DividedColumns::preferred_block() const {
@@ -82,6 +89,7 @@ at::Tensor DividedColumns::apply_rows_impl(const at::Tensor& rows) {
 
 DividedSamples::DividedSamples(LinearOperator& part, double weight, Context context)
     : DividedOperator(part, std::move(context)), weight_(weight) {
+  require(!part.rounds(), kOneRank);
   const at::Tensor sum = at::full({1}, weight * part.product_error(), at::kDouble);
   this->context().ranks().sum(sum);
   product_error_ = sum.item<double>();

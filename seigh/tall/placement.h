@@ -14,6 +14,9 @@
 
 namespace seigh {
 
+/// Rows from which on a card decomposes a small matrix faster than the CPU.
+inline constexpr int64_t kWorthADevice = 512;
+
 /// Bytes that tall things may take on op.device() beside a product of `columns` vectors: what one takes is
 /// measured by one, unless `wanted` bytes are few beside what there is. 0 where there are not even `least`,
 /// on the CPU, and where nothing is known of the device's memory. Of ranks, which must call it together and

@@ -3,6 +3,7 @@
 #include "tests/support/every_model.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/autocast_mode.h>
 #include <c10/util/accumulate.h>
 #include <gtest/gtest.h>
 
@@ -10,6 +11,7 @@
 #include "seigh/curvature/autograd_curvature.h"
 #include "seigh/curvature/check.h"
 #include "seigh/curvature/make.h"
+#include "seigh/curvature/model_source.h"
 #include "seigh/eigen/dense.h"
 #include "seigh/nn/zoo.h"
 #include "tests/support/expect_error.h"
@@ -295,6 +297,75 @@ TEST(Reproducibility, NamesWhatUsuallySpoilsIt) {
     at::Tensor apply_impl(const at::Tensor& block) override { return block.roll(1, 0); }
   } skew;
   EXPECT_SEIGH_ERROR(check_products(skew), "not symmetric");
+}
+
+// In every way and thread; and never something else under that name.
+TEST_P(EveryModel, RoundsToBfloat16WhereAsked) {
+  const at::Tensor v = v_.to(at::kFloat);
+  const auto bits = [](const at::Tensor& x) { return x.to(at::kBFloat16).to(at::kFloat); };
+  for (const CurvatureKind kind : curvature_kinds()) {
+    CurvatureOptions options{.kind = kind, .batch_size = 3, .draws = 2};
+    const auto make_here = [&](int threads) {
+      return make_curvature_operator(*model_, parameters_, buffers_, data_, options, "test",
+                                     Context({.threads = threads}));
+    };
+    options.products = Products::graph;
+    const at::Tensor expected = make_here(1)->apply(v);
+    for (const Products products : {Products::graph, Products::batched}) {
+      const int threads = products == Products::graph ? 3 : 1;
+      options.products = products;
+      options.precision = Precision::bf16;
+      const auto op = make_here(threads);
+      const std::string what = text_of(to_string(kind), ", ", op->way());
+      ASSERT_TRUE(op->rounds()) << what;
+      const at::Tensor rounded = op->apply(v), full = op->in_full_precision().apply(v);
+      const double off = relative_difference(rounded, expected);
+      EXPECT_GT(off, 1e-4) << what;
+      EXPECT_LT(off, 0.3) << what;
+      EXPECT_FALSE(at::equal(bits(rounded), rounded)) << what << ": sums are of float32";
+      EXPECT_LT(relative_difference(full, expected), 1e-5) << what;
+      // Where sums in float32 differ by an ulp, a few operands round the other way.
+      EXPECT_LT(relative_difference(op->apply(v), rounded), 1e-4) << what << ": after those in float32";
+      const double each = (rounded - expected).norm().item<double>() / v.norm().item<double>();
+      EXPECT_GT(op->product_error(), each / 4) << what;
+      options.precision = Precision::float32;
+      const auto plain = make_here(threads);
+      EXPECT_LT(relative_difference(op->gradient(), plain->gradient()), 1e-5) << what;
+      EXPECT_NEAR(op->loss(), plain->loss(), 1e-5) << what;
+      EXPECT_TRUE(op->notes().empty() || kind != CurvatureKind::hessian || products != Products::graph);
+    }
+  }
+  EXPECT_FALSE(at::autocast::is_autocast_enabled(at::kCPU));
+  EXPECT_TRUE(at::autocast::is_autocast_cache_enabled());
+}
+
+TEST(Bfloat16, IsOfFloat32Alone) {
+  const Mlp model({5, 6, 4}, Activation::tanh);
+  const Dataset data = test::gaussian_data(30, 5, 4);
+  CurvatureOptions options{.dtype = at::kDouble, .precision = Precision::bf16};
+  for (const Products products : {Products::automatic, Products::difference}) {
+    options.products = products;
+    const auto op = make_curvature_operator(model, model.initial_parameters(1), {}, data, options, "mlp");
+    EXPECT_FALSE(op->rounds());
+    ASSERT_EQ(op->notes().size(), 1U);
+    EXPECT_NE(op->notes()[0].find("precision = \"bf16\" has no part in products "), std::string::npos);
+  }
+}
+
+// With what was measured, and by checks that are those of products in float32.
+TEST(Bfloat16, IsChecked) {
+  const Mlp model({5, 6, 4}, Activation::tanh);
+  const Dataset data = test::gaussian_data(30, 5, 4);
+  const auto source = std::make_shared<ModelSource>(
+      model, model.initial_parameters(1), std::vector<at::Tensor>(), data, Loss(), at::kFloat, "mlp");
+  const auto op = make_checked_operator(source, {.precision = Precision::bf16}, "mlp");
+  EXPECT_GT(op->product_error(), 1e-4);
+  EXPECT_GT(op->in_full_precision().product_error(), 0);
+  EXPECT_LT(op->in_full_precision().product_error(), 1e-5);
+  EXPECT_TRUE(op->notes().empty()) << op->notes()[0];
+  const at::Tensor g = random_gaussian(0, Stream::error_probe, op->size(), 0, 2, at::kFloat);
+  EXPECT_TRUE(at::equal(op->known_products(0), op->apply(g)));
+  EXPECT_TRUE(at::equal(op->in_full_precision().known_products(0), op->in_full_precision().apply(g)));
 }
 
 #if !defined(__SANITIZE_ADDRESS__)  // under which nothing is counted

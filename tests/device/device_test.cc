@@ -286,6 +286,13 @@ TEST(ADevice, RoundsToTf32WhereAsked) {
   }
 }
 
+// Never something else under that name.
+TEST(ADevice, IsRefusedWhereItHasNoAutocast) {
+  const NetworkThere there(0);
+  EXPECT_SEIGH_ERROR(make_curvature_operator(there.network, {.precision = Precision::bf16}, "m"),
+                     "this libtorch has no autocast on pretended:0; use \"float32\"");
+}
+
 // Without the clock, where libtorch is to be deterministic.
 TEST(ADevice, ChoosesWithoutTheClock) {
   const NetworkThere there(0);

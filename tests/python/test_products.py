@@ -343,6 +343,43 @@ class Modules(Case):
         h = dense(lambda: F.cross_entropy(exact(x.double()), y), list(exact.parameters()))
         self.close(product, h.sum(1), 1e-5)
 
+    def test_bfloat16(self):
+        """In both ways; of torch's own layers too; and pairs are of the matrix in float32."""
+        cannot = {"weight norm, written out", "lstm", "attention"}  # nor of the last two forward mode in bfloat16
+        for name, (make, shape) in MODULES.items():
+            with self.subTest(name):
+                torch.manual_seed(1)
+                model = make().float().eval()
+                x, y = torch.randn(7, *shape), torch.arange(7) % 3
+                v = torch.randn(sum(p.numel() for p in model.parameters()), 3)
+                for kind in (seigh.Hessian, seigh.GGN):
+                    expected = kind(model, F.cross_entropy, (x, y), products="graph", check=False) @ v
+                    if name in cannot and kind is seigh.Hessian:
+                        with self.assertRaises((RuntimeError, ValueError)):
+                            kind(model, F.cross_entropy, (x, y), products="batched", precision="bf16") @ v
+                    for products in ("graph",) if name in cannot else ("graph", "batched"):
+                        matrix = kind(model, F.cross_entropy, (x, y), products=products, precision="bf16", check=False)
+                        off = float((matrix @ v - expected).norm() / expected.norm())
+                        self.assertGreater(off, 1e-4, f"{products}: no bfloat16")
+                        self.assertLess(off, 0.3, products)
+                        self.assertGreater(matrix.product_error, float((matrix @ v - expected).norm() / v.norm()) / 8)
+        self.assertFalse(torch.is_autocast_enabled("cpu"))
+
+    def test_bfloat16_is_refined(self):
+        torch.manual_seed(1)
+        model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+        x, y = torch.randn(30, 4), torch.arange(30) % 3
+        exact = copy.deepcopy(model).double()
+        h = dense(lambda: F.cross_entropy(exact(x.double()), y), list(exact.parameters()))
+        truth = torch.linalg.eigvalsh(h)
+        for method in ("krylov", "seigh", "hmt", "nystrom"):
+            pairs = seigh.eigh(seigh.Hessian(model, F.cross_entropy, (x, y), precision="bf16"), 5, method=method, products=0 if method == "krylov" else 20)
+            values, vectors = torch.as_tensor(pairs.eigenvalues).double(), torch.as_tensor(pairs.eigenvectors).double()
+            residuals = (h @ vectors - vectors * values).norm(dim=0)
+            self.assertTrue((residuals <= torch.as_tensor(pairs.residuals)).all(), method)
+            if method == "krylov":
+                self.close(values, truth[truth.abs().argsort(descending=True)][:5], 2e-3)
+
     def test_lower_precision_within_is_measured_and_said(self):
         class Autocast(nn.Module):
             def __init__(self):

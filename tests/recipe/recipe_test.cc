@@ -219,7 +219,7 @@ TEST(Recipe, TheReferenceOfATableAWordAndAMeaning) {
   EXPECT_EQ(keys("dense"), "dense.steps");
   EXPECT_EQ(keys("steps"), "train.steps curvature.steps dense.steps prune.steps");
   EXPECT_EQ(keys("train").substr(0, 29), "train.steps train.batch_size ");  // not model.tied for its text
-  EXPECT_EQ(keys("bfloat16"), "eigh.storage");
+  EXPECT_EQ(keys("bfloat16"), "curvature.precision eigh.storage");
   EXPECT_EQ(keys("eigh.k"), "eigh.k eigh.keep_measurements");
   EXPECT_SEIGH_ERROR(recipe_reference("nonsense"), "no key has \"nonsense\"", "curvature, data, dense");
 }

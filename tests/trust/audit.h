@@ -126,6 +126,26 @@ class AuditedOperator final : public LinearOperator {
   Products products_;
 };
 
+/// A symmetric matrix whose products are as fast ones are: operands and results of 8 bits, by an operator
+/// that is not even symmetric. In full precision they are the matrix' own.
+class RoundedOperator final : public LinearOperator {
+ public:
+  RoundedOperator(const at::Tensor& matrix, at::ScalarType dtype)
+      : LinearOperator(matrix.size(0), dtype, "rounded"),
+        full_(matrix, dtype, AuditedOperator::Products::plain, 0),
+        rough_(matrix.triu().to(at::kBFloat16).to(at::kDouble) + 1.01 * matrix.tril(-1)) {}
+  LinearOperator& in_full_precision() override { return full_; }
+
+ protected:
+  at::Tensor apply_impl(const at::Tensor& block) override {
+    return at::matmul(rough_, block.to(at::kBFloat16).to(at::kDouble)).to(at::kBFloat16).to(dtype());
+  }
+
+ private:
+  AuditedOperator full_;
+  at::Tensor rough_;
+};
+
 /// The exact answer: of the matrix itself, by LAPACK in float64.
 struct Truth {
   at::Tensor matrix, values, vectors;  // rising
@@ -256,8 +276,9 @@ inline void check_solve(Audit& audit, const Truth& truth, const EigenResult& r, 
   }
 }
 
-/// `rounds` of all of it: small matrices of `sizes` rows.
-inline Audit run_audit(const std::vector<int64_t>& sizes, int64_t rounds, uint64_t seed) {
+/// `rounds` of all of it: small matrices of `sizes` rows; `rounded`: by products of 8 bits.
+inline Audit run_audit(const std::vector<int64_t>& sizes, int64_t rounds, uint64_t seed,
+                       bool rounded = false) {
   Audit audit;
   using Products = AuditedOperator::Products;
   for (int64_t round = 0; round < rounds; ++round) {
@@ -273,7 +294,9 @@ inline Audit run_audit(const std::vector<int64_t>& sizes, int64_t rounds, uint64
           std::tie(truth.values, truth.vectors) = at::linalg_eigh(truth.matrix);
           const Products kinds[] = {Products::plain, Products::rounded, Products::asymmetric};
           const Products products = kinds[dtype == at::kFloat ? 0 : seed % 3];
-          AuditedOperator op(truth.matrix, dtype, products, seed);
+          AuditedOperator plain(truth.matrix, dtype, products, seed);
+          RoundedOperator rough(truth.matrix, dtype);
+          LinearOperator& op = rounded ? static_cast<LinearOperator&>(rough) : plain;
           const int64_t k = std::min<int64_t>(d, std::vector<int64_t>{1, 5, 12}[seed % 3]);
           const Selection selection = selections()[static_cast<size_t>((seed / 3) % 4)];
           const auto solve = [&](SolverOptions o) {
@@ -282,7 +305,8 @@ inline Audit run_audit(const std::vector<int64_t>& sizes, int64_t rounds, uint64
             if (o.error == 0) o.selection = selection;
             o.products = std::min(o.products, d);
             check_solve(audit, truth, eigh(op, o), o,
-                        o.method == Method::krylov || o.method == Method::dense || o.method == Method::hmt);
+                        rounded || o.method == Method::krylov || o.method == Method::dense ||
+                            o.method == Method::hmt);
           };
           solve({.method = Method::dense});
           solve({.method = Method::krylov});

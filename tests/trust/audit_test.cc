@@ -20,5 +20,14 @@ TEST(Trust, NoPromiseIsBrokenMoreOftenThanStated) {
   EXPECT_GT(share("hmt"), 0.1);
 }
 
+// However the pairs were found.
+TEST(Trust, NoneIsBrokenByProductsOfFewDigits) {
+  const test::Audit audit = test::run_audit({1, 2, 3, 9, 60, 130}, 3, 5000, /*rounded=*/true);
+  audit.print();
+  for (const auto& [name, count] : audit.counts) EXPECT_LE(count.broken, count.allowed()) << name;
+  const auto [certified, of] = audit.certified.at("krylov");
+  EXPECT_GT(static_cast<double>(certified) / static_cast<double>(of), 0.2);
+}
+
 }  // namespace
 }  // namespace seigh
