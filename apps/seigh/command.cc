@@ -85,6 +85,10 @@ void require_ranks(const seigh::Ranks& ranks) {
 #endif
                    ", or as tasks of their own (srun --mpi=none) for seigh measure");
   }
+  seigh::require(
+      std::getenv("TORCHELASTIC_RUN_ID") == nullptr || !ranks.alone(),
+      "started by torchrun, whose processes the command does not join; start it by mpirun, or call "
+      "seigh.run(..., context=seigh.Context(group=True)) in Python");
 }
 
 // Measurements of large matrices are many files that are open at the same time.

@@ -16,6 +16,7 @@
 #include "seigh/core/filesystem.h"
 #include "seigh/core/printable.h"
 #include "seigh/core/timer.h"
+#include "seigh/recipe/options.h"
 #include "seigh/report/headline.h"
 #include "seigh/run/forecast.h"
 #include "seigh/run/stages.h"
@@ -77,7 +78,7 @@ Context context_of(const Tools& tools, const Recipe& recipe) {
   require(tools.device.empty() || recipe.model.python.empty() || usable_device(tools.device).is_cpu(),
           "--device ", tools.device,
           ": a network in Python is computed where its function puts it; leave --device out");
-  return on_device(tools.context, tools.device.empty() ? recipe.device : tools.device);
+  return context_for(recipe, tools.context, tools.device);
 }
 
 void require_no_device(const Tools& tools, const std::string& computes) {
@@ -180,7 +181,7 @@ void add_run(CLI::App& app, Action& action) {
       const fs::path out = options->out.empty() ? fs::path("runs") / recipe.name : fs::path(options->out);
       const std::shared_ptr<const Foreign> foreign = make_foreign(recipe, tools.make_foreign);
       Run::check(recipe, foreign.get());
-      const Context there = on_device(context, recipe.device);
+      const Context there = context_for(recipe, context);
       if (options->dry_run) {
         require(foreign == nullptr, "--dry-run knows nothing of networks in Python; run without it");
         if (!context.ranks().root()) return;

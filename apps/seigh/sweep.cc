@@ -14,6 +14,7 @@
 #include "seigh/core/memory.h"
 #include "seigh/core/printable.h"
 #include "seigh/core/timer.h"
+#include "seigh/recipe/options.h"
 #include "seigh/report/headline.h"
 #include "seigh/run/forecast.h"
 #include "seigh/run/sweep.h"
@@ -85,7 +86,7 @@ void dry_run(const fs::path& folder, const Sweep& sweep, const std::string& data
     }
     context.check_cancelled();
     const Forecast f =
-        forecast(folder / first->folder, first->recipe, data, on_device(context, first->recipe.device));
+        forecast(folder / first->folder, first->recipe, data, context_for(first->recipe, context));
     std::string line = count_of(left, "run") + ", " + format_bytes(f.disk) + " of results each";
     disk += f.disk * left;
     if (f.seconds) {

@@ -83,23 +83,6 @@ struct Operator {
   }
 };
 
-// Ranks whose matrices differ would share out the work of none.
-void require_same(LinearOperator& op, const Context& context) {
-  Ranks& ranks = context.ranks();
-  const int64_t fewest = ranks.least(op.size()), most = -ranks.least(-op.size());
-  require(fewest == most, op.name(), ": the processes' matrices have between ", fewest, " and ", most,
-          " rows; all must have the same model");
-  const at::Tensor mine = op.apply(random_gaussian(0, Stream::check, op.size(), 0, 1, op.dtype()));
-  const at::Tensor theirs = mine.clone();
-  ranks.agree_on(theirs);
-  const double apart = (mine - theirs).norm().item<double>(), length = theirs.norm().item<double>();
-  const bool same = apart <= 0.05 * length;
-  require(
-      ranks.least(same ? 1 : 0) == 1, op.name(), ": the processes' matrices differ",
-      same ? "" : text_of(", this one's from the first one's by ", apart / length, " of a product's length"),
-      "; all must have the same parameters and data, or parts of the data and sharded=True");
-}
-
 // body() of the operator as all ranks apply it together.
 template <typename Body>
 auto together(const Operator& o, const Context& context, const Body& body) {
@@ -391,17 +374,23 @@ void define(py::module_& m) {
           },
           Released());
 
-  m.def("curvature", [](py::object source, const py::dict& options, double share, const std::string& name,
-                        bool check, const Context& context) {
+  m.def("curvature", [](py::object source, const py::dict& options, const std::string& name, bool check,
+                        const Context& context) {
     const auto wanted = curvature_options(options);
     const std::shared_ptr<const GraphSource> from = std::make_shared<PythonSource>(std::move(source));
     const AfterTorch clean;
     const py::gil_scoped_release released;
     std::shared_ptr<LinearOperator> made = check ? make_checked_operator(from, wanted, name, context)
                                                  : make_curvature_operator(from, wanted, name, context);
-    return share > 0 ? std::make_shared<Operator>(std::move(made), share, context)
-                     : std::make_shared<Operator>(std::move(made));
+    return std::make_shared<Operator>(std::move(made));
   });
+  // The sum over all ranks, which must call this together, of each one's matrix times its share.
+  m.def(
+      "sharded",
+      [](const Operator& own, double share, const Context& context) {
+        return std::make_shared<Operator>(own.part, share, context);
+      },
+      Released());
   // Of the library's own networks, at flat parameters [D], with cross-entropy: for benchmarks beside those of
   // Python.
   m.def("own_network", [](const std::string& network, const std::vector<int64_t>& shape, int64_t classes,
@@ -487,12 +476,20 @@ void define(py::module_& m) {
     const SolverOptions wanted = solver_options(options);
     const py::gil_scoped_release released;
     const std::lock_guard lock(o.busy);
-    auto result = std::make_shared<EigenResult>(
-        together(o, context, [&](LinearOperator& op) { return seigh::eigh(op, wanted, context); }));
-    if (result->eigenvectors.divided()) {  // which Python's callers would have to ask for together
-      const Context::Scope scope(context);
-      result->eigenvectors = Eigenvectors(result->eigenvectors.all(), {}, context);
+    const Context::Scope scope(context);
+    const int64_t bytes =
+        wanted.k * o.linear->size() * static_cast<int64_t>(c10::elementSize(o.linear->dtype()));
+    if (!context.ranks().alone()) {
+      const int64_t left = context.ranks().least(context.memory().available());
+      if (bytes > left)
+        throw MemoryError(text_of("the ", wanted.k, " eigenvectors take ", format_bytes(bytes),
+                                  " in every process, where the least that is left is ", format_bytes(left),
+                                  "; lower k, or start fewer processes on a machine"));
+      if (!o.linear->collective()) require_same(*o.linear, context);
     }
+    auto result = std::make_shared<EigenResult>(seigh::eigh(*o.linear, wanted, context));
+    // Python's callers would have to ask for them together.
+    result->eigenvectors = result->eigenvectors.on_every_rank();
     return result;
   });
 

@@ -8,7 +8,6 @@
 #include "apps/seigh/joint_page.h"
 #include "apps/seigh/sweep_report.h"
 #include "python/core/sources.h"
-#include "seigh/core/device.h"
 #include "seigh/core/dtype.h"
 #include "seigh/core/error.h"
 #include "seigh/io/safetensors.h"
@@ -22,6 +21,7 @@
 #include "seigh/run/synthetic.h"
 #ifdef SEIGH_MPI
 #include "seigh/mpi/mpi.h"
+#include "seigh/recipe/options.h"
 #endif
 
 namespace seigh::python {
@@ -204,7 +204,7 @@ void define_runs(py::module_& m) {
         const fs::path folder = out.empty() ? fs::path("runs") / recipe.name : fs::path(out);
         const std::shared_ptr<const Foreign> foreign = make_foreign(recipe, make_it);
         Run::check(recipe, foreign.get());
-        Run run(RunFolder::start(folder, recipe, resume, context), data, on_device(context, recipe.device),
+        Run run(RunFolder::start(folder, recipe, resume, context), data, context_for(recipe, context),
                 foreign);
         run.train();
         if (!decompose) return run.folder().path().string();

@@ -16,7 +16,7 @@ class Progress:
 
     def __init__(self, stream=None, after=1.0):
         self._stream, self._after = stream, after
-        self._task, self._width = None, 0
+        self._task, self._width, self._told = None, 0, set()
 
     def begin(self, task, total, unit):
         self._task, self._total, self._unit, self._done = task, total, unit, 0
@@ -39,6 +39,9 @@ class Progress:
         self._width = 0
 
     def note(self, text):
+        if text in self._told:  # by each of several calls
+            return
+        self._told.add(text)
         self.end()
         print(f"seigh: {text}", file=self._stream or sys.stderr, flush=True)
 
@@ -103,10 +106,27 @@ class Context:
                                    self._group)
 
     def _of_device(self, device):
-        """The extension's context for work on a device: processes that share it have equal parts of it."""
-        if self._group is None or device.type == "cpu":
+        """The extension's context for work on a device: processes that share it have equal parts of it. For all of a group together."""
+        if self._group is None:
             return self._core
         return self._core.sharing(str(device), self._group.sharing(device))
+
+    def _together(self, work):
+        """What work() gives, once all processes of the group have done it; what it raises in one of them is raised in all."""
+        if self._group is None:
+            return work()
+        failure = result = None
+        try:
+            result = work()
+        except Exception as error:
+            failure = error
+        failures = self._group.gathered(None if failure is None else f"{type(failure).__name__}: {failure}")
+        if failure is not None:
+            raise failure
+        for rank, text in enumerate(failures):
+            if text is not None:
+                raise RuntimeError(f"process {rank}: {text}")
+        return result
 
     @property
     def threads(self):

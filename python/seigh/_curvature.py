@@ -107,7 +107,12 @@ class Curvature:
         if self.kind != "hessian" and callable(loss) and takes_model(loss):
             raise NotImplementedError(f"a loss of model and batch has a Hessian only: its {self.kind} needs the outputs apart from the loss; give a "
                                       "loss of (outputs, targets)")
-        self._source = Source(model, loss, data, params=params, reduction=reduction, weight=weight)
+        if sharded and (context is None or context._group is None):
+            raise ValueError("sharded=True needs the processes that have the other parts: context=seigh.Context(group=...)")
+        if sharded and self.kind == "mc_fisher":
+            raise NotImplementedError("the Monte-Carlo Fisher matrix of sharded data is not there: its draws are numbered by sample")
+        make = lambda: Source(model, loss, data, params=params, reduction=reduction, weight=weight)
+        self._source = make() if context is None else context._together(make)
         if dtype is not None and dtype != self._source.dtype:
             if dtype not in (torch.float32, torch.float64):
                 raise TypeError(f"dtype must be torch.float32 or torch.float64, not {dtype}")
@@ -119,10 +124,6 @@ class Curvature:
         if not self._source.supports(self.kind):
             raise NotImplementedError(_unsupported(self.kind, self._source))
         self._options = dict(kind=self.kind, dtype=self._source.dtype_name, l2=float(l2), products=products, precision=precision, batch_size=batch_size)
-        if sharded and (context is None or context._group is None):
-            raise ValueError("sharded=True needs the processes that have the other parts: context=seigh.Context(group=...)")
-        if sharded and self.kind == "mc_fisher":
-            raise NotImplementedError("the Monte-Carlo Fisher matrix of sharded data is not there: its draws are numbered by sample")
         self._check, self._context, self._sharded = check, context, sharded
         self._limits = None if context is None else context._of_device(self._source.device)
         self._label = f"the {self._name}"
@@ -135,6 +136,8 @@ class Curvature:
         for shape in self.parameter_shapes:
             self.offsets.append(self.offsets[-1] + int(np.prod(shape, dtype=np.int64)))
         self._remember()
+        if sharded:
+            self._operator  # which all processes make together
 
     # ---- the parameters it belongs to
 
@@ -160,6 +163,8 @@ class Curvature:
                         to.copy_(of)
             self._source._prepare()
             self._remember()
+        if self._sharded:
+            self._operator
         return self
 
     # ---- products
@@ -169,24 +174,49 @@ class Curvature:
         self._current()
         with self._lock:
             if self._made is None:
-                made = _core.curvature(self._source, *self._part(), self._name, self._check, self._core_context())
+                made = self._make()
                 self._notes = list(dict.fromkeys(self._source.notes() + made.notes()))
                 for note in dict.fromkeys(self._source.notes() + made.warnings()):
                     warnings.warn(note, SeighWarning, stacklevel=_outside())
                 self._made = made
             return self._made
 
-    def _core_context(self):
-        return core_of(None) if self._limits is None else self._limits
+    def _core_context(self, other=None):
+        """Of its own context, or of another one for a call."""
+        if other is None:
+            return core_of(None) if self._limits is None else self._limits
+        if self._sharded and other._group is None:
+            raise ValueError("this matrix is that of the data of several processes: give no context, or one with their group")
+        return other._of_device(self.device)
 
-    def _part(self):
-        """The options of this process's own matrix, and its share in that of all; 0: it is that of all."""
+    def _make(self):
         if not self._sharded:
-            return self._options, 0.0
-        weights = self._context._group._gathered(self._source.total_weight())
+            return _core.curvature(self._source, self._options, self._name, self._check, self._core_context())
+        # Of this process's own matrix the options and its share in that of all. No process waits for one that has failed.
+        together, group, options, share = self._context._together, self._context._group, self._options, 1.0
+        weights = group.gathered(together(self._source.total_weight))
+        self._compare(group)
         if self._source.reduced_by_sum:
-            return dict(self._options, l2=self._options["l2"] / len(weights)), 1.0
-        return self._options, weights[self._context._group.rank] / sum(weights)
+            options = dict(options, l2=options["l2"] / len(weights))
+        else:
+            if not min(weights) > 0:
+                raise ValueError(f"the parts of the data have the weights {weights[:5]}; each must have some")
+            share = weights[group.rank] / sum(weights)
+        own = together(lambda: _core.curvature(self._source, options, self._name, self._check, self._core_context()))
+        return _core.sharded(own, share, self._core_context())
+
+    def _compare(self, group):
+        """Raises in all processes where their models, or what is asked of them, differ."""
+        mine = {key: self._options[key] for key in ("kind", "dtype", "l2", "precision")} | {
+            "rows": self.offsets[-1], "sum": _core.checksum([*self._source.own_module.parameters(), *self._source.own_module.buffers()])}
+        all_of_them = group.gathered(mine)
+        first = all_of_them[0]
+        for rank, theirs in enumerate(all_of_them):
+            for key in mine:
+                if theirs[key] == first[key] or key == "sum" and abs(theirs[key] - first[key]) <= 1e-6 * abs(first[key]):
+                    continue
+                what = "other parameters than the first" if key == "sum" else f"{key} = {theirs[key]} where the first has {first[key]}"
+                raise ValueError(f"{self._label}: process {rank} has {what}; all must have the same model and ask for the same matrix")
 
     @property
     def _name(self):

@@ -39,20 +39,24 @@ class Group:
         self._kinds = {kind for kind, backend in backends.items() if kind == "cpu" or backend in _BETWEEN_DEVICES}
         self._here = socket.gethostname(), tuple(os.environ.get(name) for name in
                                                  ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"))
-        all_of_them = self._gathered(self._here)
+        all_of_them = self.gathered(self._here)
         self.on_this_machine = sum(host == self._here[0] for host, _ in all_of_them)
         beside = [i for i, place in enumerate(all_of_them) if place == self._here]
         self.beside, self.number = len(beside), beside.index(self.rank)
 
-    def _gathered(self, thing):
+    def gathered(self, thing):
         found = [None] * self.size
         self._dist.all_gather_object(found, thing, group=self._group)
         return found
 
     def sharing(self, device):
-        """How many of them compute on this device of this machine."""
+        """How many of them compute on this device of this machine; all on one kind of device."""
         mine = self._here, str(device)
-        return self._gathered(mine).count(mine)
+        devices = self.gathered(mine)
+        kinds = sorted({name.split(":")[0] for _, name in devices})
+        if len(kinds) > 1:
+            raise ValueError(f"the processes have their models on different kinds of device ({', '.join(kinds)}); move all to one kind")
+        return devices.count(mine)
 
     def takes(self, kind):
         """Whether messages go from such a device ("cuda") to another's without the host."""

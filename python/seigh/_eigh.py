@@ -123,7 +123,7 @@ def eigh(A, k=6, *, which="LM", tol=0.0, error=0.0, products=0, method="auto", s
     """
     if which not in _WHICH and which not in _WHICH.values():
         raise ValueError(f"which must be \"LM\", \"LA\", \"SA\" or \"BE\", not {which!r}")
-    core = A._core_context() if isinstance(A, Curvature) and context is None else core_of(context)
+    core = A._core_context(context) if isinstance(A, Curvature) else core_of(context)
     try:
         k = operator.index(k)
     except TypeError:

@@ -78,7 +78,7 @@ class Density:
 
 def _given(a, size, dtype, context):
     given = as_operator(a, size, dtype)
-    return given, core_of(context) if context is not None or not isinstance(a, Curvature) else a._core_context()
+    return given, a._core_context(context) if isinstance(a, Curvature) else core_of(context)
 
 
 def trace(A, *, products=100, seed=0, size=None, dtype=None, context=None):

@@ -21,7 +21,7 @@ class Recorder:
         recorder.finish(step + 1)     # the last state, and report.html
 
     The network is put into evaluation mode for as long as its curvature is taken, and back into what it was. Among several processes of
-    torch.distributed (data-parallel training) the first one records, or all of them together by `context=seigh.Context(group=True)`.
+    torch.distributed (data-parallel training) the first one records, or all of them together by `context=seigh.Context(group=True)`; the data are then the same in all.
 
     Args:
         model, loss, data: as of `seigh.Hessian`. data may be a dictionary {"train": ..., "test": ...}.

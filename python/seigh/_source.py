@@ -200,7 +200,7 @@ class Source:
         if self.device.type == "cuda" and torch.backends.cudnn.enabled and any(isinstance(part, nn.RNNBase) for part in module.modules()):
             raise NotImplementedError("cuDNN's recurrent layers have no second derivative; set torch.backends.cudnn.enabled = False first, or move model "
                                       "and data to the CPU")
-        self._loss, self._reduction, self._weight, self._total = loss, reduction, weight, None
+        self._loss, self._reduction, self._weight = loss, reduction, weight
         self._pairs = not takes_model(loss)
         self._data, notes = read_data(data, self.dtype, self.device, self._pairs)
         self._notes += notes
@@ -277,7 +277,6 @@ class Source:
                              "weight=, a callable of a batch: the number of targets in it, for a mean over them, or "
                              "reduction=\"sum\"")
         weights = [float(self._weight(self._data.batch(begin, end))) for begin, end in ranges]
-        self._total = sum(weights)
         if not all(0 <= w < float("inf") for w in weights) or sum(weights) <= 0:
             raise ValueError(f"weight= gives {weights[:5]} for the batches; weights must not be negative, and not all zero")
         self._known = {r: w / sum(weights) for r, w in zip(ranges, weights)}
@@ -383,8 +382,14 @@ class Source:
         return self._reduction == "sum"
 
     def total_weight(self):
-        """Of all these data, beside others of the same kind."""
-        return self._total if self._total is not None else self.targets(0, self.samples)
+        """Of all these data beside those of others, in a mean over both."""
+        if self._weight is not None:
+            ranges = self._data.ranges() if self._begins else [(0, self.samples)]
+            return sum(float(self._weight(self._data.batch(begin, end))) for begin, end in ranges)
+        if self._named is None and not self.reduced_by_sum:
+            raise ValueError("this loss does not tell what share a part of the data has in the mean over all; give weight=, a callable of a batch: the "
+                             "number of targets in it (of weighted targets, the sum of their weights), or reduction=\"sum\"")
+        return self.targets(0, self.samples)
 
     def supports(self, kind):
         if kind == "hessian":

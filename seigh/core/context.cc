@@ -17,6 +17,7 @@
 #include <optional>
 #include <utility>
 
+#include "seigh/core/deterministic.h"
 #include "seigh/core/error.h"
 #include "seigh/core/pool.h"
 
@@ -61,6 +62,11 @@ Context Context::with_device_memory(int64_t bytes) const {
   other.device_memory_ = bytes;
   return other;
 }
+Context Context::with_determinism(bool wanted) const {
+  Context other = *this;
+  other.deterministic_ = wanted;
+  return other;
+}
 Context Context::alone() const {
   Context other = *this;
   other.ranks_ = std::make_shared<Ranks>();
@@ -100,6 +106,7 @@ struct Context::Scope::Guards {
         no_inference(false),
         gradients(true),
         no_autocast(c10::autocast_dispatch_keyset),
+        deterministic(context.deterministic_, context.device_),
         before(initialised_threads()),
         mkl_before(MKL_Set_Num_Threads_Local != nullptr ? MKL_Set_Num_Threads_Local(threads) : 0) {
     omp_set_num_threads(threads);
@@ -115,6 +122,7 @@ struct Context::Scope::Guards {
   c10::InferenceMode no_inference;
   at::AutoGradMode gradients;
   c10::impl::ExcludeDispatchKeyGuard no_autocast;
+  Deterministic deterministic;
   int before, mkl_before;
 };
 

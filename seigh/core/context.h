@@ -46,6 +46,8 @@ class Context {
   Context on(const c10::Device& device) const;
   /// The same with a ceiling of a device's memory.
   Context with_device_memory(int64_t bytes) const;
+  /// The same, in whose scopes libtorch takes deterministic algorithms alone (deterministic.h).
+  Context with_determinism(bool wanted) const;
   /// The same for this process alone, for what the root does while the other ranks do not.
   Context alone() const;
   int threads() const;
@@ -83,6 +85,7 @@ class Context {
   struct State;
   c10::Device device_;
   int64_t device_memory_;
+  bool deterministic_ = false;
   std::shared_ptr<Ranks> ranks_;
   std::shared_ptr<State> state_;
 };

@@ -75,7 +75,9 @@ Context on_device(const Context& context, const std::string& name) {
 Context sharing_device(const Context& context, int ranks) {
   if (ranks == 1 || context.device().is_cpu() || context.device_memory() > 0) return context;
   const DeviceMemory memory(context.device());
-  return memory.obstacle().empty() ? context.with_device_memory(memory.available() / ranks) : context;
+  return memory.obstacle().empty()
+             ? context.with_device_memory(memory.held() + memory.available() / ranks + 1)
+             : context;
 }
 
 }  // namespace seigh

@@ -47,6 +47,7 @@ ComplementBounds complement_bounds(LinearOperator& op,
     size = length(next);
     scale = std::max({scale, std::abs(alpha.back()), size});
     broken = !(size > 10 * epsilon(op.dtype()) * scale);
+    if (op.collective()) broken = context.ranks().agree(broken);
     context.progress().advance(1);
     if (broken) break;
     beta.push_back(size);

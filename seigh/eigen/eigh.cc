@@ -31,7 +31,7 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const SolverOptions&
   const SolverOptions o = options.resolved(dimension);
   const double d = static_cast<double>(dimension), k = static_cast<double>(o.k);
   const int64_t element = static_cast<int64_t>(c10::elementSize(dtype)), small = wide_bytes(dtype);
-  const KrylovSizes krylov = krylov_sizes(options, dimension, dtype);
+  const KrylovSizes krylov = krylov_sizes(options, dimension, dtype, ranks);
   const int64_t rows = ranks.share(dimension, 0).count;  // of the largest rank
   const int64_t whole = dense_bytes(dimension, dtype);
   // The device takes a basis where it has the room, and the host the eigenvectors in the end.
@@ -156,10 +156,11 @@ namespace {
 // beside the basis.
 int64_t block_of_ranks(const LinearOperator& whole, const SolverOptions& o, const Ranks& ranks) {
   constexpr int64_t kEach = 8, kMost = 64;
-  if (o.block > 0 || o.basis > 0 || ranks.alone() || whole.collective() || whole.device().is_cpu())
-    return o.block;
+  const bool columns = !whole.collective() || dynamic_cast<const DividedColumns*>(&whole) != nullptr;
+  if (o.block > 0 || ranks.alone() || !columns || whole.device().is_cpu()) return o.block;
   const KrylovSizes usual = krylov_sizes(o, whole.size(), whole.dtype());
-  return std::max(usual.block, std::min({kEach * ranks.size(), kMost, usual.products / 16}));
+  const int64_t fitting = o.basis > 0 ? (o.basis - o.k) / 4 : kMost;
+  return std::max(usual.block, std::min({kEach * ranks.size(), kMost, usual.products / 16, fitting}));
 }
 
 }  // namespace

@@ -64,7 +64,7 @@ class BlockKrylov {
   BlockKrylov(LinearOperator& op, const SolverOptions& options, const Context& context)
       : op_(op),
         o_(options),
-        sizes_(krylov_sizes(options, op.size(), op.dtype())),
+        sizes_(krylov_sizes(options, op.size(), op.dtype(), context.ranks())),
         context_(context),
         ranks_(context.ranks()),
         rows_(ranks_.share(op.size())) {}
@@ -159,7 +159,10 @@ std::tuple<at::Tensor, at::Tensor> BlockKrylov::eigh_of(const at::Tensor& a) con
     return {values.cpu(), vectors};
   }
   at::Tensor values = at::empty({a.size(0)}, at::kDouble), vectors = at::empty_like(a);
-  if (ranks_.root()) std::tie(values, vectors) = at::linalg_eigh(a);
+  if (ranks_.root()) {
+    std::tie(values, vectors) = at::linalg_eigh(a);
+    values = values.cpu();
+  }
   vectors = vectors.resolve_conj().contiguous();
   ranks_.agree_on(values);
   ranks_.agree_on(vectors);
@@ -628,6 +631,7 @@ bool BlockKrylov::complete(const RitzPairs& pairs) {
       break;
     }
   }
+  all = ranks_.agree(all);
   if (!all) look_for_missed(left);
   return all;
 }
@@ -668,7 +672,8 @@ void BlockKrylov::certify(const RitzPairs& pairs, EigenResult& result) {
 
 }  // namespace
 
-KrylovSizes krylov_sizes(const SolverOptions& options, int64_t dimension, at::ScalarType dtype) {
+KrylovSizes krylov_sizes(const SolverOptions& options, int64_t dimension, at::ScalarType dtype,
+                         const Ranks& ranks) {
   const SolverOptions o = options.resolved(dimension);
   const int64_t element = static_cast<int64_t>(c10::elementSize(dtype));
   KrylovSizes sizes = {};
@@ -693,7 +698,13 @@ KrylovSizes krylov_sizes(const SolverOptions& options, int64_t dimension, at::Sc
   // T, its eigenvectors, some of them, and what their computation takes.
   const int64_t small =
       sizes.ideal_basis < kWorthADevice ? 0 : 6 * wide_bytes(dtype) * sizes.ideal_basis * sizes.ideal_basis;
-  sizes.on_device = sizes.working_memory + panels_on_device(sizes.ideal_basis * dimension * element) + small;
+  // Of ranks, blocks on the device have a rank's rows, but while they are multiplied; the probes' products
+  // are on the host.
+  const int64_t rows = ranks.share(dimension, 0).count, each = ranks.share(sizes.block, 0).count,
+                of_ranks = 4 * sizes.block * rows * element +
+                           std::max(3 * each, o.checks + 2) * dimension * element + 3 * panel;
+  sizes.on_device = (ranks.alone() ? sizes.working_memory : of_ranks) +
+                    panels_on_device(sizes.ideal_basis * rows * element) + small;
   return sizes;
 }
 

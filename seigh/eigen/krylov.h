@@ -51,7 +51,8 @@ struct KrylovSizes {
   int64_t working_memory;  ///< bytes beside the basis and the operator's
   int64_t on_device;       ///< the same where the basis is on a device, of it
 };
-KrylovSizes krylov_sizes(const SolverOptions& options, int64_t dimension, at::ScalarType dtype);
+KrylovSizes krylov_sizes(const SolverOptions& options, int64_t dimension, at::ScalarType dtype,
+                         const Ranks& ranks = Ranks());
 
 /// Throws Error on invalid options, when memory or disk are too little for the smallest basis, or when a
 /// product is not finite. Not reaching the tolerance is no error: see EigenResult::converged and the

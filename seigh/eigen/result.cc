@@ -84,6 +84,26 @@ Eigenvectors Eigenvectors::on_host() const {
   return Eigenvectors(u, {}, basis_->context());
 }
 
+Eigenvectors Eigenvectors::on_every_rank() const {
+  if (!basis_ || !basis_->divided()) return *this;
+  const at::Tensor u = empty_block(dimension(), count(), dtype());
+  const int64_t column = std::max<int64_t>(1, dimension() * static_cast<int64_t>(u.element_size()));
+  const int64_t width = basis_->context().ranks().agree(
+      std::clamp<int64_t>(panel_bytes(at::kCPU) / column, 1, std::max<int64_t>(count(), 1)));
+  const Share mine = basis_->share();
+  for (int64_t begin = 0; begin < count(); begin += width) {
+    const int64_t n = std::min(width, count() - begin);
+    const at::Tensor some =
+        formed() ? gather_rows(
+                       dimension(),
+                       as_block(basis_->row_range(mine.begin, mine.count).slice(1, begin, begin + n).cpu()),
+                       basis_->context().ranks())
+                 : columns(begin, n).cpu();
+    u.slice(1, begin, begin + n).copy_(some);
+  }
+  return Eigenvectors(u, {}, basis_->context());
+}
+
 at::Tensor Eigenvectors::basis_in_memory() const {
   const auto* const memory = dynamic_cast<const MemoryTallMatrix*>(basis_.get());
   if (memory != nullptr) return memory->block();

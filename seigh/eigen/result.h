@@ -29,6 +29,9 @@ class Eigenvectors {
   Eigenvectors compact() const;
   /// The same on the host, formed there if B lies on a device.
   Eigenvectors on_host() const;
+  /// The same in each rank's memory as a whole, of those that share its rows, by pieces of columns. All must
+  /// call this together.
+  Eigenvectors on_every_rank() const;
   /// Whether U = B.
   bool formed() const { return !coefficients_.defined(); }
   /// U Y for Y like M, [k, any], with orthonormal columns. Forms no tall matrix.

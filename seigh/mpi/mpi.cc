@@ -1,5 +1,6 @@
 #include "seigh/mpi/mpi.h"
 
+#include <c10/core/DeviceGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <mpi.h>
 #if __has_include(<mpi-ext.h>)
@@ -92,6 +93,7 @@ class MpiRanks final : public Ranks {
 
  protected:
   void exchange_vectors(const std::vector<at::Tensor>& give, const std::vector<at::Tensor>& get) override {
+    const c10::OptionalDeviceGuard there(give[0].is_cpu() ? c10::optional<c10::Device>() : give[0].device());
     for (const at::Tensor& t : give) finish(t.device());
     for (const at::Tensor& t : get) finish(t.device());
     wait();

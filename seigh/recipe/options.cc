@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "seigh/core/device.h"
 #include "seigh/core/error.h"
 #include "seigh/data/cifar.h"
 #include "seigh/data/text.h"
@@ -117,6 +118,10 @@ CurvatureOptions curvature_options(const Recipe& r, const Loss& loss) {
           .l2 = r.curvature.l2,
           .draws = r.curvature.draws,
           .seed = static_cast<uint64_t>(r.seed)};
+}
+
+Context context_for(const Recipe& r, const Context& context, const std::string& device) {
+  return on_device(context, device.empty() ? r.device : device).with_determinism(r.deterministic);
 }
 
 SolverOptions solver_options(const Recipe& r) {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "seigh/core/context.h"
 #include "seigh/core/filesystem.h"
 #include "seigh/curvature/curvature.h"
 #include "seigh/data/dataset.h"
@@ -30,6 +31,9 @@ Loss make_loss(const Recipe& recipe);
 TrainOptions train_options(const Recipe& recipe, const Loss& loss);
 /// Of the matrices, all but dtype and reserve. Throws Error on an unknown matrix.
 CurvatureOptions curvature_options(const Recipe& recipe, const Loss& loss);
+/// `context` where the recipe computes: on its device, or the one that is named instead, deterministic where
+/// it says so. Throws Error as usable_device() does.
+Context context_for(const Recipe& recipe, const Context& context, const std::string& device = "");
 /// Of the eigensolver, all but start and state.
 SolverOptions solver_options(const Recipe& recipe);
 /// Those whose results a run with this method may hold: itself and the exact ones beside it.

@@ -62,6 +62,10 @@ void for_each_key(R& r, Visitor&& visit) {
       "device", r.device, {Stage::where, !python},
       "Where training, products and accuracies are computed: \"cpu\", \"cuda\", \"cuda:1\" or what else "
       "libtorch has; --device overrides it. Results belong to no device: a run may be continued on another.");
+  visit("deterministic", r.deterministic, {Stage::where},
+        "Whether libtorch takes deterministic algorithms alone, slower ones on a GPU: then training and "
+        "products give the same bits whenever they are repeated there, products with the same mini-batch "
+        "(curvature.batch_size) and block. Operations that have none end the run.");
   visit("data.name", r.data.name, {Stage::train, !own_data},
         "Data set: \"mnist\", \"fashion-mnist\", \"cifar-10\" or \"text\".");
   visit("data.image_size", r.data.image_size, {Stage::train, digits},

@@ -15,6 +15,7 @@ struct Recipe {
   std::string name;
   int64_t seed = 12345;
   std::string device = "cpu";
+  bool deterministic = false;
 
   struct Data {
     std::string name = "mnist";

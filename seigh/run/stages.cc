@@ -510,6 +510,7 @@ EigenResult Run::solve(const Decomposition& d, const Checkpoint& checkpoint) {
                        {"plan", plan.text()}});
   if (d.method == Method::krylov || d.method == Method::seigh) begin_partial(d);
   const auto h = matrix(d, checkpoint, eigh_dtype(r), plan.memory);
+  if (foreign_) require_same(*h, context_);  // which the recipe does not tell
   solver.fingerprint = fingerprint(d, checkpoint, *h);
   if (model_file_lacks(d.step, d.split)) write_model(d, checkpoint, *h);
   if (!plan_.divides_samples) return seigh::eigh(*h, solver, context_);

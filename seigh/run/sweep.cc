@@ -10,12 +10,12 @@
 #include <set>
 #include <utility>
 
-#include "seigh/core/device.h"
 #include "seigh/core/error.h"
 #include "seigh/core/timer.h"
 #include "seigh/io/file.h"
 #include "seigh/io/limits.h"
 #include "seigh/io/safetensors.h"
+#include "seigh/recipe/options.h"
 #include "seigh/recipe/own_network.h"
 #include "seigh/results/folder_lock.h"
 #include "seigh/run/pruning.h"
@@ -265,7 +265,7 @@ SweepOutcome run_sweep(const fs::path& folder, const Sweep& sweep, bool resume, 
       Recipe recipe = run.recipe;
       const std::shared_ptr<const Foreign> foreign = make_foreign(recipe, make);
       Run one(RunFolder::start(folder / run.folder, recipe, /*resume=*/true, context), data_folder,
-              on_device(context, recipe.device), foreign);
+              context_for(recipe, context), foreign);
       by_root(context, [&] { shared.give(run, one.folder()); });
       one.train();
       one.eigh([&](int64_t step) { one.overlap(step); });

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "seigh/core/error.h"
+#include "seigh/core/random.h"
 #include "seigh/core/timer.h"
 #include "seigh/tall/tall_matrix.h"
 
@@ -108,6 +109,25 @@ at::Tensor DividedSamples::apply_impl(const at::Tensor& block) {
 at::Tensor DividedSamples::apply_rows_impl(const at::Tensor& rows) {
   Ranks& ranks = context().ranks();
   return ranks.sum_of(shares(mine().apply(gather_rows(size(), rows, ranks)).mul_(weight_), 0, ranks));
+}
+
+void require_same(LinearOperator& op, const Context& context) {
+  Ranks& ranks = context.ranks();
+  if (ranks.alone()) return;
+  const auto differs = [&](int64_t value) { return ranks.least(value) != -ranks.least(-value); };
+  const bool rows = differs(op.size()), dtype = differs(static_cast<int64_t>(op.dtype()));
+  require(!rows && !dtype, op.name(), ": the processes' matrices have different ",
+          rows ? "numbers of rows" : "dtypes", "; all must have the same model");
+  at::Tensor v = random_gaussian(0, Stream::check, op.size(), 0, 1, op.dtype());
+  const at::Tensor mine = op.apply(v), theirs = mine.clone();
+  ranks.agree_on(theirs);
+  const double apart = (mine - theirs).norm().item<double>(), length = theirs.norm().item<double>(),
+               rounding = op.product_error() * v.norm().item<double>();
+  const bool same = apart <= 1e-3 * length + 4 * rounding;
+  require(
+      ranks.least(same ? 1 : 0) == 1, op.name(), ": the processes' matrices differ",
+      same ? "" : text_of(", this one's from the first one's by ", apart / length, " of a product's length"),
+      "; all must have the same parameters and data");
 }
 
 at::Tensor apply_rows(LinearOperator& op, const at::Tensor& rows, const Context& context) {

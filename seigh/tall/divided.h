@@ -66,7 +66,11 @@ class DividedSamples final : public DividedOperator {
   double product_error_;
 };
 
-/// The same of any operator: of one that ranks do not share out, each rank multiplies the whole block.
+/// Throws Error, on all ranks, unless theirs are the same matrix, as far as rows, dtype and a product tell.
+/// One product; all ranks must call this.
+void require_same(LinearOperator& op, const Context& context);
+
+/// Rows of A V of any operator: of one that ranks do not share out, each rank multiplies the whole block.
 at::Tensor apply_rows(LinearOperator& op, const at::Tensor& rows, const Context& context);
 
 }  // namespace seigh

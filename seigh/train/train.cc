@@ -47,10 +47,10 @@ namespace {
 // memory is called again for fewer.
 template <typename Body>
 void for_pieces(int64_t samples, const c10::Device& device, const Context& context, const Body& body) {
-  constexpr int64_t kMost = 250, kFirst = 8;
+  constexpr int64_t kMost = 250;
   DeviceMemory memory(device, context.device_memory());
   const bool limited = context.device_memory() > 0 && memory.obstacle().empty();
-  int64_t chunk = limited ? kFirst : kMost;
+  int64_t chunk = limited ? 1 : kMost;
   for (int64_t begin = 0; begin < samples;) {
     context.check_cancelled();
     const int64_t end = std::min(begin + chunk, samples), held = memory.held();
@@ -68,7 +68,7 @@ void for_pieces(int64_t samples, const c10::Device& device, const Context& conte
                     left = memory.available();
       if (each > left)
         throw MemoryError(text_of("a sample takes ", format_bytes(each), " of the memory of ", device, ", ",
-                                  format_bytes(left), " of what --device-memory allows are left; raise it"));
+                                  format_bytes(left), " may be taken there (--device-memory); raise that"));
       chunk = std::clamp<int64_t>(left / 5 * 4 / each, 1, kMost);
     }
     begin = end;
@@ -103,10 +103,11 @@ double mean_loss(const Model& model, const Loss& loss, const at::Tensor& paramet
   const FullPrecision full(device);
   const std::vector<at::Tensor> pieces = unflatten(model.parameters(), parameters);
   std::vector<at::Tensor> outputs;
+  const c10::Device kept = context.device_memory() > 0 ? c10::Device(at::kCPU) : device;
   for_pieces(data.size(), device, context, [&](int64_t begin, int64_t end) {
-    outputs.push_back(model.forward(pieces, buffers, data.x.slice(0, begin, end).to(device)));
+    outputs.push_back(model.forward(pieces, buffers, data.x.slice(0, begin, end).to(device)).to(kept));
   });
-  return loss_sum(loss, at::cat(outputs), data.y.to(device)).item<double>() /
+  return loss_sum(loss, at::cat(outputs), data.y.to(kept)).item<double>() /
          static_cast<double>(target_count(data.y));
 }
 

@@ -180,7 +180,7 @@ TEST_P(MlpOnADevice, EvaluatesInPiecesThatFit) {
   PretendedDevice::set_limit(int64_t{1} << 40);
   EXPECT_NEAR(mean_loss(*model_, LossKind::cross_entropy, there, {}, many, half), loss, 1e-6);
   const Context little = Context({.device = there_, .device_memory = held + 8});
-  EXPECT_SEIGH_ERROR(accuracy(*model_, there, {}, many, little), "a sample takes ", "; raise it");
+  EXPECT_SEIGH_ERROR(accuracy(*model_, there, {}, many, little), "a sample takes ", "; raise that");
 }
 
 TEST_P(MlpOnADevice, ReadsNoLossOfSteps) {
@@ -209,6 +209,26 @@ TEST(UsableDevice, IsOneThatIsThere) {
   EXPECT_SEIGH_ERROR(usable_device(""), "knows no such device");
   EXPECT_SEIGH_ERROR(usable_device("meta"), "it computes nothing");
   EXPECT_SEIGH_ERROR(usable_device("hpu"), "was built without HPU; ");
+}
+
+// Within scopes of such a context, whatever thread, and as the caller had it afterwards.
+TEST(Context, IsDeterministicWhereAsked) {
+  const auto set = [] { return at::globalContext().deterministicAlgorithms(); };
+  const Context plain, context = Context({.threads = 2}).with_determinism(true);
+  for (const bool theirs : {false, true}) {
+    at::globalContext().setDeterministicAlgorithms(theirs, /*warn_only=*/true);
+    {
+      const Context::Scope scope(plain);
+      EXPECT_EQ(set(), theirs);
+      const Context::Scope inner(context);
+      EXPECT_TRUE(set());
+      EXPECT_FALSE(at::globalContext().deterministicAlgorithmsWarnOnly());
+      context.on(PretendedDevice::device()).run_workers(2, [&](int) { EXPECT_TRUE(set()); });
+    }
+    EXPECT_EQ(set(), theirs);
+    EXPECT_TRUE(at::globalContext().deterministicAlgorithmsWarnOnly());
+  }
+  at::globalContext().setDeterministicAlgorithms(false, false);
 }
 
 TEST(Context, OnAnotherDeviceIsTheSame) {

@@ -139,6 +139,24 @@ TEST(RanksOnDevices, KrylovKeepsEachRanksRowsThere) {
   }
 }
 
+// From 512 columns on T is decomposed on the device; what comes of it is on the host, on all ranks.
+TEST(RanksOnDevices, DecomposeLargeBasesThere) {
+  const auto m = test::spectral_matrix("polynomial", 900);
+  for (const bool adaptive : {false, true}) {
+    MatrixThere op(m.matrix);
+    SolverOptions options{.method = Method::krylov, .k = 150, .seed = 3, .probes = 10};
+    if (adaptive)
+      options.error = 1e-3;
+    else
+      options.products = 640;
+    const EigenResult r = eigh(op, options, *everybody);
+    EXPECT_TRUE(r.eigenvalues.is_cpu());
+    EXPECT_TRUE(r.spectrum.is_cpu());
+    expect_same(r.eigenvalues.slice(0, 0, 20), m.eigenvalues.slice(0, 0, 20), 1e-9);
+    EXPECT_EQ(world().agree(r.products), r.products);
+  }
+}
+
 // Three ranks that see one device have a third of it each; a ceiling that is given stays.
 TEST(RanksOnDevices, DivideADeviceThatTheyShare) {
   EXPECT_EQ(world().beside(), 3);
@@ -149,7 +167,7 @@ TEST(RanksOnDevices, DivideADeviceThatTheyShare) {
   for (const std::string name : {"pretended", "pretended:0"}) {
     const Context context = on_device(*everybody, name);
     EXPECT_EQ(context.device(), PretendedDevice::device());
-    EXPECT_EQ(context.device_memory(), alone / 3);
+    EXPECT_EQ(context.device_memory(), PretendedDevice::held() + alone / 3 + 1);
     EXPECT_EQ(on_device(everybody->with_device_memory(1000), name).device_memory(), 1000);
   }
   EXPECT_EQ(on_device(*everybody, "cpu").device_memory(), 0);

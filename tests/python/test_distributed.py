@@ -71,7 +71,7 @@ class Processes(Case):
             self.assertLess(float((H @ found.eigenvectors - found.eigenvectors * found.eigenvalues).norm(dim=0).max()),
                             float(found.residuals.max()) + 1e-9 if found.residuals is not None else 1e-9)
             self.assertEqual(found.certified, expected.certified, method)
-            of_all = self.context._group._gathered((found.eigenvalues.tolist(), found.trust, found.products))
+            of_all = self.context._group.gathered((found.eigenvalues.tolist(), found.trust, found.products))
             self.assertTrue(all(one == of_all[0] for one in of_all), method)
 
     def test_each_makes_some_of_the_products(self):
@@ -116,12 +116,50 @@ class Processes(Case):
         v = torch.randn(S.shape[0]).double()
         self.close(S @ v, self.alone() @ v, 1e-12)
 
+    # Losses whose mean is over other things than samples say by weight= what a part counts.
+    def test_parts_of_other_means(self):
+        classes, mine = torch.tensor([1.0, 3.0, 0.5, 2.0]).double(), PARTS[self.rank]
+        loss = lambda outputs, targets: F.cross_entropy(outputs, targets, weight=classes)
+        with self.assertRaisesRegex(ValueError, "give weight="):
+            self.matrix(loss=loss, part=mine, sharded=True)
+        S = self.matrix(loss=loss, part=mine, sharded=True, weight=lambda batch: classes[batch[1]].sum())
+        v = torch.randn(S.shape[0]).double()
+        self.close(S @ v, self.alone(loss=loss) @ v, 1e-12)
+        self.y[:10] = -100
+        S = self.matrix(part=mine, sharded=True, weight=lambda batch: (batch[1] >= 0).sum())
+        self.close(S @ v, self.alone() @ v, 1e-12)
+        # One batch in each process.
+        model_loss = lambda model, batch: F.cross_entropy(model(batch[0]), batch[1])
+        S = seigh.Hessian(self.net, model_loss, [(self.x[mine], self.y[mine])], weight=lambda batch: (batch[1] >= 0).sum(), sharded=True, context=self.context)
+        self.close(S @ v, self.alone() @ v, 1e-12)
+
+    def test_parts_of_different_models_are_refused_by_all(self):
+        mine = PARTS[self.rank]
+        if self.rank == 1:
+            with torch.no_grad():
+                self.net[0].bias += 1
+        with self.assertRaisesRegex(ValueError, "process 1 has other parameters than the first"):
+            self.matrix(part=mine, sharded=True, params=["2"])
+        if self.rank == 1:
+            with torch.no_grad():
+                self.net[0].bias -= 1
+        with self.assertRaisesRegex(ValueError, "process 2 has l2 = 0.5"):
+            self.matrix(part=mine, sharded=True, l2=0.5 if self.rank == 2 else 0.1)
+        broken = slice(0, 0) if self.rank == 2 else mine
+        with self.assertRaisesRegex((ValueError, RuntimeError), "process 2: " if self.rank < 2 else ""):
+            self.matrix(part=broken, sharded=True)
+        S = self.matrix(part=mine, sharded=True, params=["0.weight"])
+        with self.assertRaisesRegex(ValueError, "one with their group"):
+            seigh.eigh(S, 2, context=seigh.Context(progress=False))
+
     def test_matrices_that_differ_are_refused_by_all(self):
-        with self.assertRaisesRegex(ValueError, "matrices differ.*sharded=True"):
+        with self.assertRaisesRegex(ValueError, "matrices differ"):
             seigh.eigh(self.matrix(part=PARTS[self.rank]), 3)
+        with self.assertRaisesRegex(ValueError, "different dtypes"):
+            seigh.eigh(self.matrix(dtype=torch.float32 if self.rank == 1 else None), 3)
         if self.rank == 2:
             self.net.append(nn.Linear(4, 4).double())
-        with self.assertRaisesRegex(ValueError, "between 103 and 123 rows"):
+        with self.assertRaisesRegex(ValueError, "different numbers of rows"):
             seigh.eigh(self.matrix(), 3)
 
     def test_sharded_parameters_are_refused(self):
@@ -189,6 +227,11 @@ class Processes(Case):
         self.close(found.eigenvalues, expected.eigenvalues, 1e-9)
         self.assertEqual(found.eigenvectors.device.type, "cpu")
         self.assertEqual(self.context._group.sharing(there), SIZE)
+        # What stops when enough is found, and what does not.
+        for more in (dict(k=60, error=0.05), dict(k=60, products=100)):
+            found, expected = (seigh.eigh(of, method="krylov", **more) for of in (H, self.alone()))
+            self.assertEqual(found.eigenvalues.device.type, "cpu")
+            self.close(found.eigenvalues[:5], expected.eigenvalues[:5], 1e-6)
 
     def test_a_group_within_the_group(self):
         pair = dist.new_group([0, 2])

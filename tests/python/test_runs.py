@@ -120,6 +120,17 @@ class Runs(Case):
         self.run_recipe(self.recipe(), resume=True)
         self.assertEqual((folder / "eigen/step_000000_train_hessian_krylov.h5").stat().st_mtime_ns, stamp)
 
+    def test_deterministic(self):
+        self.states()
+        with open(self.tmp / "net.py", "a") as file:
+            file.write("\nseen = set()\ndef watching(outputs, targets):\n    seen.add(torch.are_deterministic_algorithms_enabled())\n"
+                       "    with open('seen.txt', 'w') as file:\n        file.write(str(seen))\n    return F.cross_entropy(outputs, targets)\n")
+        for wanted in (True, False):
+            done = self.command("run", self.recipe(loss="net.py:watching"), "--out", self.tmp / f"run{wanted}", "--set", f"deterministic={str(wanted).lower()}")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual((self.tmp / "seen.txt").read_text(), str({wanted}))
+        self.assertFalse(torch.are_deterministic_algorithms_enabled())
+
     def test_a_sweep(self):
         states = self.states()
         sweep = '[sweep]\nkey = "eigh.k"\nvalues = [3, 5]\n'
