@@ -13,6 +13,7 @@
 #include <map>
 #include <mutex>
 #include <numeric>
+#include <optional>
 
 #include "python/core/gil.h"
 #include "python/core/group.h"
@@ -119,6 +120,8 @@ CurvatureOptions curvature_options(const py::dict& given) {
       o.products = parse_products(value.cast<std::string>());
     } else if (name == "precision") {
       o.precision = parse_precision(value.cast<std::string>());
+    } else if (name == "replay") {
+      o.replay = value.cast<std::optional<bool>>();
     } else if (name == "batch_size") {
       o.batch_size = value.cast<int64_t>();
     } else if (name == "l2") {

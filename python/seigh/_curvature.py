@@ -80,6 +80,8 @@ class Curvature:
         precision: "float32", or faster: "tf32", on CUDA devices convolutions and matrix products take their operands to 11 bits, wrong by 1 to
             3 % of a product's length; "bf16", they are in bfloat16, 8 bits (PyTorch's autocast; on the CPU too), wrong by several %. That is
             measured (`product_error`); eigenpairs found with it are refined and certified by k further products in float32.
+        replay: on devices, whether the kernels of a product are recorded once and replayed as one (CUDA graphs), for small networks whose
+            products wait for launches; None: whichever is faster. True: RuntimeError or ValueError where they cannot be.
         batch_size: samples whose activations are in memory at once; 0: chosen. Only of tensors.
         check: products are checked before the first is given out: same twice, symmetric, other mini-batches and order,
             float64, differences of the gradient. Costs some twenty products, once.
@@ -102,8 +104,8 @@ class Curvature:
     __array_ufunc__ = None  # numpy leaves @ to this class
     __array_priority__ = 1000
 
-    def __init__(self, model, loss, data, *, params=None, reduction="mean", weight=None, dtype=None, l2=0.0, products="auto", precision="float32", batch_size=0,
-                 check=True, sharded=False, context=None):
+    def __init__(self, model, loss, data, *, params=None, reduction="mean", weight=None, dtype=None, l2=0.0, products="auto", precision="float32", replay=None,
+                 batch_size=0, check=True, sharded=False, context=None):
         if self.kind != "hessian" and callable(loss) and takes_model(loss):
             raise NotImplementedError(f"a loss of model and batch has a Hessian only: its {self.kind} needs the outputs apart from the loss; give a "
                                       "loss of (outputs, targets)")
@@ -123,7 +125,7 @@ class Curvature:
             self._source = source
         if not self._source.supports(self.kind):
             raise NotImplementedError(_unsupported(self.kind, self._source))
-        self._options = dict(kind=self.kind, dtype=self._source.dtype_name, l2=float(l2), products=products, precision=precision, batch_size=batch_size)
+        self._options = dict(kind=self.kind, dtype=self._source.dtype_name, l2=float(l2), products=products, precision=precision, replay=replay, batch_size=batch_size)
         self._check, self._context, self._sharded = check, context, sharded
         self._limits = None if context is None else context._of_device(self._source.device)
         self._label = f"the {self._name}"
@@ -249,7 +251,7 @@ class Curvature:
 
     @property
     def way(self):
-        """How products are made: "stacked", "graph", "batched" or "differences", with sizes."""
+        """How products are made: "stacked", "graph", "batched" or "differences", with sizes; "replayed" where their kernels are recorded."""
         return self._operator.way
 
     @property

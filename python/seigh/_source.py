@@ -427,9 +427,15 @@ class Source:
         other._notes = list(self._notes)
         return other
 
+    def _in_place_of(self, leaves):
+        """Whether they are other tensors of the parameters' own memory."""
+        return leaves[0] is not self._parameters[0] and leaves[0].data_ptr() == self._parameters[0].data_ptr()
+
     def loss(self, leaves, begin, end):
         if leaves[0] is self._parameters[0]:
             return self._value(begin, end)
+        if self._in_place_of(leaves):
+            return self.loss_at(leaves, begin, end)
         # At other values: on a copy, whose parameters take them; then the gradient at the leaves is all that is asked for.
         twin = self._shifted(leaves)
         with twin._lock, torch.enable_grad():
@@ -467,6 +473,8 @@ class Source:
         return dict(zip(self._names, leaves)) | {name: b.clone() for name, b in self._module.named_buffers()}
 
     def outputs(self, leaves, begin, end):
+        if self._in_place_of(leaves):
+            return self.outputs_at(leaves, begin, end)
         module = self if leaves[0] is self._parameters[0] else self._shifted(leaves)
         f = module._outputs(begin, end)
         return f if self._named is None else self._named.rows(f)

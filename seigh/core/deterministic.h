@@ -5,9 +5,9 @@
 
 namespace seigh {
 
-/// For as long as one that is wanted lives, libtorch takes deterministic algorithms alone, in the whole process:
-/// it has one setting for all threads, and ends operations that have none with an error. What it was is put
-/// back when the last one goes. cuBLAS is deterministic with a workspace of its own only
+/// For as long as one that is wanted lives, libtorch takes deterministic algorithms alone, in the whole
+/// process: it has one setting for all threads, and ends operations that have none with an error. What it was
+/// is put back when the last one goes. cuBLAS is deterministic with a workspace of its own only
 /// (CUBLAS_WORKSPACE_CONFIG), which it looks for once: it is set here, unless it is already, for a `device`
 /// that is CUDA's.
 class Deterministic {

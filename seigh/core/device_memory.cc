@@ -4,6 +4,8 @@
 #include <torch/version.h>
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <map>
 #include <mutex>
 #include <vector>
@@ -17,6 +19,23 @@
 #endif
 
 namespace seigh {
+
+namespace {
+
+std::atomic<int64_t>& reserved(c10::Device device) {
+  static std::array<std::atomic<int64_t>, 64> bytes = {};
+  return bytes[static_cast<size_t>(std::max<int>(device.index(), 0)) % bytes.size()];
+}
+
+}  // namespace
+
+DeviceMemory::Reserved::Reserved(c10::Device device, int64_t bytes) : device_(device), bytes_(bytes) {
+  reserved(device_) += bytes_;
+}
+
+DeviceMemory::Reserved::~Reserved() {
+  reserved(device_) -= bytes_;
+}
 
 #ifdef SEIGH_COUNTS_DEVICE_MEMORY
 
@@ -52,7 +71,7 @@ int64_t DeviceMemory::available() const {
   if (allocator_ == nullptr) return 0;
   const Stats stats = allocator_->getDeviceStats(device_.index());
   const auto free = static_cast<int64_t>(allocator_->getMemoryInfo(device_.index()).first);
-  const int64_t held = current(stats.allocated_bytes),
+  const int64_t held = current(stats.allocated_bytes) + reserved(device_),
                 has = free / 10 * 9 + current(stats.reserved_bytes) - held;
   return std::max<int64_t>(ceiling_ > 0 ? std::min(has, ceiling_ - held) : has, 0);
 }
@@ -88,6 +107,12 @@ void DeviceMemory::release() {
   if (allocator_ != nullptr) allocator_->emptyCache();
 }
 
+int64_t DeviceMemory::kept() const {
+  if (allocator_ == nullptr) return 0;
+  const Stats stats = allocator_->getDeviceStats(device_.index());
+  return current(stats.reserved_bytes) - current(stats.allocated_bytes);
+}
+
 #else
 
 DeviceMemory::DeviceMemory(c10::Device device, int64_t ceiling)
@@ -106,6 +131,9 @@ int64_t DeviceMemory::most() const {
 }
 void DeviceMemory::reset_peak() {}
 void DeviceMemory::release() {}
+int64_t DeviceMemory::kept() const {
+  return 0;
+}
 
 #endif
 

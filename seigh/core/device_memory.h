@@ -29,6 +29,22 @@ class DeviceMemory {
   void reset_peak();  ///< of the whole process: torch.cuda.max_memory_allocated() begins anew too
   /// Gives back to the device what the allocator keeps for later.
   void release();
+  /// Bytes that the allocator keeps and does not count as held.
+  int64_t kept() const;
+
+  /// While one lives, so many of those are not there to be taken, for the whole process.
+  class Reserved {
+   public:
+    Reserved(c10::Device device, int64_t bytes);
+    ~Reserved();
+    Reserved(const Reserved&) = delete;
+    Reserved& operator=(const Reserved&) = delete;
+
+   private:
+    c10::Device device_;
+    int64_t bytes_;
+  };
+
   /// Why nothing of this is known (all figures are then 0), for the user; empty when it is.
   const std::string& obstacle() const { return obstacle_; }
 

@@ -25,6 +25,7 @@
 #include "seigh/curvature/batched_derivatives.h"
 #include "seigh/curvature/model_source.h"
 #include "seigh/curvature/replaced_kernels.h"
+#include "seigh/curvature/replayed.h"
 
 namespace seigh {
 namespace {
@@ -216,6 +217,7 @@ AutogradCurvatureOperator::AutogradCurvatureOperator(std::shared_ptr<const Graph
   choose_sizes();
   fused_attention_ = ReplacedKernels::attention_count() > attentions;
   if (fused_attention_) compare_kernels();
+  consider_replay();
 }
 
 AutogradCurvatureOperator::AutogradCurvatureOperator(const Model& model, const at::Tensor& parameters,
@@ -262,6 +264,9 @@ std::vector<std::string> AutogradCurvatureOperator::notes() const {
   if (made_smaller_) all.push_back(text_of(way(), ": ", device_, " ran out of memory with more"));
   if (!why_not_at_once_.empty())
     all.push_back(text_of("vectors are multiplied one by one, not a block at once: ", why_not_at_once_));
+  if (!why_not_replayed_.empty())
+    all.push_back(text_of(replayed_one_ ? "blocks of vectors" : "products",
+                          " are launched, not replayed: ", why_not_replayed_));
   if (fused_attention_)
     all.emplace_back("attention by the mathematical kernel: the fused one has no second derivative");
   return all;
@@ -269,13 +274,18 @@ std::vector<std::string> AutogradCurvatureOperator::notes() const {
 
 std::string AutogradCurvatureOperator::way() const {
   if (by_differences()) return "differences";
-  if (at_once_ == 0) return text_of("graph, mini-batches of ", options_.batch_size);
-  return text_of("batched: ", at_once_, " vectors, mini-batches of ", options_.batch_size);
+  if (at_once_ == 0)
+    return text_of("graph, mini-batches of ", options_.batch_size, replayed_one_ ? ", replayed" : "");
+  return text_of("batched: ", at_once_, " vectors, mini-batches of ", options_.batch_size,
+                 replayed_block_ ? ", replayed" : "", replayed_one_ ? ", single vectors replayed" : "");
 }
 
-// Those of the subset require gradients.
+// Those of the subset require gradients. A tensor's gradients are added up on the stream on which they were
+// first asked for: what is recorded has tensors of its own, of the same memory.
 std::vector<at::Tensor> AutogradCurvatureOperator::leaves() const {
   std::vector<at::Tensor> all = source_->leaves();
+  if (recording_)
+    for (at::Tensor& leaf : all) leaf = leaf.detach();
   for (const size_t i : subset_.tensors) all[i].requires_grad_(true);
   return all;
 }
@@ -687,6 +697,7 @@ AutogradCurvatureOperator::Trial AutogradCurvatureOperator::try_at_once() {
     multiply();
     trial.seconds = timer.seconds();
   });
+  at_once_seconds_ = trial.seconds * static_cast<double>(mini_batches());
   return trial;
 }
 
@@ -905,6 +916,92 @@ void AutogradCurvatureOperator::choose_sizes() {
   graphs_.resize(static_cast<size_t>(mini_batches()));
 }
 
+// Where products wait for launches: they are short, and take little memory.
+void AutogradCurvatureOperator::consider_replay() {
+  const bool asked = options_.replay.value_or(false);
+  if (!options_.replay.value_or(true)) return;
+  if (by_differences() || !obstacle().empty() || !DeviceGraph::supported(device_)) {
+    require(!asked, name(), ": products ", by_differences() ? "by differences" : "on " + device_.str(),
+            " cannot be replayed");
+    return;
+  }
+  const Tf32 coarsely(device_, options_.precision == Precision::tf32);
+  const FastestKernels fastest(device_);
+  replayed_one_ = try_replay(1);
+  // Sampled targets are drawn on the host each time.
+  if (why_not_replayed_.empty() && at_once_ > 1 && options_.kind != CurvatureKind::mc_fisher)
+    replayed_block_ = try_replay(at_once_);
+  require(!asked || replayed_one_, name(), ": products cannot be replayed: ", why_not_replayed_);
+  device_memory_->release();
+}
+
+// None where launching is as fast, or the only way.
+std::unique_ptr<ReplayedProduct> AutogradCurvatureOperator::try_replay(int64_t width) {
+  constexpr double kShort = 0.05;
+  const bool by_clock = !options_.replay && !at::globalContext().deterministicAlgorithms();
+  if (by_clock && width > 1 && at_once_seconds_ > kShort) return nullptr;
+  const auto launched = [&](const at::Tensor& vectors, const at::Tensor& products) {
+    takes_at_once(width) ? multiply_at_once(vectors, products) : multiply_by_samples(vectors, products);
+  };
+  const auto recorded = [&](const at::Tensor& vectors, const at::Tensor& products) {
+    struct Recording {
+      bool& now;
+      explicit Recording(bool& flag) : now(flag) { now = true; }
+      ~Recording() { now = false; }
+    } const recording(recording_);
+    launched(vectors, products);
+  };
+  try {
+    const at::Tensor v = empty_block(size(), width, source_->dtype(), device_).fill_(1), product = v.clone();
+    double seconds = 0;
+    const int64_t bytes = peak_of("a product", [&] {
+      for (int i = 0; i < 2 && seconds < 10 * kShort;
+           ++i) {  // what libraries try out once is not in the second
+        const Timer timer;
+        launched(v, product);
+        wait_for({product});
+        seconds = timer.seconds();
+      }
+    });
+    if (4 * bytes <= available() && (seconds < kShort || !by_clock)) {
+      recorded_graphs_.resize(graphs_.size());
+      auto found = std::make_unique<ReplayedProduct>(recorded, launched, v.sizes(), v.options(),
+                                                     source_->leaves(), context_);
+      for (std::unique_ptr<Graph>& graph : graphs_) graph.reset();
+      if (!by_clock || found->replayed() < 0.9 * found->launched()) return found;
+    }
+  } catch (const Cancelled&) {
+    throw;
+  } catch (const c10::OutOfMemoryError&) {
+  } catch (const MemoryError&) {
+  } catch (const std::exception& error) {
+    why_not_replayed_ = first_line(error.what());
+  }
+  if (options_.replay && why_not_replayed_.empty()) why_not_replayed_ = "too little memory";
+  if (!takes_at_once(width)) recorded_graphs_.clear();
+  return nullptr;
+}
+
+void AutogradCurvatureOperator::forget_replays() {
+  replayed_one_.reset();
+  replayed_block_.reset();
+  recorded_graphs_.clear();
+}
+
+// What multiplies so many; none where they are launched.
+ReplayedProduct* AutogradCurvatureOperator::replayed(int64_t columns) {
+  if (replayed_one_ && replayed_one_->stale()) forget_replays();
+  if (rounding_ != options_.precision) return nullptr;  // recorded in that one
+  if (columns == 1 || !takes_at_once(columns)) return replayed_one_.get();
+  if (!replayed_block_) return nullptr;
+  const bool by_clock = !at::globalContext().deterministicAlgorithms();
+  const auto blocks = static_cast<double>((columns + at_once_ - 1) / at_once_);
+  const bool singly =
+      replayed_one_ && by_clock &&
+      static_cast<double>(columns) * replayed_one_->replayed() < blocks * replayed_block_->replayed();
+  return singly ? replayed_one_.get() : replayed_block_.get();
+}
+
 AutogradCurvatureOperator::Sizes AutogradCurvatureOperator::sizes() const {
   return {options_.batch_size, workers_, keep_graphs_, divide_vectors_, preferred_block_, at_once_};
 }
@@ -919,6 +1016,7 @@ void AutogradCurvatureOperator::take(const Sizes& sizes) {
   divide_vectors_ = sizes.divide_vectors;
   preferred_block_ = sizes.preferred_block;
   at_once_ = sizes.at_once;
+  forget_replays();
   forget_graphs();
 }
 
@@ -1054,10 +1152,10 @@ void AutogradCurvatureOperator::multiply_by_samples(const at::Tensor& vectors, c
     const ReplacedKernels replaced;
     try {
       for (int64_t batch = next++; batch < batches; batch = next++) {
-        std::unique_ptr<Graph>& kept = graphs_[static_cast<size_t>(batch)];
+        std::unique_ptr<Graph>& kept = (recording_ ? recorded_graphs_ : graphs_)[static_cast<size_t>(batch)];
         std::unique_ptr<Graph> fresh;
         if (!kept) fresh = build_graph(begin_of(batch), end_of(batch));
-        if (keep_graphs_ && !kept) kept = std::move(fresh);
+        if ((keep_graphs_ || recording_) && !kept) kept = std::move(fresh);
         const Graph& graph = kept ? *kept : *fresh;
         for (int64_t j = 0; j < columns; ++j) {
           context_.check_cancelled();
@@ -1111,7 +1209,9 @@ at::Tensor AutogradCurvatureOperator::multiply(const at::Tensor& block) {
   if (fixed_.defined()) vectors = as_block(vectors.index_fill(0, fixed_, 0));
   const int64_t columns = vectors.size(1);
   at::Tensor result = empty_block(size(), columns, source_->dtype(), device_);
-  const bool at_once = takes_at_once(columns);
+  ReplayedProduct* const replay = replayed(columns);
+  if (replay != nullptr) replay->multiply(vectors, result, context_);
+  const bool at_once = replay == nullptr && takes_at_once(columns);
   if (at_once) multiply_at_once(vectors, result);
   // What does not go into the workers' number is left to all of them together.
   int64_t divided = divide_vectors_ ? columns - columns % workers_ : 0;
@@ -1124,7 +1224,7 @@ at::Tensor AutogradCurvatureOperator::multiply(const at::Tensor& block) {
       divided = 0;
     }
   }
-  if (!at_once && divided < columns) {
+  if (replay == nullptr && !at_once && divided < columns) {
     multiply_by_samples(vectors.narrow(1, divided, columns - divided),
                         result.narrow(1, divided, columns - divided));
   }

@@ -33,7 +33,8 @@
 // own.
 //
 // The network may lie on another device: blocks come there and go where they came from, mini-batches are cut
-// to the device's memory, and one that does not fit after all is halved.
+// to the device's memory, and one that does not fit after all is halved. Where products wait for the launches
+// of their kernels, these are recorded and replayed (replayed.h).
 //
 // Cost per vector: 6F flops (Gauss-Newton kinds 4F), F being those of one forward pass over all samples, less
 // the terms that the first layer does not need; a graph adds 3F once per block, or once in all where memory
@@ -55,6 +56,8 @@
 #include "seigh/nn/model.h"
 
 namespace seigh {
+
+class ReplayedProduct;
 
 class AutogradCurvatureOperator final : public CurvatureOperator {
  public:
@@ -159,6 +162,10 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
   };
   Trial try_at_once();
   double seconds_by_graph(Samples samples);
+  void consider_replay();
+  std::unique_ptr<ReplayedProduct> try_replay(int64_t width);
+  ReplayedProduct* replayed(int64_t columns);
+  void forget_replays();
   at::Tensor multiply(const at::Tensor& block);
   struct Sizes;
   Sizes sizes() const;
@@ -185,12 +192,16 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
   std::unique_ptr<LinearOperator> full_;     // where options_.precision is another
   bool differentiable_ = false;              // gradients_along() wants it
   bool loss_by_slices_ = true;               // between() can be batched
-  std::string why_not_at_once_;
+  std::string why_not_at_once_, why_not_replayed_;
   at::Tensor fixed_;  // entries of a vector of the subset
   double step_ = 1e-5;
   double scale_ = 1;                                  // what steps are relative to
   std::vector<std::unique_ptr<Graph>> graphs_;        // one per mini-batch, when kept
   std::vector<std::unique_ptr<Graph>> whole_graphs_;  // one per worker, when vectors are divided
+  double at_once_seconds_ = 0;                        // of all samples, where it was tried
+  bool recording_ = false;
+  std::vector<std::unique_ptr<Graph>> recorded_graphs_;             // what replayed_one_ goes back through
+  std::unique_ptr<ReplayedProduct> replayed_one_, replayed_block_;  // of at_once_ vectors
 };
 
 }  // namespace seigh

@@ -115,6 +115,7 @@ class Check {
       options.products = products;
       options.dtype = dtype;
       options.precision = Precision::float32;
+      options.replay = false;
       if (select_parameters(source->parameters(), {}).count == op_.size())
         options.parameters.clear();  // they may have other names in a faster operator
       options.batch_size = 0;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -63,6 +64,10 @@ struct CurvatureOptions {
   int64_t most_samples = 0;  ///< at most so many, where batch_size is chosen; 0: no such limit
   Products products = Products::automatic;
   Precision precision = Precision::float32;
+  /// On devices, products of small networks wait for the launches of their kernels: whether those are
+  /// recorded once and replayed as one (replayed.h), or whichever is faster. True: throws where they cannot
+  /// be.
+  std::optional<bool> replay = {};
   /// Parameters the matrix is over; the others stay fixed. Patterns as in select_parameters(); empty: all.
   std::vector<std::string> parameters = {};
   double l2 = 0;        ///< adds l2/2 |theta|^2 to the loss: l2 to the diagonal
@@ -87,7 +92,8 @@ class CurvatureOperator : public LinearOperator {
   /// What the user should know of how the products are computed, a line each: what had to be done more
   /// slowly.
   virtual std::vector<std::string> notes() const { return notes_; }
-  /// How products are made, for people: "graph", "stacked", "batched: 32 vectors, mini-batches of 100", ...
+  /// How products are made, for people: "stacked", "graph, mini-batches of 100, replayed", "batched: 32
+  /// vectors, ...
   virtual std::string way() const = 0;
   void add_note(std::string note) { notes_.push_back(std::move(note)); }
   /// What was measured (check.h) of the products of this operator, and of those in full precision.

@@ -55,8 +55,8 @@ class GraphSource {
   /// part of their graph.
   virtual void prepare(int64_t /*begin*/, int64_t /*end*/) const {}
   /// The loss of samples [begin, end): a scalar, differentiable twice in `leaves`, which may be those of
-  /// leaves(), others of their shapes, or what libtorch puts in their place for derivatives in batches
-  /// (batched_derivatives.h).
+  /// leaves(), others of their shapes (also of their memory), or what libtorch puts in their place for
+  /// derivatives in batches (batched_derivatives.h).
   virtual at::Tensor loss(const std::vector<at::Tensor>& leaves, int64_t begin, int64_t end) const = 0;
 
   // Only where supports() says so: the network's outputs, and the loss as a function of them. Outputs have

@@ -287,6 +287,7 @@ void Run::write_model(const Decomposition& d, const Checkpoint& checkpoint, Curv
     CurvatureOptions options = curvature_options(r, loss_);
     options.kind = CurvatureKind::hessian;
     options.dtype = h.dtype();
+    options.replay = false;
     AutogradCurvatureOperator gradients(source, options, label(d.step, d.split, "gradients"), context_);
     at::Tensor sum = at::zeros({subset_.count}, at::kDouble);
     const DeviceMemory there(h.device(), context_.device_memory());
@@ -398,6 +399,7 @@ std::unique_ptr<CurvatureOperator> Run::matrix(const Decomposition& d, const Che
   folder_.log("matrix",
               {{"name", name},
                {"products", h->options().products == Products::difference ? "difference" : "autograd"},
+               {"way", h->way()},
                {"product_error", h->product_error()}});
   tell(h->notes());
   return h;

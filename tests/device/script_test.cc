@@ -108,14 +108,14 @@ def forward(self, f, y):
 TEST_F(ScriptOnADevice, MiniBatchesFitItsMemory) {
   const ScriptModel model((folder_ / "net.pt").string());
   const auto network = source(model, there_);
-  AutogradCurvatureOperator op(network, {.dtype = at::kDouble});
+  AutogradCurvatureOperator op(network, {.dtype = at::kDouble, .replay = false});
   const at::Tensor v = random_gaussian(5, Stream::test, op.size(), 0, 2, at::kDouble);
   DeviceMemory memory(there_);
   memory.reset_peak();
   const int64_t before = memory.held();
   const at::Tensor expected = op.apply(v);
   const int64_t needed = memory.peak() - before;
-  AutogradCurvatureOperator late(network, {.dtype = at::kDouble});
+  AutogradCurvatureOperator late(network, {.dtype = at::kDouble, .replay = false});
   PretendedDevice::set_limit(memory.held() + needed / 2);
   EXPECT_LT(relative_difference(late.apply(v), expected), 1e-10);
   EXPECT_LT(late.batch_size(), 40);

@@ -99,6 +99,34 @@ class Device(Case):
         wide = seigh.Hessian(there, F.cross_entropy, batches, dtype=torch.float64)
         self.close(wide @ v, seigh.Hessian(model, F.cross_entropy, (x, y), dtype=torch.float64) @ v, 1e-10)
 
+    def test_replayed(self):
+        """A network's Python runs when its kernels are recorded, and not when they are replayed."""
+        for model, x, y in self.cases():
+            there, data = copy.deepcopy(model).to(self.device), (x.to(self.device), y.to(self.device))
+            calls = []
+            there.register_forward_hook(lambda *_: calls.append(1))
+            for products in ("graph", "batched"):
+                for kind in (seigh.Hessian, seigh.GGN):
+                    launched, replayed = (kind(there, F.cross_entropy, data, products=products, check=False, replay=r) for r in (False, True))
+                    self.assertNotIn("replayed", launched.way)
+                    self.assertIn(", replayed", replayed.way)
+                    calls.clear()
+                    for columns in (1, 3, 1):
+                        v = torch.randn(launched.shape[0], columns)
+                        product = replayed @ v
+                        self.assertEqual(calls, [])
+                        self.close(product, launched @ v, 1e-4)
+                        calls.clear()
+                    if kind is seigh.Hessian:
+                        with torch.no_grad():
+                            for p in there.parameters():
+                                p.mul_(1.1)
+                        with self.assertRaisesRegex(RuntimeError, "refresh"):
+                            replayed @ v
+                        self.close(replayed.refresh() @ v, launched.refresh() @ v, 1e-4)
+        with self.assertRaisesRegex(ValueError, "products on cpu cannot be replayed"):
+            seigh.Hessian(model, F.cross_entropy, (x, y), check=False, products="graph", replay=True) @ torch.randn(launched.shape[0])
+
     def test_batches_fit_the_memory(self):
         if DEVICE:
             raise unittest.SkipTest("a card's memory cannot be made smaller")
@@ -108,7 +136,7 @@ class Device(Case):
         v = torch.randn(sum(p.numel() for p in model.parameters()), 2).double()
         expected = seigh.Hessian(model, F.cross_entropy, (x, y)) @ v
         limit = lambda more: torch.ops.pretended.set_limit(torch.ops.pretended.held() + more)
-        H = seigh.Hessian(there, F.cross_entropy, data, check=False)
+        H = seigh.Hessian(there, F.cross_entropy, data, check=False, replay=False)
         H @ v
         try:
             # In the model's own code, which runs in Python, or in libtorch's backward pass: either is met by smaller batches.

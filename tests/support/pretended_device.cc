@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/EmptyTensor.h>
+#include <ATen/core/GraphImplInterface.h>
 #include <ATen/detail/PrivateUse1HooksInterface.h>
 #include <ATen/native/CPUFallback.h>
 #include <ATen/ops/_reshape_alias_native.h>
@@ -10,17 +11,23 @@
 #include <ATen/ops/view_as_complex_native.h>
 #include <ATen/ops/view_as_real_native.h>
 #include <ATen/ops/view_native.h>
+#include <ATen/record_function.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/DeviceType.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <sys/mman.h>
 #include <torch/library.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
-#include <map>
+#include <cstring>
+#include <functional>
 #include <mutex>
 #include <thread>
+#include <utility>
+#include <vector>
 
 namespace seigh::test {
 namespace {
@@ -82,19 +89,26 @@ struct Pretended final : c10::DeviceAllocator {
 
 Pretended allocator;
 
+thread_local c10::StreamId current_stream = 0;
+
 struct Guard final : c10::impl::DeviceGuardImplInterface {
   c10::DeviceType type() const override { return kType; }
   c10::Device exchangeDevice(c10::Device) const override { return getDevice(); }
   c10::Device getDevice() const override { return {kType, 0}; }
   void setDevice(c10::Device) const override {}
   void uncheckedSetDevice(c10::Device) const noexcept override {}
-  c10::Stream getStream(c10::Device device) const override {
-    return c10::Stream(c10::Stream::DEFAULT, device);
-  }
+  c10::Stream getStream(c10::Device) const override { return stream(current_stream); }
   c10::Stream getDefaultStream(c10::Device device) const override {
     return c10::Stream(c10::Stream::DEFAULT, device);
   }
-  c10::Stream exchangeStream(c10::Stream stream) const override { return stream; }
+  c10::Stream getStreamFromGlobalPool(c10::Device, bool) const override {
+    static std::atomic<c10::StreamId> last = 0;
+    return stream(last++ % 8 + 1);
+  }
+  c10::Stream exchangeStream(c10::Stream to) const override {
+    return stream(std::exchange(current_stream, to.id()));
+  }
+  static c10::Stream stream(c10::StreamId id) { return c10::Stream(c10::Stream::UNSAFE, {kType, 0}, id); }
   c10::DeviceIndex deviceCount() const noexcept override { return 1; }
   void destroyEvent(void*, const c10::DeviceIndex) const noexcept override {}
   void record(void**, const c10::Stream&, const c10::DeviceIndex, const c10::EventFlag) const override {}
@@ -137,28 +151,156 @@ class Opened {
   Pages* pages_;
 };
 
-at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool) {
-  if (to.numel() == 0) return to;
+// What a kernel of the device does within is no work of the caller's.
+thread_local int within = 0;
+struct Within {
+  Within() { ++within; }
+  ~Within() { --within; }
+  at::DisableRecordFunctionGuard unseen;
+};
+
+void copy_memory(const at::Tensor& from, const at::Tensor& to) {
+  if (to.numel() == 0) return;
   const std::lock_guard guard(lock());
   const Opened to_open(to), from_open(from);
   const at::Tensor source = from.is_cpu() ? from : host_view(from);
   at::Tensor target = to.is_cpu() ? to : host_view(to);
   const at::NoGradGuard no_grad;
   target.copy_(source.expand(target.sizes()));
+}
+
+// Whether products or convolutions of CUDA would have rounded to TF32, had this been such a device.
+std::atomic<bool> rounded = false;
+
+// What was launched on one stream between its beginning and its end, with the tensors it was launched on.
+class Recorded final : public at::GraphImplInterface {
+ public:
+  explicit Recorded(const at::GraphImplArgs&) {}
+  ~Recorded() override {
+    left_open = left_open || now == this;  // which CUDA would not forget
+    reset();
+  }
+
+  void capture_begin(at::MempoolId_t, at::GraphCaptureMode) override {
+    TORCH_CHECK(current_stream != 0, "graphs are recorded on another stream than the default one");
+    TORCH_CHECK(!left_open, "a recording was never ended");
+    TORCH_CHECK(now == nullptr && kernels_.empty(), "a graph is being recorded, or has been");
+    stream_ = current_stream;
+    failed_ = false;
+    now = this;
+  }
+  void capture_end() override {
+    TORCH_CHECK(now == this && current_stream == stream_, "no graph is being recorded on this stream");
+    now = nullptr;
+    TORCH_CHECK(!failed_, "the recording was broken off");
+    // Nothing has been computed yet.
+    for (const at::Tensor& result : results_) {
+      const Opened open(result);
+      std::memset(result.storage().data_ptr().get(), 0xff, result.storage().nbytes());
+    }
+  }
+  void replay() override {
+    TORCH_CHECK(now == nullptr, "a graph is being recorded");
+    if (rounds_) rounded = true;
+    const Within kernel;
+    const at::NoGradGuard no_grad;
+    for (const auto& run : kernels_) run();
+  }
+  void reset() override {
+    if (now == this) now = nullptr;
+    kernels_.clear();
+    results_.clear();
+  }
+  void instantiate() override {}
+  at::MempoolId_t pool() const override { return {0, 0}; }
+  void enable_debug_mode() override {}
+  void debug_dump(const std::string&) override {}
+
+  /// The one that work of this thread goes into, if any.
+  static Recorded* here() {
+    Recorded* const one = now;
+    return one != nullptr && within == 0 && current_stream == one->stream_ ? one : nullptr;
+  }
+  static void refuse(const char* what) {
+    if (Recorded* const one = here()) {
+      one->failed_ = true;
+      TORCH_CHECK(false, what, " while a graph is recorded");
+    }
+  }
+  void rounds() { rounds_ = true; }
+  void made(const at::Tensor& tensor) { results_.push_back(tensor); }
+  void add(std::function<void()> kernel, const std::vector<at::Tensor>& results) {
+    kernels_.push_back(std::move(kernel));
+    results_.insert(results_.end(), results.begin(), results.end());
+  }
+
+ private:
+  static inline std::atomic<Recorded*> now = nullptr;
+  static inline bool left_open = false;
+  c10::StreamId stream_ = 0;
+  bool failed_ = false, rounds_ = false;
+  std::vector<std::function<void()>> kernels_;
+  std::vector<at::Tensor> results_;  // whose memory is their own
+};
+
+// A tensor that stays as it is, whatever becomes of this one's sizes.
+at::Tensor frozen(const at::Tensor& t) {
+  if (!t.defined()) return t;
+  return at::Tensor(t.unsafeGetTensorImpl()->shallow_copy_and_detach(/*version_counter=*/0, false));
+}
+
+std::optional<at::Tensor> frozen(const std::optional<at::Tensor>& t) {
+  return t ? std::optional(frozen(*t)) : t;
+}
+
+// What kernel() makes; again into the same memory whenever a graph that is being recorded is replayed.
+template <typename Kernel>
+auto launched(const Kernel& kernel) {
+  auto made = [&] {
+    const Within inside;
+    return kernel();
+  }();
+  if (Recorded* const graph = Recorded::here()) {
+    std::vector<at::Tensor> to;
+    for (const at::Tensor& t : made) to.push_back(frozen(t));
+    std::vector<at::Tensor> results;
+    for (const at::Tensor& t : to)
+      if (t.defined()) results.push_back(t);
+    graph->add(
+        [kernel, to] {
+          const auto again = kernel();
+          for (size_t i = 0; i < to.size(); ++i)
+            if (to[i].defined()) copy_memory(again[i], to[i]);
+        },
+        results);
+  }
+  return made;
+}
+
+at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool) {
+  if (from.device() != to.device()) Recorded::refuse("a copy between host and device");
+  copy_memory(from, to);
+  if (Recorded* const graph = Recorded::here())
+    graph->add([from = frozen(from), to = frozen(to)] { copy_memory(from, to); }, {});
   return to;
 }
 
+at::Tensor allocated(at::Tensor tensor) {
+  if (Recorded* const graph = Recorded::here()) graph->made(frozen(tensor));
+  return tensor;
+}
 at::Tensor new_tensor(at::IntArrayRef size, std::optional<at::ScalarType> dtype, std::optional<at::Layout>,
                       std::optional<at::Device>, std::optional<bool>,
                       std::optional<at::MemoryFormat> format) {
-  return at::detail::empty_generic(size, &allocator, c10::DispatchKeySet(c10::DispatchKey::PrivateUse1),
-                                   c10::dtype_or_default(dtype), format);
+  return allocated(at::detail::empty_generic(size, &allocator,
+                                             c10::DispatchKeySet(c10::DispatchKey::PrivateUse1),
+                                             c10::dtype_or_default(dtype), format));
 }
 at::Tensor new_strided(at::IntArrayRef size, at::IntArrayRef stride, std::optional<at::ScalarType> dtype,
                        std::optional<at::Layout>, std::optional<at::Device>, std::optional<bool>) {
-  return at::detail::empty_strided_generic(size, stride, &allocator,
-                                           c10::DispatchKeySet(c10::DispatchKey::PrivateUse1),
-                                           c10::dtype_or_default(dtype));
+  return allocated(at::detail::empty_strided_generic(size, stride, &allocator,
+                                                     c10::DispatchKeySet(c10::DispatchKey::PrivateUse1),
+                                                     c10::dtype_or_default(dtype)));
 }
 const at::Tensor& resized(const at::Tensor& self, at::IntArrayRef size, std::optional<at::MemoryFormat>) {
   const int64_t bytes = c10::multiply_integers(size) * static_cast<int64_t>(self.element_size());
@@ -183,14 +325,20 @@ at::Tensor& set_to_whole(at::Tensor& self, c10::Storage source) {
   return at::native::set_storage_cpu_(self, std::move(source), 0, {n}, {1});
 }
 
-// Whether products or convolutions of CUDA would have rounded to TF32, had this been such a device.
-std::atomic<bool> rounded = false;
-
 void look_at_precision() {
   for (const at::Float32Op op : {at::Float32Op::CONV, at::Float32Op::MATMUL}) {
-    if (at::globalContext().float32Precision(at::Float32Backend::CUDA, op) != at::Float32Precision::IEEE)
-      rounded = true;
+    if (at::globalContext().float32Precision(at::Float32Backend::CUDA, op) == at::Float32Precision::IEEE)
+      continue;
+    rounded = true;
+    if (Recorded* const graph = Recorded::here()) graph->rounds();
   }
+}
+
+at::Tensor here(const at::Tensor& t) {
+  return t.defined() ? t.cpu() : t;
+}
+std::optional<at::Tensor> here(const std::optional<at::Tensor>& t) {
+  return t && t->defined() ? std::optional(t->cpu()) : std::nullopt;
 }
 
 // Convolutions of other devices have operators of their own.
@@ -198,20 +346,26 @@ at::Tensor convolution(const at::Tensor& x, const at::Tensor& w, const std::opti
                        at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation,
                        bool transposed, at::IntArrayRef output_padding, int64_t groups) {
   look_at_precision();
-  const auto b = bias && bias->defined() ? std::optional(bias->cpu()) : std::nullopt;
-  return at::convolution(x.cpu(), w.cpu(), b, stride, padding, dilation, transposed, output_padding, groups)
-      .to(x.device());
+  return launched([=, x = frozen(x), w = frozen(w), bias = frozen(bias), s = stride.vec(), p = padding.vec(),
+                   d = dilation.vec(), o = output_padding.vec()] {
+    return std::array{
+        at::convolution(here(x), here(w), here(bias), s, p, d, transposed, o, groups).to(x.device())};
+  })[0];
 }
 std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
     const at::Tensor& g, const at::Tensor& x, const at::Tensor& w, at::IntArrayRef stride,
     at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed, at::IntArrayRef output_padding,
     int64_t groups, std::array<bool, 3> mask) {
   look_at_precision();
-  const auto [of_x, of_w, of_b] = at::convolution_backward(
-      g.cpu(), x.cpu(), w.cpu(), at::IntArrayRef({w.size(transposed ? 1 : 0) * (transposed ? groups : 1)}),
-      stride, padding, dilation, transposed, output_padding, groups, mask);
-  const auto there = [&](const at::Tensor& t) { return t.defined() ? t.to(x.device()) : t; };
-  return {there(of_x), there(of_w), there(of_b)};
+  const auto all = launched([=, g = frozen(g), x = frozen(x), w = frozen(w), s = stride.vec(),
+                             p = padding.vec(), d = dilation.vec(), o = output_padding.vec()] {
+    const auto [of_x, of_w, of_b] = at::convolution_backward(
+        here(g), here(x), here(w), at::IntArrayRef({w.size(transposed ? 1 : 0) * (transposed ? groups : 1)}),
+        s, p, d, transposed, o, groups, mask);
+    const auto there = [&](const at::Tensor& t) { return t.defined() ? t.to(x.device()) : t; };
+    return std::array{there(of_x), there(of_w), there(of_b)};
+  });
+  return {all[0], all[1], all[2]};
 }
 
 // Changes its running statistics, which its schema does not say and the fallback therefore not know.
@@ -221,23 +375,26 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> batch_norm(const at::Tensor& x,
                                                           const std::optional<at::Tensor>& mean,
                                                           const std::optional<at::Tensor>& variance,
                                                           bool training, double momentum, double eps) {
-  const auto here = [](const std::optional<at::Tensor>& t) {
-    return t && t->defined() ? std::optional(t->cpu()) : std::nullopt;
-  };
-  const auto mean_here = here(mean), variance_here = here(variance);
-  const auto [y, saved_mean, saved_scale] = at::native_batch_norm(
-      x.cpu(), here(weight), here(bias), mean_here, variance_here, training, momentum, eps);
-  if (training && mean_here) at::Tensor(*mean).copy_(*mean_here);
-  if (training && variance_here) at::Tensor(*variance).copy_(*variance_here);
-  return {y.to(x.device()), saved_mean.to(x.device()), saved_scale.to(x.device())};
+  const auto all = launched([=, x = frozen(x), weight = frozen(weight), bias = frozen(bias)] {
+    const auto mean_here = here(mean), variance_here = here(variance);
+    const auto [y, saved_mean, saved_scale] = at::native_batch_norm(
+        here(x), here(weight), here(bias), mean_here, variance_here, training, momentum, eps);
+    if (training && mean_here) copy_memory(*mean_here, *mean);
+    if (training && variance_here) copy_memory(*variance_here, *variance);
+    return std::array{y.to(x.device()), saved_mean.to(x.device()), saved_scale.to(x.device())};
+  });
+  return {all[0], all[1], all[2]};
 }
 
 // The fallback does not know TorchScript's lists of indices.
 at::Tensor index(const at::Tensor& x, const c10::List<std::optional<at::Tensor>>& indices) {
-  c10::List<std::optional<at::Tensor>> here;
   for (const std::optional<at::Tensor>& i : indices.vec())
-    here.push_back(i && i->defined() ? std::optional(i->cpu()) : std::nullopt);
-  return at::index(x.cpu(), here).to(x.device());
+    if (i && i->defined() && i->scalar_type() == at::kBool) Recorded::refuse("counting a mask");
+  return launched([x = frozen(x), given = indices.vec()] {
+    c10::List<std::optional<at::Tensor>> of;
+    for (const std::optional<at::Tensor>& i : given) of.push_back(here(i));
+    return std::array{at::index(here(x), of).to(x.device())};
+  })[0];
 }
 
 // Like CUDA's operators, of which only those that take an index let it lie on the host, and all a single
@@ -252,14 +409,62 @@ void expect_one_device(const std::string& name, const c10::IValue& argument) {
   }
 }
 
+// An argument as it is now.
+c10::IValue kept(const c10::IValue& argument) {
+  if (argument.isTensor()) return frozen(argument.toTensor());
+  if (!argument.isTensorList()) return argument;
+  c10::List<at::Tensor> list;
+  for (const at::Tensor& t : argument.toTensorVector()) list.push_back(frozen(t));
+  return list;
+}
+
+void collect(const c10::IValue& value, std::vector<at::Tensor>& into) {
+  if (value.isTensor()) {
+    into.push_back(frozen(value.toTensor()));
+  } else if (value.isTensorList()) {
+    for (const at::Tensor& t : value.toTensorVector()) into.push_back(frozen(t));
+  }
+}
+
 void fallback(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   const std::string& name = op.operator_name().name;
+  const size_t count = op.schema().arguments().size();
   if (name != "aten::index" && name.find("index_put") == std::string::npos) {
-    for (const c10::IValue& argument : torch::jit::last(*stack, op.schema().arguments().size()))
-      expect_one_device(name, argument);
+    for (const c10::IValue& argument : torch::jit::last(*stack, count)) expect_one_device(name, argument);
   }
   if (name.find("mm") != std::string::npos) look_at_precision();
-  at::native::cpu_fallback(op, stack);
+  if (op.hasTag(at::Tag::data_dependent_output) || op.hasTag(at::Tag::dynamic_output_shape))
+    Recorded::refuse(name.c_str());
+  Recorded* const graph = Recorded::here();
+  torch::jit::Stack arguments;
+  if (graph != nullptr)
+    for (const c10::IValue& argument : torch::jit::last(*stack, count)) arguments.push_back(kept(argument));
+  {
+    const Within inside;
+    at::native::cpu_fallback(op, stack);
+  }
+  if (graph == nullptr) return;
+  std::vector<at::Tensor> before, made, own;
+  for (const c10::IValue& argument : arguments) collect(argument, before);
+  for (const c10::IValue& result : torch::jit::last(*stack, op.schema().returns().size()))
+    collect(result, made);
+  for (at::Tensor& t : made) {
+    const bool given = !t.defined() || std::any_of(before.begin(), before.end(), [&](const at::Tensor& b) {
+      return b.defined() && b.has_storage() && b.storage().is_alias_of(t.storage());
+    });
+    if (given) t = at::Tensor();  // written in place
+    if (t.defined()) own.push_back(t);
+  }
+  graph->add(
+      [op, arguments, made] {
+        torch::jit::Stack again = arguments;
+        at::native::cpu_fallback(op, &again);
+        std::vector<at::Tensor> results;
+        for (const c10::IValue& result : again) collect(result, results);
+        for (size_t i = 0; i < made.size(); ++i)
+          if (made[i].defined()) copy_memory(results[i], made[i]);
+      },
+      own);
 }
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
@@ -295,6 +500,17 @@ TORCH_LIBRARY(pretended, m) {  // for Python
   m.def("held", []() -> int64_t { return held; });
 }
 C10_REGISTER_GUARD_IMPL(PrivateUse1, Guard);
+
+}  // namespace
+}  // namespace seigh::test
+
+namespace at {
+using RecordedOnPretended = seigh::test::Recorded;
+REGISTER_GRAPH_IMPL(PRETENDED, RecordedOnPretended)
+}  // namespace at
+
+namespace seigh::test {
+namespace {
 
 // Also for a process that only loads this library.
 [[maybe_unused]] const bool registered = [] {
