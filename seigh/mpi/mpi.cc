@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -93,7 +94,8 @@ class MpiRanks final : public Ranks {
 
  protected:
   void exchange_vectors(const std::vector<at::Tensor>& give, const std::vector<at::Tensor>& get) override {
-    const c10::OptionalDeviceGuard there(give[0].is_cpu() ? c10::optional<c10::Device>() : give[0].device());
+    const c10::OptionalDeviceGuard there(give[0].is_cpu() ? std::optional<c10::Device>()
+                                                          : std::optional<c10::Device>(give[0].device()));
     for (const at::Tensor& t : give) finish(t.device());
     for (const at::Tensor& t : get) finish(t.device());
     wait();

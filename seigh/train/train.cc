@@ -79,6 +79,7 @@ void for_pieces(int64_t samples, const c10::Device& device, const Context& conte
 
 double accuracy(const Model& model, const at::Tensor& parameters, const std::vector<at::Tensor>& buffers,
                 const Dataset& data, const Context& context) {
+  const Context::Scope scope(context);
   const torch::NoGradGuard no_grad;
   const c10::Device device = parameters.device();
   const FullPrecision full(device);
@@ -98,6 +99,7 @@ double accuracy(const Model& model, const at::Tensor& parameters, const std::vec
 
 double mean_loss(const Model& model, const Loss& loss, const at::Tensor& parameters,
                  const std::vector<at::Tensor>& buffers, const Dataset& data, const Context& context) {
+  const Context::Scope scope(context);
   const torch::NoGradGuard no_grad;
   const c10::Device device = parameters.device();
   const FullPrecision full(device);
