@@ -43,10 +43,10 @@ at::Tensor curves_of(const Eigenspace& space, const std::vector<at::Tensor>& ord
     context.check_cancelled();
     const int64_t n = std::min(together, total - begin);
     const std::vector<at::Tensor> group(orders.begin() + begin, orders.begin() + begin + n);
-    const at::Tensor rows = space.rows(at::cat(group)).cpu();
+    const at::Tensor rows = space.rows(at::cat(group));
     require(rows.dim() == 2 && rows.size(0) == n * k && rows.size(1) == width,
             "rows of the eigenspace have shape ", rows.sizes(), ", not [", n * k, ", ", width, "]");
-    curves.push_back(nested_overlap(rows.slice(1, 0, k).reshape({n, k, k})));
+    curves.push_back(nested_overlap(rows.slice(1, 0, k).reshape({n, k, k})).cpu());
   }
   return at::cat(curves);
 }

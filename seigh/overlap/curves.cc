@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
 
 #include "seigh/core/context.h"
 #include "seigh/core/error.h"
@@ -89,7 +90,10 @@ OverlapCurves overlap_curves(const Eigenspace& space, const at::Tensor& scores,
   result.mask = magnitude_order(scores, k, eligible);
   result.tied = tied_at(scores, result.mask, eligible);
   result.contrast = contrast(scores, result.mask[k - 1].item<int64_t>(), eligible);
-  result.magnitude = curves_of(space, {result.mask}, options.piece_bytes, context)[0].clone();
+  // Rows of hundreds of masks are gathered for the bands.
+  const std::unique_ptr<const Eigenspace> there = copy_on_device(space, context);
+  const Eigenspace& gathered = there ? *there : space;
+  result.magnitude = curves_of(gathered, {result.mask}, options.piece_bytes, context)[0].clone();
   result.best = best_overlap(space, options.piece_bytes, context, eligible).slice(0, 0, k).clone();
   result.nulls = overlap_nulls(space, result.mask, layouts,
                                {.samples = std::max(options.random_masks, kLeastSamples),
@@ -99,7 +103,7 @@ OverlapCurves overlap_curves(const Eigenspace& space, const at::Tensor& scores,
   result.chance = result.eligible == d ? at::arange(1, k + 1, at::kDouble) / static_cast<double>(d)
                                        : result.nulls.uniform.mean.clone();
   const auto band = [&](Grouping grouping, const NullCurve& curve) {
-    return simultaneous_band(space, grouping, result.mask, result.magnitude, curve, layouts,
+    return simultaneous_band(gathered, grouping, result.mask, result.magnitude, curve, layouts,
                              options.random_masks, options.seed, options.piece_bytes, 0.95, context);
   };
   result.bands = {.layer = band(Grouping::layer, result.nulls.layer),

@@ -7,12 +7,15 @@
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
+#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
+#include "seigh/core/device_memory.h"
 #include "seigh/core/error.h"
+#include "seigh/core/full_precision.h"
 
 namespace seigh {
 namespace {
@@ -59,8 +62,8 @@ Blocks plan_blocks(int64_t steps, int64_t d, int64_t k, int64_t element, int64_t
 
 // The first k vectors of some spaces, rows [begin, begin + n): [n, spaces k], contiguous columns.
 at::Tensor panel(const std::vector<const Eigenspace*>& spaces, int64_t first, int64_t count, int64_t k,
-                 at::ScalarType dtype, int64_t begin, int64_t n) {
-  at::Tensor all = at::empty({count * k, n}, dtype);
+                 const at::TensorOptions& options, int64_t begin, int64_t n) {
+  at::Tensor all = at::empty({count * k, n}, options);
   for (int64_t i = 0; i < count; ++i) {
     const Eigenspace& space = *spaces[first + i];
     const at::Tensor rows = space.row_range(begin, n);
@@ -79,6 +82,67 @@ at::ScalarType dtype_of(const std::vector<const Eigenspace*>& spaces, at::Scalar
     if (type == at::kDouble) so_far = type;
   }
   return so_far;
+}
+
+// eigenspace_similarity() of what has been checked, computed there.
+at::Tensor similarity_on(c10::Device device, const std::vector<const Eigenspace*>& rows,
+                         const std::vector<const Eigenspace*>& columns, const std::vector<int64_t>& sizes,
+                         int64_t bytes, const Context& context) {
+  const int64_t k = largest_of(sizes), n = length(rows), m = length(columns), d = rows.front()->dimension();
+  at::Tensor result = at::zeros({length(sizes), n, m}, at::kDouble);
+  const bool same = rows == columns;
+  const auto options = at::TensorOptions(dtype_of(columns, dtype_of(rows, at::kFloat))).device(device);
+  const Blocks blocks =
+      plan_blocks(std::max(n, m), d, k, static_cast<int64_t>(options.dtype().itemsize()), bytes);
+  const int64_t panels = (d + blocks.rows - 1) / blocks.rows;
+
+  // ||U_s^T U_t||^2 / k of one s and several t, from their products [k, t k].
+  const auto reduce = [&](const at::Tensor& products, int64_t s, int64_t t, int64_t count) {
+    const at::Tensor squares = products.square_().view({k, count, k});
+    for (int64_t i = 0; i < length(sizes); ++i) {
+      const at::Tensor overlaps = squares.narrow(0, 0, sizes[i])
+                                      .narrow(2, 0, sizes[i])
+                                      .sum(at::IntArrayRef{0, 2})
+                                      .div(static_cast<double>(sizes[i]));
+      require(overlaps.isfinite().all().item<bool>(), "the eigenvectors hold NaN or infinity");
+      result[i][s].narrow(0, t, count).copy_(overlaps);
+      if (same) result[i].select(1, s).narrow(0, t, count).copy_(overlaps);
+    }
+  };
+
+  int64_t total = 0;
+  for (int64_t i = 0; i < n; i += blocks.steps)
+    for (int64_t j = same ? i : 0; j < m; j += blocks.steps) total += std::min(blocks.steps, n - i) * panels;
+  context.progress().begin("eigenspaces of all pairs of steps", total, "products");
+  for (int64_t i = 0; i < n; i += blocks.steps) {
+    const int64_t of_i = std::min(blocks.steps, n - i);
+    at::Tensor x;  // kept while it is all of D
+    for (int64_t j = same ? i : 0; j < m; j += blocks.steps) {
+      const int64_t of_j = std::min(blocks.steps, m - j);
+      const bool diagonal = same && i == j;
+      std::vector<at::Tensor> sums(static_cast<size_t>(of_i));
+      for (int64_t begin = 0; begin < d; begin += blocks.rows) {
+        const int64_t height = std::min(blocks.rows, d - begin);
+        if (panels > 1 || !x.defined()) x = panel(rows, i, of_i, k, options, begin, height);
+        const at::Tensor y = diagonal ? x : panel(columns, j, of_j, k, options, begin, height);
+        for (int64_t s = 0; s < of_i; ++s) {
+          context.check_cancelled();
+          const int64_t from = diagonal ? s : 0;  // of a block with itself each pair once
+          const at::Tensor products =
+              products_of(x.narrow(1, s * k, k), y.narrow(1, from * k, (of_j - from) * k));
+          at::Tensor& sum = sums[s];
+          sum = sum.defined() ? sum.add_(products) : products;
+          if (begin + height == d) {
+            reduce(sum, i + s, j + from, of_j - from);
+            sum.reset();
+          }
+          context.progress().advance(1);
+        }
+      }
+    }
+  }
+  context.progress().end();
+  return result;
 }
 
 }  // namespace
@@ -164,9 +228,9 @@ at::Tensor eigenspace_similarity(const std::vector<const Eigenspace*>& rows,
                                  const std::vector<const Eigenspace*>& columns,
                                  const std::vector<int64_t>& sizes, int64_t bytes, const Context& context) {
   const Context::Scope scope(context);
-  const int64_t k = largest_of(sizes), n = length(rows), m = length(columns);
-  at::Tensor result = at::zeros({length(sizes), n, m}, at::kDouble);
-  if (n == 0 || m == 0) return result;
+  const int64_t k = largest_of(sizes);
+  if (rows.empty() || columns.empty())
+    return at::zeros({length(sizes), length(rows), length(columns)}, at::kDouble);
   const int64_t d = rows.front()->dimension();
   for (const auto* list : {&rows, &columns}) {
     for (const Eigenspace* space : *list) {
@@ -176,59 +240,19 @@ at::Tensor eigenspace_similarity(const std::vector<const Eigenspace*>& rows,
       require(!space->divided(), "eigenspaces that ranks share out cannot be compared with each other");
     }
   }
-  const bool same = rows == columns;
-  const at::ScalarType dtype = dtype_of(columns, dtype_of(rows, at::kFloat));
-  const Blocks blocks =
-      plan_blocks(std::max(n, m), d, k, static_cast<int64_t>(c10::elementSize(dtype)), bytes);
-  const int64_t panels = (d + blocks.rows - 1) / blocks.rows;
-
-  // ||U_s^T U_t||^2 / k of one s and several t, from their products [k, t k].
-  const auto reduce = [&](const at::Tensor& products, int64_t s, int64_t t, int64_t count) {
-    const at::Tensor squares = products.square_().view({k, count, k});
-    for (int64_t i = 0; i < length(sizes); ++i) {
-      const at::Tensor overlaps = squares.narrow(0, 0, sizes[i])
-                                      .narrow(2, 0, sizes[i])
-                                      .sum(at::IntArrayRef{0, 2})
-                                      .div(static_cast<double>(sizes[i]));
-      require(overlaps.isfinite().all().item<bool>(), "the eigenvectors hold NaN or infinity");
-      result[i][s].narrow(0, t, count).copy_(overlaps);
-      if (same) result[i].select(1, s).narrow(0, t, count).copy_(overlaps);
-    }
-  };
-
-  int64_t total = 0;
-  for (int64_t i = 0; i < n; i += blocks.steps)
-    for (int64_t j = same ? i : 0; j < m; j += blocks.steps) total += std::min(blocks.steps, n - i) * panels;
-  context.progress().begin("eigenspaces of all pairs of steps", total, "products");
-  for (int64_t i = 0; i < n; i += blocks.steps) {
-    const int64_t of_i = std::min(blocks.steps, n - i);
-    at::Tensor x;  // kept while it is all of D
-    for (int64_t j = same ? i : 0; j < m; j += blocks.steps) {
-      const int64_t of_j = std::min(blocks.steps, m - j);
-      const bool diagonal = same && i == j;
-      std::vector<at::Tensor> sums(static_cast<size_t>(of_i));
-      for (int64_t begin = 0; begin < d; begin += blocks.rows) {
-        const int64_t height = std::min(blocks.rows, d - begin);
-        if (panels > 1 || !x.defined()) x = panel(rows, i, of_i, k, dtype, begin, height);
-        const at::Tensor y = diagonal ? x : panel(columns, j, of_j, k, dtype, begin, height);
-        for (int64_t s = 0; s < of_i; ++s) {
-          context.check_cancelled();
-          const int64_t from = diagonal ? s : 0;  // of a block with itself each pair once
-          const at::Tensor products =
-              products_of(x.narrow(1, s * k, k), y.narrow(1, from * k, (of_j - from) * k));
-          at::Tensor& sum = sums[s];
-          sum = sum.defined() ? sum.add_(products) : products;
-          if (begin + height == d) {
-            reduce(sum, i + s, j + from, of_j - from);
-            sum.reset();
-          }
-          context.progress().advance(1);
-        }
-      }
+  if (!context.device().is_cpu()) {
+    const FullPrecision full(context.device());
+    DeviceMemory memory(context.device(), context.device_memory());
+    const int64_t there = memory.obstacle().empty() ? memory.available() / 3 : bytes;
+    constexpr int64_t kFewRows = 512;  // at a time are slower than all of them here
+    try {
+      if (there >= 2 * kFewRows * k * static_cast<int64_t>(sizeof(double)))
+        return similarity_on(context.device(), rows, columns, sizes, there, context);
+    } catch (const c10::OutOfMemoryError&) {
+      memory.release();
     }
   }
-  context.progress().end();
-  return result;
+  return similarity_on(at::kCPU, rows, columns, sizes, bytes, context);
 }
 
 at::Tensor gradient_in_space(const Eigenspace& space, const at::Tensor& gradient, int64_t bytes,

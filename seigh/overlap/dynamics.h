@@ -35,6 +35,7 @@ at::Tensor mask_similarity(const std::vector<at::Tensor>& rows, const std::vecto
 /// [sizes, rows, columns]. Where both lists are the same, each pair is computed once. `bytes`: memory for
 /// vectors and products. Error unless all are of one dimension, have as many vectors as the largest size, and
 /// are in one piece (not divided()); on NaN. Progress in products of a step with a block. Throws Cancelled.
+/// On the context's device, with a third of what it has free, if that is not the CPU.
 at::Tensor eigenspace_similarity(const std::vector<const Eigenspace*>& rows,
                                  const std::vector<const Eigenspace*>& columns,
                                  const std::vector<int64_t>& sizes, int64_t bytes = int64_t{256} << 20,

@@ -1,10 +1,13 @@
 #include "seigh/overlap/eigenspace.h"
 
+#include <ATen/ops/empty.h>
 #include <ATen/ops/index_select.h>
+#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <utility>
 
+#include "seigh/core/device_memory.h"
 #include "seigh/core/error.h"
 
 namespace seigh {
@@ -42,6 +45,27 @@ at::Tensor DenseEigenspace::rows(const at::Tensor& index) const {
 
 at::Tensor DenseEigenspace::row_range(int64_t begin, int64_t n) const {
   return vectors_.narrow(0, begin, n);
+}
+
+std::unique_ptr<const Eigenspace> copy_on_device(const Eigenspace& space, const Context& context) {
+  const c10::Device device = context.device();
+  if (device.is_cpu() || space.divided() || !context.ranks().alone()) return nullptr;
+  DeviceMemory memory(device, context.device_memory());
+  const int64_t d = space.dimension(), k = space.count();
+  const at::ScalarType dtype = space.row_range(0, 1).scalar_type();
+  const int64_t bytes = d * k * static_cast<int64_t>(c10::elementSize(dtype));
+  if (!memory.obstacle().empty() || bytes > memory.available() / 2) return nullptr;
+  try {
+    const at::Tensor vectors = at::empty({d, k}, at::TensorOptions(dtype).device(device));
+    constexpr int64_t kPiece = int64_t{64} << 20;
+    for_rows(
+        space, std::clamp<int64_t>(kPiece / (8 * k), 1, d), "eigenvectors to the device", context,
+        [&](const at::Tensor& rows, int64_t begin) { vectors.narrow(0, begin, rows.size(0)).copy_(rows); });
+    return std::make_unique<DenseEigenspace>(vectors);
+  } catch (const c10::OutOfMemoryError&) {
+    memory.release();
+    return nullptr;
+  }
 }
 
 }  // namespace seigh

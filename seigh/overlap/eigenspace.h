@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 
 #include "seigh/core/context.h"
@@ -47,5 +48,9 @@ class DenseEigenspace : public Eigenspace {
  private:
   at::Tensor vectors_;
 };
+
+/// A copy of U on the context's device, which gives out rows that lie there; null where that is the CPU, or
+/// has no room for it. One pass over U.
+std::unique_ptr<const Eigenspace> copy_on_device(const Eigenspace& space, const Context& context);
 
 }  // namespace seigh
