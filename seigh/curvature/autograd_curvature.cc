@@ -919,7 +919,8 @@ void AutogradCurvatureOperator::choose_sizes() {
 // Where products wait for launches: they are short, and take little memory.
 void AutogradCurvatureOperator::consider_replay() {
   const bool asked = options_.replay.value_or(false);
-  if (!options_.replay.value_or(true)) return;
+  // On CUDA only where it is asked for, until it has run on a card.
+  if (!options_.replay.value_or(!device_.is_cuda())) return;
   if (by_differences() || !obstacle().empty() || !DeviceGraph::supported(device_)) {
     require(!asked, name(), ": products ", by_differences() ? "by differences" : "on " + device_.str(),
             " cannot be replayed");
