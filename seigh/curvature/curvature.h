@@ -65,8 +65,8 @@ struct CurvatureOptions {
   Products products = Products::automatic;
   Precision precision = Precision::float32;
   /// On devices, products of small networks wait for the launches of their kernels: whether those are
-  /// recorded once and replayed as one (replayed.h), or whichever is faster (on CUDA: not). True: throws where
-  /// they cannot be.
+  /// recorded once and replayed as one (replayed.h), or whichever is faster (on CUDA: not). True: throws
+  /// where they cannot be.
   std::optional<bool> replay = {};
   /// Parameters the matrix is over; the others stay fixed. Patterns as in select_parameters(); empty: all.
   std::vector<std::string> parameters = {};

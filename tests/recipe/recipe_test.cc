@@ -254,28 +254,31 @@ TEST(Recipe, KeysThatCannotMatterAreLeftOut) {
   };
   const std::string curvature =
       "matrix parameters l2 splits samples subset steps batch_size products precision rescaled ";
-  EXPECT_EQ(written("[model]\nmodule = \"net.pt\"\ngroups = 16\n[data]\nx = \"x.npy\"\ny = \"y.npy\"\n"
-                    "[train]\nbatch_size = 7\n"),
-            "name seed device x y test_x module weights steps loss label_smoothing checkpoints " + curvature);
+  EXPECT_EQ(
+      written("[model]\nmodule = \"net.pt\"\ngroups = 16\n[data]\nx = \"x.npy\"\ny = \"y.npy\"\n"
+              "[train]\nbatch_size = 7\n"),
+      "name seed device deterministic x y test_x module weights steps loss label_smoothing checkpoints " +
+          curvature);
   EXPECT_EQ(written("[model]\nmodule = \"net.pt\"\n[data]\nimage_size = 9\n[train]\nsteps = 9\n"),
-            "name seed device name image_size validation_samples label_noise module weights steps batch_size "
+            "name seed device deterministic name image_size validation_samples label_noise module weights "
+            "steps batch_size "
             "learning_rate "
             "optimizer momentum weight_decay schedule warmup loss label_smoothing checkpoints " +
                 curvature);
-  EXPECT_EQ(
-      written("", {"data.name=text", "model.kind=transformer", "train.optimizer=adamw", "model.patch=9",
-                   "curvature.matrix=mc_fisher"}),
-      "name seed device name text context vocabulary kind width depth heads mlp_ratio tied experts steps "
-      "batch_size learning_rate optimizer weight_decay betas epsilon schedule warmup loss "
-      "label_smoothing checkpoints matrix parameters l2 draws splits samples subset steps batch_size "
-      "products precision rescaled ");
-  EXPECT_EQ(
-      written("", {"data.name=cifar-10", "model.kind=3c3d", "train.schedule=step", "train.milestones=[5]",
-                   "train.loss=mean_squared_error", "model.tied=false"}),
-      "name seed device name validation_samples normalise label_noise kind hidden channels steps batch_size "
-      "learning_rate optimizer momentum weight_decay schedule warmup milestones decay loss "
-      "checkpoints " +
-          curvature);
+  EXPECT_EQ(written("", {"data.name=text", "model.kind=transformer", "train.optimizer=adamw", "model.patch=9",
+                         "curvature.matrix=mc_fisher"}),
+            "name seed device deterministic name text context vocabulary kind width depth heads mlp_ratio "
+            "tied experts steps "
+            "batch_size learning_rate optimizer weight_decay betas epsilon schedule warmup loss "
+            "label_smoothing checkpoints matrix parameters l2 draws splits samples subset steps batch_size "
+            "products precision rescaled ");
+  EXPECT_EQ(written("", {"data.name=cifar-10", "model.kind=3c3d", "train.schedule=step",
+                         "train.milestones=[5]", "train.loss=mean_squared_error", "model.tied=false"}),
+            "name seed device deterministic name validation_samples normalise label_noise kind hidden "
+            "channels steps batch_size "
+            "learning_rate optimizer momentum weight_decay schedule warmup milestones decay loss "
+            "checkpoints " +
+                curvature);
   written("", {"eigh.method=dense", "eigh.products=250", "eigh.warm_start=true"});
   written("", {"eigh.method=seigh", "eigh.storage=float16", "eigh.warm_start=true",
                "eigh.keep_measurements=true"});
