@@ -335,6 +335,7 @@ void define(py::module_& m) {
       .def_property_readonly("threads", &Context::threads)
       .def("available", [](const Context& c) { return c.memory().available(); })
       .def("ceiling", [](const Context& c) { return c.memory().ceiling(); });
+  m.def("visible_devices", &visible_devices);
   m.def("parse_bytes", &parse_bytes);
   m.def("format_bytes", &format_bytes);
 

@@ -81,7 +81,8 @@ class Curvature:
             3 % of a product's length; "bf16", they are in bfloat16, 8 bits (PyTorch's autocast; on the CPU too), wrong by several %. That is
             measured (`product_error`); eigenpairs found with it are refined and certified by k further products in float32.
         replay: on devices, whether the kernels of a product are recorded once and replayed as one (CUDA graphs), for small networks whose
-            products wait for launches; None: whichever is faster, but on CUDA, where this has not been run yet, not. True: RuntimeError or ValueError where they cannot be.
+            products wait for launches; None: whichever is faster, but on CUDA, where this has not been run yet, not. True: RuntimeError
+            or ValueError where they cannot be.
         batch_size: samples whose activations are in memory at once; 0: chosen. Only of tensors.
         check: products are checked before the first is given out: same twice, symmetric, other mini-batches and order,
             float64, differences of the gradient. Costs some twenty products, once.

@@ -1,9 +1,10 @@
 """Ranks by torch.distributed: what the library asks of a process group."""
 
-import os
 import socket
 
 import torch
+
+from seigh import _core
 
 # Backends whose messages go from device to device; of others (gloo) those of the host alone are used.
 _BETWEEN_DEVICES = ("nccl", "xccl", "hccl", "ucc")
@@ -37,8 +38,7 @@ class Group:
         self._peers = dist.get_process_group_ranks(self._group)
         backends = dict(part.split(":") for part in str(dist.get_backend_config(self._group)).split(","))
         self._kinds = {kind for kind, backend in backends.items() if kind == "cpu" or backend in _BETWEEN_DEVICES}
-        self._here = socket.gethostname(), tuple(os.environ.get(name) for name in
-                                                 ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"))
+        self._here = socket.gethostname(), _core.visible_devices()
         all_of_them = self.gathered(self._here)
         self.on_this_machine = sum(host == self._here[0] for host, _ in all_of_them)
         beside = [i for i, place in enumerate(all_of_them) if place == self._here]

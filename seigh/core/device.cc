@@ -5,6 +5,8 @@
 #include <c10/util/Exception.h>
 #include <torch/version.h>
 
+#include <cstdlib>
+
 #include "seigh/core/device_memory.h"
 #include "seigh/core/error.h"
 #include "seigh/core/printable.h"
@@ -58,6 +60,16 @@ c10::Device usable_device(const std::string& name, const Ranks& ranks) {
     fail(is, first_line(error.what_without_backtrace()), "; ", kElse);
   }
   return device;
+}
+
+std::string visible_devices() {
+  std::string all;
+  for (const char* name :
+       {"CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"}) {
+    const char* const value = std::getenv(name);
+    all.append(value != nullptr ? value : "all").append(";");
+  }
+  return all;
 }
 
 Context on_device(const Context& context, const std::string& name) {

@@ -17,6 +17,10 @@ namespace seigh {
 /// number.
 c10::Device usable_device(const std::string& name, const Ranks& ranks = Ranks());
 
+/// What tells libtorch which accelerators of the machine to see, from the environment: processes for which it
+/// is the same number them alike.
+std::string visible_devices();
+
 /// The context on that device. Ranks that take the same one have equal parts of its memory, unless the
 /// context has a ceiling for it.
 Context on_device(const Context& context, const std::string& name);

@@ -18,6 +18,7 @@
 #include <thread>
 #include <vector>
 
+#include "seigh/core/device.h"
 #include "seigh/core/error.h"
 #include "seigh/core/parallel.h"
 #include "seigh/core/ranks.h"
@@ -27,17 +28,6 @@ namespace {
 
 // MPI counts in int.
 constexpr int64_t kMost = int64_t{1} << 28;
-
-// What two ranks on one machine have in common if they see the same accelerators.
-std::string visible_devices() {
-  std::string all;
-  for (const char* name :
-       {"CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"}) {
-    const char* const value = std::getenv(name);
-    all.append(value != nullptr ? value : "all").append(";");
-  }
-  return all;
-}
 
 // Whether this MPI reads and writes the memory of CUDA devices.
 bool knows_cuda() {

@@ -16,7 +16,7 @@
 #include "seigh/tall/divided.h"
 #include "seigh/tall/tall_matrix.h"
 #include "tests/mpi/everybody.h"
-#include "tests/support/expect_error.h"
+#include "tests/support/matrix_there.h"
 #include "tests/support/pretended_device.h"
 #include "tests/support/spectra.h"
 
@@ -26,33 +26,12 @@ namespace {
 using test::everybody;
 using test::expect_same;
 using test::expect_same_pairs;
+using test::MatrixThere;
 using test::mine;
 using test::PretendedDevice;
 using test::world;
 
 constexpr int64_t kRows = 301;
-
-class MatrixThere final : public LinearOperator {
- public:
-  explicit MatrixThere(const at::Tensor& matrix)
-      : LinearOperator(matrix.size(0), matrix.scalar_type(), "matrix"),
-        matrix_(matrix.to(PretendedDevice::device())) {}
-  c10::Device device() const override { return PretendedDevice::device(); }
-  int64_t preferred_block() const override { return 4; }
-
-  int64_t most_held = 0;  // when a product began
-  int64_t from_host = 0;  // columns that came from there
-
- protected:
-  at::Tensor apply_impl(const at::Tensor& block) override {
-    most_held = std::max(most_held, PretendedDevice::held());
-    if (block.is_cpu()) from_host += block.size(1);
-    return at::matmul(matrix_, block.to(device())).to(block.device());
-  }
-
- private:
-  at::Tensor matrix_;
-};
 
 at::Tensor there(const at::Tensor& x) {
   return as_block(x.to(PretendedDevice::device()));
