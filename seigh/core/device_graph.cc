@@ -25,10 +25,6 @@
 namespace seigh {
 namespace {
 
-c10::Stream new_stream(c10::Device device) {
-  return c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device);
-}
-
 // What obstacle_to_recording() has met.
 std::mutex watching;
 std::mutex noting;
@@ -162,6 +158,10 @@ SideStream::~SideStream() {
 
 c10::Stream current_stream(c10::Device device) {
   return c10::impl::VirtualGuardImpl(device.type()).getStream(device);
+}
+
+c10::Stream new_stream(c10::Device device) {
+  return c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device);
 }
 
 std::string obstacle_to_recording(const std::function<void()>& work) {

@@ -32,8 +32,9 @@ class SideStream {
   c10::StreamGuard guard_;
 };
 
-/// The stream that this thread's work on the device is put on.
+/// The stream that this thread's work on the device is put on, and another one, for work beside it.
 c10::Stream current_stream(c10::Device device);
+c10::Stream new_stream(c10::Device device);
 
 /// Runs `work` and says what of it cannot be recorded, the name of an operation; empty where nothing was
 /// seen. One caller at a time.

@@ -74,6 +74,13 @@ std::string Memory::obstacle() const {
   return pool::obstacle();
 }
 
+Memory::Held::Held(const Memory& memory, int64_t bytes) : account_(memory.account()), bytes_(bytes) {
+  pool::hold(*account_, bytes_);
+}
+Memory::Held::~Held() {
+  pool::hold(*account_, -bytes_);
+}
+
 int64_t parse_bytes(const std::string& text) {
   size_t end = 0;
   double number = 0;

@@ -33,6 +33,20 @@ class Memory {
 
   const std::shared_ptr<PoolAccount>& account() const { return account_; }
 
+  /// While one lives, so many bytes are held that the pool knows nothing of: what a device's library takes of
+  /// the host.
+  class Held {
+   public:
+    Held(const Memory& memory, int64_t bytes);
+    ~Held();
+    Held(const Held&) = delete;
+    Held& operator=(const Held&) = delete;
+
+   private:
+    std::shared_ptr<PoolAccount> account_;
+    int64_t bytes_;
+  };
+
  private:
   std::shared_ptr<PoolAccount> account_;
   int sharing_;

@@ -84,6 +84,11 @@ class Pool final : public c10::Allocator {
     const std::lock_guard lock(mutex_);
     a.peak = a.held;
   }
+  void hold(PoolAccount& a, int64_t bytes) {
+    const std::lock_guard lock(mutex_);
+    a.held += bytes;
+    a.peak = std::max(a.peak, a.held);
+  }
   void recount(PoolAccount& a) {
     // Libraries, their threads and buffers grow a little after the start.
     constexpr int64_t kReserve = int64_t{100} << 20;
@@ -269,6 +274,10 @@ Usage usage(const PoolAccount& account) {
 
 void reset_peak(PoolAccount& account) {
   installed().pool->reset_peak(account);
+}
+
+void hold(PoolAccount& account, int64_t bytes) {
+  installed().pool->hold(account, bytes);
 }
 
 std::shared_ptr<PoolAccount> current_account() {

@@ -38,6 +38,8 @@ struct Usage {
 };
 Usage usage(const PoolAccount& account);
 void reset_peak(PoolAccount& account);
+/// Counts bytes that are not the pool's as held by the account; negative ones as given back.
+void hold(PoolAccount& account, int64_t bytes);
 /// That of the calling thread's scope; null outside of one.
 std::shared_ptr<PoolAccount> current_account();
 /// Sets `others` to what the process holds now, and a reserve for what libraries take later; never lower.

@@ -27,49 +27,83 @@ constexpr int64_t kFileBytes = int64_t{256} << 20;
 }  // namespace
 
 Basis::Basis(int64_t rows, int64_t capacity, at::ScalarType dtype, fs::path folder, bool on_disk,
-             Context context, c10::Device device)
+             Context context, c10::Device device, std::optional<int64_t> there)
     : context_(std::move(context)),
       rows_(rows),
       capacity_(capacity),
       folder_(std::move(folder)),
       stored_(rows, dtype, context_) {
-  if (!on_disk) block_ = empty_block(rows, capacity, dtype, device);
+  if (on_disk) return;
+  const int64_t first = there.value_or(rows);
+  block_ = empty_block(first, capacity, dtype, device);
+  if (first == rows) return;
+  rest_ = empty_block(rows - first, capacity, dtype);
+  transfers_ =
+      std::make_shared<Transfers>(device, piece_bytes(static_cast<int64_t>(rest_.nbytes())), context_);
 }
 
 at::Tensor Basis::columns(int64_t begin, int64_t count) const {
-  if (!on_disk()) return block_.slice(1, begin, begin + count);
-  return stored_.part(begin, count).row_range(0, rows_);
+  if (on_disk()) return stored_.part(begin, count).row_range(0, rows_);
+  const at::Tensor some = block_.slice(1, begin, begin + count);
+  if (!rest_.defined()) return some;
+  const int64_t first = block_.size(0);
+  const at::Tensor whole = empty_block(rows_, count, block_.scalar_type(), block_.device());
+  whole.slice(0, 0, first).copy_(some);
+  transfers_->copy(whole.slice(0, first), rest_.slice(1, begin, begin + count));
+  return whole;
+}
+
+// In memory.
+void Basis::put(int64_t first, const at::Tensor& columns) {
+  const int64_t end = first + columns.size(1), there = block_.size(0);
+  block_.slice(1, first, end).copy_(columns.slice(0, 0, there));
+  if (rest_.defined()) transfers_->copy(rest_.slice(1, first, end), columns.slice(0, there));
+}
+
+// The first columns of the rows that the device has no room for.
+std::shared_ptr<const TallMatrix> Basis::on_host(int64_t count) const {
+  return std::make_shared<StreamedMatrix>(
+      std::make_shared<MemoryTallMatrix>(rest_.slice(1, 0, count), context_), transfers_);
 }
 
 std::shared_ptr<const TallMatrix> Basis::leading(int64_t count) const {
-  if (!on_disk()) return std::make_shared<MemoryTallMatrix>(columns(0, count), context_);
-  return std::make_shared<StoredMatrix>(stored_.part(0, count));
+  if (on_disk()) return std::make_shared<StoredMatrix>(stored_.part(0, count));
+  const auto first = std::make_shared<MemoryTallMatrix>(block_.slice(1, 0, count), context_);
+  if (!rest_.defined()) return first;
+  return std::make_shared<StackedMatrix>(
+      std::vector<std::shared_ptr<const TallMatrix>>{first, on_host(count)});
 }
 
 // Calls body(rows of V, first row, how many) until all rows have had their turn.
 template <typename Body>
 void Basis::for_panels(const Body& body) const {
   if (size_ == 0) return;
-  if (!on_disk()) return body(columns(0, size_), int64_t{0}, rows_);
-  const int64_t step = stored_.panel_rows();
-  for (int64_t begin = 0; begin < rows_; begin += step) {
-    context_.check_cancelled();
-    const int64_t n = std::min(step, rows_ - begin);
-    body(stored_.row_range(begin, n), begin, n);
-  }
+  const auto by_panels = [&](const TallMatrix& some, int64_t first) {
+    const int64_t step = some.panel_rows();
+    for (int64_t begin = 0; begin < some.rows(); begin += step) {
+      context_.check_cancelled();
+      const int64_t n = std::min(step, some.rows() - begin);
+      body(some.row_range(begin, n), first + begin, n);
+    }
+  };
+  if (on_disk()) return by_panels(stored_, 0);
+  body(block_.slice(1, 0, size_), int64_t{0}, block_.size(0));
+  if (rest_.defined()) by_panels(*on_host(size_), block_.size(0));
 }
 
+// What is added up stays on the device until the end: to look at it is to wait.
 at::Tensor Basis::projections(const at::Tensor& z) const {
-  at::Tensor result = at::zeros({size_, z.size(1)}, wide(z.scalar_type()));
+  const at::Tensor result = at::zeros({size_, z.size(1)}, z.options().dtype(wide(z.scalar_type())));
   for_panels([&](const at::Tensor& v, int64_t begin, int64_t n) {
-    result.add_(seigh::projections(v, z.slice(0, begin, begin + n)));
+    add_projections(result, v, z.slice(0, begin, begin + n));
   });
-  return result;
+  return result.cpu();
 }
 
 void Basis::subtract(const at::Tensor& z, const at::Tensor& c) const {
+  const at::Tensor there = c.to(z.device());
   for_panels([&](const at::Tensor& v, int64_t begin, int64_t n) {
-    subtract_product(z.slice(0, begin, begin + n), v, c);
+    subtract_product(z.slice(0, begin, begin + n), v, there);
   });
 }
 
@@ -90,7 +124,7 @@ void Basis::append(const at::Tensor& q) {
     stored_.add(file(generation_, size_), "columns");
     kept_ = size_ + count;
   } else {
-    columns(size_, count).copy_(q);
+    put(size_, q);
   }
   size_ += count;
 }
@@ -106,9 +140,20 @@ void Basis::restart(int64_t p, const at::Tensor& y) {
   kept_ = 0;
   size_ = r + rest;
   if (!on_disk()) {
-    const at::Tensor behind = block_.slice(1, p, p + rest).clone();
+    const at::Tensor behind = columns(p, rest).clone();
     times_small_in_place(block_.slice(1, 0, p), y);
-    columns(r, rest).copy_(behind);
+    if (rest_.defined()) {
+      const auto old = on_host(p);
+      const at::Tensor there = y.to(old->device());
+      const int64_t step = old->panel_rows();
+      for (int64_t begin = 0; begin < old->rows(); begin += step) {
+        const int64_t n = std::min(step, old->rows() - begin);
+        const at::Tensor panel = old->row_range(begin, n).to(there.scalar_type());
+        transfers_->copy(rest_.slice(0, begin, begin + n).slice(1, 0, r),
+                         panel_times(panel, there).to(rest_.scalar_type()));
+      }
+    }
+    put(r, behind);
     return;
   }
   StoredMatrix renewed = stored_.part(0, 0);
@@ -180,7 +225,7 @@ void Basis::load(int64_t generation, int64_t size, const std::string& remedy) {
       const at::Tensor some = part.part(first, last - first).row_range(0, rows_);
       require(at::equal(sums.slice(0, first, last), crc32_of_rows(some.t())), path.string(),
               ": the checksum does not match what was written", remedy);
-      if (!on_disk()) block_.slice(1, size_ + first, size_ + last).copy_(some);
+      if (!on_disk()) put(size_ + first, some);
     }
     if (on_disk()) stored_.add(path, "columns");
     stems.insert(stem(generation, size_));

@@ -1,5 +1,5 @@
-// The orthonormal columns of a Krylov iteration, this rank's rows of them: in memory, the host's or a
-// device's, or, where memory is too little, in files.
+// The orthonormal columns of a Krylov iteration, this rank's rows of them: in memory, the host's, a device's
+// or the last rows on the host and all others on a device, or, where memory is too little, in files.
 //
 //   FOLDER/basis_<generation>_<first column>.h5     (..._rank_<r>.h5 where there are several ranks)
 //       columns      [c, D]      some columns of the basis, its rows
@@ -9,26 +9,30 @@
 // begins a new generation, whose rotated columns are one file. In memory, the same files keep what keep() is
 // asked to keep; in files, they are the basis. A basis begun in one way can be continued in the other.
 //
-// Cost of a pass in files: what there is of the basis is read once, by panels of rows.
+// Cost of a pass in files: what there is of the basis is read once, by panels of rows. Rows on the host
+// beside a device are brought there once (tall/transfers.h).
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "seigh/core/filesystem.h"
 #include "seigh/tall/stored_matrix.h"
+#include "seigh/tall/transfers.h"
 
 namespace seigh {
 
 class Basis {
  public:
   /// No columns, and room for `capacity` of `rows` rows. `folder` may be empty for a basis in memory that is
-  /// not kept; `device`: whose memory. Blocks given and got lie there, small matrices on the CPU.
+  /// not kept; `device`: whose memory, of all rows or the first `there`. Blocks given and got lie there,
+  /// small matrices on the CPU.
   Basis(int64_t rows, int64_t capacity, at::ScalarType dtype, fs::path folder, bool on_disk, Context context,
-        c10::Device device = at::kCPU);
+        c10::Device device = at::kCPU, std::optional<int64_t> there = {});
 
   int64_t rows() const { return rows_; }
   int64_t capacity() const { return capacity_; }
@@ -36,7 +40,7 @@ class Basis {
   int64_t generation() const { return generation_; }  ///< restarts so far
   bool on_disk() const { return !block_.defined(); }
 
-  /// Columns [begin, begin + count): block [rows, count]; in memory a view.
+  /// Columns [begin, begin + count): block [rows, count]; a view of those that lie in one memory.
   at::Tensor columns(int64_t begin, int64_t count) const;
   /// The first `count` columns, without copying them.
   std::shared_ptr<const TallMatrix> leading(int64_t count) const;
@@ -69,15 +73,19 @@ class Basis {
   std::string stem(int64_t generation, int64_t first) const;
   fs::path file(int64_t generation, int64_t first) const;
   void write(int64_t generation, int64_t first, const at::Tensor& columns) const;
+  void put(int64_t first, const at::Tensor& columns);
   template <typename Body>
   void for_panels(const Body& body) const;
+  std::shared_ptr<const TallMatrix> on_host(int64_t count) const;
 
   Context context_;
   int64_t rows_, capacity_;
   fs::path folder_;
   int64_t size_ = 0, generation_ = 0;
-  int64_t kept_ = 0;     // columns in the folder
-  at::Tensor block_;     // in memory: [rows, capacity]
+  int64_t kept_ = 0;  // columns in the folder
+  at::Tensor block_;  // in memory: [rows, capacity], or the rows that are on the device
+  at::Tensor rest_;   // the other ones, on the host, if there are any
+  std::shared_ptr<Transfers> transfers_;
   StoredMatrix stored_;  // in files
 };
 

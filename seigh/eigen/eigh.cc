@@ -34,15 +34,18 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const SolverOptions&
   const KrylovSizes krylov = krylov_sizes(options, dimension, dtype, ranks);
   const int64_t rows = ranks.share(dimension, 0).count;  // of the largest rank
   const int64_t whole = dense_bytes(dimension, dtype);
-  // The device takes a basis where it has the room, and the host the eigenvectors in the end.
-  const auto on_device = [&](int64_t basis) {
-    return !o.on_disk && basis * rows * element + krylov.on_device <= device_memory &&
-           o.k * dimension * element + krylov.working_memory < memory;
-  };
+  const int64_t vector = rows * element, squares = 5 * small * krylov.ideal_basis * krylov.ideal_basis;
+  // The device takes a basis, or a part of it, where it has the room, and the host the rest, and the
+  // eigenvectors in the end.
+  const DeviceShare on_device =
+      o.on_disk || device_memory == 0
+          ? DeviceShare{0, 0}
+          : device_share(vector, o.k, krylov.ideal_basis, device_memory - krylov.on_device,
+                         memory - krylov.beside_device - squares);
   EighPlan plan;
   plan.method = o.method;
   if (o.method == Method::automatic) {
-    const int64_t least = krylov.smallest_basis * rows * element + krylov.working_memory;
+    const int64_t least = krylov.smallest_basis * vector + krylov.working_memory;
     const bool adaptive = o.tolerance > 0 || o.error > 0;
     if (o.independent) {
       plan.method = Method::seigh;
@@ -52,7 +55,7 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const SolverOptions&
       plan.method = Method::dense;
       plan.reason =
           dimension <= kSmall ? "the matrix is small" : "the products asked for make the whole matrix";
-    } else if (least < memory || adaptive || on_device(krylov.smallest_basis)) {
+    } else if (least < memory || adaptive || on_device.columns >= krylov.smallest_basis) {
       plan.method = Method::krylov;
       plan.reason = "the smallest error for the products";
     } else {
@@ -64,24 +67,28 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const SolverOptions&
   const double s = static_cast<double>(o.products);
   switch (plan.method) {
     case Method::krylov: {
-      const int64_t vector = rows * element, working = krylov.working_memory;
+      const int64_t working = krylov.working_memory;
       const int64_t ideal = krylov.ideal_basis, least = std::min(krylov.smallest_basis, ideal);
       const int64_t in_memory = std::clamp((memory - working) / vector, int64_t{0}, ideal);
-      const bool device = on_device(std::max(least, in_memory));
+      const bool device = on_device.columns >= std::max(least, in_memory);
       plan.on_disk = o.on_disk || (!device && !o.state.empty() && least > (memory - working) / vector);
       if (device)
-        plan.basis = std::min((device_memory - krylov.on_device) / vector, ideal);
+        plan.basis = on_device.columns;
       else
         plan.basis = plan.on_disk ? ideal : std::clamp((memory - working) / vector, least, ideal);
       const double p = static_cast<double>(krylov.products), m = static_cast<double>(plan.basis);
       plan.products = krylov.products + o.probes + o.checks;
       plan.flops = 4 * d * p * std::min(p, m) + 2 * d * m * k;
       // And T, its decomposition and what is selected of it.
-      plan.on_device = device ? plan.basis * vector + krylov.on_device : 0;
-      plan.memory = working + 5 * small * plan.basis * plan.basis +
+      plan.on_device = device ? on_device.bytes + krylov.on_device : 0;
+      const int64_t on_host = device ? plan.basis * vector - on_device.bytes : 0;
+      plan.memory = (device ? krylov.beside_device : working) + 5 * small * plan.basis * plan.basis +
                     (plan.on_disk ? 4 * StoredMatrix::panel_bytes(memory)
-                     : device     ? o.k * vector
+                     : device     ? on_host + on_device.bytes / plan.basis * o.k
                                   : plan.basis * vector);
+      if (on_host > 0)
+        plan.reason +=
+            (plan.reason.empty() ? "" : "; ") + format_bytes(on_host) + " of its basis on the host";
       plan.disk = o.state.empty() ? 0 : (plan.basis + (plan.on_disk ? o.k : 0)) * dimension * element;
       if (plan.on_disk)
         plan.reason += (plan.reason.empty() ? "" : "; ") +

@@ -198,23 +198,25 @@ void BlockKrylov::allocate() {
   basis_.emplace(rows_.count, capacity_on_disk(least, ideal, o_.k), op_.dtype(), o_.state, true, context_);
 }
 
-// The basis on the operator's device, where it is no smaller than `otherwise`; false: it is to lie elsewhere.
+// The basis on the operator's device, or as many of its rows as fit there and the others on the host, where
+// it is no smaller than `otherwise`; false: it is to lie elsewhere.
 bool BlockKrylov::allocate_on_device(int64_t least, int64_t ideal, int64_t otherwise) {
   if (o_.on_disk || op_.device().is_cpu()) return false;
   const int64_t element = static_cast<int64_t>(c10::elementSize(op_.dtype())),
-                column = ranks_.share(op_.size(), 0).count * element;  // of the largest rank
-  // The host's part: vectors of random numbers, small matrices, and in the end the eigenvectors.
-  const int64_t small = 5 * wide_bytes(op_.dtype()) * ideal * ideal;
-  if (ranks_.least(context_.memory().available()) < sizes_.working_memory + o_.k * column + small)
-    return false;
+                column =
+                    std::max<int64_t>(ranks_.share(op_.size(), 0).count, 1) * element;  // of the largest rank
+  const int64_t host = ranks_.least(context_.memory().available()) - sizes_.beside_device -
+                       5 * wide_bytes(op_.dtype()) * ideal * ideal;
+  if (host < 0) return false;
   const int64_t working = sizes_.on_device;
-  const int64_t room =
-      room_on_device(op_, sizes_.block, least * column + working, ideal * column + working, context_);
-  int64_t capacity = std::min(ideal, (room - working) / column);
+  const int64_t room = room_on_device(op_, sizes_.block, working, ideal * column + working, context_);
+  const DeviceShare share = device_share(column, o_.k, ideal, room - working, host);
+  int64_t capacity = share.columns;
   if (capacity < std::max(least, std::min(ideal, otherwise))) return false;
   if (!o_.state.empty()) capacity = capacity_on_disk(least, capacity, 0);
+  const int64_t there = std::min(rows_.count, share.bytes / (capacity * element));
   try {
-    basis_.emplace(rows_.count, capacity, op_.dtype(), o_.state, false, context_, op_.device());
+    basis_.emplace(rows_.count, capacity, op_.dtype(), o_.state, false, context_, op_.device(), there);
   } catch (const c10::OutOfMemoryError&) {  // in pieces that are too small
     DeviceMemory(op_.device()).release();
   }
@@ -223,6 +225,11 @@ bool BlockKrylov::allocate_on_device(int64_t least, int64_t ideal, int64_t other
     return false;
   }
   place_ = op_.device();
+  if (there < rows_.count)
+    context_.progress().note(text_of("of the basis of ", capacity, " vectors, ",
+                                     format_bytes(there * capacity * element), " are on ", op_.device(),
+                                     " and ", format_bytes((rows_.count - there) * capacity * element),
+                                     " in the host's memory, from where they are brought in turn"));
   return true;
 }
 
@@ -671,6 +678,24 @@ void BlockKrylov::certify(const RitzPairs& pairs, EigenResult& result) {
 }
 
 }  // namespace
+
+// All there, unless a part of each column on the host makes it longer: a basis that is too short is
+// restarted, which costs products. In the end the device's part of k columns comes to the host.
+DeviceShare device_share(int64_t column, int64_t k, int64_t ideal, int64_t room, int64_t host) {
+  const auto moved = [&](int64_t bytes, int64_t columns) {
+    return bytes / std::max<int64_t>(columns, 1) * k;
+  };
+  const int64_t alone = std::clamp<int64_t>(room / column, 0, ideal);
+  const bool fits = k * column <= host;
+  if (fits && alone == ideal) return {ideal, ideal * column};
+  const int64_t beside = room - Transfers::on_device(piece_bytes(ideal * column));
+  int64_t both = beside > 0 ? std::clamp<int64_t>((beside + host) / column, 0, ideal) : 0;
+  while (both > 0 &&
+         std::max<int64_t>(both * column - beside, 0) + moved(std::min(beside, both * column), both) > host)
+    --both;
+  if (fits && alone >= both) return {alone, alone * column};
+  return {both, std::min(beside, both * column)};
+}
 
 KrylovSizes krylov_sizes(const SolverOptions& options, int64_t dimension, at::ScalarType dtype,
                          const Ranks& ranks) {

@@ -22,11 +22,13 @@
 // b) numbers read in all. Ranks hold the basis by rows, D p / n numbers each; they exchange blocks [D, b] and
 // small matrices. On an operator's device with room for it beside the products (what one takes is measured,
 // by one or two that count as none) the basis is there, and all that is tall; small matrices, and in the end
-// the eigenvectors, are on the host. The products of a block depend on those before it: for products that
-// must be independent of each other use seigh().
+// the eigenvectors, are on the host. Where there is room for the blocks alone, rows of the basis are on the
+// host and brought there panel by panel, three times for a block. The products of a block depend on those
+// before it: for products that must be independent of each other use seigh().
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
 
 #include <cstdint>
 
@@ -50,9 +52,17 @@ struct KrylovSizes {
   int64_t ideal_basis;     ///< aimed at: the full basis, or as much of it as options.basis allows
   int64_t working_memory;  ///< bytes beside the basis and the operator's
   int64_t on_device;       ///< the same where the basis is on a device, of it
+  int64_t beside_device;   ///< and of the host, but for the eigenvectors
 };
 KrylovSizes krylov_sizes(const SolverOptions& options, int64_t dimension, at::ScalarType dtype,
                          const Ranks& ranks = Ranks());
+
+/// A basis on a device, of columns of `column` bytes: how many, and how many bytes of all of them are there,
+/// the others on the host. `room`: what the device has for it, `host` what that has, for k eigenvectors too.
+struct DeviceShare {
+  int64_t columns, bytes;
+};
+DeviceShare device_share(int64_t column, int64_t k, int64_t ideal, int64_t room, int64_t host);
 
 /// Throws Error on invalid options, when memory or disk are too little for the smallest basis, or when a
 /// product is not finite. Not reaching the tolerance is no error: see EigenResult::converged and the

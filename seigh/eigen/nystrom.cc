@@ -16,6 +16,7 @@
 #include "seigh/sketch/test_matrix.h"
 #include "seigh/tall/panels.h"
 #include "seigh/tall/placement.h"
+#include "seigh/tall/transfers.h"
 
 namespace seigh {
 
@@ -48,21 +49,21 @@ EigenResult solve(LinearOperator& op, const SolverOptions& options, const Contex
   const at::Tensor sound = (d.abs() > 1e-12 * d.abs().max()).nonzero().squeeze(1);
   d = d.index_select(0, sound);
   x = x.index_select(1, sound);
+  const std::shared_ptr<const TallMatrix> tall =
+      seen_from(op.device(), std::make_shared<MemoryTallMatrix>(y, context));
   // Y X D^-1 X^H Y^H: of Z = Y X, [D, r], orthonormalised by T: Z = (Z T) G with G = T^H Z^H Z.
-  const at::Tensor gram = at::matmul(x.mH(), at::matmul(transposed_product(y, y), x));
+  const at::Tensor gram = at::matmul(x.mH(), at::matmul(seigh::gram(*tall), x));
   at::Tensor t = orthonormalizer_of_gram(gram);
   // Small directions are orthonormal only to the rounding of Y^H Y: passes over Z T itself mend that.
-  const MemoryTallMatrix tall(y, context);
   for (int pass = 0; pass < 3 && t.size(1) > 0; ++pass) {
-    const at::Tensor again = gram_of_product(tall, at::matmul(x, t));
+    const at::Tensor again = gram_of_product(*tall, at::matmul(x, t));
     const double loss = (again - at::eye(again.size(0), again.options())).abs().max().item<double>();
     if (!(loss > 10 * epsilon(op.dtype()))) break;
     t = at::matmul(t, orthonormalizer_of_gram(again));
   }
   const at::Tensor g = at::matmul(t.mH(), gram);
   auto [values, e] = at::linalg_eigh(symmetric_part(at::matmul(g / d, g.mH())));
-  EigenResult result = make_result("nystrom", values, std::make_shared<MemoryTallMatrix>(y, context),
-                                   at::matmul(at::matmul(x, t), e));
+  EigenResult result = make_result("nystrom", values, tall, at::matmul(at::matmul(x, t), e));
   result.seed = options.seed;
   result.products = s;
   finish_sketch(op, result, options, context);

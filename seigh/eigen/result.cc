@@ -7,10 +7,14 @@
 #include <c10/util/Exception.h>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
+#include <vector>
 
 #include "seigh/core/dtype.h"
+#include "seigh/core/full_precision.h"
 #include "seigh/linop/linear_operator.h"
+#include "seigh/tall/transfers.h"
 
 namespace seigh {
 
@@ -27,7 +31,9 @@ int64_t Eigenvectors::count() const {
 }
 
 bool Eigenvectors::in_memory() const {
-  return dynamic_cast<const MemoryTallMatrix*>(basis_.get()) != nullptr;
+  const auto* const streamed = dynamic_cast<const StreamedMatrix*>(basis_.get());
+  const TallMatrix* const basis = streamed != nullptr ? streamed->host().get() : basis_.get();
+  return dynamic_cast<const MemoryTallMatrix*>(basis) != nullptr;
 }
 
 Eigenvectors Eigenvectors::compact() const {
@@ -46,42 +52,59 @@ Eigenvectors Eigenvectors::compact() const {
 
 namespace {
 
-// Memory that a card copies to several times as fast as to the host's other memory; undefined where there is
-// none.
-at::Tensor pinned(c10::Device device, int64_t n, at::ScalarType dtype) {
-  if (!device.is_cuda()) return {};
-  try {
-    return at::empty({n}, at::TensorOptions(dtype).pinned_memory(true));
-  } catch (const c10::Error&) {
-    return {};
+// Columns [begin, begin + count) of B, or B M where there is an M, as a block on the host.
+at::Tensor copied(const TallMatrix& b, const at::Tensor& m, int64_t begin, int64_t count) {
+  const at::Tensor result = empty_block(b.rows(), count, b.dtype());
+  std::optional<Transfers> transfers;
+  if (!b.device().is_cpu())
+    transfers.emplace(b.device(), piece_bytes(static_cast<int64_t>(result.nbytes())), b.context());
+  const int64_t step = b.panel_rows();
+  for (int64_t first = 0; first < b.rows(); first += step) {
+    b.context().check_cancelled();
+    const int64_t n = std::min(step, b.rows() - first);
+    at::Tensor rows = b.row_range(first, n);
+    rows = m.defined() ? panel_times(rows.to(m.scalar_type()), m).to(b.dtype())
+                       : rows.slice(1, begin, begin + count);
+    const at::Tensor to = result.slice(0, first, first + n);
+    if (transfers)
+      transfers->copy(to, rows);
+    else
+      to.copy_(rows);
   }
+  return result;
+}
+
+// X itself where it is on the host, and what of it is.
+std::shared_ptr<const TallMatrix> moved_to_host(const std::shared_ptr<const TallMatrix>& x) {
+  if (x->device().is_cpu()) return x;
+  if (const auto* const streamed = dynamic_cast<const StreamedMatrix*>(x.get())) return streamed->host();
+  if (const auto* const divided = dynamic_cast<const DividedTallMatrix*>(x.get()))
+    return std::make_shared<DividedTallMatrix>(x->rows(), moved_to_host(divided->mine()), x->context());
+  if (const auto* const stacked = dynamic_cast<const StackedMatrix*>(x.get())) {
+    std::vector<std::shared_ptr<const TallMatrix>> parts;
+    for (const auto& part : stacked->parts()) parts.push_back(moved_to_host(part));
+    return std::make_shared<StackedMatrix>(std::move(parts));
+  }
+  return std::make_shared<MemoryTallMatrix>(copied(*x, {}, 0, x->columns()), x->context());
 }
 
 }  // namespace
 
 Eigenvectors Eigenvectors::on_host() const {
   if (!basis_ || basis_->device().is_cpu()) return *this;
+  const FullPrecision full(basis_->device());
+  if (formed()) return {moved_to_host(basis_), {}};
   if (const auto* const divided = dynamic_cast<const DividedTallMatrix*>(basis_.get())) {
     const Eigenvectors mine = Eigenvectors(divided->mine(), coefficients_).on_host();
     return {std::make_shared<DividedTallMatrix>(basis_->rows(), mine.basis_, basis_->context()), {}};
   }
-  if (count() == 0) return Eigenvectors(empty_block(dimension(), 0, dtype()), {}, basis_->context());
-  const at::Tensor u = empty_block(dimension(), count(), dtype());
-  const int64_t column = std::max<int64_t>(1, dimension() * static_cast<int64_t>(u.element_size()));
-  const int64_t width = std::clamp<int64_t>(panel_bytes(basis_->device()) / column, 1, count());
-  const at::Tensor between = pinned(basis_->device(), width * dimension(), dtype());
-  for (int64_t begin = 0; begin < count(); begin += width) {
-    basis_->context().check_cancelled();
-    const int64_t n = std::min(width, count() - begin);
-    const at::Tensor some = columns(begin, n), to = u.slice(1, begin, begin + n);
-    if (between.defined()) {
-      const at::Tensor part = between.slice(0, 0, n * dimension()).view({n, dimension()}).t();
-      to.copy_(part.copy_(some));
-    } else {
-      to.copy_(some);
-    }
+  // What is on the host already is multiplied by the device while there is room for the result.
+  if (const auto* const streamed = dynamic_cast<const StreamedMatrix*>(basis_.get())) {
+    const int64_t bytes = dimension() * count() * static_cast<int64_t>(c10::elementSize(dtype()));
+    if (divided() || bytes > basis_->context().memory().available() / 2)
+      return Eigenvectors(streamed->host(), coefficients_);
   }
-  return Eigenvectors(u, {}, basis_->context());
+  return Eigenvectors(copied(*basis_, coefficients_.to(basis_->device()), 0, count()), {}, basis_->context());
 }
 
 Eigenvectors Eigenvectors::on_every_rank() const {
@@ -136,6 +159,8 @@ at::Tensor Eigenvectors::rough_row_range(int64_t begin, int64_t n) const {
 }
 
 at::Tensor Eigenvectors::columns(int64_t begin, int64_t count) const {
+  if (!coefficients_.defined() && dynamic_cast<const StackedMatrix*>(basis_.get()) != nullptr)
+    return copied(*basis_, {}, begin, count);
   if (!coefficients_.defined()) return basis_in_memory().slice(1, begin, begin + count);
   return times_small(*basis_, coefficients_.slice(1, begin, begin + count));
 }

@@ -20,6 +20,7 @@
 #include "seigh/eigen/refine.h"
 #include "seigh/tall/divided.h"
 #include "seigh/tall/placement.h"
+#include "seigh/tall/transfers.h"
 
 namespace seigh {
 namespace {
@@ -97,8 +98,10 @@ at::Tensor replicates(const Sketch& sketch, const at::Tensor& coefficients) {
 
 }  // namespace
 
-EigenResult recover(const Sketch& sketch) {
+EigenResult recover(const Sketch& measured, c10::Device device) {
   const Timer timer;
+  Sketch sketch = measured;
+  sketch.outer = seen_from(device, sketch.outer);
   const at::Tensor t = orthonormalizer(*sketch.outer);
   const auto [values, coefficients] =
       recover_from(t, sketch.inner, sketch.inner.index_select(1, sketch.outer_columns), sketch.omega_outer);
@@ -131,7 +134,7 @@ EigenResult solve(LinearOperator& op, const SolverOptions& options, const Contex
             "another process is still measuring in ", options.state.string(), "; wait for it, then continue");
     sketch = sketch_of(store);
   }
-  EigenResult result = recover(sketch);
+  EigenResult result = recover(sketch, op.device());
   DividedColumns divided(op, context);
   finish_sketch(!ranks.alone() && !op.collective() ? divided : op, result, options, context);
   result.seconds = timer.seconds();

@@ -11,6 +11,10 @@
 // test matrices. Cost: s products, 2 D k^2 flops for G, O(s^3) for the rest, D k numbers of memory.
 #pragma once
 
+#include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
+
+#include <cstdint>
 #include <string>
 
 #include "seigh/core/context.h"
@@ -25,8 +29,9 @@ namespace seigh {
 SketchPlan sketch_plan(const SolverOptions& options, const std::string& name, int64_t rows,
                        at::ScalarType dtype);
 
-/// Eigenpairs from measurements already taken. Costs no products.
-EigenResult recover(const Sketch& sketch);
+/// Eigenpairs from measurements already taken. Costs no products. What is tall is multiplied on `device`,
+/// wherever it lies.
+EigenResult recover(const Sketch& sketch, c10::Device device = at::kCPU);
 
 /// Measures, recovers and certifies. Throws Error on invalid options or when a product is not finite.
 EigenResult seigh(LinearOperator& op, const SolverOptions& options, const Context& context = Context());

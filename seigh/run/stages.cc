@@ -654,7 +654,7 @@ std::vector<std::string> Run::recover() {
     std::error_code none;
     if (again && context_.ranks().root())
       fs::remove(folder_.overlap(d.step, d.split, to_string(d.method)), none);  // of fewer products
-    EigenResult result = seigh::recover(sketch);
+    EigenResult result = seigh::recover(sketch, context_.device());
     const Recipe& r = folder_.recipe();
     const Checkpoint c = checkpoint(d.step);
     const auto h = matrix(d, c, store.plan().dtype, int64_t{1} << 30);

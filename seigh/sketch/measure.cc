@@ -15,6 +15,7 @@
 #include "seigh/io/hdf5.h"
 #include "seigh/sketch/test_matrix.h"
 #include "seigh/tall/placement.h"
+#include "seigh/tall/transfers.h"
 
 namespace seigh {
 namespace {
@@ -25,21 +26,31 @@ struct Columns {
 
 class Measurer {
  public:
-  // `kept`: columns that the caller has in memory, where place() says.
-  Measurer(LinearOperator& op, const SketchPlan& plan, const Context& context, int64_t kept = 0)
+  // `place`: of the work on blocks.
+  Measurer(LinearOperator& op, const SketchPlan& plan, const Context& context, c10::Device place)
       : op_(op),
         plan_(plan),
         context_(context),
-        place_(place_of(op, op.preferred_block(), bytes_of(kept), context)),
+        place_(place),
         omega_(make_test_matrix(plan.test_matrix, plan.rows, plan.s, plan.seed, Stream::omega, plan.dtype,
                                 place_)),
         psi_(make_test_matrix(plan.test_matrix, plan.rows, plan.s, plan.seed, Stream::psi, plan.dtype,
                               place_)) {
     require(op.size() == plan.rows && op.dtype() == plan.dtype, op.name(), ", D = ", op.size(), ", ",
             op.dtype(), ", is not what the plan measures: D = ", plan.rows, ", ", plan.dtype);
+    const int64_t block =
+        op.preferred_block() * plan.rows * static_cast<int64_t>(c10::elementSize(plan.dtype));
+    if (!place_.is_cpu()) transfers_ = std::make_unique<Transfers>(place_, piece_bytes(block), context);
   }
 
-  c10::Device place() const { return place_; }
+  // Where there is room for the work on a block, and for so many columns beside it.
+  static c10::Device work_place(LinearOperator& op, const SketchPlan& plan, const Context& context,
+                                int64_t kept = 0) {
+    // Its transform takes several of a block's size.
+    const int64_t columns = kept + 16 * op.preferred_block();
+    return place_of(op, op.preferred_block(),
+                    columns * plan.rows * static_cast<int64_t>(c10::elementSize(plan.dtype)), context);
+  }
 
   // Y where `place` says, all else on the CPU.
   Columns operator()(int64_t begin, int64_t end, c10::Device place = at::kCPU) const {
@@ -55,7 +66,11 @@ class Measurer {
       at::Tensor y = op_.apply(omega_->block(first, last - first).to(place_));
       if (plan_.scaled() && first < plan_.k) y = rounded(y, plan_.stored_dtype());
       c.inner.slice(1, first - begin, last - begin).copy_(psi_->transposed_product(y));
-      c.y.slice(1, first - begin, last - begin).copy_(y);
+      const at::Tensor kept = c.y.slice(1, first - begin, last - begin);
+      if (transfers_)
+        transfers_->copy(kept, y);
+      else
+        kept.copy_(y);
     }
     const int64_t outer = std::clamp<int64_t>(plan_.k - begin, 0, end - begin);
     c.omega_outer = at::empty({plan_.s, outer}, wide(plan_.dtype));
@@ -64,17 +79,12 @@ class Measurer {
   }
 
  private:
-  // With what becomes of a block: its transform takes several of its size.
-  int64_t bytes_of(int64_t kept) const {
-    const int64_t columns = kept + 16 * op_.preferred_block();
-    return columns * plan_.rows * static_cast<int64_t>(c10::elementSize(plan_.dtype));
-  }
-
   LinearOperator& op_;
   const SketchPlan& plan_;
   Context context_;
   c10::Device place_;  // of the work on blocks
   std::unique_ptr<TestMatrix> omega_, psi_;
+  std::unique_ptr<Transfers> transfers_;
 };
 
 }  // namespace
@@ -84,8 +94,10 @@ Sketch measure(LinearOperator& op, const SketchPlan& plan, const Context& contex
   const Context::Scope scope(context);
   const FullPrecision full(op.device());
   const int64_t width = plan.width > 0 ? plan.width : op.preferred_block();
-  const Measurer measurer(op, plan, context, plan.k + width);
-  at::Tensor outer = empty_block_at(measurer.place(), plan.rows, plan.k, plan.dtype);
+  const c10::Device place = Measurer::work_place(op, plan, context, plan.k + width);
+  const Measurer measurer(op, plan, context,
+                          place.is_cpu() ? Measurer::work_place(op, plan, context) : place);
+  at::Tensor outer = empty_block_at(place, plan.rows, plan.k, plan.dtype);
   Sketch sketch;
   sketch.seed = plan.seed;
   sketch.inner = at::empty({plan.s, plan.s}, wide(plan.dtype));
@@ -121,7 +133,9 @@ void measure(LinearOperator& op, SketchStore& store, int64_t part, int64_t parts
   if (mine.empty()) return;
   const Context::Scope scope(context);
   const FullPrecision full(op.device());
-  const Measurer measurer(op, plan, context);
+  // Shards are every rank's own, unless the ranks multiply together.
+  const Context mine_alone = op.collective() ? context : context.alone();
+  const Measurer measurer(op, plan, context, Measurer::work_place(op, plan, mine_alone));
   int64_t total = 0;
   for (const int64_t shard : mine) total += plan.columns_of(shard).all;
   context.progress().begin("measuring " + op.name(), total, "products");
@@ -184,7 +198,8 @@ double remeasure(LinearOperator& op, const SketchStore& store, int64_t column, c
   const SketchPlan& plan = store.plan();
   require(0 <= column && column < plan.s && store.finished(column / plan.width), "column ", column,
           " is not in ", store.folder().string());
-  const Columns c = Measurer(op, plan, context)(column, column + 1);
+  // One product, not a block of them to see where there would be room.
+  const Columns c = Measurer(op, plan, context, at::kCPU)(column, column + 1);
   const at::Tensor kept = Hdf5Reader(store.shard_file(column / plan.width), Maker::seigh).read("inner");
   const at::Tensor difference = c.inner.select(1, 0) - kept.select(0, column % plan.width);
   const double squared = squared_abs(difference).sum().item<double>(),

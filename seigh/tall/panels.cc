@@ -21,22 +21,20 @@ void for_panels(int64_t rows, int64_t step, const Body& body) {
 
 constexpr int64_t kPanel = 8192;  // rows whose products are summed in the blocks' own precision
 
-// projections() of as many panels as there are, in a few batches: a launch for each panel would take longer
-// than its work.
-at::Tensor projections_by_batches(const at::Tensor& x, const at::Tensor& y) {
+// add_projections() of as many panels as there are, in a few batches: a launch for each panel would take
+// longer than its work.
+void add_by_batches(const at::Tensor& sum, const at::Tensor& x, const at::Tensor& y) {
   const int64_t panels = x.size(0) / kPanel, rest = panels * kPanel;
   const int64_t result_bytes =
       std::max<int64_t>(1, x.size(1) * y.size(1) * static_cast<int64_t>(x.element_size()));
-  at::Tensor result = at::zeros({x.size(1), y.size(1)}, x.options().dtype(wide(x.scalar_type())));
   for_panels(panels, std::max<int64_t>(1, panel_bytes(x.device()) / result_bytes),
              [&](int64_t begin, int64_t end) {
                const auto batch = [&](const at::Tensor& block) {
                  return block.slice(0, begin * kPanel, end * kPanel).unflatten(0, {end - begin, kPanel});
                };
-               result.add_(at::bmm(batch(x).mH(), batch(y)).sum(0, /*keepdim=*/false, result.scalar_type()));
+               sum.add_(at::bmm(batch(x).mH(), batch(y)).sum(0, /*keepdim=*/false, sum.scalar_type()));
              });
-  if (rest < x.size(0)) result.add_(at::matmul(x.slice(0, rest).mH(), y.slice(0, rest)));
-  return result.cpu();
+  if (rest < x.size(0)) sum.add_(at::matmul(x.slice(0, rest).mH(), y.slice(0, rest)));
 }
 
 }  // namespace
@@ -51,15 +49,17 @@ at::Tensor times_small(const at::Tensor& x, const at::Tensor& m) {
 }
 
 at::Tensor projections(const at::Tensor& x, const at::Tensor& y) {
-  if (!x.is_cpu()) {
-    const FullPrecision full(x.device());
-    return projections_by_batches(x, y);
-  }
-  at::Tensor result = at::zeros({x.size(1), y.size(1)}, wide(x.scalar_type()));
+  const at::Tensor sum = at::zeros({x.size(1), y.size(1)}, x.options().dtype(wide(x.scalar_type())));
+  add_projections(sum, x, y);
+  return sum.cpu();
+}
+
+void add_projections(const at::Tensor& sum, const at::Tensor& x, const at::Tensor& y) {
+  const FullPrecision full(x.device());
+  if (!x.is_cpu()) return add_by_batches(sum, x, y);
   for_panels(x.size(0), kPanel, [&](int64_t begin, int64_t end) {
-    result.add_(at::matmul(x.slice(0, begin, end).mH(), y.slice(0, begin, end)));
+    sum.add_(at::matmul(x.slice(0, begin, end).mH(), y.slice(0, begin, end)));
   });
-  return result;
 }
 
 void subtract_product(const at::Tensor& y, const at::Tensor& x, const at::Tensor& m) {

@@ -22,6 +22,8 @@ at::Tensor times_small(const at::Tensor& x, const at::Tensor& m);
 /// for float32 (on a card that multiplies float64 as fast, too: what counts is the block read, and a copy of
 /// it in float64 takes five times as much).
 at::Tensor projections(const at::Tensor& x, const at::Tensor& y);
+/// sum += X^T Y, the same; `sum` lies where the blocks do.
+void add_projections(const at::Tensor& sum, const at::Tensor& x, const at::Tensor& y);
 
 /// Y -= X M in place, in the blocks' own precision; M [a, b] of float64.
 void subtract_product(const at::Tensor& y, const at::Tensor& x, const at::Tensor& m);

@@ -1,6 +1,8 @@
 #include "seigh/tall/tall_matrix.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/zeros.h>
 
@@ -31,8 +33,9 @@ void for_panels(const TallMatrix& x, const Body& body) {
 
 // What all ranks' rows come to, of what this rank's came to.
 at::Tensor over_ranks(const TallMatrix& x, const at::Tensor& result) {
-  if (x.divided()) x.context().ranks().sum(result);
-  return result.cpu();
+  const at::Tensor all = result.cpu();
+  if (x.divided()) x.context().ranks().sum(all);
+  return all;
 }
 
 // Of wide(), where X lies.
@@ -69,6 +72,39 @@ int64_t panel_bytes(c10::Device device) {
 int64_t MemoryTallMatrix::panel_rows() const {
   return std::max<int64_t>(1024,
                            panel_bytes(device()) / wide_bytes(dtype()) / std::max<int64_t>(columns(), 1));
+}
+
+StackedMatrix::StackedMatrix(std::vector<std::shared_ptr<const TallMatrix>> parts)
+    : TallMatrix(parts.at(0)->context()), parts_(std::move(parts)), begins_{0} {
+  for (const auto& part : parts_) begins_.push_back(begins_.back() + part->rows());
+}
+
+int64_t StackedMatrix::panel_rows() const {
+  int64_t fewest = parts_[0]->panel_rows();
+  for (const auto& part : parts_) fewest = std::min(fewest, part->panel_rows());
+  return fewest;
+}
+
+at::Tensor StackedMatrix::row_range(int64_t begin, int64_t n) const {
+  std::vector<at::Tensor> pieces;
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    const int64_t first = std::max(begin, begins_[i]), end = std::min(begin + n, begins_[i + 1]);
+    if (first < end || (n == 0 && i == 0))
+      pieces.push_back(parts_[i]->row_range(first - begins_[i], std::max<int64_t>(end - first, 0)));
+  }
+  return pieces.size() == 1 ? pieces[0] : at::cat(pieces);
+}
+
+at::Tensor StackedMatrix::select_rows(const at::Tensor& index) const {
+  const at::Tensor result =
+      at::empty({index.numel(), columns()}, at::TensorOptions(dtype()).device(device()));
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    const at::Tensor places = ((index >= begins_[i]) & (index < begins_[i + 1])).nonzero().reshape({-1});
+    if (places.numel() > 0)
+      result.index_copy_(0, places.to(device()),
+                         parts_[i]->select_rows(index.index_select(0, places) - begins_[i]));
+  }
+  return result;
 }
 
 Share TallMatrix::share() const {
@@ -147,10 +183,10 @@ at::Tensor gram_of_product(const TallMatrix& x, const at::Tensor& m) {
 
 at::Tensor transposed_product(const TallMatrix& x, const at::Tensor& y) {
   require(y.size(0) == x.rows(), "a block of ", x.rows(), " rows is needed, got ", y.sizes());
-  const at::Tensor result = zeros_for(x, x.columns(), y.size(1)), there = y.to(x.device());
+  const at::Tensor result = zeros_for(x, x.columns(), y.size(1));
   for_panels(x, [&](int64_t begin, int64_t n, const at::Tensor& panel) {
     result.addmm_(panel.to(result.scalar_type()).mH(),
-                  there.slice(0, begin, begin + n).to(result.scalar_type()));
+                  y.slice(0, begin, begin + n).to(result.device(), result.scalar_type()));
   });
   return over_ranks(x, result);
 }

@@ -58,6 +58,26 @@ class MemoryTallMatrix final : public TallMatrix {
   at::Tensor block_;
 };
 
+/// The rows of several matrices one below the other, all seen from one device.
+class StackedMatrix final : public TallMatrix {
+ public:
+  /// One or more, of as many columns and one dtype.
+  explicit StackedMatrix(std::vector<std::shared_ptr<const TallMatrix>> parts);
+  int64_t rows() const override { return begins_.back(); }
+  int64_t columns() const override { return parts_[0]->columns(); }
+  at::ScalarType dtype() const override { return parts_[0]->dtype(); }
+  at::Tensor row_range(int64_t begin, int64_t n) const override;
+  at::Tensor select_rows(const at::Tensor& index) const override;
+  c10::Device device() const override { return parts_[0]->device(); }
+  int64_t panel_rows() const override;
+  const std::vector<std::shared_ptr<const TallMatrix>>& parts() const { return parts_; }
+  int64_t begin(size_t part) const { return begins_[part]; }
+
+ private:
+  std::vector<std::shared_ptr<const TallMatrix>> parts_;
+  std::vector<int64_t> begins_;  // of each part, and the end
+};
+
 /// A matrix of which each rank has its own rows, in its memory or in its files.
 class DividedTallMatrix final : public TallMatrix {
  public:

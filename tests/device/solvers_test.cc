@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "seigh/core/context.h"
 #include "seigh/core/device_memory.h"
@@ -14,6 +16,7 @@
 #include "seigh/tall/panels.h"
 #include "seigh/tall/qr.h"
 #include "seigh/tall/tall_matrix.h"
+#include "seigh/tall/transfers.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/matrix_there.h"
 #include "tests/support/pretended_device.h"
@@ -113,6 +116,80 @@ TEST_P(TallBlocks, ProductsAreThoseOfTheCpu) {
 
 INSTANTIATE_TEST_SUITE_P(Dtypes, TallBlocks,
                          ::testing::Values(at::kFloat, at::kDouble, at::kComplexFloat, at::kComplexDouble));
+
+// Rows on the host, brought to the device by panels: the same products, whether memory can be page-locked or
+// not.
+TEST_P(TallBlocks, ProductsOfWhatIsBroughtThere) {
+  const at::ScalarType dtype = GetParam();
+  const int64_t element = static_cast<int64_t>(c10::elementSize(dtype));
+  for (const int64_t page_locked : {int64_t{1} << 40, int64_t{0}}) {
+    PretendedDevice::set_page_locked(page_locked);
+    for (const int64_t rows : {1, 40, 3000}) {
+      const at::Tensor x = random_gaussian(1, Stream::test, rows, 0, 5, dtype),
+                       y = random_gaussian(2, Stream::test, rows, 0, 3, dtype),
+                       m = random_gaussian(3, Stream::test, 5, 0, 3, wide(dtype));
+      // Panels of one row to all rows, also from files' point of view: not from a block's beginning.
+      for (const int64_t piece : {element * 5, element * 5 * 7, element * 5 * rows}) {
+        if (rows == 3000 && piece == element * 5) continue;
+        const auto here = std::make_shared<MemoryTallMatrix>(x);
+        const auto transfers = std::make_shared<Transfers>(PretendedDevice::device(), piece, Context());
+        const StreamedMatrix there(here, transfers);
+        EXPECT_EQ(there.device(), PretendedDevice::device());
+        const double eps = epsilon(dtype);
+        EXPECT_LT((gram(there) - gram(*here)).abs().max().item<double>(), 1e-15 * rows + 1e-13);
+        EXPECT_LT((gram_of_product(there, m) - gram_of_product(*here, m)).abs().max().item<double>(),
+                  1e-14 * rows + 1e-12);
+        EXPECT_LT((transposed_product(there, y) - transposed_product(*here, y)).abs().max().item<double>(),
+                  1e-15 * rows + 1e-13);
+        EXPECT_LT((times_small(there, m).cpu() - times_small(*here, m)).abs().max().item<double>(), 40 * eps);
+        // What is still held is not written over.
+        const int64_t n = std::min(there.panel_rows(), rows);
+        std::vector<at::Tensor> panels;
+        for (int64_t begin = 0; begin + n <= rows; begin += n) panels.push_back(there.row_range(begin, n));
+        for (size_t i = 0; i < panels.size(); ++i)
+          EXPECT_TRUE(at::equal(panels[i].cpu(),
+                                x.slice(0, static_cast<int64_t>(i) * n, static_cast<int64_t>(i + 1) * n)));
+        EXPECT_TRUE(at::equal(there.row_range(0, rows).cpu(), x));
+        const at::Tensor index = at::randint(rows, {7}, at::kLong);
+        EXPECT_TRUE(at::equal(there.select_rows(index).cpu(), x.index_select(0, index)));
+        // Blocks that are not contiguous, to and fro.
+        const at::Tensor wide_there = empty_block(rows + 2, 6, dtype, PretendedDevice::device()),
+                         back = empty_block(rows + 1, 5, dtype);
+        transfers->copy(wide_there.slice(0, 1, rows + 1).slice(1, 1), x);
+        transfers->copy(back.slice(0, 1), wide_there.slice(0, 1, rows + 1).slice(1, 1));
+        EXPECT_TRUE(at::equal(back.slice(0, 1), x));
+      }
+      // One below the other.
+      const int64_t half = rows / 2;
+      const auto transfers =
+          std::make_shared<Transfers>(PretendedDevice::device(), 8 * 16 * element, Context());
+      const StackedMatrix stacked(
+          {std::make_shared<MemoryTallMatrix>(as_block(x.slice(0, 0, half)).to(PretendedDevice::device())),
+           std::make_shared<StreamedMatrix>(std::make_shared<MemoryTallMatrix>(x.slice(0, half)),
+                                            transfers)});
+      EXPECT_EQ(stacked.rows(), rows);
+      EXPECT_LT((gram(stacked) - gram(MemoryTallMatrix(x))).abs().max().item<double>(), 1e-15 * rows + 1e-13);
+      EXPECT_TRUE(at::equal(stacked.row_range(0, rows).cpu(), x));
+      if (rows > 1)
+        EXPECT_TRUE(at::equal(stacked.row_range(half - 1, 2).cpu(), x.slice(0, half - 1, half + 1)));
+      const at::Tensor index = at::randint(rows, {7}, at::kLong);
+      EXPECT_TRUE(at::equal(stacked.select_rows(index).cpu(), x.index_select(0, index)));
+    }
+  }
+  PretendedDevice::set_page_locked(int64_t{1} << 40);
+}
+
+TEST_F(OnTheDevice, PageLockedMemoryCounts) {
+  const Context context;
+  const int64_t before = context.memory().held();
+  {
+    Transfers transfers(PretendedDevice::device(), int64_t{1} << 20, context);
+    EXPECT_EQ(context.memory().held(), before);
+    transfers.bring(at::zeros({100, 3}).t().contiguous().t());
+    EXPECT_GE(context.memory().held() - before, int64_t{1} << 20);
+  }
+  EXPECT_EQ(context.memory().held(), before);
+}
 
 class KrylovThere : public OnTheDevice, public ::testing::WithParamInterface<at::ScalarType> {};
 
@@ -284,8 +361,15 @@ TEST_F(OnTheDevice, PlansCountItApart) {
                  small = plan_eigh(d, at::kFloat, options, 64 * gib, Ranks(), 8 * gib),
                  alone = plan_eigh(d, at::kFloat, options, 9 * gib / 2, Ranks(), 64 * gib);
   EXPECT_EQ(here.on_device, 0);
-  EXPECT_EQ(small.on_device, 0);
-  EXPECT_EQ(small.memory, here.memory);
+  // A part of the basis, and the blocks.
+  EXPECT_GT(small.on_device, 7 * gib);
+  EXPECT_LE(small.on_device, 8 * gib);
+  EXPECT_EQ(small.basis, here.basis);
+  EXPECT_LT(small.memory, here.memory);
+  EXPECT_NE(small.text().find(" of its basis on the host"), std::string::npos) << small.text();
+  const EighPlan tiny = plan_eigh(d, at::kFloat, options, 64 * gib, Ranks(), gib / 4);
+  EXPECT_EQ(tiny.on_device, 0);
+  EXPECT_EQ(tiny.memory, here.memory);
   EXPECT_GE(there.on_device, there.basis * vector);
   EXPECT_EQ(there.basis, here.basis);
   EXPECT_LT(there.memory, here.memory - 900 * vector);
@@ -309,45 +393,105 @@ TEST_F(KrylovsMemory, WhatDoesNotFitIsOnTheHost) {
   const EigenResult expected = krylov(here, options_);
   const int64_t with_matrix = before_ + matrix_.nbytes();
   const KrylovSizes sizes = krylov_sizes(options_, kSize, at::kFloat);
-  const int64_t working = sizes.working_memory;
-  {  // the basis alone would fit
-    MatrixThere there(matrix_);
-    PretendedDevice::set_limit(with_matrix + 64 * kVector + 300 * kVector);
+  const int64_t basis = 64 * kVector, all = sizes.on_device + basis;
+  // Of what there is a tenth is left free.
+  const auto give = [&](int64_t bytes) { PretendedDevice::set_limit(with_matrix + bytes / 8 * 10); };
+  struct Case {
+    int64_t room, scratch;
+    bool there;                 // the work
+    int64_t at_least, at_most;  // of the basis
+  };
+  for (const Case& c :
+       {Case{all + 30 * kVector, 0, true, basis, basis},
+        Case{sizes.on_device + 3 * basis, 0, true, basis / 4, basis},
+        Case{sizes.on_device + 2 * basis + basis / 4, 0, true, 1, basis},
+        Case{sizes.on_device - 40 * kVector, 0, false, 0, 0},
+        // What a product takes is left to it.
+        Case{all + 30 * kVector, all, false, 0, 0}, Case{2 * all + all / 2, all, true, basis, basis}}) {
+    MatrixThere there(matrix_, c.scratch);
+    give(c.room);
     expect_same(krylov(there, options_), expected, at::kFloat);
-    EXPECT_EQ(there.from_host, expected.products);
-  }
-  PretendedDevice::set_limit(int64_t{1} << 40);
-  // With what panels take, and a tenth that is left free.
-  const int64_t enough = (working + (64 + 3 * 2 * 64) * kVector) / 8 * 10;
-  {
-    MatrixThere there(matrix_);
-    PretendedDevice::set_limit(with_matrix + enough);
-    expect_same(krylov(there, options_), expected, at::kFloat);
-    EXPECT_LE(there.from_host, expected.products - 60) << "but for probes";
-  }
-  PretendedDevice::set_limit(int64_t{1} << 40);
-  const int64_t scratch = enough / 2;
-  {  // what a product takes is left to it
-    MatrixThere there(matrix_, scratch);
-    PretendedDevice::set_limit(with_matrix + enough);
-    expect_same(krylov(there, options_), expected, at::kFloat);
-    EXPECT_GE(there.from_host, 60);
+    if (c.there) {
+      EXPECT_LE(there.from_host, expected.products - 60) << "but for probes";
+      EXPECT_GE(there.most_held - with_matrix, c.at_least);
+    } else {
+      EXPECT_GE(there.from_host, 60);
+    }
     EXPECT_GE(there.least_left, 0);
+    PretendedDevice::set_limit(int64_t{1} << 40);
   }
-  PretendedDevice::set_limit(int64_t{1} << 40);
-  {
-    MatrixThere there(matrix_, scratch);
-    PretendedDevice::set_limit(with_matrix + enough + 2 * scratch);
-    expect_same(krylov(there, options_), expected, at::kFloat);
-    EXPECT_LE(there.from_host, expected.products - 60);
+  // Or is not to be taken.
+  MatrixThere there(matrix_);
+  expect_same(krylov(there, options_, Context({.device_memory = with_matrix + 100 * kVector})), expected,
+              at::kFloat);
+  EXPECT_GE(there.from_host, 60);
+}
+
+struct Notes final : Progress {
+  void note(std::string_view text) override { all += text; }
+  std::string all;
+};
+
+// Any part of the basis on the device, restarts, states kept and taken up.
+TEST_F(KrylovsMemory, RowsOfTheBasisOnEitherSide) {
+  for (const int64_t basis : {0, 30}) {
+    SolverOptions options = options_;
+    options.basis = basis;
+    options.probes = 4;
+    MatrixOperator here(matrix_);
+    const EigenResult expected = krylov(here, options);
+    const KrylovSizes sizes = krylov_sizes(options, kSize, at::kFloat);
+    for (const int64_t percent : {1, 40, 99}) {
+      const TempFolder folder;
+      for (const bool again : {false, true}) {
+        MatrixThere there(matrix_);
+        options.state = folder.path() / "state";
+        options.save_seconds = 0;
+        const int64_t ideal = sizes.ideal_basis * kVector;
+        PretendedDevice::set_limit(before_ + matrix_.nbytes() +
+                                   (sizes.on_device + 2 * ideal + ideal * percent / 100 + 20 * kVector) / 8 *
+                                       10);
+        Notes notes;
+        const EigenResult result = krylov(there, options, Context({.progress = &notes}));
+        EXPECT_NE(notes.all.find("in the host's memory"), std::string::npos) << notes.all;
+        PretendedDevice::set_limit(int64_t{1} << 40);
+        expect_same(result, expected, at::kFloat);
+        EXPECT_EQ(there.from_host, 0);
+        const at::Tensor u = result.eigenvectors.all();
+        EXPECT_TRUE(at::equal(result.eigenvectors.columns(2, 2), u.slice(1, 2, 4)));
+        EXPECT_TRUE(at::equal(result.eigenvectors.select(at::tensor({3, 1})).all(),
+                              u.index_select(1, at::tensor({3, 1}))));
+        EXPECT_TRUE(at::equal(result.eigenvectors.rows(at::tensor({999, 0, 500})),
+                              u.index_select(0, at::tensor({999, 0, 500})).to(at::kDouble)));
+        EXPECT_LT(relative_difference(at::matmul(matrix_, u), u * result.eigenvalues.to(at::kFloat)), 1e-3);
+      }
+    }
   }
-  PretendedDevice::set_limit(int64_t{1} << 40);
-  {  // or is not to be taken
-    MatrixThere there(matrix_);
-    expect_same(krylov(there, options_, Context({.device_memory = with_matrix + 100 * kVector})), expected,
-                at::kFloat);
-    EXPECT_GE(there.from_host, 60);
+}
+
+// The largest basis that fits, and never more than there is on either side.
+TEST(DeviceShare, KeepsBothCeilings) {
+  int64_t split = 0;
+  for (int64_t trial = 0; trial < 20'000; ++trial) {
+    const at::Tensor u = random_uniform(7, Stream::test, 5, trial);
+    const auto number = [&](int64_t i, double most) {
+      return static_cast<int64_t>(u[i].item<double>() * most);
+    };
+    const int64_t ideal = 1 + number(0, 300), k = 1 + number(1, static_cast<double>(ideal)),
+                  column = 16 * (1 + number(2, 1e6)),
+                  room = number(3, 1.5 * static_cast<double>(ideal * column)) - ideal * column / 4,
+                  host = number(4, 1.5 * static_cast<double>(ideal * column)) - ideal * column / 4;
+    const DeviceShare share = device_share(column, k, ideal, room, host);
+    ASSERT_GE(share.columns, 0);
+    ASSERT_LE(share.columns, ideal);
+    if (share.columns == 0) continue;
+    const int64_t all = share.columns * column, pieces = Transfers::on_device(piece_bytes(ideal * column));
+    ASSERT_LE(share.bytes + (share.bytes < all ? pieces : 0), room);
+    if (share.columns >= k) ASSERT_LE(all - share.bytes + share.bytes / share.columns * k, host);
+    if (share.bytes < all) ++split;
+    if (k * column <= host && room >= ideal * column) ASSERT_EQ(share.bytes, ideal * column);
   }
+  EXPECT_GT(split, 1000);
 }
 
 TEST_F(KrylovsMemory, RunningOutOfItIsOneLine) {

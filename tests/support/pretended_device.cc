@@ -23,7 +23,10 @@
 #include <atomic>
 #include <chrono>
 #include <cstring>
+#include <deque>
 #include <functional>
+#include <limits>
+#include <map>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -88,8 +91,52 @@ struct Pretended final : c10::DeviceAllocator {
 };
 
 Pretended allocator;
+std::atomic<int64_t> most_page_locked = std::numeric_limits<int64_t>::max();
 
 thread_local c10::StreamId current_stream = 0;
+
+// Copies on another stream than the default one that nobody has to wait for are done as late as can be: when
+// somebody waits for an event after them, or for the stream. What should have waited, and did not, sees what
+// was there before.
+class LateCopies {
+ public:
+  void put_off(c10::StreamId stream, std::function<void()> copy) {
+    const std::lock_guard guard(mutex_);
+    streams_[stream].waiting.push_back(std::move(copy));
+  }
+  /// How many copies have been put on the stream so far.
+  int64_t mark(c10::StreamId stream) {
+    const std::lock_guard guard(mutex_);
+    return streams_[stream].done + static_cast<int64_t>(streams_[stream].waiting.size());
+  }
+  void run(c10::StreamId stream, int64_t until = std::numeric_limits<int64_t>::max()) {
+    const std::lock_guard guard(mutex_);
+    Queue& queue = streams_[stream];
+    while (queue.done < until && !queue.waiting.empty()) {
+      queue.waiting.front()();
+      queue.waiting.pop_front();
+      ++queue.done;
+    }
+  }
+
+ private:
+  struct Queue {
+    std::deque<std::function<void()>> waiting;
+    int64_t done = 0;
+  };
+  std::mutex mutex_;
+  std::map<c10::StreamId, Queue> streams_;
+};
+
+LateCopies& late() {
+  static LateCopies copies;
+  return copies;
+}
+
+struct Event {
+  c10::StreamId stream;
+  int64_t mark;
+};
 
 struct Guard final : c10::impl::DeviceGuardImplInterface {
   c10::DeviceType type() const override { return kType; }
@@ -110,18 +157,42 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
   }
   static c10::Stream stream(c10::StreamId id) { return c10::Stream(c10::Stream::UNSAFE, {kType, 0}, id); }
   c10::DeviceIndex deviceCount() const noexcept override { return 1; }
-  void destroyEvent(void*, const c10::DeviceIndex) const noexcept override {}
-  void record(void**, const c10::Stream&, const c10::DeviceIndex, const c10::EventFlag) const override {}
-  void block(void*, const c10::Stream&) const override {}
+  void destroyEvent(void* event, const c10::DeviceIndex) const noexcept override {
+    delete static_cast<Event*>(event);
+  }
+  void record(void** event, const c10::Stream& on, const c10::DeviceIndex,
+              const c10::EventFlag) const override {
+    if (*event == nullptr) *event = new Event;
+    *static_cast<Event*>(*event) = {on.id(), late().mark(on.id())};
+  }
+  void block(void* event, const c10::Stream&) const override { synchronizeEvent(event); }
   bool queryEvent(void*) const override { return true; }
   bool queryStream(const c10::Stream&) const override { return true; }
-  void synchronizeStream(const c10::Stream&) const override {}
+  void synchronizeEvent(void* event) const override {
+    if (const auto* const one = static_cast<Event*>(event)) late().run(one->stream, one->mark);
+  }
+  void synchronizeStream(const c10::Stream& one) const override { late().run(one.id()); }
   void synchronizeDevice(const c10::DeviceIndex) const override {}
+};
+
+// Of the host, as far as it is not refused.
+struct PageLocked final : c10::Allocator {
+  c10::DataPtr allocate(size_t bytes) override {
+    TORCH_CHECK(bytes <= static_cast<size_t>(most_page_locked), "no more page-locked memory");
+    return c10::GetDefaultCPUAllocator()->allocate(bytes);
+  }
+  void copy_data(void* to, const void* from, std::size_t bytes) const override {
+    std::memcpy(to, from, bytes);
+  }
 };
 
 struct Hooks final : at::PrivateUse1HooksInterface {
   bool isBuilt() const override { return true; }
   bool isAvailable() const override { return true; }
+  c10::Allocator* getPinnedMemoryAllocator() const override {
+    static PageLocked one;
+    return &one;
+  }
   bool hasPrimaryContext(c10::DeviceIndex) const override { return true; }
 };
 
@@ -277,8 +348,12 @@ auto launched(const Kernel& kernel) {
   return made;
 }
 
-at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool) {
+at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool non_blocking) {
   if (from.device() != to.device()) Recorded::refuse("a copy between host and device");
+  if (non_blocking && from.is_cpu() != to.is_cpu() && current_stream != 0) {
+    late().put_off(current_stream, [from = frozen(from), to = frozen(to)] { copy_memory(from, to); });
+    return to;
+  }
   copy_memory(from, to);
   if (Recorded* const graph = Recorded::here())
     graph->add([from = frozen(from), to = frozen(to)] { copy_memory(from, to); }, {});
@@ -540,6 +615,10 @@ int64_t PretendedDevice::held_at_rest() {
 int64_t PretendedDevice::held() {
   return seigh::test::held;
 }
+void PretendedDevice::set_page_locked(int64_t bytes) {
+  most_page_locked = bytes;
+}
+
 void PretendedDevice::set_limit(int64_t bytes) {
   limit = bytes;
 }

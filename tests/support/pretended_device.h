@@ -2,8 +2,8 @@
 // memory is pages that nobody may read or write but libtorch's copies, so that code which takes a tensor's
 // data for the host's own ends in a crash here as it would there; every operator is libtorch's for the CPU,
 // between two copies. Graphs are recorded as CUDA's are: on another stream than the default one, computing
-// nothing, and broken off by whatever reads on the host. What only a card can show (speed, rounding, work on
-// several streams at once) it cannot.
+// nothing, and broken off by whatever reads on the host; copies that need not be waited for are done as late
+// as can be. What only a card can show (speed, rounding, kernels of several streams at once) it cannot.
 #pragma once
 
 #include <c10/core/Device.h>
@@ -21,6 +21,8 @@ struct PretendedDevice {
   static int64_t held_at_rest();
   /// What it has; 2^40 at first.
   static void set_limit(int64_t bytes);
+  /// The largest piece of the host's memory that can be page-locked for it; unlimited at first.
+  static void set_page_locked(int64_t bytes);
   /// Whether, since this was asked last, a product or a convolution ran there while libtorch would have let a
   /// CUDA device round its operands to TF32.
   static bool rounded_to_tf32();
