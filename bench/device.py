@@ -227,6 +227,25 @@ class Bench:
         self.solve("mlp", 3 if self.small else 355, 0, "dense", dtype=torch.float64)
         self.solve("gpt2", *((3, 20) if self.small else (100, 200)), "krylov")
         self.solve("resnet18-stem", *((3, 30) if self.small else (1000, 2000)), "seigh")
+        self.from_the_host("3c3d", 300, 600)
+
+    def from_the_host(self, name, k, products):
+        """A basis of which half has to lie on the host, and one that is on the device."""
+        if self.device.type != "cuda" or not self.time_for(f"a basis of {name} on either side"):
+            return
+        torch.manual_seed(0)
+        model, x, y, _ = NETWORKS[name](self.small)
+        H = seigh.Hessian(model.eval().to(self.device), F.cross_entropy, (x.to(self.device), y.to(self.device)))
+        ceiling, found = None, []
+        for where in ("on the device", "half of it on the host"):
+            stages = Stages()
+            self.reset_peak()
+            began = time.perf_counter()
+            found.append(seigh.eigh(H, k=k, products=products, method="krylov", context=seigh.Context(progress=stages, device_memory=ceiling)))
+            print(f"{name}: {k} eigenpairs by krylov, the basis {where}: {time.perf_counter() - began:.1f} s, {stages}; {self.peak():.1f} GiB", flush=True)
+            ceiling = int(self.peak() * 2**30) + 2**30 - 2 * products * H.shape[0]
+        both = [torch.as_tensor(pairs.eigenvalues) for pairs in found]
+        self.check("eigenvalues of the two, of the largest", float((both[0] - both[1]).abs().max() / both[0].abs().max()), 1e-5)
 
     def solve(self, name, k, products, method, times=1, dtype=None):
         if not self.time_for(f"eigenpairs of {name}"):

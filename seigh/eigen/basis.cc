@@ -108,13 +108,18 @@ void Basis::subtract(const at::Tensor& z, const at::Tensor& c) const {
 }
 
 at::Tensor Basis::subtract_and_project(const at::Tensor& z, const at::Tensor& c) const {
-  at::Tensor left = at::zeros({size_, z.size(1)}, wide(z.scalar_type()));
+  const at::Tensor left = at::zeros({size_, z.size(1)}, z.options().dtype(wide(z.scalar_type()))),
+                   there = c.to(z.device());
   for_panels([&](const at::Tensor& v, int64_t begin, int64_t n) {
     const at::Tensor part = z.slice(0, begin, begin + n);
-    subtract_product(part, v, c);
-    left.add_(transposed_product(v, part));
+    subtract_product(part, v, there);
+    // On a device a copy of the basis in float64 takes longer than all else.
+    if (z.is_cpu())
+      left.add_(transposed_product(v, part));
+    else
+      add_projections(left, v, part);
   });
-  return left;
+  return left.cpu();
 }
 
 void Basis::append(const at::Tensor& q) {

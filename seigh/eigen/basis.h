@@ -48,7 +48,7 @@ class Basis {
   at::Tensor projections(const at::Tensor& z) const;
   /// Z -= V C for C float64: one pass.
   void subtract(const at::Tensor& z, const at::Tensor& c) const;
-  /// The same, and V^T Z of what is left, its sums in float64: still one pass.
+  /// The same, and V^T Z of what is left, its sums in float64 (on a device, of panels): still one pass.
   at::Tensor subtract_and_project(const at::Tensor& z, const at::Tensor& c) const;
 
   /// Adds the columns of a block.

@@ -143,6 +143,7 @@ class BlockKrylov {
   Timer timer_;
   const Share rows_;              // of the basis, this rank's
   c10::Device place_ = at::kCPU;  // of the basis and all blocks
+  bool brought_ = false;          // some rank's rows of the basis are brought there from the host
   std::optional<Basis> basis_;    // processed, then waiting columns
   KrylovSnapshot now_;
   std::optional<KrylovState> state_;
@@ -225,6 +226,7 @@ bool BlockKrylov::allocate_on_device(int64_t least, int64_t ideal, int64_t other
     return false;
   }
   place_ = op_.device();
+  brought_ = ranks_.least(there < rows_.count ? 0 : 1) == 0;
   if (there < rows_.count)
     context_.progress().note(text_of("of the basis of ", capacity, " vectors, ",
                                      format_bytes(there * capacity * element), " are on ", op_.device(),
@@ -314,9 +316,9 @@ void BlockKrylov::inject(const at::Tensor& z) {
 at::Tensor BlockKrylov::append(at::Tensor z) {
   const int64_t most = std::min(op_.size(), basis_->capacity());
   at::Tensor coefficients = over_ranks(basis_->projections(z));
-  // What is left of the basis in Z, in float64, on the way; on a device, where a float64 copy of the basis
-  // takes longer than to read it once more, instead in each block of unit vectors.
-  const bool on_the_way = place_.is_cpu();
+  // What is left of the basis in Z on the way, where passes over the basis are dear; where it is all on a
+  // device, instead in each block of unit vectors, with one more pass.
+  const bool on_the_way = place_.is_cpu() || brought_;
   at::Tensor left;
   if (on_the_way)
     left = over_ranks(basis_->subtract_and_project(z, coefficients));

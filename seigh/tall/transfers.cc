@@ -125,14 +125,14 @@ StreamedMatrix::StreamedMatrix(std::shared_ptr<const TallMatrix> host, std::shar
     : TallMatrix(host->context()), host_(std::move(host)), transfers_(std::move(transfers)) {}
 
 int64_t StreamedMatrix::panel_rows() const {
-  const int64_t row =
-      std::max<int64_t>(1, columns()) * static_cast<int64_t>(c10::elementSize(dtype()));
+  const int64_t row = std::max<int64_t>(1, columns()) * static_cast<int64_t>(c10::elementSize(dtype()));
   return std::max<int64_t>(1, transfers_->bytes() / row);
 }
 
 at::Tensor StreamedMatrix::row_range(int64_t begin, int64_t n) const {
   const at::Tensor panel = host_->row_range(begin, n);
-  if (n > panel_rows() || static_cast<int64_t>(panel.nbytes()) > transfers_->bytes()) return panel.to(device());
+  if (n > panel_rows() || static_cast<int64_t>(panel.nbytes()) > transfers_->bytes())
+    return panel.to(device());
   return transfers_->bring(panel);
 }
 
@@ -141,7 +141,7 @@ at::Tensor StreamedMatrix::select_rows(const at::Tensor& index) const {
 }
 
 int64_t piece_bytes(int64_t whole) {
-  return std::min(panel_bytes(c10::DeviceType::CUDA) / 2, whole);
+  return std::min(panel_bytes(c10::DeviceType::CUDA) / 2, whole / 8);
 }
 
 std::shared_ptr<const TallMatrix> seen_from(c10::Device device, std::shared_ptr<const TallMatrix> x) {

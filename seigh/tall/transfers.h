@@ -38,8 +38,8 @@ class Transfers {
  private:
   struct Piece {
     explicit Piece(c10::DeviceType type) : arrived(type), used(type) {}
-    at::Tensor host, there;     // bytes; `host` undefined where there is no page-locked memory
-    c10::Event arrived, used;   // the last copy made with it; the work that was given what it brought
+    at::Tensor host, there;    // bytes; `host` undefined where there is no page-locked memory
+    c10::Event arrived, used;  // the last copy made with it; the work that was given what it brought
   };
   void lock_memory(Piece& piece);
 
@@ -52,8 +52,8 @@ class Transfers {
   std::array<std::optional<Memory::Held>, 2> held_;
 };
 
-/// A tall matrix of the host's, in memory or in files, as seen from a device: its panels are brought there one
-/// after the other.
+/// A tall matrix of the host's, in memory or in files, as seen from a device: its panels are brought there
+/// one after the other.
 class StreamedMatrix final : public TallMatrix {
  public:
   StreamedMatrix(std::shared_ptr<const TallMatrix> host, std::shared_ptr<Transfers> transfers);
@@ -72,7 +72,7 @@ class StreamedMatrix final : public TallMatrix {
   std::shared_ptr<Transfers> transfers_;
 };
 
-/// Bytes of a piece for the panels of a matrix of so many bytes.
+/// Bytes of a piece for the panels of a matrix of so many bytes: two of them are little beside it.
 int64_t piece_bytes(int64_t whole);
 
 /// The matrix itself, or, where it lies on the host and `device` is another, as seen from there.

@@ -12,6 +12,7 @@
 #include "seigh/core/device.h"
 #include "seigh/core/device_memory.h"
 #include "seigh/eigen/eigh.h"
+#include "seigh/eigen/krylov.h"
 #include "seigh/linop/matrix_operator.h"
 #include "seigh/tall/divided.h"
 #include "seigh/tall/tall_matrix.h"
@@ -74,11 +75,12 @@ TEST(RanksOnDevices, MultiplyColumnsAndRowsThere) {
   }
 }
 
+struct Notes final : Progress {
+  std::string all;
+  void note(std::string_view text) override { all += text; }
+};
+
 TEST(RanksOnDevices, SayThatTheyExchangeByWayOfTheHost) {
-  struct Notes final : Progress {
-    std::string all;
-    void note(std::string_view text) override { all += text; }
-  };
   const auto notes = std::make_shared<Notes>();
   const Context context({.ranks = test::ranks, .progress = notes});
   const auto m = test::spectral_matrix("exponential", kRows);
@@ -116,6 +118,31 @@ TEST(RanksOnDevices, KrylovKeepsEachRanksRowsThere) {
       EXPECT_EQ(PretendedDevice::held_at_rest(), before);
     }
   }
+}
+
+// Whatever there is room for, on one rank less than on the others.
+TEST(RanksOnDevices, KrylovKeepsRowsOnEitherSide) {
+  const auto m = test::spectral_matrix("exponential", kRows);
+  const SolverOptions options{.method = Method::krylov, .k = 12, .products = 120, .seed = 3, .probes = 4};
+  MatrixOperator host(m.matrix);
+  const EigenResult expected = eigh(host, options, *everybody);
+  const KrylovSizes sizes = krylov_sizes(options, kRows, at::kDouble, world());
+  const int64_t basis = sizes.ideal_basis * (kRows / 3 + 1) * 8, before = PretendedDevice::held_at_rest();
+  int64_t on_either_side = 0;
+  for (int64_t step = 0; step < 12; ++step) {
+    const auto notes = std::make_shared<Notes>();
+    MatrixThere op(m.matrix);
+    const int64_t room = sizes.on_device + basis * step / 8 - (world().rank() == 1 ? 1000 : 0);
+    PretendedDevice::set_limit(PretendedDevice::held() + room / 9 * 10);
+    const EigenResult r = eigh(op, options, Context({.ranks = test::ranks, .progress = notes}));
+    PretendedDevice::set_limit(int64_t{1} << 40);
+    expect_same_pairs(r, expected, 1e-9);
+    EXPECT_TRUE(r.eigenvectors.divided());
+    EXPECT_EQ(r.eigenvectors.row_range(world().share(kRows).begin, 1).device(), at::kCPU);
+    if (notes->all.find("in the host's memory") != std::string::npos) ++on_either_side;
+  }
+  EXPECT_GE(on_either_side, 2);
+  EXPECT_EQ(PretendedDevice::held_at_rest(), before);
 }
 
 // From 512 columns on T is decomposed on the device; what comes of it is on the host, on all ranks.

@@ -55,8 +55,9 @@ std::vector<Case> cases(int64_t n) {
 TEST(Density, DistributionIsWithinItsError) {
   // A diagonal matrix is as good as any: start vectors are invariant under rotations. The 200 points of one
   // computation depend on each other, so no probability is stated: the limits are some twice what was seen of
-  // 20 seeds (all of low_rank_10, where few eigenvalues decide, 22 % and 3 %; of others at most 7 % and .2
-  // %).
+  // 20 seeds (of low_rank_10 22 % and 3 %; of others at most 7 % and .2 %). Where few eigenvalues decide,
+  // most of the grid is off as one, beyond 2 standard deviations for one seed of 20: two of the six may be.
+  // How many iterations have ended there, and how wide their error is, rounding decides.
   for (const Case& c : cases(2000)) {
     for (const at::ScalarType dtype : {at::kFloat, at::kDouble}) {
       const at::Tensor stored = c.values.to(dtype), values = stored.to(at::kDouble);
@@ -78,9 +79,9 @@ TEST(Density, DistributionIsWithinItsError) {
           EXPECT_LE(f.error.max().item<double>(), 0.06) << c.name << " " << dtype;
         }
       }
-      const bool few = c.name == "low_rank_10";
+      const bool few = c.name == "low_rank_10" || c.name == "clustered";
       EXPECT_LE(beyond, kSeeds * 200 * (few ? 45 : 20) / 100) << c.name << " " << dtype;
-      EXPECT_LE(beyond_2, kSeeds * 200 * (few ? 8 : 1) / 100) << c.name << " " << dtype;
+      EXPECT_LE(beyond_2, few ? 2 * 200 * 6 / 10 : kSeeds * 200 / 100) << c.name << " " << dtype;
     }
   }
 }

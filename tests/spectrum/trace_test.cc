@@ -291,9 +291,11 @@ TEST(TallQr, ManyPanels) {
       at::Tensor x = random_gaussian(1, Stream::test, rows, 0, 5, dtype);
       if (rows > 5) x.select(1, 3).copy_(x.select(1, 1));  // dependent columns
       const at::Tensor before = x.clone(), r = qr_in_place(x);
-      EXPECT_LE(test::orthonormality_error(x), 20 * epsilon(dtype));
+      // In float64 sums over a panel's rows round, in other libraries' order more than in others'.
+      const double rounding = (20 + std::sqrt(static_cast<double>(rows))) * epsilon(dtype);
+      EXPECT_LE(test::orthonormality_error(x), rounding);
       const at::Tensor q = x.to(wide(dtype));
-      EXPECT_LE(test::relative_difference(at::matmul(q, r), before.to(wide(dtype))), 20 * epsilon(dtype));
+      EXPECT_LE(test::relative_difference(at::matmul(q, r), before.to(wide(dtype))), rounding);
       EXPECT_EQ(squared_abs(r.tril(-1)).sum().item<double>(), 0);
     }
   }
