@@ -596,7 +596,9 @@ void define(py::module_& m) {
             const py::gil_scoped_release released;
             const Context::Scope scope(context);
             const OverlapOptions options{.random_masks = random_masks, .seed = seed};
-            const ResultEigenspace space(result.eigenvectors);
+            const ResultEigenspace computed(result.eigenvectors);
+            const std::unique_ptr<const Eigenspace> copy = copy_on_device(computed, context);
+            const Eigenspace& space = copy ? *copy : computed;
             std::vector<NamedShape> named;
             std::vector<int64_t> begins{0};
             for (const auto& [name, shape, parts, transposed] : tensors) {

@@ -2,6 +2,8 @@
 
 #include <ATen/Context.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <mutex>
 
@@ -33,6 +35,22 @@ Deterministic::Deterministic(bool wanted, c10::Device device) : active_(wanted) 
 }
 Deterministic::~Deterministic() {
   if (active_) count(-1);
+}
+
+void add_up(const at::Tensor& x, int64_t dim) {
+  if (x.is_cpu()) {
+    x.cumsum_(dim);
+    return;
+  }
+  // In runs of `step` all at once, and then one run after the other.
+  const int64_t n = x.size(dim);
+  const auto step = static_cast<int64_t>(std::ceil(std::sqrt(static_cast<double>(n))));
+  for (int64_t i = 1; i < step; ++i) {
+    const at::Tensor to = x.slice(dim, i, n, step);
+    to.add_(x.slice(dim, i - 1, n, step).narrow(dim, 0, to.size(dim)));
+  }
+  for (int64_t begin = step; begin < n; begin += step)
+    x.slice(dim, begin, std::min(begin + step, n)).add_(x.narrow(dim, begin - 1, 1));
 }
 
 }  // namespace seigh

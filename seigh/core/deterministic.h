@@ -1,7 +1,10 @@
 // libtorch's deterministic algorithms, for a while.
 #pragma once
 
+#include <ATen/core/Tensor.h>
 #include <c10/core/Device.h>
+
+#include <cstdint>
 
 namespace seigh {
 
@@ -20,5 +23,9 @@ class Deterministic {
  private:
   bool active_;
 };
+
+/// Puts the running sums along `dim` in the place of x [.., n, ..]: cumsum on the CPU, of which CUDA has no
+/// deterministic algorithm. There in some 2 sqrt(n) launches, added up in one order.
+void add_up(const at::Tensor& x, int64_t dim);
 
 }  // namespace seigh

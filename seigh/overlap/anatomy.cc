@@ -17,6 +17,7 @@
 
 #include "seigh/core/error.h"
 #include "seigh/core/parallel.h"
+#include "seigh/overlap/leverage_panels.h"
 #include "seigh/overlap/masks.h"
 #include "seigh/overlap/swaps.h"
 
@@ -66,6 +67,28 @@ void take_rows(const T* u, int64_t stride, int64_t n, int64_t from, const Tensor
   });
 }
 
+// All rows, on the context's device; false where it is not done there.
+bool take_all_there(const Eigenspace& space, const TensorPlaces& places, const std::vector<int64_t>& sizes,
+                    int64_t piece_bytes, const Context& context, at::Tensor& leverage, SpaceAnatomy* own) {
+  const int64_t width = space.count(), columns = own == nullptr ? sizes.back() : width;
+  const auto tensors = static_cast<int64_t>(places.tensors());
+  return try_on_device(space, piece_bytes, 16 * width * (tensors + 1), context, [&](int64_t rows) {
+    const at::TensorOptions there = at::TensorOptions(at::kDouble).device(context.device());
+    const at::Tensor energy = at::zeros({tensors, width}, there), participation = at::zeros({width}, there),
+                     index = at::tensor(sizes, at::kLong).sub(1).to(context.device());
+    for_leverages(space, rectangles(places, rows), columns, "where curvature lies", context,
+                  [&](const Rectangle& panel, const at::Tensor& squares, const at::Tensor& sums) {
+                    leverage.narrow(1, panel.begin, panel.count()).copy_(sums.index_select(0, index));
+                    if (own == nullptr) return;
+                    energy[static_cast<int64_t>(panel.first.tensor)].add_(squares.sum(1));
+                    participation.add_(squares.square_().sum(1));
+                  });
+    if (own == nullptr) return;
+    own->energy = energy.cpu();
+    own->participation = participation.cpu();
+  });
+}
+
 // l_i(k) for the sizes k, rising: float64 [sizes, D]; and, where asked for, the space's own numbers.
 at::Tensor leverages_at(const Eigenspace& space, const TensorPlaces& places,
                         const std::vector<int64_t>& sizes, SpaceAnatomy* own, int64_t piece_bytes,
@@ -76,6 +99,7 @@ at::Tensor leverages_at(const Eigenspace& space, const TensorPlaces& places,
     own->energy = at::zeros({static_cast<int64_t>(places.tensors()), width}, at::kDouble);
     own->participation = at::zeros({width}, at::kDouble);
   }
+  if (take_all_there(space, places, sizes, piece_bytes, context, leverage, own)) return leverage;
   const int64_t piece = std::clamp<int64_t>(std::min(piece_bytes, int64_t{64} << 20) / (8 * width), 1, d);
   for_rows(space, piece, "where curvature lies", context, [&](const at::Tensor& rows, int64_t begin) {
     if (rows.scalar_type() == at::kFloat) {

@@ -14,7 +14,8 @@
 //     within a tensor from which row and column means have been taken; its deviation is that of as many
 //     independent pairs as there are degrees of freedom.
 //
-// Cost: one pass over the rows of U, or several where memory is short, some 6 D K flops; 8 D bytes a size.
+// Cost: one pass over the rows of U, or several where memory is short, some 6 D K flops, on the context's
+// device where that has room (leverage_panels.h); 8 D bytes a size.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -3,7 +3,6 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/cumsum.h>
 #include <ATen/ops/full_like.h>
 #include <ATen/ops/isfinite.h>
 
@@ -11,6 +10,7 @@
 #include <cmath>
 #include <limits>
 
+#include "seigh/core/deterministic.h"
 #include "seigh/core/error.h"
 #include "seigh/overlap/masks.h"
 
@@ -28,8 +28,10 @@ at::Tensor nested_overlap(const at::Tensor& blocks) {
           "nested overlaps need float32 or float64, got ", blocks.scalar_type());
   require(blocks.isfinite().all().item<bool>(), "the rows of the eigenvectors hold NaN or infinity");
   // Element (k-1, k-1) of the cumulative sum over both dimensions is the sum over i, j < k.
-  const at::Tensor sums = blocks.to(at::kDouble).square().cumsum(-1).cumsum(-2).diagonal(0, -2, -1);
-  return sums / at::arange(1, blocks.size(-1) + 1, at::kDouble).to(blocks.device());
+  const at::Tensor sums = blocks.to(at::kDouble).square();
+  add_up(sums, -1);
+  add_up(sums, -2);
+  return sums.diagonal(0, -2, -1) / at::arange(1, blocks.size(-1) + 1, at::kDouble).to(blocks.device());
 }
 
 at::Tensor curves_of(const Eigenspace& space, const std::vector<at::Tensor>& orders, int64_t piece_bytes,

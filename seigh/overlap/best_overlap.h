@@ -20,9 +20,9 @@ namespace seigh {
 ///
 /// One pass over the rows of U, `piece_bytes` of them (as float64) at a time; O(D K) flops besides what the
 /// rows cost, and for each thread about 8 K^2 bytes. The result does not depend on threads or pieces, bit for
-/// bit, as long as the rows do not. Error if row_range() gives another shape or dtype than it promises, or
-/// unless every column has norm 1 to 1 per cent, which NaN has not. Throws Cancelled. Progress: "leverage
-/// scores" in rows.
+/// bit, as long as the rows do not; on the context's device (leverage_panels.h) it does, to rounding. Error
+/// if row_range() gives another shape or dtype than it promises, or unless every column has norm 1 to 1 per
+/// cent, which NaN has not. Throws Cancelled. Progress: "leverage scores" in rows.
 at::Tensor best_overlap(const Eigenspace& space, int64_t piece_bytes = int64_t{256} << 20,
                         const Context& context = Context(), const std::vector<char>& eligible = {});
 

@@ -90,12 +90,11 @@ OverlapCurves overlap_curves(const Eigenspace& space, const at::Tensor& scores,
   result.mask = magnitude_order(scores, k, eligible);
   result.tied = tied_at(scores, result.mask, eligible);
   result.contrast = contrast(scores, result.mask[k - 1].item<int64_t>(), eligible);
-  // Rows of hundreds of masks are gathered for the bands.
-  const std::unique_ptr<const Eigenspace> there = copy_on_device(space, context);
-  const Eigenspace& gathered = there ? *there : space;
-  result.magnitude = curves_of(gathered, {result.mask}, options.piece_bytes, context)[0].clone();
-  result.best = best_overlap(space, options.piece_bytes, context, eligible).slice(0, 0, k).clone();
-  result.nulls = overlap_nulls(space, result.mask, layouts,
+  const std::unique_ptr<const Eigenspace> copy = copy_on_device(space, context);
+  const Eigenspace& near = copy ? *copy : space;
+  result.magnitude = curves_of(near, {result.mask}, options.piece_bytes, context)[0].clone();
+  result.best = best_overlap(near, options.piece_bytes, context, eligible).slice(0, 0, k).clone();
+  result.nulls = overlap_nulls(near, result.mask, layouts,
                                {.samples = std::max(options.random_masks, kLeastSamples),
                                 .seed = options.seed,
                                 .piece_bytes = options.piece_bytes},
@@ -103,7 +102,7 @@ OverlapCurves overlap_curves(const Eigenspace& space, const at::Tensor& scores,
   result.chance = result.eligible == d ? at::arange(1, k + 1, at::kDouble) / static_cast<double>(d)
                                        : result.nulls.uniform.mean.clone();
   const auto band = [&](Grouping grouping, const NullCurve& curve) {
-    return simultaneous_band(gathered, grouping, result.mask, result.magnitude, curve, layouts,
+    return simultaneous_band(near, grouping, result.mask, result.magnitude, curve, layouts,
                              options.random_masks, options.seed, options.piece_bytes, 0.95, context);
   };
   result.bands = {.layer = band(Grouping::layer, result.nulls.layer),

@@ -64,9 +64,9 @@ struct OverlapCurves {
 /// All curves of the masks of the parameters with the largest |score|, with their nulls. scores: [D], the
 /// parameters themselves for magnitude; layouts: of the parameter tensors, in the order of the flat vector,
 /// summing to D. K is the number of eigenvectors, or of the parameters that masks may hold if that is less.
-/// Costs 3 random_masks + 1 gathers of K rows, joined into few calls of rows() (on the context's device where
-/// there is room for U), one pass of best_overlap() and those of overlap_nulls(), whose errors and progress
-/// are passed on. Error also if scores or layouts do not fit the eigenspace, or a score is NaN or infinite.
+/// Costs 3 random_masks + 1 gathers of K rows, joined into few calls of rows(), one pass of best_overlap()
+/// and those of overlap_nulls(), whose errors and progress are passed on; of copy_on_device() where there is
+/// one. Error also if scores or layouts do not fit the eigenspace, or a score is NaN or infinite.
 OverlapCurves overlap_curves(const Eigenspace& space, const at::Tensor& scores,
                              const std::vector<UnitLayout>& layouts, const OverlapOptions& options = {},
                              const Context& context = Context());

@@ -12,19 +12,24 @@
 
 namespace seigh {
 
+at::Tensor checked_rows(const Eigenspace& space, int64_t begin, int64_t n) {
+  at::Tensor rows = space.row_range(begin, n);
+  require(rows.dim() == 2 && rows.size(0) == n && rows.size(1) == space.count(),
+          "rows of the eigenspace have shape ", rows.sizes(), ", not [", n, ", ", space.count(), "]");
+  require(rows.scalar_type() == at::kFloat || rows.scalar_type() == at::kDouble,
+          "rows of the eigenspace must be float32 or float64, got ", rows.scalar_type());
+  return rows;
+}
+
 void for_rows(const Eigenspace& space, int64_t piece, const std::string& task, const Context& context,
               const std::function<void(const at::Tensor& rows, int64_t begin)>& take) {
-  const int64_t d = space.dimension(), k = space.count();
+  const int64_t d = space.dimension();
   const Share mine = space.divided() ? context.ranks().share(d) : Share{0, d};
   context.progress().begin(task, mine.count, "rows");
   for (int64_t begin = mine.begin; begin < mine.end(); begin += piece) {
     context.check_cancelled();
     const int64_t n = std::min(piece, mine.end() - begin);
-    at::Tensor rows = space.row_range(begin, n).cpu();
-    require(rows.dim() == 2 && rows.size(0) == n && rows.size(1) == k, "rows of the eigenspace have shape ",
-            rows.sizes(), ", not [", n, ", ", k, "]");
-    require(rows.scalar_type() == at::kFloat || rows.scalar_type() == at::kDouble,
-            "rows of the eigenspace must be float32 or float64, got ", rows.scalar_type());
+    at::Tensor rows = checked_rows(space, begin, n).cpu();
     if (rows.stride(0) != 1) rows = rows.t().contiguous().t();
     take(rows, begin);
     context.progress().advance(n);
@@ -49,7 +54,8 @@ at::Tensor DenseEigenspace::row_range(int64_t begin, int64_t n) const {
 
 std::unique_ptr<const Eigenspace> copy_on_device(const Eigenspace& space, const Context& context) {
   const c10::Device device = context.device();
-  if (device.is_cpu() || space.divided() || !context.ranks().alone()) return nullptr;
+  if (device.is_cpu() || !space.device().is_cpu() || space.divided() || !context.ranks().alone())
+    return nullptr;
   DeviceMemory memory(device, context.device_memory());
   const int64_t d = space.dimension(), k = space.count();
   const at::ScalarType dtype = space.row_range(0, 1).scalar_type();

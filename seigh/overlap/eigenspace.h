@@ -27,11 +27,15 @@ class Eigenspace {
   /// Whether the ranks share the rows out: then row_range() is for ranks().share(dimension()) alone, and all
   /// ranks call rows() together.
   virtual bool divided() const { return false; }
+  /// Where the rows that it gives out lie.
+  virtual c10::Device device() const { return at::kCPU; }
 };
 
+/// row_range(), wherever that lies. Error if it gives another shape or dtype than it promises.
+at::Tensor checked_rows(const Eigenspace& space, int64_t begin, int64_t n);
+
 /// One pass over this rank's rows of U, at most `piece` at a time: take(rows [n, K], begin) with rows on the
-/// CPU, columns contiguous. Error if row_range() gives another shape or dtype than it promises. Throws
-/// Cancelled. Progress: `task` in rows.
+/// CPU, columns contiguous. Errors of checked_rows(). Throws Cancelled. Progress: `task` in rows.
 void for_rows(const Eigenspace& space, int64_t piece, const std::string& task, const Context& context,
               const std::function<void(const at::Tensor& rows, int64_t begin)>& take);
 
@@ -44,13 +48,14 @@ class DenseEigenspace : public Eigenspace {
   int64_t count() const override { return vectors_.size(1); }
   at::Tensor rows(const at::Tensor& index) const override;
   at::Tensor row_range(int64_t begin, int64_t n) const override;
+  c10::Device device() const override { return vectors_.device(); }
 
  private:
   at::Tensor vectors_;
 };
 
 /// A copy of U on the context's device, which gives out rows that lie there; null where that is the CPU, or
-/// has no room for it. One pass over U.
+/// has no room for it, and of what lies on a device already. One pass over U.
 std::unique_ptr<const Eigenspace> copy_on_device(const Eigenspace& space, const Context& context);
 
 }  // namespace seigh

@@ -7,11 +7,13 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <utility>
 
 #include "seigh/core/error.h"
 #include "seigh/core/parallel.h"
+#include "seigh/overlap/leverage_panels.h"
 #include "seigh/overlap/swaps.h"
 
 namespace seigh {
@@ -185,6 +187,91 @@ struct Moments {
   }
 };
 
+// The sums of l and of l^2 over groups, for n values of k, on a device. Groups lie there in another order:
+// all that masks may hold, then of every tensor that the mask meets the tensor, its rows and its columns, as
+// they follow each other in the tensor.
+class MomentsThere {
+ public:
+  MomentsThere(const TensorPlaces& parameters, const Groups& groups, int64_t n, c10::Device device)
+      : groups_(groups) {
+    std::vector<int64_t> numbers;  // of rows and of columns, at the places of their groups
+    const auto add = [&](int64_t group, int64_t number) {
+      order_.push_back(group);
+      numbers.push_back(number);
+    };
+    add(0, 0);
+    for (size_t t = 0; t < parameters.tensors(); ++t) {
+      Met& tensor = tensors_.emplace_back();
+      if (groups.tensor[t] == UnitNumbers::kNone) continue;
+      tensor.begin = static_cast<int64_t>(order_.size());
+      add(groups.tensor[t], 0);
+      const UnitLayout& layout = parameters.layout(t);
+      if (!layout.defined) continue;
+      const auto add_units = [&](const UnitNumbers& units, int64_t count, Units& met) {
+        met.begin = static_cast<int64_t>(order_.size());
+        for (int64_t unit = 0; unit < count; ++unit) {
+          if (units.of(t, unit) == UnitNumbers::kNone) continue;
+          met.numbers.push_back(unit);
+          add(units.of(t, unit), unit);
+        }
+      };
+      add_units(groups.rows, layout.rows, tensor.rows);
+      add_units(groups.columns, layout.columns, tensor.columns);
+    }
+    numbers_ = at::tensor(numbers, at::kLong).to(device);
+    sums_ =
+        at::zeros({2, n, static_cast<int64_t>(order_.size())}, at::TensorOptions(at::kDouble).device(device));
+  }
+
+  /// leverage: [n, panel.count()], which it changes.
+  void take(const Rectangle& panel, const at::Tensor& leverage) {
+    const Met& tensor = tensors_[panel.first.tensor];
+    for (int64_t power = 0; power < 2; ++power) {
+      if (power == 1) leverage.square_();
+      const at::Tensor sums = sums_[power],
+                       cells = leverage.view({-1, panel.rows, panel.columns, panel.taps});
+      const at::Tensor by_row = cells.sum(at::IntArrayRef{2, 3}), all = by_row.sum(1);
+      sums.select(1, 0).add_(all);
+      if (tensor.begin == 0) continue;
+      sums.select(1, tensor.begin).add_(all);
+      add(sums, tensor.rows, panel.first.row, by_row);
+      if (!tensor.columns.numbers.empty())
+        add(sums, tensor.columns, panel.first.column, cells.sum(at::IntArrayRef{1, 3}));
+    }
+  }
+
+  /// On the host, [n, groups + 1, 2], in the order of groups.
+  at::Tensor result() const {
+    at::Tensor result = at::zeros({sums_.size(1), groups_.count() + 1, 2}, at::kDouble);
+    return result.index_copy_(1, at::tensor(order_, at::kLong), sums_.cpu().permute({1, 2, 0}));
+  }
+
+ private:
+  struct Units {  // those that the mask meets
+    int64_t begin = 0;
+    std::vector<int64_t> numbers;
+  };
+  struct Met {          // of a tensor
+    int64_t begin = 0;  // 0: the mask does not meet it
+    Units rows, columns;
+  };
+
+  // Of successive units from `first` on, [n, units], those that the mask meets.
+  void add(const at::Tensor& sums, const Units& met, int64_t first, const at::Tensor& of) const {
+    const auto from = std::ranges::lower_bound(met.numbers, first),
+               to = std::ranges::lower_bound(met.numbers, first + of.size(1));
+    const int64_t count = to - from, place = met.begin + (from - met.numbers.begin());
+    if (count == 0) return;
+    sums.narrow(1, place, count)
+        .add_(count == of.size(1) ? of : of.index_select(1, numbers_.narrow(0, place, count).sub(first)));
+  }
+
+  const Groups& groups_;
+  std::vector<int64_t> order_;
+  std::vector<Met> tensors_;
+  at::Tensor numbers_, sums_;
+};
+
 // What a pass over the rows of U finds for k in (begin, end].
 class Pass {
  public:
@@ -204,6 +291,9 @@ class Pass {
 
   void run(const Eigenspace& space, int64_t piece_bytes, const Context& context) {
     const int64_t d = space.dimension(), k = space.count();
+    if (try_on_device(space, piece_bytes, 32 * (end_ - begin_) * (groups_.count() + 1), context,
+                      [&](int64_t rows) { run_there(space, rows, context); }))
+      return;
     // Larger pieces are no faster.
     const int64_t piece = std::clamp<int64_t>(std::min(piece_bytes, int64_t{64} << 20) / (16 * k), 1, d);
     for_rows(space, piece, "null models", context,
@@ -224,6 +314,55 @@ class Pass {
   }
 
  private:
+  void run_there(const Eigenspace& space, int64_t rows, const Context& context) {
+    MomentsThere moments(parameters_, groups_, end_ - begin_, context.device());
+    std::vector<Rectangle> panels = rectangles(parameters_, rows);
+    std::erase_if(panels,
+                  [&](const Rectangle& panel) { return !parameters_.layout(panel.first.tensor).eligible; });
+    std::vector<int64_t> chosen;
+    for (const int64_t size : sizes_) chosen.push_back(size - begin_ - 1);
+    const at::Tensor at = at::tensor(chosen, at::kLong).to(context.device());
+    for_leverages(space, panels, end_, "null models", context,
+                  [&](const Rectangle& panel, const at::Tensor&, const at::Tensor& leverage) {
+                    const at::Tensor mine = leverage.narrow(0, begin_, end_ - begin_);
+                    if (!sizes_.empty()) keep(panel, mine, at);
+                    moments.take(panel, mine);
+                  });
+    moments_ = moments.result();
+  }
+
+  // What cells of a panel hold at the sizes, which are numbers `at` of its `leverage`.
+  void keep(const Rectangle& panel, const at::Tensor& leverage, const at::Tensor& at) {
+    const size_t tensor = panel.first.tensor;
+    std::vector<int64_t> rows, columns;  // that the mask meets, within the panel
+    for (int64_t r = 0; r < panel.rows; ++r)
+      if (cells_.row(tensor, panel.first.row + r) != UnitNumbers::kNone) rows.push_back(r);
+    for (int64_t c = 0; c < panel.columns; ++c)
+      if (cells_.column(tensor, panel.first.column + c) != UnitNumbers::kNone) columns.push_back(c);
+    if (rows.empty() || columns.empty()) return;
+    const auto there = [&](const std::vector<int64_t>& index) {
+      return at::tensor(index, at::kLong).to(leverage.device());
+    };
+    const at::Tensor met = leverage.index_select(0, at)
+                               .view({-1, panel.rows, panel.columns, panel.taps})
+                               .index_select(1, there(rows))
+                               .index_select(2, there(columns))
+                               .cpu()
+                               .contiguous();
+    const double* l = met.const_data_ptr<double>();
+    for (size_t s = 0; s < sizes_.size(); ++s) {
+      double* const kept = leverage_.data_ptr<double>() + static_cast<int64_t>(s) * cells_.count();
+      for (const int64_t r : rows) {
+        for (const int64_t c : columns) {
+          const Place place{tensor, cells_.row(tensor, panel.first.row + r),
+                            cells_.column(tensor, panel.first.column + c), panel.first.tap};
+          std::copy_n(l, panel.taps, kept + cells_.number(place));
+          l += panel.taps;
+        }
+      }
+    }
+  }
+
   int64_t slot(int64_t k) const { return (k - begin_ - 1) * (groups_.count() + 1); }
 
   void take(const at::Tensor& rows, int64_t from, int64_t slices) {

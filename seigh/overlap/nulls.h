@@ -105,7 +105,8 @@ OverlapFactors overlap_factors(const OverlapNulls& nulls, int64_t i, int64_t mas
 /// some ten D K flops each; a mask meets at most 3 K groups, so up to 48 K^2 bytes, and 8 bytes for every
 /// size and parameter in the rows and columns that the mask meets. Samples: 2 K to 40 K steps each, by
 /// acceptance, of tenths of a microsecond each, and 20 K to begin with for each chain. The result depends
-/// neither on threads nor on memory, bit for bit. Error on what does not fit or is not finite. Throws
+/// neither on threads nor on memory, bit for bit; where passes are the device's (leverage_panels.h), to
+/// rounding. Error on what does not fit or is not finite. Throws
 /// Cancelled. Progress: "null models" in rows.
 OverlapNulls overlap_nulls(const Eigenspace& space, const at::Tensor& order,
                            const std::vector<UnitLayout>& layouts, const NullOptions& options = {},

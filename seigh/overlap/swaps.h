@@ -67,6 +67,9 @@ class MetCells {
   size_t tensors() const { return taps_.size(); }
   /// Numbers a place's row and column as they are here; false if the mask does not meet both.
   bool localize(Place& place) const;
+  /// The numbers of a row and of a column; UnitNumbers::kNone where the mask does not meet it.
+  int32_t row(size_t tensor, int64_t row) const { return rows_.of(tensor, row); }
+  int32_t column(size_t tensor, int64_t column) const { return columns_.of(tensor, column); }
   /// The number of a place so numbered.
   int64_t number(const Place& p) const {
     return begins_[p.tensor] + (p.row * widths_[p.tensor] + p.column) * taps_[p.tensor] + p.tap;

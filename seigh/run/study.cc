@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <map>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -115,7 +116,9 @@ std::vector<UnitGroup> unit_groups(const std::vector<HiddenUnits>& units, const 
 OverlapStudy study_overlap(const Recipe& recipe, const ParameterSubset& subset,
                            const std::vector<UnitGroup>& units, ScoreInputs inputs, const EigenResult& result,
                            const OverlapOptions& options, const Context& context) {
-  const ResultEigenspace space(result.eigenvectors);
+  const ResultEigenspace computed(result.eigenvectors);
+  const std::unique_ptr<const Eigenspace> copy = copy_on_device(computed, context);
+  const Eigenspace& space = copy ? *copy : computed;
   const std::vector<Population> all = populations(recipe, subset);
   OverlapStudy study;
   study.tensors = subset.specs;
@@ -135,7 +138,7 @@ OverlapStudy study_overlap(const Recipe& recipe, const ParameterSubset& subset,
     scores_of.push_back(values);
     of.push_back(&population);
   };
-  inputs.space = &space;
+  inputs.space = &computed;
   inputs.eigenvalues = result.eigenvalues;
   inputs.seed = options.seed;
   for (const std::string& score : recipe.overlap.scores) {

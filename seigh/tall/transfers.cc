@@ -27,7 +27,9 @@ Transfers::Transfers(c10::Device device, int64_t bytes, const Context& context)
     : device_(device),
       context_(context),
       // A whole number of any dtype.
-      bytes_((std::min(bytes, std::max(context.memory().available() / 8, int64_t{1} << 20)) + 15) / 16 * 16),
+      bytes_(
+          (std::clamp<int64_t>(bytes, 1, std::max(context.memory().available() / 8, int64_t{1} << 20)) + 15) /
+          16 * 16),
       pieces_{Piece(device.type()), Piece(device.type())} {
   if (!device.is_cpu()) stream_ = new_stream(device);
 }

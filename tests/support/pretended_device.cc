@@ -509,6 +509,8 @@ void fallback(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
     for (const c10::IValue& argument : torch::jit::last(*stack, count)) expect_one_device(name, argument);
   }
   if (name.find("mm") != std::string::npos) look_at_precision();
+  if (name.starts_with("aten::cumsum") && torch::jit::peek(*stack, 0, count).toTensor().is_floating_point())
+    at::globalContext().alertNotDeterministic("cumsum_cuda_kernel");
   if (op.hasTag(at::Tag::data_dependent_output) || op.hasTag(at::Tag::dynamic_output_shape))
     Recorded::refuse(name.c_str());
   Recorded* const graph = Recorded::here();
