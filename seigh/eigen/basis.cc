@@ -38,8 +38,8 @@ Basis::Basis(int64_t rows, int64_t capacity, at::ScalarType dtype, fs::path fold
   block_ = empty_block(first, capacity, dtype, device);
   if (first == rows) return;
   rest_ = empty_block(rows - first, capacity, dtype);
-  transfers_ =
-      std::make_shared<Transfers>(device, piece_bytes(static_cast<int64_t>(rest_.nbytes())), context_);
+  transfers_ = std::make_shared<Transfers>(
+      device, piece_bytes(static_cast<int64_t>(block_.nbytes() + rest_.nbytes())), context_);
 }
 
 at::Tensor Basis::columns(int64_t begin, int64_t count) const {

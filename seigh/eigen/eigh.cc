@@ -40,7 +40,7 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const SolverOptions&
   const DeviceShare on_device =
       o.on_disk || device_memory == 0
           ? DeviceShare{0, 0}
-          : device_share(vector, o.k, krylov.ideal_basis, device_memory - krylov.on_device,
+          : device_share(vector, o.k, krylov.block, krylov.ideal_basis, device_memory - krylov.on_device,
                          memory - krylov.beside_device - squares);
   EighPlan plan;
   plan.method = o.method;
@@ -128,6 +128,10 @@ EighPlan plan_eigh(int64_t dimension, at::ScalarType dtype, const SolverOptions&
       }
       break;
   }
+  // Vectors in terms of measurements are formed by a device where there is room for them
+  // (Eigenvectors::on_host).
+  if (device_memory > 0 && plan.method != Method::krylov && plan.method != Method::dense)
+    plan.memory += std::min(o.k * dimension * element, std::max<int64_t>(memory - plan.memory, 0) / 2);
   if (o.rounds && plan.method != Method::dense) {
     const bool twice = plan.method == Method::krylov && o.error > 0;  // probes that tell when to stop
     plan.refining = o.k + o.probes + (plan.method == Method::krylov ? o.checks : 0);

@@ -211,7 +211,7 @@ bool BlockKrylov::allocate_on_device(int64_t least, int64_t ideal, int64_t other
   if (host < 0) return false;
   const int64_t working = sizes_.on_device;
   const int64_t room = room_on_device(op_, sizes_.block, working, ideal * column + working, context_);
-  const DeviceShare share = device_share(column, o_.k, ideal, room - working, host);
+  const DeviceShare share = device_share(column, o_.k, sizes_.block, ideal, room - working, host);
   int64_t capacity = share.columns;
   if (capacity < std::max(least, std::min(ideal, otherwise))) return false;
   if (!o_.state.empty()) capacity = capacity_on_disk(least, capacity, 0);
@@ -683,14 +683,16 @@ void BlockKrylov::certify(const RitzPairs& pairs, EigenResult& result) {
 
 // All there, unless a part of each column on the host makes it longer: a basis that is too short is
 // restarted, which costs products. In the end the device's part of k columns comes to the host.
-DeviceShare device_share(int64_t column, int64_t k, int64_t ideal, int64_t room, int64_t host) {
+DeviceShare device_share(int64_t column, int64_t k, int64_t block, int64_t ideal, int64_t room,
+                         int64_t host) {
   const auto moved = [&](int64_t bytes, int64_t columns) {
     return bytes / std::max<int64_t>(columns, 1) * k;
   };
   const int64_t alone = std::clamp<int64_t>(room / column, 0, ideal);
   const bool fits = k * column <= host;
   if (fits && alone == ideal) return {ideal, ideal * column};
-  const int64_t beside = room - Transfers::on_device(piece_bytes(ideal * column));
+  // A block of the basis is then a copy.
+  const int64_t beside = room - Transfers::on_device(piece_bytes(ideal * column)) - block * column;
   int64_t both = beside > 0 ? std::clamp<int64_t>((beside + host) / column, 0, ideal) : 0;
   while (both > 0 &&
          std::max<int64_t>(both * column - beside, 0) + moved(std::min(beside, both * column), both) > host)
@@ -732,6 +734,9 @@ KrylovSizes krylov_sizes(const SolverOptions& options, int64_t dimension, at::Sc
                            std::max(3 * each, o.checks + 2) * dimension * element + 3 * panel;
   sizes.on_device = (ranks.alone() ? sizes.working_memory : of_ranks) +
                     panels_on_device(sizes.ideal_basis * rows * element) + small;
+  // Random vectors on their way there, what the certificates take, and what panels are brought through.
+  sizes.beside_device = std::max(2 * sizes.block * dimension * element, certificate) + panel +
+                        2 * piece_bytes(sizes.ideal_basis * rows * element);
   return sizes;
 }
 

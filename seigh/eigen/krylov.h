@@ -58,11 +58,12 @@ KrylovSizes krylov_sizes(const SolverOptions& options, int64_t dimension, at::Sc
                          const Ranks& ranks = Ranks());
 
 /// A basis on a device, of columns of `column` bytes: how many, and how many bytes of all of them are there,
-/// the others on the host. `room`: what the device has for it, `host` what that has, for k eigenvectors too.
+/// the others on the host. `room`: what the device has for it and, where some are on the host, for a copy of
+/// `block` columns, `host` what that has, for k eigenvectors too.
 struct DeviceShare {
   int64_t columns, bytes;
 };
-DeviceShare device_share(int64_t column, int64_t k, int64_t ideal, int64_t room, int64_t host);
+DeviceShare device_share(int64_t column, int64_t k, int64_t block, int64_t ideal, int64_t room, int64_t host);
 
 /// Throws Error on invalid options, when memory or disk are too little for the smallest basis, or when a
 /// product is not finite. Not reaching the tolerance is no error: see EigenResult::converged and the

@@ -16,7 +16,6 @@
 #include "seigh/sketch/test_matrix.h"
 #include "seigh/tall/panels.h"
 #include "seigh/tall/placement.h"
-#include "seigh/tall/transfers.h"
 
 namespace seigh {
 

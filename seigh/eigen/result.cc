@@ -36,17 +36,31 @@ bool Eigenvectors::in_memory() const {
   return dynamic_cast<const MemoryTallMatrix*>(basis) != nullptr;
 }
 
-Eigenvectors Eigenvectors::compact() const {
-  const auto copied = [](const TallMatrix& x) -> std::shared_ptr<const TallMatrix> {
-    const auto* const memory = dynamic_cast<const MemoryTallMatrix*>(&x);
-    if (memory == nullptr) return nullptr;
+namespace {
+
+// X in room of its own; null where it is not in memory.
+std::shared_ptr<const TallMatrix> in_own_room(const TallMatrix& x) {
+  if (const auto* const memory = dynamic_cast<const MemoryTallMatrix*>(&x))
     return std::make_shared<MemoryTallMatrix>(memory->block().clone(), x.context());
-  };
-  std::shared_ptr<const TallMatrix> own = copied(*basis_);
-  if (const auto* const divided = dynamic_cast<const DividedTallMatrix*>(basis_.get())) {
-    own = copied(*divided->mine());
-    if (own) own = std::make_shared<DividedTallMatrix>(basis_->rows(), own, basis_->context());
+  if (const auto* const divided = dynamic_cast<const DividedTallMatrix*>(&x)) {
+    const auto mine = in_own_room(*divided->mine());
+    return mine ? std::make_shared<DividedTallMatrix>(x.rows(), mine, x.context()) : nullptr;
   }
+  if (const auto* const stacked = dynamic_cast<const StackedMatrix*>(&x)) {
+    std::vector<std::shared_ptr<const TallMatrix>> parts;
+    for (const auto& part : stacked->parts()) {
+      parts.push_back(in_own_room(*part));
+      if (!parts.back()) return nullptr;
+    }
+    return std::make_shared<StackedMatrix>(std::move(parts));
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+Eigenvectors Eigenvectors::compact() const {
+  const std::shared_ptr<const TallMatrix> own = in_own_room(*basis_);
   return own ? Eigenvectors(own, coefficients_) : *this;
 }
 
@@ -113,16 +127,9 @@ Eigenvectors Eigenvectors::on_every_rank() const {
   const int64_t column = std::max<int64_t>(1, dimension() * static_cast<int64_t>(u.element_size()));
   const int64_t width = basis_->context().ranks().agree(
       std::clamp<int64_t>(panel_bytes(at::kCPU) / column, 1, std::max<int64_t>(count(), 1)));
-  const Share mine = basis_->share();
   for (int64_t begin = 0; begin < count(); begin += width) {
     const int64_t n = std::min(width, count() - begin);
-    const at::Tensor some =
-        formed() ? gather_rows(
-                       dimension(),
-                       as_block(basis_->row_range(mine.begin, mine.count).slice(1, begin, begin + n).cpu()),
-                       basis_->context().ranks())
-                 : columns(begin, n).cpu();
-    u.slice(1, begin, begin + n).copy_(some);
+    u.slice(1, begin, begin + n).copy_(columns(begin, n).cpu());
   }
   return Eigenvectors(u, {}, basis_->context());
 }
@@ -159,10 +166,12 @@ at::Tensor Eigenvectors::rough_row_range(int64_t begin, int64_t n) const {
 }
 
 at::Tensor Eigenvectors::columns(int64_t begin, int64_t count) const {
-  if (!coefficients_.defined() && dynamic_cast<const StackedMatrix*>(basis_.get()) != nullptr)
-    return copied(*basis_, {}, begin, count);
-  if (!coefficients_.defined()) return basis_in_memory().slice(1, begin, begin + count);
-  return times_small(*basis_, coefficients_.slice(1, begin, begin + count));
+  if (coefficients_.defined()) return times_small(*basis_, coefficients_.slice(1, begin, begin + count));
+  if (const auto* const divided = dynamic_cast<const DividedTallMatrix*>(basis_.get()))
+    return gather_rows(dimension(), as_block(Eigenvectors(divided->mine(), {}).columns(begin, count)),
+                       basis_->context().ranks());
+  if (dynamic_cast<const StackedMatrix*>(basis_.get()) != nullptr) return copied(*basis_, {}, begin, count);
+  return basis_in_memory().slice(1, begin, begin + count);
 }
 
 Eigenvectors Eigenvectors::rotated(const at::Tensor& y) const {

@@ -9,18 +9,19 @@
 #include <ATen/ops/linalg_solve_triangular.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/stack.h>
+#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <vector>
 
 #include "seigh/core/context.h"
+#include "seigh/core/device_memory.h"
 #include "seigh/core/error.h"
 #include "seigh/core/timer.h"
 #include "seigh/eigen/range.h"
 #include "seigh/eigen/refine.h"
 #include "seigh/tall/divided.h"
 #include "seigh/tall/placement.h"
-#include "seigh/tall/transfers.h"
 
 namespace seigh {
 namespace {
@@ -98,10 +99,10 @@ at::Tensor replicates(const Sketch& sketch, const at::Tensor& coefficients) {
 
 }  // namespace
 
-EigenResult recover(const Sketch& measured, c10::Device device) {
+namespace {
+
+EigenResult recovered(const Sketch& sketch) {
   const Timer timer;
-  Sketch sketch = measured;
-  sketch.outer = seen_from(device, sketch.outer);
   const at::Tensor t = orthonormalizer(*sketch.outer);
   const auto [values, coefficients] =
       recover_from(t, sketch.inner, sketch.inner.index_select(1, sketch.outer_columns), sketch.omega_outer);
@@ -114,6 +115,20 @@ EigenResult recover(const Sketch& measured, c10::Device device) {
   result.products = sketch.products;
   result.seconds = timer.seconds();
   return result;
+}
+
+}  // namespace
+
+EigenResult recover(const Sketch& measured, c10::Device device) {
+  Sketch sketch = measured;
+  sketch.outer = seen_from(device, sketch.outer);
+  if (sketch.outer == measured.outer || sketch.outer->divided()) return recovered(sketch);
+  try {
+    return recovered(sketch);
+  } catch (const c10::OutOfMemoryError&) {
+    DeviceMemory(device).release();
+  }
+  return recovered(measured);
 }
 
 namespace {

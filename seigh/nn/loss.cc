@@ -14,6 +14,7 @@
 #include <cmath>
 #include <vector>
 
+#include "seigh/core/deterministic.h"
 #include "seigh/core/error.h"
 #include "seigh/core/random.h"
 
@@ -223,7 +224,8 @@ at::Tensor sampled_targets(const Loss& loss, const at::Tensor& outputs, uint64_t
         .to(outputs.scalar_type())
         .reshape(outputs.sizes());
   }
-  const at::Tensor cdf = at::softmax(f, -1).cumsum(-1);
+  const at::Tensor cdf = at::softmax(f, -1);
+  add_up(cdf, -1);
   const at::Tensor u =
       random_uniform(seed, Stream::sampled_targets, cdf.size(0), draw, row_begin).to(cdf.device());
   // Class c when cdf[c - 1] <= u cdf[C - 1] < cdf[c]. As u < 1, at most C - 1 entries pass, but for the

@@ -134,7 +134,7 @@ std::optional<Tally> tally_there(const Eigenspace& space, int64_t piece_bytes, c
                                  const std::vector<char>& eligible) {
   const int64_t d = space.dimension(), k = space.count();
   at::Tensor largest, norms;
-  const bool done = try_on_device(space, piece_bytes, 64 * k * k + d, context, [&](int64_t rows) {
+  const bool done = try_on_device(space, piece_bytes, 64 * k * k + 2 * d, context, [&](int64_t rows) {
     const at::TensorOptions there = at::TensorOptions(at::kDouble).device(context.device());
     largest = at::zeros({k, k}, there);  // zeros count for nothing
     norms = at::zeros({k}, there);

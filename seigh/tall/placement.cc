@@ -4,10 +4,12 @@
 #include <string>
 
 #include "seigh/core/device_memory.h"
+#include "seigh/core/dtype.h"
 #include "seigh/core/error.h"
 #include "seigh/core/random.h"
 #include "seigh/tall/divided.h"
 #include "seigh/tall/tall_matrix.h"
+#include "seigh/tall/transfers.h"
 
 namespace seigh {
 
@@ -52,6 +54,20 @@ c10::Device place_of(LinearOperator& op, int64_t columns, int64_t bytes, const C
   if (!context.ranks().alone()) return at::kCPU;
   const int64_t wanted = bytes + panels_on_device(bytes);
   return wanted <= room_on_device(op, columns, wanted, wanted, context) ? op.device() : c10::Device(at::kCPU);
+}
+
+std::shared_ptr<const TallMatrix> seen_from(c10::Device device, std::shared_ptr<const TallMatrix> x) {
+  // Ranks that each have all of it are to find the same.
+  const bool same = x->divided() || x->context().ranks().alone();
+  if (device.is_cpu() || !x->device().is_cpu() || !same) return x;
+  const int64_t columns = x->columns(),
+                whole = x->share().count * columns * static_cast<int64_t>(c10::elementSize(x->dtype())),
+                piece = piece_bytes(whole), small = 3 * columns * columns * wide_bytes(x->dtype());
+  const DeviceMemory memory(device, x->context().device_memory());
+  int64_t left = memory.available() - panels_on_device(whole) - Transfers::on_device(piece) - small;
+  if (x->divided()) left = x->context().ranks().least(left);
+  if (!memory.obstacle().empty() || left < 0) return x;
+  return std::make_shared<StreamedMatrix>(x, std::make_shared<Transfers>(device, piece, x->context()));
 }
 
 at::Tensor empty_block_at(c10::Device place, int64_t rows, int64_t columns, at::ScalarType dtype) {

@@ -7,10 +7,13 @@
 #include <c10/util/Exception.h>
 
 #include <cstdint>
+#include <memory>
+#include <string>
 
 #include "seigh/core/context.h"
 #include "seigh/core/full_precision.h"
 #include "seigh/linop/linear_operator.h"
+#include "seigh/tall/tall_matrix.h"
 
 namespace seigh {
 
@@ -30,6 +33,10 @@ c10::Device place_of(LinearOperator& op, int64_t columns, int64_t bytes, const C
 
 /// What panels of tall things of so many bytes take on a device, with what is computed from them.
 int64_t panels_on_device(int64_t bytes);
+
+/// The matrix itself, or, where it lies on the host and `device`, another one, has room for what its panels
+/// take, as seen from there (transfers.h). Ranks that share its rows call it together.
+std::shared_ptr<const TallMatrix> seen_from(c10::Device device, std::shared_ptr<const TallMatrix> x);
 
 /// An uninitialised block there, or where the device turns out to have no room for it, on the host.
 at::Tensor empty_block_at(c10::Device place, int64_t rows, int64_t columns, at::ScalarType dtype);

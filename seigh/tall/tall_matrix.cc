@@ -193,8 +193,7 @@ at::Tensor transposed_product(const TallMatrix& x, const at::Tensor& y) {
 
 at::Tensor times_small(const TallMatrix& x, const at::Tensor& m) {
   const Share share = x.share();
-  const at::Tensor mine = empty_block(share.count, m.size(1), x.dtype(), x.device()),
-                   there = m.to(x.device());
+  const at::Tensor mine = empty_block(share.count, m.size(1), x.dtype(), x.home()), there = m.to(x.device());
   for_panels(x, [&](int64_t begin, int64_t n, const at::Tensor& panel) {
     mine.slice(0, begin - share.begin, begin - share.begin + n)
         .copy_(panel_times(panel.to(wide(x.dtype())), there));

@@ -1,6 +1,6 @@
 // A tall matrix [D, k] that gives out rows and need not be in memory, and the algebra that takes one pass
 // over it. Of complex matrices X^T is the conjugate transpose; wide() is that of core/dtype.h, of X's dtype.
-// Tall results lie where X does; small matrices, given or got, are on the CPU.
+// Tall results lie at X's home(); small matrices, given or got, are on the CPU.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -26,8 +26,9 @@ class TallMatrix {
   virtual at::Tensor row_range(int64_t begin, int64_t n) const = 0;
   /// Rows `index` (int64 [n], any order, repeats allowed): [n, k] in dtype().
   virtual at::Tensor select_rows(const at::Tensor& index) const = 0;
-  /// Where the rows that it gives out lie.
+  /// Where the rows that it gives out lie, and where it lies itself.
   virtual c10::Device device() const { return at::kCPU; }
+  virtual c10::Device home() const { return device(); }
   /// Rows worth asking for at a time.
   virtual int64_t panel_rows() const = 0;
   /// Whether the ranks of context() share its rows out. Then all of them must call select_rows() and the

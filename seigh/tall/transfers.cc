@@ -5,6 +5,8 @@
 #include <c10/util/Exception.h>
 
 #include <algorithm>
+#include <bit>
+#include <exception>
 #include <utility>
 
 #include "seigh/core/device_graph.h"
@@ -21,27 +23,53 @@ at::Tensor as_block_of(const at::Tensor& bytes, const at::Tensor& like) {
       .t();
 }
 
+// To a power of two that holds a number of any dtype.
+int64_t rounded_down(int64_t bytes) {
+  return std::max<int64_t>(
+      16, static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(std::max<int64_t>(bytes, 1)))));
+}
+
+// Where what follows ends with an exception, nothing of it is under way any more.
+class Waiting {
+ public:
+  explicit Waiting(const c10::Stream& stream) : stream_(stream) {}
+  ~Waiting() {
+    if (std::uncaught_exceptions() == before_) return;
+    try {
+      stream_.synchronize();
+    } catch (const std::exception&) {  // what has gone wrong there shows at the next use of the device
+    }
+  }
+  Waiting(const Waiting&) = delete;
+  Waiting& operator=(const Waiting&) = delete;
+
+ private:
+  const c10::Stream& stream_;
+  const int before_ = std::uncaught_exceptions();
+};
+
 }  // namespace
 
 Transfers::Transfers(c10::Device device, int64_t bytes, const Context& context)
     : device_(device),
       context_(context),
-      // A whole number of any dtype.
-      bytes_(
-          (std::clamp<int64_t>(bytes, 1, std::max(context.memory().available() / 8, int64_t{1} << 20)) + 15) /
-          16 * 16),
+      // A power of two, to which libtorch rounds what it locks.
+      bytes_(rounded_down(std::min(bytes, std::max(context.memory().available() / 8, int64_t{1} << 20)))),
       pieces_{Piece(device.type()), Piece(device.type())} {
   if (!device.is_cpu()) stream_ = new_stream(device);
 }
 
-void Transfers::lock_memory(Piece& piece) {
-  std::optional<Memory::Held>& held = held_[&piece == &pieces_[0] ? 0 : 1];
-  if (held) return;
-  held.emplace(context_.memory(), bytes_);
+void Transfers::lock_memory() {
+  if (held_) return;
+  const int64_t both = 2 * bytes_;
+  held_.emplace(context_.memory(), both);
   try {
-    piece.host = at::empty({bytes_}, at::TensorOptions(at::kByte).pinned_memory(true));
+    const at::Tensor locked = at::empty({both}, at::TensorOptions(at::kByte).pinned_memory(true));
+    for (size_t i = 0; i < 2; ++i)
+      pieces_[i].host =
+          locked.slice(0, static_cast<int64_t>(i) * bytes_, static_cast<int64_t>(i + 1) * bytes_);
   } catch (const c10::Error&) {  // there is none, or no more of it
-    held.emplace(context_.memory(), 0);
+    held_.emplace(context_.memory(), 0);
   }
 }
 
@@ -50,9 +78,9 @@ void Transfers::lock_memory(Piece& piece) {
 // memory.
 void Transfers::copy(const at::Tensor& to, const at::Tensor& from) {
   const bool down = !from.is_cpu();
-  if (to.device() != from.device() && to.numel() > 0)
-    for (Piece& piece : pieces_) lock_memory(piece);
-  if (to.device() == from.device() || to.numel() == 0 || !pieces_[1].host.defined()) {
+  const bool across_sides = to.device() != from.device() && to.numel() > 0;
+  if (across_sides) lock_memory();
+  if (!across_sides || !pieces_[0].host.defined()) {
     to.copy_(from);
     return;
   }
@@ -73,6 +101,7 @@ void Transfers::copy(const at::Tensor& to, const at::Tensor& from) {
     target.copy_(source, /*non_blocking=*/true);
     piece.arrived.record(*stream_);
   };
+  const Waiting none_under_way(*stream_);
   for (int64_t p = 0; p <= all; ++p) {
     context_.check_cancelled();
     if (p < all) {
@@ -105,7 +134,7 @@ at::Tensor Transfers::bring(const at::Tensor& block) {
     piece.there = at::empty({bytes_}, at::TensorOptions(at::kByte).device(device_));
     piece.used.record(work);
   }
-  lock_memory(piece);
+  lock_memory();
   at::Tensor from = block;
   if (piece.host.defined()) {
     piece.arrived.synchronize();
@@ -143,14 +172,7 @@ at::Tensor StreamedMatrix::select_rows(const at::Tensor& index) const {
 }
 
 int64_t piece_bytes(int64_t whole) {
-  return std::min(panel_bytes(c10::DeviceType::CUDA) / 2, whole / 8);
-}
-
-std::shared_ptr<const TallMatrix> seen_from(c10::Device device, std::shared_ptr<const TallMatrix> x) {
-  if (device.is_cpu() || !x->device().is_cpu()) return x;
-  const int64_t whole = x->share().count * x->columns() * static_cast<int64_t>(c10::elementSize(x->dtype()));
-  return std::make_shared<StreamedMatrix>(
-      x, std::make_shared<Transfers>(device, piece_bytes(whole), x->context()));
+  return rounded_down(std::min(panel_bytes(c10::DeviceType::CUDA) / 2, whole / 8));
 }
 
 }  // namespace seigh

@@ -26,7 +26,7 @@ class Transfers {
   c10::Device device() const { return device_; }
   int64_t bytes() const { return bytes_; }  ///< of a piece
   /// What they take of a device for pieces of so many bytes.
-  static int64_t on_device(int64_t bytes) { return 2 * bytes; }
+  static int64_t on_device(int64_t bytes) { return 3 * bytes; }  // and what libtorch copies by way of
 
   /// to.copy_(from), for blocks of one dtype of which either may lie on the host or on the device.
   void copy(const at::Tensor& to, const at::Tensor& from);
@@ -41,7 +41,7 @@ class Transfers {
     at::Tensor host, there;    // bytes; `host` undefined where there is no page-locked memory
     c10::Event arrived, used;  // the last copy made with it; the work that was given what it brought
   };
-  void lock_memory(Piece& piece);
+  void lock_memory();
 
   c10::Device device_;
   Context context_;
@@ -49,7 +49,7 @@ class Transfers {
   std::optional<c10::Stream> stream_;
   std::array<Piece, 2> pieces_;
   size_t next_ = 0;
-  std::array<std::optional<Memory::Held>, 2> held_;
+  std::optional<Memory::Held> held_;  // page-locked, once that has been tried
 };
 
 /// A tall matrix of the host's, in memory or in files, as seen from a device: its panels are brought there
@@ -63,6 +63,7 @@ class StreamedMatrix final : public TallMatrix {
   at::Tensor row_range(int64_t begin, int64_t n) const override;
   at::Tensor select_rows(const at::Tensor& index) const override;
   c10::Device device() const override { return transfers_->device(); }
+  c10::Device home() const override { return host_->home(); }
   int64_t panel_rows() const override;
   bool divided() const override { return host_->divided(); }
   const std::shared_ptr<const TallMatrix>& host() const { return host_; }
@@ -74,8 +75,5 @@ class StreamedMatrix final : public TallMatrix {
 
 /// Bytes of a piece for the panels of a matrix of so many bytes: two of them are little beside it.
 int64_t piece_bytes(int64_t whole);
-
-/// The matrix itself, or, where it lies on the host and `device` is another, as seen from there.
-std::shared_ptr<const TallMatrix> seen_from(c10::Device device, std::shared_ptr<const TallMatrix> x);
 
 }  // namespace seigh

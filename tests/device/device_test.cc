@@ -6,14 +6,17 @@
 #include <optional>
 
 #include "seigh/core/context.h"
+#include "seigh/core/deterministic.h"
 #include "seigh/core/device_memory.h"
 #include "seigh/core/full_precision.h"
+#include "seigh/core/random.h"
 #include "seigh/curvature/autograd_curvature.h"
 #include "seigh/curvature/check.h"
 #include "seigh/curvature/make.h"
 #include "seigh/curvature/model_source.h"
 #include "seigh/eigen/eigh.h"
 #include "seigh/linop/matrix_operator.h"
+#include "seigh/nn/loss.h"
 #include "tests/support/every_model.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/pretended_device.h"
@@ -303,6 +306,15 @@ TEST(ADevice, ChoosesWithoutTheClock) {
   at::globalContext().setDeterministicAlgorithms(false, false);
   EXPECT_GT(op.vectors_at_once(), 1);
   EXPECT_EQ(op.way().find("batched: "), 0U) << op.way();
+}
+
+// Sampled classes are the host's, also where libtorch is to be deterministic.
+TEST(ADevice, SamplesTargetsDeterministically) {
+  const Loss loss;  // cross-entropy
+  const at::Tensor outputs = random_gaussian(5, Stream::test, 40, 0, 7, at::kFloat);
+  const at::Tensor here = sampled_targets(loss, outputs, 3, 0, 0);
+  const Deterministic scope(true, PretendedDevice::device());
+  EXPECT_TRUE(at::equal(sampled_targets(loss, outputs.to(PretendedDevice::device()), 3, 0, 0).cpu(), here));
 }
 
 TEST(ADevice, IsRefusedByOperatorsOfTheHost) {

@@ -373,7 +373,7 @@ TEST_F(OnTheDevice, PlansCountItApart) {
   const EighPlan here = plan_eigh(d, at::kFloat, options, 64 * gib),
                  there = plan_eigh(d, at::kFloat, options, 64 * gib, Ranks(), 64 * gib),
                  small = plan_eigh(d, at::kFloat, options, 64 * gib, Ranks(), 8 * gib),
-                 alone = plan_eigh(d, at::kFloat, options, 9 * gib / 2, Ranks(), 64 * gib);
+                 alone = plan_eigh(d, at::kFloat, options, 47 * gib / 10, Ranks(), 64 * gib);
   EXPECT_EQ(here.on_device, 0);
   // A part of the basis, and the blocks.
   EXPECT_GT(small.on_device, 7 * gib);
@@ -381,6 +381,10 @@ TEST_F(OnTheDevice, PlansCountItApart) {
   EXPECT_EQ(small.basis, here.basis);
   EXPECT_LT(small.memory, here.memory);
   EXPECT_NE(small.text().find(" of its basis on the host"), std::string::npos) << small.text();
+  // Two blocks, and the pieces that the rest of the basis is brought through.
+  const KrylovSizes sizes = krylov_sizes(options, d, at::kFloat);
+  EXPECT_GE(sizes.beside_device, 2 * sizes.block * vector + (int64_t{1} << 28));
+  EXPECT_GE(small.memory, sizes.beside_device + small.basis * vector - small.on_device);
   const EighPlan tiny = plan_eigh(d, at::kFloat, options, 64 * gib, Ranks(), gib / 4);
   EXPECT_EQ(tiny.on_device, 0);
   EXPECT_EQ(tiny.memory, here.memory);
@@ -392,7 +396,7 @@ TEST_F(OnTheDevice, PlansCountItApart) {
   EXPECT_NE(there.text().find(" on the device"), std::string::npos) << there.text();
   EXPECT_EQ(alone.method, Method::krylov);
   EXPECT_GT(alone.on_device, 0);
-  EXPECT_EQ(plan_eigh(d, at::kFloat, options, 9 * gib / 2).method, Method::seigh);
+  EXPECT_EQ(plan_eigh(d, at::kFloat, options, 47 * gib / 10).method, Method::seigh);
 }
 
 class KrylovsMemory : public OnTheDevice {
@@ -420,8 +424,8 @@ TEST_F(KrylovsMemory, WhatDoesNotFitIsOnTheHost) {
   for (const Case& c :
        {Case{all + 2 * kVector, 0, true, basis, all},
         Case{sizes.on_device + basis * 9 / 10, 0, true, basis / 2, basis},
-        Case{sizes.on_device + basis / 3, 0, true, basis / 16, basis / 2},
-        Case{sizes.on_device + basis / 5, 0, false, 0, 0},
+        Case{sizes.on_device + basis * 9 / 16, 0, true, basis / 16, basis / 2},
+        Case{sizes.on_device + Transfers::on_device(piece_bytes(basis)) / 2, 0, false, 0, 0},
         // What a product takes is left to it.
         Case{all + 2 * kVector, all, false, 0, 0}, Case{2 * all + all / 2, all, true, basis, 2 * all}}) {
     MatrixThere there(matrix_, c.scratch);
@@ -458,7 +462,7 @@ TEST_F(KrylovsMemory, RowsOfTheBasisOnEitherSide) {
     MatrixOperator here(matrix_);
     const EigenResult expected = krylov(here, options);
     const KrylovSizes sizes = krylov_sizes(options, kSize, at::kFloat);
-    for (const int64_t percent : {3, 40, 60}) {
+    for (const int64_t percent : {3, 20, 35}) {
       const TempFolder folder;
       for (int time = 0; time < 2; ++time) {
         MatrixThere there(matrix_);
@@ -466,8 +470,9 @@ TEST_F(KrylovsMemory, RowsOfTheBasisOnEitherSide) {
         options.save_seconds = 0;
         const int64_t ideal = sizes.ideal_basis * kVector;
         PretendedDevice::set_limit(before_ + matrix_.nbytes() +
-                                   (sizes.on_device + ideal / 4 + ideal * percent / 100 + 14 * kVector) / 9 *
-                                       10);
+                                   (sizes.on_device + Transfers::on_device(piece_bytes(ideal)) + 4 * kVector +
+                                    ideal * percent / 100 + 14 * kVector) /
+                                       9 * 10);
         const auto notes = std::make_shared<Notes>();
         const EigenResult result = krylov(there, options, Context({.progress = notes}));
         EXPECT_NE(notes->all.find("in the host's memory"), std::string::npos) << percent << " " << basis;
@@ -476,6 +481,7 @@ TEST_F(KrylovsMemory, RowsOfTheBasisOnEitherSide) {
         EXPECT_EQ(there.from_host, 0);
         const at::Tensor u = result.eigenvectors.all();
         EXPECT_TRUE(at::equal(result.eigenvectors.columns(2, 2), u.slice(1, 2, 4)));
+        EXPECT_TRUE(at::equal(result.eigenvectors.compact().all(), u));
         EXPECT_TRUE(at::equal(result.eigenvectors.select(at::tensor({3, 1})).all(),
                               u.index_select(1, at::tensor({3, 1}))));
         EXPECT_TRUE(at::equal(result.eigenvectors.rows(at::tensor({999, 0, 500})),
@@ -498,12 +504,21 @@ TEST(DeviceShare, KeepsBothCeilings) {
                   column = 16 * (1 + number(2, 1e6)),
                   room = number(3, 1.5 * static_cast<double>(ideal * column)) - ideal * column / 4,
                   host = number(4, 1.5 * static_cast<double>(ideal * column)) - ideal * column / 4;
-    const DeviceShare share = device_share(column, k, ideal, room, host);
+    const int64_t block = 1 + trial % 8;
+    const DeviceShare share = device_share(column, k, block, ideal, room, host);
     ASSERT_GE(share.columns, 0);
     ASSERT_LE(share.columns, ideal);
+    const int64_t beside = Transfers::on_device(piece_bytes(ideal * column)) + block * column;
+    // No longer one would have been there; of those that make room for k vectors.
+    const int64_t longer = std::max(share.columns + 1, k);
+    const int64_t part = std::min(room - beside, longer * column);
+    if (longer <= ideal) {
+      ASSERT_FALSE(longer * column <= room && k * column <= host);
+      ASSERT_FALSE(part > 0 && longer * column - part + part / longer * k <= host);
+    }
     if (share.columns == 0) continue;
-    const int64_t all = share.columns * column, pieces = Transfers::on_device(piece_bytes(ideal * column));
-    ASSERT_LE(share.bytes + (share.bytes < all ? pieces : 0), room);
+    const int64_t all = share.columns * column;
+    ASSERT_LE(share.bytes + (share.bytes < all ? beside : 0), room);
     if (share.columns >= k) {
       ASSERT_LE(all - share.bytes + share.bytes / share.columns * k, host);
     }

@@ -139,6 +139,8 @@ TEST(RanksOnDevices, KrylovKeepsRowsOnEitherSide) {
     expect_same_pairs(r, expected, 1e-9);
     EXPECT_TRUE(r.eigenvectors.divided());
     EXPECT_EQ(r.eigenvectors.row_range(world().share(kRows).begin, 1).device(), at::kCPU);
+    EXPECT_TRUE(at::equal(r.eigenvectors.on_every_rank().all(), r.eigenvectors.all()));
+    EXPECT_TRUE(at::equal(r.eigenvectors.compact().all(), r.eigenvectors.all()));
     if (notes->all.find("in the host's memory") != std::string::npos) ++on_either_side;
   }
   EXPECT_GE(on_either_side, 2);
