@@ -19,12 +19,6 @@
 #include "seigh/tall/tall_matrix.h"
 
 namespace seigh {
-namespace {
-
-// A file of so much is large enough for the disk's full speed and small enough for memory.
-constexpr int64_t kFileBytes = int64_t{256} << 20;
-
-}  // namespace
 
 Basis::Basis(int64_t rows, int64_t capacity, at::ScalarType dtype, fs::path folder, bool on_disk,
              Context context, c10::Device device, std::optional<int64_t> there)
@@ -251,8 +245,9 @@ void Basis::load(int64_t generation, int64_t size, const std::string& remedy) {
 }
 
 int64_t Basis::columns_per_file() const {
-  const int64_t column = rows_ * static_cast<int64_t>(c10::elementSize(stored_.dtype()));
-  return std::max<int64_t>(1, kFileBytes / std::max<int64_t>(1, column));  // a rank may have no rows
+  const int64_t column =
+      std::max<int64_t>(1, rows_ * static_cast<int64_t>(c10::elementSize(stored_.dtype())));
+  return file_bytes(column) / column;  // a rank may have no rows
 }
 
 std::string Basis::stem(int64_t generation, int64_t first) const {

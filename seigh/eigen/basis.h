@@ -15,6 +15,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -58,8 +59,11 @@ class Basis {
   /// The first p columns become V_p Y, Y float64 [p, r] with r <= p; those behind them follow. One pass.
   void restart(int64_t p, const at::Tensor& y);
 
-  /// Writes what the folder does not have yet.
+  /// Writes what the folder does not have yet, some columns at a time, on the host.
   void keep();
+  /// Bytes of those, of columns of so many: large enough for the disk's full speed and small enough for
+  /// memory.
+  static int64_t file_bytes(int64_t column) { return std::max(int64_t{256} << 20, column); }
   /// Removes the files of earlier generations; for the root.
   void forget_earlier() const;
   /// Takes the first `size` columns of a generation from the folder, and removes what a killed process may

@@ -737,6 +737,8 @@ KrylovSizes krylov_sizes(const SolverOptions& options, int64_t dimension, at::Sc
   // Random vectors on their way there, what the certificates take, and what panels are brought through.
   sizes.beside_device = std::max(2 * sizes.block * dimension * element, certificate) + panel +
                         2 * piece_bytes(sizes.ideal_basis * rows * element);
+  if (!options.state.empty())
+    sizes.beside_device += std::min(Basis::file_bytes(rows * element), sizes.ideal_basis * rows * element);
   return sizes;
 }
 
