@@ -73,12 +73,8 @@ template <typename Body>
 void Basis::for_panels(const Body& body) const {
   if (size_ == 0) return;
   const auto by_panels = [&](const TallMatrix& some, int64_t first) {
-    const int64_t step = some.panel_rows();
-    for (int64_t begin = 0; begin < some.rows(); begin += step) {
-      context_.check_cancelled();
-      const int64_t n = std::min(step, some.rows() - begin);
-      body(some.row_range(begin, n), first + begin, n);
-    }
+    seigh::for_panels(
+        some, [&](int64_t begin, int64_t n, const at::Tensor& rows) { body(rows, first + begin, n); });
   };
   if (on_disk()) return by_panels(stored_, 0);
   body(block_.slice(1, 0, size_), int64_t{0}, block_.size(0));
@@ -144,13 +140,10 @@ void Basis::restart(int64_t p, const at::Tensor& y) {
     if (rest_.defined()) {
       const auto old = on_host(p);
       const at::Tensor there = y.to(old->device());
-      const int64_t step = old->panel_rows();
-      for (int64_t begin = 0; begin < old->rows(); begin += step) {
-        const int64_t n = std::min(step, old->rows() - begin);
-        const at::Tensor panel = old->row_range(begin, n).to(there.scalar_type());
+      seigh::for_panels(*old, [&](int64_t begin, int64_t n, const at::Tensor& rows) {
         transfers_->copy(rest_.slice(0, begin, begin + n).slice(1, 0, r),
-                         panel_times(panel, there).to(rest_.scalar_type()));
-      }
+                         panel_times(rows.to(there.scalar_type()), there).to(rest_.scalar_type()));
+      });
     }
     put(r, behind);
     return;
@@ -160,14 +153,11 @@ void Basis::restart(int64_t p, const at::Tensor& y) {
   Hdf5Writer writer(file(generation_, 0));
   writer.create("columns", old.dtype(), {r, rows_}, Vouched::by_caller);
   RunningChecksums sums(r);
-  const int64_t step = old.panel_rows();
-  for (int64_t begin = 0; begin < rows_; begin += step) {
-    context_.check_cancelled();
-    const at::Tensor panel = old.row_range(begin, std::min(step, rows_ - begin)).to(wide(old.dtype()));
-    const at::Tensor rotated = panel_times(panel, y).to(old.dtype()).t().contiguous();
+  seigh::for_panels(old, [&](int64_t begin, int64_t, const at::Tensor& rows) {
+    const at::Tensor rotated = panel_times(rows.to(wide(old.dtype())), y).to(old.dtype()).t().contiguous();
     sums.add(rotated);
     writer.put("columns", {0, begin}, rotated);
-  }
+  });
   writer.write("crc32", sums.values());
   writer.commit();
   renewed.add(file(generation_, 0), "columns");

@@ -1,19 +1,17 @@
 #include "seigh/eigen/result.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/linalg_svdvals.h>
 #include <ATen/ops/matmul.h>
-#include <c10/util/Exception.h>
 
 #include <algorithm>
-#include <optional>
 #include <utility>
 #include <vector>
 
 #include "seigh/core/dtype.h"
 #include "seigh/core/full_precision.h"
 #include "seigh/linop/linear_operator.h"
+#include "seigh/tall/panels.h"
 #include "seigh/tall/transfers.h"
 
 namespace seigh {
@@ -38,76 +36,53 @@ bool Eigenvectors::in_memory() const {
 
 namespace {
 
-// X in room of its own; null where it is not in memory.
-std::shared_ptr<const TallMatrix> in_own_room(const TallMatrix& x) {
-  if (const auto* const memory = dynamic_cast<const MemoryTallMatrix*>(&x))
-    return std::make_shared<MemoryTallMatrix>(memory->block().clone(), x.context());
-  if (const auto* const divided = dynamic_cast<const DividedTallMatrix*>(&x)) {
-    const auto mine = in_own_room(*divided->mine());
-    return mine ? std::make_shared<DividedTallMatrix>(x.rows(), mine, x.context()) : nullptr;
-  }
-  if (const auto* const stacked = dynamic_cast<const StackedMatrix*>(&x)) {
+// X with leaf() in the place of every matrix that it is made of.
+template <typename Leaf>
+std::shared_ptr<const TallMatrix> rebuilt(const std::shared_ptr<const TallMatrix>& x, const Leaf& leaf) {
+  if (const auto* const divided = dynamic_cast<const DividedTallMatrix*>(x.get()))
+    return std::make_shared<DividedTallMatrix>(x->rows(), rebuilt(divided->mine(), leaf), x->context());
+  if (const auto* const stacked = dynamic_cast<const StackedMatrix*>(x.get())) {
     std::vector<std::shared_ptr<const TallMatrix>> parts;
-    for (const auto& part : stacked->parts()) {
-      parts.push_back(in_own_room(*part));
-      if (!parts.back()) return nullptr;
-    }
+    for (const auto& part : stacked->parts()) parts.push_back(rebuilt(part, leaf));
     return std::make_shared<StackedMatrix>(std::move(parts));
   }
-  return nullptr;
+  return leaf(x);
+}
+
+// Columns [begin, begin + count) of B, or B M where there is an M, as a block on the host.
+at::Tensor copied(const TallMatrix& b, const at::Tensor& m, int64_t begin, int64_t count) {
+  const at::Tensor result = empty_block(b.rows(), count, b.dtype());
+  Transfers transfers(b.device(), piece_bytes(static_cast<int64_t>(result.nbytes())), b.context());
+  for_panels(b, [&](int64_t first, int64_t n, const at::Tensor& rows) {
+    transfers.copy(result.slice(0, first, first + n),
+                   m.defined() ? panel_times(rows.to(m.scalar_type()), m).to(b.dtype())
+                               : rows.slice(1, begin, begin + count));
+  });
+  return result;
 }
 
 }  // namespace
 
 Eigenvectors Eigenvectors::compact() const {
-  const std::shared_ptr<const TallMatrix> own = in_own_room(*basis_);
-  return own ? Eigenvectors(own, coefficients_) : *this;
+  const auto own = [](const std::shared_ptr<const TallMatrix>& x) -> std::shared_ptr<const TallMatrix> {
+    const auto* const memory = dynamic_cast<const MemoryTallMatrix*>(x.get());
+    if (memory == nullptr) return x;
+    return std::make_shared<MemoryTallMatrix>(memory->block().clone(), x->context());
+  };
+  return Eigenvectors(rebuilt(basis_, own), coefficients_);
 }
-
-namespace {
-
-// Columns [begin, begin + count) of B, or B M where there is an M, as a block on the host.
-at::Tensor copied(const TallMatrix& b, const at::Tensor& m, int64_t begin, int64_t count) {
-  const at::Tensor result = empty_block(b.rows(), count, b.dtype());
-  std::optional<Transfers> transfers;
-  if (!b.device().is_cpu())
-    transfers.emplace(b.device(), piece_bytes(static_cast<int64_t>(result.nbytes())), b.context());
-  const int64_t step = b.panel_rows();
-  for (int64_t first = 0; first < b.rows(); first += step) {
-    b.context().check_cancelled();
-    const int64_t n = std::min(step, b.rows() - first);
-    at::Tensor rows = b.row_range(first, n);
-    rows = m.defined() ? panel_times(rows.to(m.scalar_type()), m).to(b.dtype())
-                       : rows.slice(1, begin, begin + count);
-    const at::Tensor to = result.slice(0, first, first + n);
-    if (transfers)
-      transfers->copy(to, rows);
-    else
-      to.copy_(rows);
-  }
-  return result;
-}
-
-// X itself where it is on the host, and what of it is.
-std::shared_ptr<const TallMatrix> moved_to_host(const std::shared_ptr<const TallMatrix>& x) {
-  if (x->device().is_cpu()) return x;
-  if (const auto* const streamed = dynamic_cast<const StreamedMatrix*>(x.get())) return streamed->host();
-  if (const auto* const divided = dynamic_cast<const DividedTallMatrix*>(x.get()))
-    return std::make_shared<DividedTallMatrix>(x->rows(), moved_to_host(divided->mine()), x->context());
-  if (const auto* const stacked = dynamic_cast<const StackedMatrix*>(x.get())) {
-    std::vector<std::shared_ptr<const TallMatrix>> parts;
-    for (const auto& part : stacked->parts()) parts.push_back(moved_to_host(part));
-    return std::make_shared<StackedMatrix>(std::move(parts));
-  }
-  return std::make_shared<MemoryTallMatrix>(copied(*x, {}, 0, x->columns()), x->context());
-}
-
-}  // namespace
 
 Eigenvectors Eigenvectors::on_host() const {
   if (!basis_ || basis_->device().is_cpu()) return *this;
   const FullPrecision full(basis_->device());
-  if (formed()) return {moved_to_host(basis_), {}};
+  if (formed()) {
+    const auto here = [](const std::shared_ptr<const TallMatrix>& x) -> std::shared_ptr<const TallMatrix> {
+      if (x->device().is_cpu()) return x;
+      if (const auto* const streamed = dynamic_cast<const StreamedMatrix*>(x.get())) return streamed->host();
+      return std::make_shared<MemoryTallMatrix>(copied(*x, {}, 0, x->columns()), x->context());
+    };
+    return {rebuilt(basis_, here), {}};
+  }
   if (const auto* const divided = dynamic_cast<const DividedTallMatrix*>(basis_.get())) {
     const Eigenvectors mine = Eigenvectors(divided->mine(), coefficients_).on_host();
     return {std::make_shared<DividedTallMatrix>(basis_->rows(), mine.basis_, basis_->context()), {}};

@@ -97,10 +97,6 @@ at::Tensor replicates(const Sketch& sketch, const at::Tensor& coefficients) {
   return at::stack(all).to(at::kFloat);
 }
 
-}  // namespace
-
-namespace {
-
 EigenResult recovered(const Sketch& sketch) {
   const Timer timer;
   const at::Tensor t = orthonormalizer(*sketch.outer);

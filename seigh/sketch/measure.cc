@@ -40,7 +40,7 @@ class Measurer {
             op.dtype(), ", is not what the plan measures: D = ", plan.rows, ", ", plan.dtype);
     const int64_t block =
         op.preferred_block() * plan.rows * static_cast<int64_t>(c10::elementSize(plan.dtype));
-    if (!place_.is_cpu()) transfers_ = std::make_unique<Transfers>(place_, piece_bytes(block), context);
+    transfers_ = std::make_unique<Transfers>(place_, piece_bytes(block), context);
   }
 
   // Where there is room for the work on a block, and for so many columns beside it.
@@ -66,11 +66,7 @@ class Measurer {
       at::Tensor y = op_.apply(omega_->block(first, last - first).to(place_));
       if (plan_.scaled() && first < plan_.k) y = rounded(y, plan_.stored_dtype());
       c.inner.slice(1, first - begin, last - begin).copy_(psi_->transposed_product(y));
-      const at::Tensor kept = c.y.slice(1, first - begin, last - begin);
-      if (transfers_)
-        transfers_->copy(kept, y);
-      else
-        kept.copy_(y);
+      transfers_->copy(c.y.slice(1, first - begin, last - begin), y);
     }
     const int64_t outer = std::clamp<int64_t>(plan_.k - begin, 0, end - begin);
     c.omega_outer = at::empty({plan_.s, outer}, wide(plan_.dtype));

@@ -7,7 +7,26 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <algorithm>
+#include <cstdint>
+
+#include "seigh/core/full_precision.h"
+#include "seigh/tall/tall_matrix.h"
+
 namespace seigh {
+
+/// Calls body(begin, n, rows [begin, begin + n)) for this process's share of X, panel after panel, in float32
+/// proper on a device. Throws Cancelled.
+template <typename Body>
+void for_panels(const TallMatrix& x, const Body& body) {
+  const FullPrecision full(x.device());
+  const Share share = x.share();
+  for (int64_t begin = share.begin; begin < share.end(); begin += x.panel_rows()) {
+    x.context().check_cancelled();
+    const int64_t n = std::min(x.panel_rows(), share.end() - begin);
+    body(begin, n, x.row_range(begin, n));
+  }
+}
 
 /// X^T Y in float64 [a, b] for blocks X [D, a], Y [D, b] of one dtype, computed in float64. Cost 2 D
 /// a b flops. The Gram matrix of a float32 block loses nothing that the block itself holds.

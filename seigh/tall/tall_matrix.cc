@@ -14,22 +14,11 @@
 #include "seigh/core/context.h"
 #include "seigh/core/dtype.h"
 #include "seigh/core/error.h"
-#include "seigh/core/full_precision.h"
 #include "seigh/linop/linear_operator.h"
+#include "seigh/tall/panels.h"
 
 namespace seigh {
 namespace {
-
-template <typename Body>
-void for_panels(const TallMatrix& x, const Body& body) {
-  const FullPrecision full(x.device());
-  const Share share = x.share();
-  for (int64_t begin = share.begin; begin < share.end(); begin += x.panel_rows()) {
-    x.context().check_cancelled();
-    const int64_t n = std::min(x.panel_rows(), share.end() - begin);
-    body(begin, n, x.row_range(begin, n));
-  }
-}
 
 // What all ranks' rows come to, of what this rank's came to.
 at::Tensor over_ranks(const TallMatrix& x, const at::Tensor& result) {

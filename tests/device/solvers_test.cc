@@ -20,6 +20,7 @@
 #include "seigh/tall/transfers.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/matrix_there.h"
+#include "tests/support/notes.h"
 #include "tests/support/pretended_device.h"
 #include "tests/support/spectra.h"
 #include "tests/support/temp_folder.h"
@@ -448,11 +449,6 @@ TEST_F(KrylovsMemory, WhatDoesNotFitIsOnTheHost) {
   EXPECT_GE(there.from_host, 60);
 }
 
-struct Notes final : Progress {
-  void note(std::string_view text) override { all += text; }
-  std::string all;
-};
-
 // Any part of the basis on the device, restarts, states kept and taken up.
 TEST_F(KrylovsMemory, RowsOfTheBasisOnEitherSide) {
   for (const int64_t basis : {0, 30}) {
@@ -473,7 +469,7 @@ TEST_F(KrylovsMemory, RowsOfTheBasisOnEitherSide) {
                                    (sizes.on_device + Transfers::on_device(piece_bytes(ideal)) + 4 * kVector +
                                     ideal * percent / 100 + 14 * kVector) /
                                        9 * 10);
-        const auto notes = std::make_shared<Notes>();
+        const auto notes = std::make_shared<test::Notes>();
         const EigenResult result = krylov(there, options, Context({.progress = notes}));
         EXPECT_NE(notes->all.find("in the host's memory"), std::string::npos) << percent << " " << basis;
         PretendedDevice::set_limit(int64_t{1} << 40);

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <utility>
 
 #include "seigh/core/device.h"
@@ -18,6 +17,7 @@
 #include "seigh/tall/tall_matrix.h"
 #include "tests/mpi/everybody.h"
 #include "tests/support/matrix_there.h"
+#include "tests/support/notes.h"
 #include "tests/support/pretended_device.h"
 #include "tests/support/spectra.h"
 
@@ -75,13 +75,8 @@ TEST(RanksOnDevices, MultiplyColumnsAndRowsThere) {
   }
 }
 
-struct Notes final : Progress {
-  std::string all;
-  void note(std::string_view text) override { all += text; }
-};
-
 TEST(RanksOnDevices, SayThatTheyExchangeByWayOfTheHost) {
-  const auto notes = std::make_shared<Notes>();
+  const auto notes = std::make_shared<test::Notes>();
   const Context context({.ranks = test::ranks, .progress = notes});
   const auto m = test::spectral_matrix("exponential", kRows);
   MatrixOperator here(m.matrix);
@@ -130,7 +125,7 @@ TEST(RanksOnDevices, KrylovKeepsRowsOnEitherSide) {
   const int64_t basis = sizes.ideal_basis * (kRows / 3 + 1) * 8, before = PretendedDevice::held_at_rest();
   int64_t on_either_side = 0;
   for (int64_t step = 0; step < 12; ++step) {
-    const auto notes = std::make_shared<Notes>();
+    const auto notes = std::make_shared<test::Notes>();
     MatrixThere op(m.matrix);
     const int64_t room = sizes.on_device + basis * step / 8 - (world().rank() == 1 ? 1000 : 0);
     PretendedDevice::set_limit(PretendedDevice::held() + room / 9 * 10);
