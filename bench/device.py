@@ -3,7 +3,7 @@
 
     PYTHONPATH=build/release/python:PEERS .venv/bin/python bench/device.py [--device cuda] [--networks mlp,3c3d] [--parts products] [--minutes 5] [--small]
 
-How far products are from the CPU's, in float32 and float64, by the graph and batched; eigenpairs of small networks on both, and those of 3c3d and
+How far products are from the CPU's, in float32 and float64, by the graph, batched and stacked; eigenpairs of small networks on both, and those of 3c3d and
 ResNet-18 by the clock; whether memory stays flat; then for each network of bench/networks.py milliseconds for each vector, in blocks and one at a
 time (there also recorded and replayed, where that can be), Hessian and Gauss-Newton matrix in float32 and the Hessian in TF32 (the peers'
 convolutions too are in float32 unless said), their share of the device's rate of float32 matrix products at 6F (4F) flops, F those of a forward
@@ -117,7 +117,7 @@ class Bench:
         for kind in ("Hessian", "GGN"):
             for dtype, bound in ((torch.float32, 1e-4), (torch.float64, 1e-10)):
                 here = getattr(seigh, kind)(model, F.cross_entropy, (x, y), dtype=dtype, check=False) @ v
-                for way in ("graph", "batched"):
+                for way in ("graph", "batched", "stacked")[:3 if name == "mlp" else 2]:
                     product = getattr(seigh, kind)(there, F.cross_entropy, (tx, ty), dtype=dtype, check=False, products=way) @ v
                     self.check(f"{name}, {kind}, {way}, {str(dtype).replace('torch.', '')}", float((product - here).norm() / here.norm()), bound)
 
@@ -173,6 +173,9 @@ class Bench:
                                  for who, other in others)
                 print(f"  {kind:7} {precision}, block {block:3}: {1e3 * ours:9.3f} ms, {100 * passes * forward / ours / self.rate:5.1f} % of the rate at "
                       f"{passes}F, {peak:5.1f} GiB{theirs}", flush=True)
+                if block > 1 and way.startswith("stacked"):
+                    batched = getattr(seigh, kind)(model, F.cross_entropy, (x, y), check=False, products="batched")
+                    print(f"  {kind:7} {precision}, block {block:3}: {1e3 * self.seconds(lambda: batched @ v) / block:9.3f} ms {batched.way}", flush=True)
                 if block == 1 and precision == "float32":
                     self.replayed(kind, model, x, y, v, operator @ v, ours)
             self.allow_tf32(False)

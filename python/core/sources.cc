@@ -130,12 +130,11 @@ std::unique_ptr<CurvatureOperator> PythonSource::faster_operator(const Curvature
   if (!stack) return nullptr;
   const Mlp model(stack->widths, parse_activation(stack->activation));
   const Loss loss(parse_loss(stack->loss), stack->smoothing);
-  if (!MlpCurvatureOperator::supports(model, loss)) return nullptr;
   CurvatureOptions o = options;
   o.loss = loss;
   o.dtype = dtype_;
   o.parameters = stack->chosen;
-  return std::make_unique<MlpCurvatureOperator>(
+  return MlpCurvatureOperator::where_possible(
       model, stack->parameters, Dataset{stack->x, stack->y, stack->widths.back()}, o, name, context);
 }
 

@@ -53,7 +53,7 @@ class Curvature:
     offsets: list[int]
     def __init__(self, model: torch.nn.Module, loss: _Loss, data: Any, *, params: _Parameters = None, reduction: _Reduction = "mean",
                  weight: _Weight = None, dtype: torch.dtype | None = None, l2: float = 0.0,
-                 products: Literal["auto", "autograd", "graph", "batched", "difference"] = "auto",
+                 products: Literal["auto", "autograd", "graph", "batched", "stacked", "difference"] = "auto",
                  precision: Literal["float32", "tf32", "bf16"] = "float32", replay: bool | None = None, batch_size: int = 0, check: bool = True,
                  sharded: bool = False, context: Context | None = None) -> None: ...
     def refresh(self) -> Self: ...

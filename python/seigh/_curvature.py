@@ -74,8 +74,9 @@ class Curvature:
         dtype: of vectors and products, torch.float32 or torch.float64; None: the model's. Another one than the model's is computed
             on a copy.
         l2: adds l2/2 |θ|² to the loss: l2 to the diagonal.
-        products: "autograd" (second derivatives), one of its two ways, "graph" (through one graph, vector by vector) or "batched" (a
-            block of vectors at once, by forward over reverse mode), "difference" (central differences of the gradient in float64, for networks with
+        products: "autograd" (second derivatives), one of its ways, "graph" (through one graph, vector by vector), "batched" (a
+            block of vectors at once, by forward over reverse mode) or "stacked" (a block at once, by the formulas of fully connected
+            networks: an nn.Sequential of Linear layers with biases and one kind of activation), "difference" (central differences of the gradient in float64, for networks with
             operations that have no second derivative or a wrong one), or "auto": those where need be.
         precision: "float32", or faster: "tf32", on CUDA devices convolutions and matrix products take their operands to 11 bits, wrong by 1 to
             3 % of a product's length; "bf16", they are in bfloat16, 8 bits (PyTorch's autocast; on the CPU too), wrong by several %. That is

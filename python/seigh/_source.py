@@ -510,7 +510,7 @@ class Source:
 
     def stack(self):
         """What the stacked products of a fully connected network need, where this is one; else None."""
-        if self._named is None or self._reduction != "mean" or self.device.type != "cpu":
+        if self._named is None or self._reduction != "mean":
             return None
         return _stack_of(self)
 

@@ -41,8 +41,9 @@ Products parse_products(const std::string& name) {
   if (name == "autograd") return Products::autograd;
   if (name == "graph") return Products::graph;
   if (name == "batched") return Products::batched;
+  if (name == "stacked") return Products::stacked;
   require(name == "difference", "unknown products \"", name,
-          "\"; choose \"auto\", \"autograd\", \"graph\", \"batched\" or \"difference\"");
+          "\"; choose \"auto\", \"autograd\", \"graph\", \"batched\", \"stacked\" or \"difference\"");
   return Products::difference;
 }
 

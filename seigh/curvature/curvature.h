@@ -35,13 +35,13 @@ const std::vector<CurvatureKind>& curvature_kinds();
 /// Where products come from: second derivatives (`autograd`), or central differences of the gradient in
 /// float64 (`difference`; of the outputs for Gauss-Newton and Fisher matrices), which take first derivatives
 /// alone: two gradients a product, and an error of some 1e-9 of it. `automatic`: second derivatives, unless
-/// they are missing or found wrong (check.h). `graph` and `batched` are the two ways of `autograd`: a graph
-/// of the gradient that every vector goes back through, and forward over reverse mode for all vectors of a
-/// block at once. On the CPU `autograd` is `graph`, with kernels of our own; elsewhere whichever was faster
-/// when it was tried.
-enum class Products { automatic, autograd, graph, batched, difference };
+/// they are missing or found wrong (check.h). `graph`, `batched` and `stacked` are the ways of `autograd`: a
+/// graph of the gradient that every vector goes back through, forward over reverse mode for all vectors of a
+/// block at once, and the formulas of fully connected networks (mlp_curvature.h). On the CPU `autograd` is
+/// `stacked` or else `graph`, with kernels of our own; elsewhere whichever was faster when it was tried.
+enum class Products { automatic, autograd, graph, batched, stacked, difference };
 
-/// "auto", "autograd", "graph", "batched", "difference"; throws Error on another name.
+/// "auto", "autograd", "graph", "batched", "stacked", "difference"; throws Error on another name.
 Products parse_products(const std::string& name);
 
 /// How products in float32 round; float64's are what they are. `tf32`: convolutions and matrix products on

@@ -1,5 +1,6 @@
 #include "seigh/curvature/make.h"
 
+#include <ATen/Context.h>
 #include <ATen/TensorOperators.h>
 
 #include <algorithm>
@@ -8,6 +9,7 @@
 #include "seigh/core/dtype.h"
 #include "seigh/core/error.h"
 #include "seigh/core/random.h"
+#include "seigh/core/timer.h"
 #include "seigh/curvature/autograd_curvature.h"
 #include "seigh/curvature/model_source.h"
 
@@ -28,6 +30,15 @@ std::unique_ptr<CurvatureOperator> make_curvature_operator(const Model& model, c
 
 namespace {
 
+// In a block, the second time: what libraries try out once is not in it.
+double seconds_of_vector(CurvatureOperator& op) {
+  const at::Tensor v = empty_block(op.size(), op.preferred_block(), op.dtype(), op.device()).fill_(1);
+  op.apply(v);
+  const Timer timer;
+  op.apply(v);
+  return timer.seconds() / static_cast<double>(v.size(1));
+}
+
 std::unique_ptr<CurvatureOperator> of_source(const std::shared_ptr<const GraphSource>& source,
                                              const CurvatureOptions& options, const std::string& name,
                                              const Context& context) {
@@ -37,11 +48,26 @@ std::unique_ptr<CurvatureOperator> of_source(const std::shared_ptr<const GraphSo
     require(exact != nullptr, name, ": products by differences need a network in float64");
     return std::make_unique<AutogradCurvatureOperator>(std::move(exact), options, name, context);
   }
-  const bool stacked = options.products == Products::automatic || options.products == Products::autograd;
-  if (stacked && options.precision != Precision::bf16) {
-    if (auto faster = source->faster_operator(options, name, context)) return faster;
+  const auto by_autograd = [&] {
+    return std::make_unique<AutogradCurvatureOperator>(source, options, name, context);
+  };
+  const bool asked = options.products == Products::stacked, replay = options.replay.value_or(false);
+  require(!asked || !replay, name, ": products = \"stacked\" are launched, never replayed");
+  if (!asked &&
+      (replay || (options.products != Products::automatic && options.products != Products::autograd)))
+    return by_autograd();
+  auto stacked = source->faster_operator(options, name, context);
+  require(stacked != nullptr || !asked, name,
+          ": products = \"stacked\" are those of fully connected networks with biases and one kind of "
+          "activation, a loss by name and full precision, where there is room; use \"auto\"");
+  if (!stacked) return by_autograd();
+  if (asked || stacked->device().is_cpu() || at::globalContext().deterministicAlgorithms()) return stacked;
+  try {
+    auto other = by_autograd();
+    if (seconds_of_vector(*other) < seconds_of_vector(*stacked)) return other;
+  } catch (const MemoryError&) {
   }
-  return std::make_unique<AutogradCurvatureOperator>(source, options, name, context);
+  return stacked;
 }
 
 }  // namespace

@@ -3,15 +3,18 @@
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
+#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <numeric>
 #include <utility>
 
 #include "seigh/core/context.h"
+#include "seigh/core/device_graph.h"
 #include "seigh/core/error.h"
+#include "seigh/core/full_precision.h"
+#include "seigh/core/printable.h"
 
 namespace seigh {
 namespace {
@@ -39,95 +42,25 @@ ActivationValues activate(Activation activation, const at::Tensor& a) {
   fail("activation out of range");
 }
 
-// The loops below run along samples, which are contiguous; a plain loop over n is what compilers vectorise.
-
-// R h = phi' R a, and in the place of R a the term phi'' g R a of R delta (if `bend`). All [width, c, n] but
-// slope and bend [width, n].
-template <typename T>
-void forward_step(int64_t width, int64_t c, int64_t n, const T* slope, const T* bend, T* ra, T* rh) {
-  for (int64_t w = 0; w < width; ++w) {
-    const T* __restrict s = slope + w * n;
-    for (int64_t j = 0; j < c; ++j) {
-      T* __restrict a = ra + (w * c + j) * n;
-      T* __restrict h = rh + (w * c + j) * n;
-      for (int64_t i = 0; i < n; ++i) h[i] = s[i] * a[i];
-      if (!bend) continue;
-      const T* __restrict b = bend + w * n;
-      for (int64_t i = 0; i < n; ++i) a[i] *= b[i];
-    }
-  }
-}
-
-// R delta = phi' R g (+ the bend term, if any), in the place of R g.
-template <typename T>
-void backward_step(int64_t width, int64_t c, int64_t n, const T* slope, const T* bend_term, T* rg) {
-  for (int64_t w = 0; w < width; ++w) {
-    const T* __restrict s = slope + w * n;
-    for (int64_t j = 0; j < c; ++j) {
-      T* __restrict g = rg + (w * c + j) * n;
-      if (bend_term) {
-        const T* __restrict b = bend_term + (w * c + j) * n;
-        for (int64_t i = 0; i < n; ++i) g[i] = s[i] * g[i] + b[i];
-      } else {
-        for (int64_t i = 0; i < n; ++i) g[i] *= s[i];
-      }
-    }
-  }
-}
-
-// l'' of the softmax cross-entropy, (diag(p) - p p^T) / N, applied in place to r [classes, c, n]; p is
-// [classes, n]. Each row of r first loses its entry at the sample's likeliest class, which changes nothing,
-// and where that class's p is nearly 1 saves the digits of the product.
-template <typename T>
-void softmax_hessian(int64_t classes, int64_t c, int64_t n, const T* p, const int64_t* likeliest, T scale,
-                     T* r) {
-  constexpr int64_t width = 128;
-  T dot[width], shift[width];
-  for (int64_t j = 0; j < c; ++j) {
-    for (int64_t begin = 0; begin < n; begin += width) {
-      const int64_t count = std::min(width, n - begin);
-      std::fill(dot, dot + width, T(0));
-      for (int64_t i = 0; i < count; ++i) shift[i] = r[(likeliest[begin + i] * c + j) * n + begin + i];
-      for (int64_t k = 0; k < classes; ++k) {
-        const T* __restrict pk = p + k * n + begin;
-        T* __restrict rk = r + (k * c + j) * n + begin;
-        for (int64_t i = 0; i < count; ++i) {
-          rk[i] -= shift[i];
-          dot[i] += pk[i] * rk[i];
-        }
-      }
-      for (int64_t k = 0; k < classes; ++k) {
-        const T* __restrict pk = p + k * n + begin;
-        T* __restrict rk = r + (k * c + j) * n + begin;
-        for (int64_t i = 0; i < count; ++i) rk[i] = scale * pk[i] * (rk[i] - dot[i]);
-      }
-    }
-  }
-}
-
-// b[i * stride + o] (+)= a[o * in + i] for a [out, in]: a transposition in squares that fit the cache.
-template <bool accumulate_into_a, typename A, typename B>
-void transpose(int64_t out, int64_t in, A* a, B* b, int64_t stride) {
-  constexpr int64_t side = 16;
-  for (int64_t i0 = 0; i0 < in; i0 += side) {
-    const int64_t i1 = std::min(i0 + side, in);
-    for (int64_t o0 = 0; o0 < out; o0 += side) {
-      const int64_t o1 = std::min(o0 + side, out);
-      for (int64_t o = o0; o < o1; ++o) {
-        for (int64_t i = i0; i < i1; ++i) {
-          if constexpr (accumulate_into_a) {
-            a[o * in + i] += b[i * stride + o];
-          } else {
-            b[i * stride + o] = a[o * in + i];
-          }
-        }
-      }
-    }
-  }
-}
-
 at::Tensor matrix(const at::Tensor& buffer, int64_t rows, int64_t columns) {
   return buffer.as_strided({rows, columns}, {columns, 1});
+}
+
+at::Tensor stack(const at::Tensor& buffer, int64_t width, int64_t c, int64_t n) {
+  return buffer.as_strided({width, c, n}, {c * n, n, 1});
+}
+
+// Bytes of the base point, and of a vector and a sample at work: the stacks of the hidden layers, and the two
+// widest.
+int64_t bytes_of_base(const std::vector<int64_t>& widths, int64_t samples, at::ScalarType dtype) {
+  return 4 * samples * std::accumulate(widths.begin(), widths.end(), int64_t{0}) *
+         static_cast<int64_t>(c10::elementSize(dtype));
+}
+int64_t bytes_at_work(const std::vector<int64_t>& widths, at::ScalarType dtype) {
+  return 2 *
+         (std::accumulate(widths.begin() + 1, widths.end(), int64_t{0}) +
+          *std::max_element(widths.begin() + 1, widths.end())) *
+         static_cast<int64_t>(c10::elementSize(dtype));
 }
 
 // y = x w + beta y.
@@ -163,22 +96,49 @@ bool MlpCurvatureOperator::supports(const Model& model, const Loss& loss) {
          (loss.kind == LossKind::cross_entropy || loss.kind == LossKind::mean_squared_error);
 }
 
+std::unique_ptr<CurvatureOperator> MlpCurvatureOperator::where_possible(
+    const Model& model, const at::Tensor& parameters, const Dataset& data, const CurvatureOptions& options,
+    const std::string& name, const Context& context) {
+  const c10::Device device = parameters.device();
+  const bool rounds =
+      options.dtype == at::kFloat &&
+      (options.precision == Precision::bf16 || (options.precision == Precision::tf32 && !device.is_cpu()));
+  if (rounds || !supports(model, options.loss)) return nullptr;
+  if (device.is_cpu())
+    return std::make_unique<MlpCurvatureOperator>(model, parameters, data, options, name, context);
+  const DeviceMemory memory(device, context.device_memory());
+  const int64_t base = bytes_of_base(dynamic_cast<const Mlp&>(model).widths(), data.size(), options.dtype);
+  if (memory.obstacle().empty() && base > memory.available() / 2) return nullptr;
+  try {
+    return std::make_unique<MlpCurvatureOperator>(model, parameters, data, options, name, context);
+  } catch (const c10::OutOfMemoryError&) {
+    return nullptr;
+  }
+}
+
 MlpCurvatureOperator::MlpCurvatureOperator(const Model& model, const at::Tensor& parameters,
                                            const Dataset& data, const CurvatureOptions& options,
                                            std::string name, const Context& context,
                                            int64_t vectors_per_chunk)
     : CurvatureOperator(model.parameters(), options.dtype, options, std::move(name), context),
-      vectors_per_chunk_(vectors_per_chunk),
-      chosen_(model.parameters().size(), false) {
+      device_(parameters.device()),
+      vectors_per_chunk_(vectors_per_chunk) {
   const Context::Scope scope(context);
+  const FullPrecision full(device_);
+  if (!device_.is_cpu()) device_memory_.emplace(device_, context.device_memory());
   require(data.size() > 0, this->name(), ": the data set is empty");
   require(parameters.isfinite().all().item<bool>(), this->name(), ": the parameters hold NaN or infinity");
   require(data.x.isfinite().all().item<bool>(), this->name(), ": the inputs hold NaN or infinity");
   require(supports(model, options_.loss), this->name(),
           ": a fully connected network and a loss by name are needed, not ", model.description());
-  for (const size_t i : subset_.tensors) chosen_[i] = true;
   const Mlp* mlp = dynamic_cast<const Mlp*>(&model);
   widths_ = mlp->widths();
+  for (size_t l = 0; l + 1 < widths_.size(); ++l) layers_.push_back({widths_[l], widths_[l + 1]});
+  int64_t place = 0;
+  for (const size_t i : subset_.tensors) {
+    (i % 2 == 0 ? layers_[i / 2].weight : layers_[i / 2].bias) = place;
+    place += model.parameters()[i].numel();
+  }
   activation_ = mlp->activation();
   require(data.x.numel() == data.size() * widths_[0], this->name(), ": the first width is ", widths_[0],
           " but a sample has ", data.x.numel() / data.size(), " numbers");
@@ -208,7 +168,13 @@ MlpCurvatureOperator::MlpCurvatureOperator(const Model& model, const at::Tensor&
 
 MlpCurvatureOperator::~MlpCurvatureOperator() = default;
 
+std::string MlpCurvatureOperator::way() const {
+  if (device_.is_cpu()) return "stacked";
+  return text_of("stacked: ", vectors_per_chunk_, " vectors, mini-batches of ", options_.batch_size);
+}
+
 void MlpCurvatureOperator::choose_sizes() {
+  if (!device_.is_cpu()) return choose_sizes_there();
   if (options_.batch_size == 0) options_.batch_size = 512;
   options_.batch_size = std::min(options_.batch_size, samples_);
   if (vectors_per_chunk_ == 0) {
@@ -230,14 +196,31 @@ void MlpCurvatureOperator::choose_sizes() {
       std::clamp<int64_t>(budget / 2 / (4 * vector * context_.threads()), 1, vectors_per_chunk_);
 }
 
+// A chunk is a block: as many vectors, and samples at work, as fill a card, within a quarter of what it has
+// for the stacks and another for the vectors, packed.
+void MlpCurvatureOperator::choose_sizes_there() {
+  constexpr int64_t kStacks = int64_t{1} << 30, kSamples = 8192, kFew = 256;
+  const int64_t vector = size() * static_cast<int64_t>(c10::elementSize(dtype())),
+                one = bytes_at_work(widths_, dtype());
+  const bool known = device_memory_->obstacle().empty();
+  const int64_t quarter = known ? device_memory_->available() / 4 : kStacks;
+  const int64_t stacks = std::min(kStacks, quarter);
+  const int64_t few = std::min(options_.batch_size == 0 ? kFew : options_.batch_size, samples_);
+  preferred_block_ = std::clamp<int64_t>(std::min(stacks / (few * one), quarter / (4 * vector)), 1, 256);
+  if (vectors_per_chunk_ == 0) vectors_per_chunk_ = preferred_block_;
+  if (options_.batch_size == 0)
+    options_.batch_size = std::clamp<int64_t>(stacks / (vectors_per_chunk_ * one), 1, kSamples);
+  options_.batch_size = std::min(options_.batch_size, samples_);
+}
+
 MlpCurvatureOperator::Tile MlpCurvatureOperator::make_tile(const std::vector<at::Tensor>& parameters,
                                                            const Dataset& data, int64_t begin, int64_t end,
                                                            const std::vector<at::Tensor>& gradient) {
-  const at::Tensor x = data.x.slice(0, begin, end), y = data.y.slice(0, begin, end);
+  const at::Tensor x = data.x.slice(0, begin, end).to(device_), y = data.y.slice(0, begin, end).to(device_);
   const auto keep = [&](const at::Tensor& t) { return t.to(dtype()).contiguous(); };
   Tile tile;
   tile.samples = x.size(0);
-  const at::Tensor ones = at::ones({1, tile.samples}, at::kDouble);
+  const at::Tensor ones = at::ones({1, tile.samples}, x.options().dtype(at::kDouble));
   std::vector<ActivationValues> hidden;
   at::Tensor a, h = x.to(at::kDouble).flatten(1).t();
   for (size_t l = 0; l < layers(); ++l) {
@@ -279,122 +262,105 @@ MlpCurvatureOperator::Tile MlpCurvatureOperator::make_tile(const std::vector<at:
 
 at::Tensor MlpCurvatureOperator::apply_impl(const at::Tensor& block) {
   const Context::Scope scope(context_);
+  const FullPrecision full(device_);
+  if (device_.is_cpu()) return multiply_block(block);
+  for (;;) {
+    try {
+      return multiply_block(block);
+    } catch (const c10::OutOfMemoryError& error) {
+      workspaces_.clear();
+      if (vectors_per_chunk_ == 1)
+        throw MemoryError(text_of(name(), ": too little memory on ", device_, " for ", options_.batch_size,
+                                  " samples: ", first_line(error.what_without_backtrace())));
+    }
+    vectors_per_chunk_ = (vectors_per_chunk_ + 1) / 2;
+    preferred_block_ = std::min(preferred_block_, vectors_per_chunk_);
+    device_memory_->release();
+  }
+}
+
+at::Tensor MlpCurvatureOperator::multiply_block(const at::Tensor& block) {
   const at::Tensor vectors = as_block(block);
-  at::Tensor products = empty_block(size(), block.size(1), dtype());
+  at::Tensor products = empty_block(size(), block.size(1), dtype(), block.device());
   const int64_t b = block.size(1);
   if (b == 0) return products;
   // As many chunks as the limit on their width asks for, or a multiple of the threads, of nearly equal width.
-  const int64_t workers = std::min<int64_t>(context_.threads(), b);
+  const int64_t workers = device_.is_cpu() ? std::min<int64_t>(context_.threads(), b) : 1;
   const int64_t rounds = (b + workers * vectors_per_chunk_ - 1) / (workers * vectors_per_chunk_);
   const int64_t c = (b + workers * rounds - 1) / (workers * rounds);
   while (static_cast<int64_t>(workspaces_.size()) < workers)
     workspaces_.push_back(std::make_unique<Workspace>());
-  const auto run = [&](auto zero) {
-    using T = decltype(zero);
-    context_.run_workers(static_cast<int>(workers), [&](int worker) {
-      const at::NoGradGuard no_grad;
-      for (int64_t begin = worker * c; begin < b; begin += workers * c) {
-        context_.check_cancelled();
-        Workspace& work = *workspaces_[static_cast<size_t>(worker)];
-        resize(work, std::min(c, b - begin));
-        apply_chunk(vectors.data_ptr<T>() + begin * size(), products.data_ptr<T>() + begin * size(), work);
-      }
-    });
-  };
-  dtype() == at::kFloat ? run(0.F) : run(0.0);
+  context_.run_workers(static_cast<int>(workers), [&](int worker) {
+    const at::NoGradGuard no_grad;
+    for (int64_t begin = worker * c; begin < b; begin += workers * c) {
+      const int64_t n = std::min(c, b - begin);
+      Workspace& work = *workspaces_[static_cast<size_t>(worker)];
+      resize(work, n);
+      apply_chunk(vectors.narrow(1, begin, n), products.narrow(1, begin, n), work);
+    }
+  });
   if (options_.l2 > 0) products.add_(vectors, options_.l2);
   return products;
 }
 
 void MlpCurvatureOperator::resize(Workspace& work, int64_t c) const {
   if (work.c == c) return;
-  const auto buffer = [&](int64_t numbers) { return at::empty({numbers}, dtype()); };
+  const auto buffer = [&](int64_t numbers) {
+    return at::empty({numbers}, at::device(device_).dtype(dtype()));
+  };
   const int64_t n = options_.batch_size;
   if (c > work.capacity) {
-    work = Workspace();
-    work.capacity = c;
+    work = Workspace();  // empty, should there be no memory for all of another
+    Workspace larger;
+    larger.capacity = c;
     for (size_t l = 0; l < layers(); ++l) {
       const int64_t in = widths_[l], out = widths_[l + 1];
-      work.vectors.push_back(buffer(out * c * (in + 1)));
-      work.sums.push_back(buffer(out * c * (in + 1)));
+      larger.vectors.push_back(buffer(out * c * (in + 1)));
+      larger.sums.push_back(buffer(out * c * (in + 1)));
       const bool two_terms = hessian() && l > 0;
-      work.transposed.push_back(buffer(two_terms ? in * c * out : 0));
-      work.transposed_sums.push_back(buffer(two_terms ? in * c * out : 0));
+      larger.transposed.push_back(buffer(two_terms ? in * c * out : 0));
+      larger.transposed_sums.push_back(buffer(two_terms ? in * c * out : 0));
       if (l + 1 < layers()) {
-        work.ra.push_back(buffer(out * c * n));
-        work.rh.push_back(buffer(out * c * n));
+        larger.ra.push_back(buffer(out * c * n));
+        larger.rh.push_back(buffer(out * c * n));
       }
     }
     const int64_t widest = *std::max_element(widths_.begin() + 1, widths_.end());
-    for (at::Tensor& r : work.r) r = buffer(widest * c * n);
+    for (at::Tensor& r : larger.r) r = buffer(widest * c * n);
+    work = std::move(larger);
   }
   work.c = c;
 }
 
-template <typename T>
-void MlpCurvatureOperator::apply_chunk(const T* vectors, T* products, Workspace& work) const {
-  pack(vectors, work);
-  for (size_t i = 0; i < tiles_.size(); ++i) apply_tile<T>(tiles_[i], i == 0, work);
-  unpack(work, products);
-}
-
-template <typename T>
-void MlpCurvatureOperator::pack(const T* vectors, Workspace& work) const {
+// Vectors and products lie on the host or on the device.
+void MlpCurvatureOperator::apply_chunk(const at::Tensor& vectors, const at::Tensor& products,
+                                       Workspace& work) const {
   const int64_t c = work.c;
-  for (int64_t j = 0; j < c; ++j) {
-    const T* weight = vectors + j * size();
-    for (size_t l = 0; l < layers(); ++l) {
-      const int64_t in = widths_[l], out = widths_[l + 1];
-      const bool with_weight = chosen_[2 * l], with_bias = chosen_[2 * l + 1];
-      const T* bias = with_weight ? weight + out * in : weight;
-      T* packed = work.vectors[l].data_ptr<T>();
-      for (int64_t o = 0; o < out; ++o) {
-        T* row = packed + (o * c + j) * (in + 1);
-        if (with_weight) {
-          std::memcpy(row, weight + o * in, sizeof(T) * in);
-        } else {
-          std::fill(row, row + in, T(0));
-        }
-        row[in] = with_bias ? bias[o] : T(0);
-      }
-      if (hessian() && l > 0) {
-        T* columns = work.transposed[l].data_ptr<T>() + j * out;
-        if (with_weight) {
-          transpose<false>(out, in, weight, columns, c * out);
-        } else {
-          for (int64_t i = 0; i < in; ++i)
-            std::fill(columns + i * c * out, columns + i * c * out + out, T(0));
-        }
-      }
-      weight = with_bias ? bias + out : bias;
-    }
+  const auto packed = [&](const std::vector<at::Tensor>& buffers, size_t l) {
+    return stack(buffers[l], layers_[l].out, c, layers_[l].in + 1);
+  };
+  const auto transposed = [&](const std::vector<at::Tensor>& buffers, size_t l) {
+    return hessian() && l > 0 ? stack(buffers[l], layers_[l].in, c, layers_[l].out) : at::Tensor();
+  };
+  const at::Tensor mine = vectors.to(device_);
+  for (size_t l = 0; l < layers(); ++l)
+    pack(mine, layers_[l], packed(work.vectors, l), transposed(work.transposed, l));
+  constexpr double kSoon = 2e12;  // flops, between which Ctrl-C is heard
+  double ahead = 0;
+  for (size_t i = 0; i < tiles_.size(); ++i) {
+    context_.check_cancelled();
+    apply_tile(tiles_[i], i == 0, work);
+    ahead += 12.0 * static_cast<double>(size()) * static_cast<double>(c * tiles_[i].samples);
+    if (device_.is_cpu() || ahead < kSoon) continue;
+    current_stream(device_).synchronize();
+    ahead = 0;
   }
+  const at::Tensor made = products.device() == device_ ? products : empty_block(size(), c, dtype(), device_);
+  for (size_t l = 0; l < layers(); ++l)
+    unpack(packed(work.sums, l), transposed(work.transposed_sums, l), layers_[l], made);
+  if (!made.is_same(products)) products.copy_(made);
 }
 
-template <typename T>
-void MlpCurvatureOperator::unpack(const Workspace& work, T* products) const {
-  const int64_t c = work.c;
-  for (int64_t j = 0; j < c; ++j) {
-    T* weight = products + j * size();
-    for (size_t l = 0; l < layers(); ++l) {
-      const int64_t in = widths_[l], out = widths_[l + 1];
-      const bool with_weight = chosen_[2 * l], with_bias = chosen_[2 * l + 1];
-      T* bias = with_weight ? weight + out * in : weight;
-      const T* packed = work.sums[l].data_ptr<T>();
-      for (int64_t o = 0; o < out; ++o) {
-        const T* row = packed + (o * c + j) * (in + 1);
-        if (with_weight) std::memcpy(weight + o * in, row, sizeof(T) * in);
-        if (with_bias) bias[o] = row[in];
-      }
-      if (hessian() && l > 0 && with_weight) {
-        transpose<true>(out, in, weight, work.transposed_sums[l].data_ptr<T>() + j * out, c * out);
-      }
-      weight = with_bias ? bias + out : bias;
-    }
-  }
-}
-
-template <typename T>
 void MlpCurvatureOperator::apply_tile(const Tile& tile, bool first, Workspace& work) const {
   const int64_t c = work.c, n = tile.samples;
   const size_t last = layers() - 1;
@@ -406,15 +372,13 @@ void MlpCurvatureOperator::apply_tile(const Tile& tile, bool first, Workspace& w
     multiply(matrix(ra, out * c, n), matrix(work.vectors[l], out * c, in + 1), tile.inputs[l], 0);
     if (l > 0) multiply(matrix(ra, out, c * n), weights_[l], matrix(work.rh[l - 1], in, c * n), 1);
     if (l < last) {
-      forward_step(out, c, n, tile.slopes[l].template data_ptr<T>(),
-                   curved() ? tile.bends[l].template data_ptr<T>() : nullptr, ra.data_ptr<T>(),
-                   work.rh[l].template data_ptr<T>());
+      forward_step(tile.slopes[l], tile.bends[l], stack(ra, out, c, n), stack(work.rh[l], out, c, n));
     }
   }
   // R delta_last = l'' R a_last
   const int64_t classes = widths_.back();
   if (!tile.residuals.empty()) {  // mean over draws of r (r^T R a_last)
-    const at::Tensor ra = matrix(work.r[0], classes, c * n).view({classes, c, n});
+    const at::Tensor ra = stack(work.r[0], classes, c, n);
     at::Tensor sum = at::zeros_like(ra);
     for (const at::Tensor& r : tile.residuals) {
       const at::Tensor column = r.unsqueeze(1);
@@ -422,8 +386,8 @@ void MlpCurvatureOperator::apply_tile(const Tile& tile, bool first, Workspace& w
     }
     ra.copy_(sum).div_(static_cast<double>(samples_) * static_cast<double>(tile.residuals.size()));
   } else if (options_.loss.kind == LossKind::cross_entropy) {
-    softmax_hessian(classes, c, n, tile.probabilities.data_ptr<T>(), tile.likeliest.data_ptr<int64_t>(),
-                    static_cast<T>(1.0 / static_cast<double>(samples_)), work.r[0].template data_ptr<T>());
+    softmax_hessian(tile.probabilities, tile.likeliest, 1.0 / static_cast<double>(samples_),
+                    stack(work.r[0], classes, c, n));
   } else {
     matrix(work.r[0], classes, c * n).mul_(2.0 / static_cast<double>(classes * samples_));
   }
@@ -442,8 +406,8 @@ void MlpCurvatureOperator::apply_tile(const Tile& tile, bool first, Workspace& w
     multiply(matrix(rg, in, c * n), weights_[l].t(), matrix(rdelta, out, c * n), 0);
     if (hessian())
       multiply(matrix(rg, in * c, n), matrix(work.transposed[l], in * c, out), tile.deltas[l], 1);
-    backward_step(in, c, n, tile.slopes[l - 1].template data_ptr<T>(),
-                  curved() ? work.ra[l - 1].template data_ptr<T>() : nullptr, rg.data_ptr<T>());
+    backward_step(tile.slopes[l - 1], curved() ? stack(work.ra[l - 1], in, c, n) : at::Tensor(),
+                  stack(rg, in, c, n));
   }
 }
 

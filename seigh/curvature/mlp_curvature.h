@@ -17,19 +17,23 @@
 // The base point (h, phi', phi'' g, delta) is computed once per operator, in float64. The c vectors of a
 // chunk are stacked as [width, c, n] for n samples, so that each of the products above is one matrix product
 // for the whole chunk: W_l acts on [in, c n], V_l is packed as [out, c, in] and acts on [in, n]. Threads work
-// on chunks of their own.
+// on chunks of their own. On a device, where the parameters are, a chunk is a block: one launch for each pass
+// over all its stacks.
 //
 // Cost per vector: 6F flops (GGN 4F), F being one forward pass over all samples, less the terms the first
 // layer does not need (4F and 2F of its share). Memory: base point 4 N (sum of widths) numbers; per thread 2
 // c n (sum of widths) numbers of activations and 4 c D of packed vectors; c and n are chosen to stay within a
-// cache budget.
+// cache budget, or to fill a card.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "seigh/core/device_memory.h"
 #include "seigh/curvature/curvature.h"
+#include "seigh/curvature/mlp_steps.h"
 #include "seigh/data/dataset.h"
 #include "seigh/nn/mlp.h"
 
@@ -41,6 +45,12 @@ class MlpCurvatureOperator final : public CurvatureOperator {
  public:
   /// Whether this operator knows the model (an Mlp) and the loss (one by name).
   static bool supports(const Model& model, const Loss& loss);
+  /// One with the loss of the options, on the device of the parameters; null where supports() says no, in
+  /// lower precision, and on a device without room for the base point.
+  static std::unique_ptr<CurvatureOperator> where_possible(const Model& model, const at::Tensor& parameters,
+                                                           const Dataset& data,
+                                                           const CurvatureOptions& options,
+                                                           const std::string& name, const Context& context);
 
   /// `parameters` is flat, [D]; `model` need not outlive the call. Throws Error on a model that is not
   /// supported, when parameters or inputs hold NaN or infinity, on targets outside 0..outputs-1 and on an
@@ -50,11 +60,12 @@ class MlpCurvatureOperator final : public CurvatureOperator {
                        const Context& context = Context(), int64_t vectors_per_chunk = 0);
   ~MlpCurvatureOperator() override;
 
+  std::string way() const override;
   // Computed with the base point, in float64.
-  std::string way() const override { return "stacked"; }
   double loss() override { return loss_; }
   at::Tensor gradient() override { return gradient_.to(dtype()); }
 
+  c10::Device device() const override { return device_; }
   int64_t preferred_block() const override { return preferred_block_; }
 
  protected:
@@ -64,26 +75,24 @@ class MlpCurvatureOperator final : public CurvatureOperator {
   struct Tile;       // the base point on some of the samples
   struct Workspace;  // one thread's buffers
   void choose_sizes();
+  void choose_sizes_there();
   Tile make_tile(const std::vector<at::Tensor>& parameters, const Dataset& data, int64_t begin, int64_t end,
                  const std::vector<at::Tensor>& gradient);
   void resize(Workspace& work, int64_t c) const;
-  template <typename T>
-  void apply_chunk(const T* vectors, T* products, Workspace& work) const;
-  template <typename T>
-  void pack(const T* vectors, Workspace& work) const;
-  template <typename T>
+  at::Tensor multiply_block(const at::Tensor& block);
+  void apply_chunk(const at::Tensor& vectors, const at::Tensor& products, Workspace& work) const;
   void apply_tile(const Tile& tile, bool first, Workspace& work) const;
-  template <typename T>
-  void unpack(const Workspace& work, T* products) const;
   size_t layers() const { return widths_.size() - 1; }
   bool hessian() const { return options_.kind == CurvatureKind::hessian; }
   bool curved() const { return hessian() && activation_ != Activation::relu; }  // phi'' is not zero
 
+  c10::Device device_;
+  std::optional<DeviceMemory> device_memory_;
   int64_t vectors_per_chunk_;
-  std::vector<bool> chosen_;  // which parameter tensors the matrix is over
   double loss_ = 0;
   at::Tensor gradient_;  // float64
   std::vector<int64_t> widths_;
+  std::vector<MlpLayer> layers_;
   Activation activation_;
   int64_t samples_;                  // N
   std::vector<at::Tensor> weights_;  // W_l [out, in], of dtype()

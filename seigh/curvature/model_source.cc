@@ -212,11 +212,10 @@ at::Tensor ModelSource::output_hessian_product(const at::Tensor& outputs, int64_
 std::unique_ptr<CurvatureOperator> ModelSource::faster_operator(const CurvatureOptions& options,
                                                                 const std::string& name,
                                                                 const Context& context) const {
-  if (!given_parameters_.is_cpu() || !MlpCurvatureOperator::supports(model_, loss_)) return nullptr;
   CurvatureOptions o = options;
   o.loss = loss_;
   o.dtype = dtype_;
-  return std::make_unique<MlpCurvatureOperator>(model_, given_parameters_, given_, o, name, context);
+  return MlpCurvatureOperator::where_possible(model_, given_parameters_, given_, o, name, context);
 }
 
 }  // namespace seigh

@@ -219,8 +219,9 @@ void for_each_key(R& r, Visitor&& visit) {
       "Samples whose activations are in memory at once; 0: chosen from the memory ceiling and the threads.");
   visit(
       "curvature.products", r.curvature.products, {Stage::eigh},
-      "Products by \"autograd\" (second derivatives; of its two ways \"graph\" or \"batched\"), or "
-      "\"difference\" (central differences of the gradient "
+      "Products by \"autograd\" (second derivatives; of its ways \"graph\", \"batched\" or, of fully "
+      "connected networks, "
+      "\"stacked\"), or \"difference\" (central differences of the gradient "
       "in float64, two gradients each); \"auto\": differences where second derivatives are missing or found "
       "wrong.");
   visit(

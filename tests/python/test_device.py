@@ -99,6 +99,25 @@ class Device(Case):
         wide = seigh.Hessian(there, F.cross_entropy, batches, dtype=torch.float64)
         self.close(wide @ v, seigh.Hessian(model, F.cross_entropy, (x, y), dtype=torch.float64) @ v, 1e-10)
 
+    def test_stacked(self):
+        torch.manual_seed(1)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(6, 8), nn.GELU(), nn.Linear(8, 4), nn.GELU(), nn.Linear(4, 3))
+        there, x, y = copy.deepcopy(model).to(self.device), torch.randn(30, 2, 3), torch.arange(30) % 3
+        v = torch.randn(sum(p.numel() for p in model.parameters()), 5)
+        for kind in (seigh.Hessian, seigh.GGN, seigh.EmpiricalFisher, seigh.MCFisher):
+            H = kind(there, F.cross_entropy, (x.to(self.device), y.to(self.device)), products="stacked")
+            self.assertRegex(H.way, "^stacked: 256 vectors, mini-batches of 30$")
+            self.close(H @ v, kind(model, F.cross_entropy, (x, y)) @ v, 1e-4)
+            self.close((H @ v.to(self.device)).cpu(), H @ v, 1e-6)
+        with torch.no_grad():
+            for q, p in zip(there.parameters(), model.parameters()):
+                q.mul_(1.5), p.mul_(1.5)
+        H = seigh.Hessian(there, F.cross_entropy, (x.to(self.device), y.to(self.device)))
+        self.close(H @ v, seigh.Hessian(model, F.cross_entropy, (x, y)) @ v, 1e-4)
+        with self.assertRaisesRegex(ValueError, "fully connected"):
+            seigh.Hessian(nn.Sequential(nn.Conv1d(2, 2, 1), nn.Flatten(), nn.Linear(6, 3)).to(self.device), F.cross_entropy,
+                          (x.to(self.device), y.to(self.device)), products="stacked") @ v[:27]
+
     def test_replayed(self):
         """A network's Python runs when its kernels are recorded, and not when they are replayed."""
         for model, x, y in self.cases():
