@@ -291,7 +291,7 @@ def main():
     print(f"{name}, torch {torch.__version__}, seigh {seigh.__version__}, {torch.get_num_threads()} threads of {platform.processor() or platform.machine()}; "
           f"float32 matrix products {bench.rate / 1e12:.3g} TFLOP/s", flush=True)
     if "agreement" in parts:
-        for network in ("mlp", "3c3d", "resnet18", "gpt"):
+        for network in ("mlp", "3c3d", "gpt", *(() if options.small else ("resnet18",))):
             bench.agreement(network)
     if "eigenpairs" in parts:
         bench.eigenpairs()

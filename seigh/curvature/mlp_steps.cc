@@ -224,8 +224,8 @@ void unpack(const at::Tensor& packed, const at::Tensor& transposed, const MlpLay
   if (products.device().is_cpu()) {
     return in_dtype(products, [&](auto zero) {
       using T = decltype(zero);
-      unpack_loop(products.size(0), products.size(1), packed.data_ptr<T>(), data_or_null<T>(transposed), layer,
-                  products.data_ptr<T>());
+      unpack_loop(products.size(0), products.size(1), packed.data_ptr<T>(), data_or_null<T>(transposed),
+                  layer, products.data_ptr<T>());
     });
   }
   if (layer.bias >= 0) products.narrow(0, layer.bias, layer.out).copy_(packed.select(2, layer.in));

@@ -1,8 +1,8 @@
-// What the stacked products of fully connected networks (mlp_curvature.h) take beside products of matrices: passes over
-// activations and vectors, by loops on the host and by libtorch's kernels on a device.
+// What the stacked products of fully connected networks (mlp_curvature.h) take beside products of matrices:
+// passes over activations and vectors, by loops on the host and by libtorch's kernels on a device.
 //
-// Stacks have the shape [width, c, n]: of c vectors at n samples, contiguous. All tensors of a call lie on one
-// device and are of one dtype, float32 or float64.
+// Stacks have the shape [width, c, n]: of c vectors at n samples, contiguous. All tensors of a call lie on
+// one device and are of one dtype, float32 or float64.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -49,8 +49,8 @@ TEST_F(StackedOnADevice, ProductsAreThoseThroughAGraph) {
     std::vector<std::string> parameters;
   };
   const std::vector<Case> cases{{{6, 5, 4, 3}, 17, {}},
-                                {{5, 3}, 8, {}},                        // no hidden layer
-                                {{1, 1, 2}, 1, {}},                     // one sample
+                                {{5, 3}, 8, {}},     // no hidden layer
+                                {{1, 1, 2}, 1, {}},  // one sample
                                 {{6, 5, 4, 3}, 17, {"*weight"}},
                                 {{6, 5, 4, 3}, 17, {"layers.0.bias", "layers.1.*"}}};
   for (const Case& c : cases) {
@@ -66,17 +66,17 @@ TEST_F(StackedOnADevice, ProductsAreThoseThroughAGraph) {
           const at::Tensor v = random_gaussian(5, Stream::test, here.size(), 0, 5, at::kDouble),
                            expected = here.apply(v);
           for (const auto& [tile, chunk] : std::vector<std::pair<int64_t, int64_t>>{{0, 0}, {4, 2}}) {
-              options.batch_size = tile;
-              MlpCurvatureOperator op(model, parameters.to(there_), there(data), options, "matrix", Context(),
-                                      chunk);
-              const at::Tensor of_host = op.apply(v), of_device = op.apply(v.to(there_));
-              EXPECT_TRUE(of_host.device().is_cpu());
-              EXPECT_EQ(of_device.device(), there_);
-              EXPECT_LT(relative_difference(of_host, expected), 1e-12) << model.description() << tile << chunk;
-              EXPECT_TRUE(at::equal(of_host, of_device.cpu()));
-              EXPECT_NEAR(op.loss(), here.loss(), 1e-12);
-              EXPECT_LT((op.gradient().cpu() - here.gradient()).norm().item<double>(), 1e-12);
-              EXPECT_EQ(op.apply(v.slice(1, 0, 0)).size(1), 0);
+            options.batch_size = tile;
+            MlpCurvatureOperator op(model, parameters.to(there_), there(data), options, "matrix", Context(),
+                                    chunk);
+            const at::Tensor of_host = op.apply(v), of_device = op.apply(v.to(there_));
+            EXPECT_TRUE(of_host.device().is_cpu());
+            EXPECT_EQ(of_device.device(), there_);
+            EXPECT_LT(relative_difference(of_host, expected), 1e-12) << model.description() << tile << chunk;
+            EXPECT_TRUE(at::equal(of_host, of_device.cpu()));
+            EXPECT_NEAR(op.loss(), here.loss(), 1e-12);
+            EXPECT_LT((op.gradient().cpu() - here.gradient()).norm().item<double>(), 1e-12);
+            EXPECT_EQ(op.apply(v.slice(1, 0, 0)).size(1), 0);
           }
         }
       }
@@ -153,7 +153,9 @@ TEST_F(StackedOnADevice, FitItsMemory) {
   const int64_t base = 4 * 300 * (40 + 30 + 30 + 5) * 8;
   const auto way = [&](int64_t room) {
     const Context context(ContextOptions{.device_memory = memory.held() + room});
-    return make_curvature_operator(network, {.dtype = at::kDouble, .products = Products::stacked}, "matrix", context)->way();
+    return make_curvature_operator(network, {.dtype = at::kDouble, .products = Products::stacked}, "matrix",
+                                   context)
+        ->way();
   };
   EXPECT_EQ(way(4 * base).substr(0, 7), "stacked");
   EXPECT_SEIGH_ERROR(way(base), "room");

@@ -39,13 +39,56 @@ namespace {
 constexpr c10::DeviceType kType = c10::DeviceType::PrivateUse1;
 constexpr int64_t kPage = 4096;
 
-std::mutex& lock() {
-  static std::mutex mutex;
-  return mutex;
-}
 std::atomic<int64_t> held = 0;
 
-struct Pages {
+// Addresses of the device are those of a range that nobody may read or write; what they stand for lies at the
+// same place of another one. Memory that is given out holds NaN.
+class Memory {
+ public:
+  void* take(size_t bytes) {
+    void* data = nullptr;
+    {
+      const std::lock_guard guard(mutex_);
+      std::vector<void*>& free = free_[bytes];
+      if (!free.empty()) {
+        data = free.back();
+        free.pop_back();
+      } else {
+        TORCH_CHECK(end_ + bytes <= kBytes, "no memory for the pretended device");
+        data = seen_ + end_;
+        end_ += bytes;
+      }
+    }
+    std::memset(real(data), 0xff, std::min(bytes, kFilled));
+    return data;
+  }
+  void give_back(void* data, size_t bytes) {
+    if (bytes > kFilled) madvise(real(data), bytes, MADV_DONTNEED);
+    const std::lock_guard guard(mutex_);
+    free_[bytes].push_back(data);
+  }
+  void* real(void* data) const { return real_ + (static_cast<char*>(data) - seen_); }
+
+ private:
+  static constexpr size_t kBytes = size_t{1} << 38, kFilled = size_t{1} << 20;
+  static char* map(int protection) {
+    void* const data = mmap(nullptr, kBytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    TORCH_CHECK(data != MAP_FAILED, "no addresses for the pretended device");
+    return static_cast<char*>(data);
+  }
+  char* const seen_ = map(PROT_NONE);
+  char* const real_ = map(PROT_READ | PROT_WRITE);
+  std::mutex mutex_;
+  size_t end_ = 0;
+  std::map<size_t, std::vector<void*>> free_;  // by size
+};
+
+Memory& memory() {
+  static auto* const one = new Memory;  // tensors may outlive what is static
+  return *one;
+}
+
+struct Piece {
   void* data;
   size_t bytes;
   int64_t wanted;
@@ -59,17 +102,16 @@ struct Pretended final : c10::DeviceAllocator {
     TORCH_CHECK_WITH(OutOfMemoryError, held + wanted <= limit, "the pretended device is out of memory: of ",
                      limit.load(), " bytes ", held.load(), " are taken; ", wanted, " more were asked for");
     const size_t bytes = std::max<size_t>((n + kPage - 1) / kPage, 1) * kPage;
-    void* const data = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    TORCH_CHECK(data != MAP_FAILED, "no memory for the pretended device");
+    void* const data = memory().take(bytes);
     held += wanted;
     most = std::max(most.load(), held.load());
-    return {data, new Pages{data, bytes, wanted}, &release, c10::Device(kType, 0)};
+    return {data, new Piece{data, bytes, wanted}, &release, c10::Device(kType, 0)};
   }
   static void release(void* context) {
-    auto* const pages = static_cast<Pages*>(context);
-    munmap(pages->data, pages->bytes);
-    held -= pages->wanted;
-    delete pages;
+    auto* const piece = static_cast<Piece*>(context);
+    memory().give_back(piece->data, piece->bytes);
+    held -= piece->wanted;
+    delete piece;
   }
   c10::DeleterFnPtr raw_deleter() const override { return nullptr; }
   void copy_data(void*, const void*, std::size_t) const override { TORCH_CHECK(false, "copy_data"); }
@@ -199,29 +241,11 @@ struct Hooks final : at::PrivateUse1HooksInterface {
 
 // The same memory, as a tensor of the host.
 at::Tensor host_view(const at::Tensor& t) {
-  const at::Tensor view =
-      at::from_blob(t.data_ptr(), t.sizes(), t.strides(), t.options().device(at::kCPU).requires_grad(false));
+  const at::Tensor view = at::from_blob(memory().real(t.data_ptr()), t.sizes(), t.strides(),
+                                        t.options().device(at::kCPU).requires_grad(false));
   const at::Tensor conjugate = t.is_conj() ? view.conj() : view;
   return t.is_neg() ? conjugate._neg_view() : conjugate;
 }
-
-// Opens the pages of a tensor's memory for as long as it lives.
-class Opened {
- public:
-  explicit Opened(const at::Tensor& t) : pages_(nullptr) {
-    if (t.is_cpu()) return;
-    pages_ = static_cast<Pages*>(t.storage().data_ptr().get_context());
-    if (pages_) mprotect(pages_->data, pages_->bytes, PROT_READ | PROT_WRITE);
-  }
-  ~Opened() {
-    if (pages_) mprotect(pages_->data, pages_->bytes, PROT_NONE);
-  }
-  Opened(const Opened&) = delete;
-  Opened& operator=(const Opened&) = delete;
-
- private:
-  Pages* pages_;
-};
 
 // What a kernel of the device does within is no work of the caller's.
 thread_local int within = 0;
@@ -233,8 +257,6 @@ struct Within {
 
 void copy_memory(const at::Tensor& from, const at::Tensor& to) {
   if (to.numel() == 0) return;
-  const std::lock_guard guard(lock());
-  const Opened to_open(to), from_open(from);
   const at::Tensor source = from.is_cpu() ? from : host_view(from);
   at::Tensor target = to.is_cpu() ? to : host_view(to);
   const at::NoGradGuard no_grad;
@@ -267,8 +289,8 @@ class Recorded final : public at::GraphImplInterface {
     TORCH_CHECK(!failed_, "the recording was broken off");
     // Nothing has been computed yet.
     for (const at::Tensor& result : results_) {
-      const Opened open(result);
-      std::memset(result.storage().data_ptr().get(), 0xff, result.storage().nbytes());
+      if (result.storage().nbytes() > 0)
+        std::memset(memory().real(result.storage().data_ptr().get()), 0xff, result.storage().nbytes());
     }
   }
   void replay() override {
