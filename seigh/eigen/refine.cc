@@ -20,6 +20,7 @@
 #include "seigh/core/timer.h"
 #include "seigh/eigen/complement.h"
 #include "seigh/eigen/range.h"
+#include "seigh/tall/divided.h"
 #include "seigh/tall/panels.h"
 #include "seigh/tall/placement.h"
 
@@ -100,16 +101,19 @@ void Refinement::run() {
 }
 
 void Refinement::place() {
-  const int64_t left = context_.memory().available() - refinement_memory(o_, op_.size(), op_.dtype()),
+  Ranks& ranks = context_.ranks();
+  const int64_t left = ranks.least(context_.memory().available() -
+                                   refinement_memory(o_, op_.size(), op_.dtype())),
                 all = k_ * column_;
   const int64_t to_form = u_.in_memory() && u_.formed() ? 0 : all;
   if (to_form < left) place_ = place_of(op_, op_.preferred_block(), 2 * all + all / 4, context_);
-  const bool whole = place_.is_cpu() ? to_form == 0 || to_form + all < left : true;
+  const bool whole = !u_.divided() && (!place_.is_cpu() || to_form == 0 || to_form + all < left);
   if (k_ > 0 && whole && most_ == 0) {
     block_ = as_block(u_.all().to(place_));
     u_ = {};
   }
-  const int64_t fitting = block_.defined() ? (left - to_form) / column_ : left / (2 * column_);
+  const int64_t gathered = u_.divided() ? 2 : 1;  // with what ranks give and get
+  const int64_t fitting = block_.defined() ? (left - to_form) / column_ : left / (2 * gathered * column_);
   group_ = !place_.is_cpu() ? k_ : std::clamp<int64_t>(fitting, 1, std::max<int64_t>(k_, 1));
   if (most_ > 0) group_ = std::min(group_, most_);
   group_ = std::max<int64_t>(group_, 1);
@@ -147,6 +151,10 @@ void Refinement::multiply() {
   }
   context_.progress().end();
   t_ = symmetric_part(t_);
+  // Of what ranks computed alike: they must decide alike.
+  for (const at::Tensor& small : grams_) context_.ranks().agree_on(small);
+  context_.ranks().agree_on(overlaps_);
+  context_.ranks().agree_on(t_);
 }
 
 // The Ritz pairs of each group, then all in the selection's order.
@@ -156,6 +164,7 @@ void Refinement::rotate() {
   for (int64_t begin = 0; begin < k_; begin += group_) {
     const int64_t end = std::min(begin + group_, k_);
     const auto [values, y] = at::linalg_eigh(t_.slice(0, begin, end).slice(1, begin, end));
+    context_.ranks().agree_on(y);
     y_.slice(0, begin, end).slice(1, begin, end).copy_(y);
     const at::Tensor& gram = grams_[static_cast<size_t>(begin / group_)];
     squares.slice(0, begin, end).copy_(at::real((y.conj() * at::matmul(gram, y)).sum(0)));
@@ -241,7 +250,11 @@ void Refinement::certify() {
 
 EigenResult refined(LinearOperator& op, EigenResult found, const SolverOptions& options,
                     const Context& context, int64_t most) {
-  if (op.rounds()) Refinement(op.in_full_precision(), found, options, context, most).run();
+  if (!op.rounds()) return found;
+  LinearOperator& full = op.in_full_precision();
+  DividedColumns divided(full, context);
+  const bool together = context.ranks().alone() || full.collective();
+  Refinement(together ? full : divided, found, options, context, most).run();
   return found;
 }
 

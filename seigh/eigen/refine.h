@@ -11,6 +11,8 @@
 // a group only; the parts R_j of R then are not known together, but R^T R <= m diag(R_j^T R_j), and
 // enclosures grow with R^T R.
 //
+// Of several ranks each has its rows of U, and all of a group's columns in turn.
+//
 // Cost: k products and those of probes (and, of krylov, of checks); 8 D k^2 flops; D k numbers of memory
 // beside U, or as much as there is.
 #pragma once
@@ -23,8 +25,8 @@
 namespace seigh {
 
 /// `found` by a solver with `op`, whose pairs it has not certified, refined if op.rounds(), on the host;
-/// otherwise as it is. One rank only. `most`: vectors taken together at most, not formed as a whole; 0: as
-/// many as there is room for.
+/// otherwise as it is. Ranks call it together. `most`: vectors taken together at most, not formed as a whole;
+/// 0: as many as there is room for.
 EigenResult refined(LinearOperator& op, EigenResult found, const SolverOptions& options,
                     const Context& context, int64_t most = 0);
 

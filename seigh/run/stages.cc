@@ -23,6 +23,7 @@
 #include "seigh/curvature/model_source.h"
 #include "seigh/eigen/dense.h"
 #include "seigh/eigen/range.h"
+#include "seigh/eigen/refine.h"
 #include "seigh/eigen/seigh.h"
 #include "seigh/io/file.h"
 #include "seigh/io/limits.h"
@@ -45,6 +46,7 @@
 #include "seigh/sketch/measure.h"
 #include "seigh/spectrum/diagonal.h"
 #include "seigh/tall/divided.h"
+#include "seigh/tall/placement.h"
 
 namespace seigh {
 namespace {
@@ -659,7 +661,11 @@ std::vector<std::string> Run::recover() {
     const Checkpoint c = checkpoint(d.step);
     const auto h = matrix(d, c, store.plan().dtype, int64_t{1} << 30);
     store.tie_to(fingerprint(d, c, *h));
-    finish_sketch(*shared_out(*h), result, solver_options(r), context_);
+    const auto together = shared_out(*h);
+    result = on_device_of(*together, "a recovery", [&] {
+      finish_sketch(*together, result, solver_options(r), context_);
+      return refined(*together, std::move(result), solver_options(r), context_);
+    });
     result.seconds = timer.seconds();
     EigenFileInfo info = file_info(d);
     info.s = sketch.products;

@@ -3,6 +3,7 @@
 #include <ATen/ops/full.h>
 
 #include <cstddef>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -13,10 +14,6 @@
 
 namespace seigh {
 namespace {
-
-constexpr const char* kOneRank =
-    "products rounded to tf32 or bf16 are for a single rank; use curvature.precision = \"float32\", or one "
-    "rank";
 
 // Each rank's share of the columns of a block, or of the rows, in one piece.
 std::vector<at::Tensor> shares(const at::Tensor& block, int64_t dimension, const Ranks& ranks) {
@@ -44,7 +41,8 @@ at::Tensor DividedOperator::apply_rows(const at::Tensor& rows) {
 DividedColumns::DividedColumns(LinearOperator& whole, Context context)
     : DividedOperator(whole, std::move(context)),
       product_error_(this->context().ranks().agree(whole.product_error())) {
-  require(this->context().ranks().alone() || !whole.rounds(), kOneRank);
+  if (whole.rounds())
+    set_full_precision(std::make_unique<DividedColumns>(whole.in_full_precision(), this->context()));
 }
 
 // Ranks may have memory for blocks of different size; their vectors must agree.
@@ -90,10 +88,11 @@ at::Tensor DividedColumns::apply_rows_impl(const at::Tensor& rows) {
 
 DividedSamples::DividedSamples(LinearOperator& part, double weight, Context context)
     : DividedOperator(part, std::move(context)), weight_(weight) {
-  require(!part.rounds(), kOneRank);
   const at::Tensor sum = at::full({1}, weight * part.product_error(), at::kDouble);
   this->context().ranks().sum(sum);
   product_error_ = sum.item<double>();
+  if (part.rounds())
+    set_full_precision(std::make_unique<DividedSamples>(part.in_full_precision(), weight, this->context()));
 }
 
 int64_t DividedSamples::preferred_block() const {

@@ -2,6 +2,9 @@
 // whole product; or apply_rows() with their rows of one, and get their rows of it.
 #pragma once
 
+#include <memory>
+#include <utility>
+
 #include "seigh/core/context.h"
 #include "seigh/linop/linear_operator.h"
 
@@ -13,6 +16,7 @@ class DividedOperator : public LinearOperator {
   at::Tensor apply_rows(const at::Tensor& rows);
   c10::Device device() const override { return mine_.device(); }
   bool collective() const override { return true; }
+  LinearOperator& in_full_precision() override { return full_ ? *full_ : *this; }
 
  protected:
   /// `mine`, which each rank has one of, must outlive it.
@@ -20,10 +24,13 @@ class DividedOperator : public LinearOperator {
   virtual at::Tensor apply_rows_impl(const at::Tensor& rows) = 0;
   LinearOperator& mine() const { return mine_; }
   const Context& context() const { return context_; }
+  /// The same of mine() in full precision, where that rounds.
+  void set_full_precision(std::unique_ptr<DividedOperator> full) { full_ = std::move(full); }
 
  private:
   LinearOperator& mine_;
   Context context_;
+  std::unique_ptr<DividedOperator> full_;
 };
 
 /// Each rank multiplies some of the columns; the products are exchanged: D b numbers to every rank, or where

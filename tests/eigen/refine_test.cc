@@ -88,9 +88,19 @@ TEST(Refine, LeavesOthersAsTheyAre) {
   EXPECT_EQ(op.products(), 0);
 }
 
-TEST(Refine, IsOfOneRank) {
-  RoundedOperator op(matrix_of(5), at::kFloat);
-  EXPECT_SEIGH_ERROR(DividedSamples(op, 1, Context()), "for a single rank");
+// What ranks share out rounds as their parts do.
+TEST(Refine, SharedOutOperatorsHaveAFullPrecisionOfTheirOwn) {
+  const at::Tensor matrix = matrix_of(5), v = at::eye(5, at::kFloat);
+  RoundedOperator op(matrix, at::kFloat);
+  DividedColumns columns(op, Context());
+  DividedSamples samples(op, 0.5, Context());
+  EXPECT_TRUE(columns.rounds() && samples.rounds());
+  EXPECT_FALSE(columns.in_full_precision().rounds() || samples.in_full_precision().rounds());
+  EXPECT_TRUE(at::equal(columns.apply(v), op.apply(v)));
+  const at::Tensor exact = op.in_full_precision().apply(v);
+  EXPECT_FALSE(at::equal(columns.apply(v), exact));
+  EXPECT_TRUE(at::equal(columns.in_full_precision().apply(v), exact));
+  EXPECT_TRUE(at::equal(samples.in_full_precision().apply(v), exact * 0.5));
 }
 
 }  // namespace

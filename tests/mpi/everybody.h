@@ -3,10 +3,13 @@
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <memory>
+#include <string>
 
 #include "seigh/core/context.h"
+#include "seigh/core/filesystem.h"
 #include "seigh/eigen/result.h"
 #include "seigh/linop/linear_operator.h"
 
@@ -18,6 +21,12 @@ extern std::shared_ptr<Ranks> ranks;
 
 inline Ranks& world() {
   return everybody->ranks();
+}
+
+/// The same folder for all ranks, fresh.
+inline fs::path common_folder(const std::string& name) {
+  const std::string job = "seigh-ranks-" + std::to_string(world().agree(getpid()));
+  return fs::temp_directory_path() / job / name;
 }
 
 /// My rows of a block.

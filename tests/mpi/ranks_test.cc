@@ -2,7 +2,6 @@
 // ranks: shares of different size, and more than a pair.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include "seigh/core/context.h"
 #include "seigh/core/filesystem.h"
@@ -27,6 +26,7 @@
 namespace seigh {
 namespace {
 
+using test::common_folder;
 using test::everybody;
 using test::expect_same;
 using test::expect_same_pairs;
@@ -35,12 +35,6 @@ using test::spectral_matrix;
 using test::world;
 
 constexpr int64_t kRows = 200;
-
-// The same folder for all ranks, fresh.
-fs::path common_folder(const std::string& name) {
-  const std::string job = "seigh-ranks-" + std::to_string(world().agree(getpid()));
-  return fs::temp_directory_path() / job / name;
-}
 
 TEST(Ranks, AreThree) {
   ASSERT_EQ(world().size(), 3);

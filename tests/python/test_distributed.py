@@ -104,6 +104,21 @@ class Processes(Case):
         self.close(S @ v, H @ v, 1e-12)
         self.assertAlmostEqual(S.loss(), H.loss(), 11)
 
+    def test_fast_products(self):
+        """Found by products in bfloat16, held against products in float32, by columns and of parts of the data."""
+        self.net.float()
+        self.x = self.x.float()
+        exact = seigh.eigh(self.alone(dtype=torch.float64), 5, method="dense").eigenvalues
+        for more in ({}, {"part": PARTS[self.rank], "sharded": True}):
+            H = self.matrix(precision="bf16", products="graph", check=False, **more)
+            found = seigh.eigh(H, 5, method="krylov", products=60)
+            self.assertGreater(H.product_error, 1e-4)
+            self.close(found.eigenvalues, exact, 1e-3)
+            for low, value, high in zip(found.enclosure[:, 0], exact, found.enclosure[:, 1]):
+                self.assertTrue(low <= value <= high)
+            of_all = self.context._group.gathered((found.eigenvalues.tolist(), found.trust, found.products))
+            self.assertTrue(all(one == of_all[0] for one in of_all))
+
     # Of weighted batches: the weights of all processes count.
     def test_parts_with_weights(self):
         def batches(part):
