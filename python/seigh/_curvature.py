@@ -113,8 +113,6 @@ class Curvature:
                                       "loss of (outputs, targets)")
         if sharded and (context is None or context._group is None):
             raise ValueError("sharded=True needs the processes that have the other parts: context=seigh.Context(group=...)")
-        if sharded and self.kind == "mc_fisher":
-            raise NotImplementedError("the Monte-Carlo Fisher matrix of sharded data is not there: its draws are numbered by sample")
         make = lambda: Source(model, loss, data, params=params, reduction=reduction, weight=weight)
         self._source = make() if context is None else context._together(make)
         if dtype is not None and dtype != self._source.dtype:
@@ -199,6 +197,8 @@ class Curvature:
         # Of this process's own matrix the options and its share in that of all. No process waits for one that has failed.
         together, group, options, share = self._context._together, self._context._group, self._options, 1.0
         weights = group.gathered(together(self._source.total_weight))
+        counts = group.gathered(self._source.samples)
+        self._source.first_sample = sum(counts[:group.rank])
         self._compare(group)
         if self._source.reduced_by_sum:
             options = dict(options, l2=options["l2"] / len(weights))

@@ -205,6 +205,7 @@ class Source:
         self._data, notes = read_data(data, self.dtype, self.device, self._pairs)
         self._notes += notes
         self._order = None
+        self.first_sample = 0  # its number among those of all processes: draws go by numbers
         self._prepare()
 
     # ---- what it is
@@ -503,14 +504,15 @@ class Source:
     def sampled_output_gradient(self, outputs, begin, end, seed, draw):
         rows = outputs.shape[1] if outputs.ndim == 3 else 1
         name, smoothing = self._named.kind, self._named.smoothing
+        first = self.first_sample
         if self._order is None:
-            return _core.sampled_output_gradient(name, smoothing, outputs, seed, draw, begin * rows)
-        return torch.cat([_core.sampled_output_gradient(name, smoothing, outputs[i:i + 1], seed, draw, int(self._order[begin + i]) * rows)
+            return _core.sampled_output_gradient(name, smoothing, outputs, seed, draw, (first + begin) * rows)
+        return torch.cat([_core.sampled_output_gradient(name, smoothing, outputs[i:i + 1], seed, draw, (first + int(self._order[begin + i])) * rows)
                           for i in range(end - begin)])  # a sample's draws belong to it, wherever it stands
 
     def stack(self):
         """What the stacked products of a fully connected network need, where this is one; else None."""
-        if self._named is None or self._reduction != "mean":
+        if self._named is None or self._reduction != "mean" or self.first_sample > 0:
             return None
         return _stack_of(self)
 

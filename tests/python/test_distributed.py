@@ -92,7 +92,7 @@ class Processes(Case):
     def test_parts_of_the_data(self):
         mine = PARTS[self.rank]
         v = torch.randn(self.alone().shape[0], 3).double()
-        for of in (seigh.Hessian, seigh.GGN, seigh.EmpiricalFisher):
+        for of in (seigh.Hessian, seigh.GGN, seigh.EmpiricalFisher, seigh.MCFisher):
             S, H = self.matrix(of, part=mine, sharded=True, l2=0.1), self.alone(of, l2=0.1)
             self.close(S @ v, H @ v, 1e-12)
             self.close(S.gradient(), H.gradient(), 1e-12)
