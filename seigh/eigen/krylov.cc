@@ -210,7 +210,8 @@ bool BlockKrylov::allocate_on_device(int64_t least, int64_t ideal, int64_t other
                        5 * wide_bytes(op_.dtype()) * ideal * ideal;
   if (host < 0) return false;
   const int64_t working = sizes_.on_device;
-  const int64_t room = room_on_device(op_, sizes_.block, working, ideal * column + working, context_);
+  const int64_t room =
+      room_on_device(op_, sizes_.block, working, ideal * column + working, context_, /*by_rows=*/true);
   const DeviceShare share = device_share(column, o_.k, sizes_.block, ideal, room - working, host);
   int64_t capacity = share.columns;
   if (capacity < std::max(least, std::min(ideal, otherwise))) return false;

@@ -106,7 +106,8 @@ void Refinement::place() {
                                    refinement_memory(o_, op_.size(), op_.dtype())),
                 all = k_ * column_;
   const int64_t to_form = u_.in_memory() && u_.formed() ? 0 : all;
-  if (to_form < left) place_ = place_of(op_, op_.preferred_block(), 2 * all + all / 4, context_);
+  if (to_form < left && !u_.divided())
+    place_ = place_of(op_, op_.preferred_block(), 2 * all + all / 4, context_);
   const bool whole = !u_.divided() && (!place_.is_cpu() || to_form == 0 || to_form + all < left);
   if (k_ > 0 && whole && most_ == 0) {
     block_ = as_block(u_.all().to(place_));

@@ -14,7 +14,7 @@
 namespace seigh {
 
 int64_t room_on_device(LinearOperator& op, int64_t columns, int64_t least, int64_t wanted,
-                       const Context& context) {
+                       const Context& context, bool by_rows) {
   if (op.device().is_cpu()) return 0;
   Ranks& ranks = context.ranks();
   DeviceMemory memory(op.device(), context.device_memory());
@@ -24,17 +24,20 @@ int64_t room_on_device(LinearOperator& op, int64_t columns, int64_t least, int64
   constexpr int64_t kFew = 12;
   if (wanted <= available / kFew) return available;
   const int64_t count = std::clamp<int64_t>(op.preferred_block(), 1, std::max<int64_t>(columns, 1));
-  const Share rows = ranks.share(op.size());
+  const Share rows = by_rows ? ranks.share(op.size()) : Share{0, op.size()};
+  const auto multiply = [&](const at::Tensor& some) {
+    by_rows ? apply_rows(op, some, context) : op.apply(some);
+  };
   // Not of zeros, for which no difference can be taken.
   at::Tensor block =
       random_gaussian(0, Stream::check, op.size(), 0, 1, op.dtype()).slice(0, rows.begin, rows.end());
   int64_t room = 0;
   try {
     block = as_block(block.to(op.device()).expand({rows.count, count}));
-    if (op.products() == 0) apply_rows(op, block, context);  // for what it keeps from the first on
+    if (op.products() == 0) multiply(block);  // for what it keeps from the first on
     memory.reset_peak();
     const int64_t before = memory.held();
-    apply_rows(op, block, context);
+    multiply(block);
     const int64_t product = memory.peak() - before;
     room = std::max<int64_t>(memory.available() + static_cast<int64_t>(block.nbytes()) - product / 4 * 5, 0);
   } catch (const c10::OutOfMemoryError&) {
@@ -51,9 +54,10 @@ int64_t panels_on_device(int64_t bytes) {
 }
 
 c10::Device place_of(LinearOperator& op, int64_t columns, int64_t bytes, const Context& context) {
-  if (!context.ranks().alone()) return at::kCPU;
   const int64_t wanted = bytes + panels_on_device(bytes);
-  return wanted <= room_on_device(op, columns, wanted, wanted, context) ? op.device() : c10::Device(at::kCPU);
+  return wanted <= room_on_device(op, columns, wanted, wanted, context, /*by_rows=*/false)
+             ? op.device()
+             : c10::Device(at::kCPU);
 }
 
 std::shared_ptr<const TallMatrix> seen_from(c10::Device device, std::shared_ptr<const TallMatrix> x) {

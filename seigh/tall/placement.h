@@ -23,12 +23,13 @@ inline constexpr int64_t kWorthADevice = 512;
 /// Bytes that tall things may take on op.device() beside a product of `columns` vectors: what one takes is
 /// measured by one, unless `wanted` bytes are few beside what there is. 0 where there are not even `least`,
 /// on the CPU, and where nothing is known of the device's memory. Of ranks, which must call it together and
-/// each take as much, what the one with the least may take.
+/// each take as much, what the one with the least may take; each has its rows of tall things (`by_rows`), or
+/// all of them.
 int64_t room_on_device(LinearOperator& op, int64_t columns, int64_t least, int64_t wanted,
-                       const Context& context);
+                       const Context& context, bool by_rows);
 
-/// op.device() where there is room for `bytes`, and for panels of them in float64; else the CPU, also where
-/// ranks share the work.
+/// op.device() where there is room for `bytes`, and for panels of them in float64; else the CPU. Of ranks,
+/// which must call it together, the same on all, each with all rows.
 c10::Device place_of(LinearOperator& op, int64_t columns, int64_t bytes, const Context& context);
 
 /// What panels of tall things of so many bytes take on a device, with what is computed from them.

@@ -115,6 +115,35 @@ TEST(RanksOnDevices, KrylovKeepsEachRanksRowsThere) {
   }
 }
 
+// What other solvers have that is tall: each rank all of it, on its device where all have room.
+TEST(RanksOnDevices, OtherSolversWorkThere) {
+  const auto m = test::spectral_matrix("exponential", kRows);
+  for (const Method method : {Method::seigh, Method::nystrom, Method::hmt, Method::dense}) {
+    const SolverOptions options{
+        .method = method, .k = 12, .products = method == Method::dense ? 0 : 80, .seed = 3, .probes = 4};
+    MatrixOperator host(m.matrix);
+    const EigenResult expected = eigh(host, options, *everybody);
+    for (const bool room : {true, false}) {
+      const int64_t before = PretendedDevice::held_at_rest();
+      int64_t from_host = 0;
+      {
+        MatrixThere op(m.matrix);
+        if (!room && world().rank() == 1)
+          PretendedDevice::set_limit(PretendedDevice::held() + (method == Method::dense ? 400'000 : 100'000));
+        const EigenResult r = eigh(op, options, *everybody);
+        PretendedDevice::set_limit(int64_t{1} << 40);
+        expect_same_pairs(r, expected, 1e-8);
+        EXPECT_TRUE(r.eigenvalues.is_cpu());
+        EXPECT_TRUE(r.eigenvectors.all().is_cpu());
+        EXPECT_EQ(r.products, expected.products);
+        from_host = op.from_host;
+      }
+      EXPECT_EQ(from_host > 10, !room) << to_string(method) << from_host;
+      EXPECT_EQ(PretendedDevice::held_at_rest(), before);
+    }
+  }
+}
+
 // Whatever there is room for, on one rank less than on the others.
 TEST(RanksOnDevices, KrylovKeepsRowsOnEitherSide) {
   const auto m = test::spectral_matrix("exponential", kRows);

@@ -48,7 +48,8 @@ TEST(RanksRefine, KeepWhatIsPromised) {
           const EigenResult r = eigh(op, o, *everybody);
           test::Audit audit;
           test::check_solve(audit, truth, r, o, /*own_products=*/true);
-          expect_kept(audit, to_string(method) + ", " + spectrum + std::to_string(d) + ", " + to_string(selection));
+          expect_kept(audit,
+                      to_string(method) + ", " + spectrum + std::to_string(d) + ", " + to_string(selection));
           EXPECT_TRUE(r.certificates.trust.defined() || r.rank == 0);
         }
       }
