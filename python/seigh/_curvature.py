@@ -103,6 +103,7 @@ class Curvature:
     """
 
     kind = None
+    _own_options = {}
     __array_ufunc__ = None  # numpy leaves @ to this class
     __array_priority__ = 1000
 
@@ -125,7 +126,8 @@ class Curvature:
             self._source = source
         if not self._source.supports(self.kind):
             raise NotImplementedError(_unsupported(self.kind, self._source))
-        self._options = dict(kind=self.kind, dtype=self._source.dtype_name, l2=float(l2), products=products, precision=precision, replay=replay, batch_size=batch_size)
+        self._options = dict(kind=self.kind, dtype=self._source.dtype_name, l2=float(l2), products=products, precision=precision, replay=replay, batch_size=batch_size,
+                             **self._own_options)
         self._check, self._context, self._sharded = check, context, sharded
         self._limits = None if context is None else context._of_device(self._source.device)
         self._label = f"the {self._name}"
@@ -197,8 +199,8 @@ class Curvature:
         # Of this process's own matrix the options and its share in that of all. No process waits for one that has failed.
         together, group, options, share = self._context._together, self._context._group, self._options, 1.0
         weights = group.gathered(together(self._source.total_weight))
-        counts = group.gathered(self._source.samples)
-        self._source.first_sample = sum(counts[:group.rank])
+        if self.kind == "mc_fisher":
+            self._source.first_sample = sum(group.gathered(self._source.samples)[:group.rank])
         self._compare(group)
         if self._source.reduced_by_sum:
             options = dict(options, l2=options["l2"] / len(weights))
@@ -334,8 +336,8 @@ class MCFisher(Curvature):
     kind = "mc_fisher"
 
     def __init__(self, model, loss, data, *, draws=1, seed=0, **more):
+        self._own_options = dict(draws=draws, seed=seed)
         super().__init__(model, loss, data, **more)
-        self._options.update(draws=draws, seed=seed)
 
 
 Hessian.__doc__ = "The Hessian ∂²L/∂θ² of the loss L.\n\n" + inspect.cleandoc(Curvature.__doc__)

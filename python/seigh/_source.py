@@ -512,9 +512,12 @@ class Source:
 
     def stack(self):
         """What the stacked products of a fully connected network need, where this is one; else None."""
-        if self._named is None or self._reduction != "mean" or self.first_sample > 0:
+        if self._named is None or self._reduction != "mean" or self.first_sample > 0:  # its draws are numbered from 0
             return None
-        return _stack_of(self)
+        try:
+            return _stack_of(self)
+        except torch.OutOfMemoryError:
+            return None
 
     # ---- how
 

@@ -727,6 +727,7 @@ void AutogradCurvatureOperator::consider_at_once() {
     const Samples samples = some_samples(options_.batch_size);
     const double graph = seconds_by_graph(some_samples(before.batch_size)),
                  each = trial.seconds / static_cast<double>((samples.end - samples.begin) * at_once_);
+    vector_seconds_ = std::min(graph, each) * static_cast<double>(source_->samples());
     if (!(each < graph)) {
       one_by_one("");
     } else if (source_->batches().empty()) {  // between them Ctrl-C is heard

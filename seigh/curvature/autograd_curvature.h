@@ -79,6 +79,7 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
   double loss() override;
   at::Tensor gradient() override;
   std::string way() const override;
+  double seconds_of_vector() override { return vector_seconds_; }
   /// What could not be done the fast way, and why: the memory pool, convolutions, fused attention.
   std::vector<std::string> notes() const override;
   int64_t preferred_block() const override { return preferred_block_; }
@@ -199,6 +200,7 @@ class AutogradCurvatureOperator final : public CurvatureOperator {
   std::vector<std::unique_ptr<Graph>> graphs_;        // one per mini-batch, when kept
   std::vector<std::unique_ptr<Graph>> whole_graphs_;  // one per worker, when vectors are divided
   double at_once_seconds_ = 0;                        // of all samples, where it was tried
+  double vector_seconds_ = 0;                         // launched, whichever way was faster
   bool recording_ = false;
   std::vector<std::unique_ptr<Graph>> recorded_graphs_;             // what replayed_one_ goes back through
   std::unique_ptr<ReplayedProduct> replayed_one_, replayed_block_;  // of at_once_ vectors

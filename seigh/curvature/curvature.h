@@ -95,6 +95,9 @@ class CurvatureOperator : public LinearOperator {
   /// How products are made, for people: "stacked", "graph, mini-batches of 100, replayed", "batched: 32
   /// vectors, ...
   virtual std::string way() const = 0;
+  /// Of one vector in a block, roughly, as it was tried or is now, on a device; 0: not known. No product, and
+  /// nothing of it stays.
+  virtual double seconds_of_vector() { return 0; }
   void add_note(std::string note) { notes_.push_back(std::move(note)); }
   /// What was measured (check.h) of the products of this operator, and of those in full precision.
   double product_error() const override { return products_.error; }

@@ -2,6 +2,7 @@
 
 #include <ATen/Context.h>
 #include <ATen/TensorOperators.h>
+#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <utility>
@@ -9,7 +10,6 @@
 #include "seigh/core/dtype.h"
 #include "seigh/core/error.h"
 #include "seigh/core/random.h"
-#include "seigh/core/timer.h"
 #include "seigh/curvature/autograd_curvature.h"
 #include "seigh/curvature/model_source.h"
 
@@ -29,15 +29,6 @@ std::unique_ptr<CurvatureOperator> make_curvature_operator(const Model& model, c
 }
 
 namespace {
-
-// In a block, the second time: what libraries try out once is not in it.
-double seconds_of_vector(CurvatureOperator& op) {
-  const at::Tensor v = empty_block(op.size(), op.preferred_block(), op.dtype(), op.device()).fill_(1);
-  op.apply(v);
-  const Timer timer;
-  op.apply(v);
-  return timer.seconds() / static_cast<double>(v.size(1));
-}
 
 std::unique_ptr<CurvatureOperator> of_source(const std::shared_ptr<const GraphSource>& source,
                                              const CurvatureOptions& options, const std::string& name,
@@ -62,12 +53,18 @@ std::unique_ptr<CurvatureOperator> of_source(const std::shared_ptr<const GraphSo
           "activation, a loss by name and full precision, where there is room; use \"auto\"");
   if (!stacked) return by_autograd();
   if (asked || stacked->device().is_cpu() || at::globalContext().deterministicAlgorithms()) return stacked;
+  std::unique_ptr<CurvatureOperator> other;
   try {
-    auto other = by_autograd();
-    if (seconds_of_vector(*other) < seconds_of_vector(*stacked)) return other;
+    other = by_autograd();
   } catch (const MemoryError&) {
+    return stacked;
   }
-  return stacked;
+  const double theirs = other->seconds_of_vector();
+  try {
+    if (theirs == 0 || stacked->seconds_of_vector() <= theirs) return stacked;
+  } catch (const c10::OutOfMemoryError&) {
+  }
+  return other;
 }
 
 }  // namespace

@@ -15,6 +15,7 @@
 #include "seigh/core/error.h"
 #include "seigh/core/full_precision.h"
 #include "seigh/core/printable.h"
+#include "seigh/core/timer.h"
 
 namespace seigh {
 namespace {
@@ -50,11 +51,14 @@ at::Tensor stack(const at::Tensor& buffer, int64_t width, int64_t c, int64_t n) 
   return buffer.as_strided({width, c, n}, {c * n, n, 1});
 }
 
-// Bytes of the base point, and of a vector and a sample at work: the stacks of the hidden layers, and the two
-// widest.
-int64_t bytes_of_base(const std::vector<int64_t>& widths, int64_t samples, at::ScalarType dtype) {
-  return 4 * samples * std::accumulate(widths.begin(), widths.end(), int64_t{0}) *
-         static_cast<int64_t>(c10::elementSize(dtype));
+// Bytes of the base point, with what parameters and the gradient take while it is made, and of a vector and a
+// sample at work: the stacks of the hidden layers, and the two widest.
+int64_t bytes_of_base(const std::vector<int64_t>& widths, int64_t parameters, int64_t samples,
+                      const CurvatureOptions& options) {
+  const int64_t draws = options.kind == CurvatureKind::mc_fisher ? options.draws : 1,
+                numbers =
+                    4 * std::accumulate(widths.begin(), widths.end(), int64_t{0}) + draws * widths.back();
+  return samples * numbers * static_cast<int64_t>(c10::elementSize(options.dtype)) + 6 * 8 * parameters;
 }
 int64_t bytes_at_work(const std::vector<int64_t>& widths, at::ScalarType dtype) {
   return 2 *
@@ -107,7 +111,8 @@ std::unique_ptr<CurvatureOperator> MlpCurvatureOperator::where_possible(
   if (device.is_cpu())
     return std::make_unique<MlpCurvatureOperator>(model, parameters, data, options, name, context);
   const DeviceMemory memory(device, context.device_memory());
-  const int64_t base = bytes_of_base(dynamic_cast<const Mlp&>(model).widths(), data.size(), options.dtype);
+  const int64_t base =
+      bytes_of_base(dynamic_cast<const Mlp&>(model).widths(), model.parameter_count(), data.size(), options);
   if (memory.obstacle().empty() && base > memory.available() / 2) return nullptr;
   try {
     return std::make_unique<MlpCurvatureOperator>(model, parameters, data, options, name, context);
@@ -152,7 +157,7 @@ MlpCurvatureOperator::MlpCurvatureOperator(const Model& model, const at::Tensor&
 
   const at::NoGradGuard no_grad;
   samples_ = data.size();
-  choose_sizes();
+  choose_sizes(model.parameter_count());
   const at::Tensor theta = parameters.detach().to(at::kDouble);
   const std::vector<at::Tensor> exact = unflatten(model.parameters(), theta);
   for (size_t l = 0; l < layers(); ++l) weights_.push_back(exact[2 * l].to(dtype()).contiguous());
@@ -173,8 +178,34 @@ std::string MlpCurvatureOperator::way() const {
   return text_of("stacked: ", vectors_per_chunk_, " vectors, mini-batches of ", options_.batch_size);
 }
 
-void MlpCurvatureOperator::choose_sizes() {
-  if (!device_.is_cpu()) return choose_sizes_there();
+std::vector<std::string> MlpCurvatureOperator::notes() const {
+  std::vector<std::string> all = CurvatureOperator::notes();
+  if (device_memory_ && !device_memory_->obstacle().empty())
+    all.push_back(text_of(device_memory_->obstacle(), ": mini-batches are not cut to it"));
+  if (made_smaller_) all.push_back(text_of(way(), ": ", device_, " ran out of memory with more"));
+  return all;
+}
+
+double MlpCurvatureOperator::seconds_of_vector() {
+  const Context::Scope scope(context_);
+  const FullPrecision full(device_);
+  const at::NoGradGuard no_grad;
+  const int64_t c = vectors_per_chunk_;
+  const at::Tensor v = empty_block(size(), c, dtype(), device_).fill_(1), product = v.clone();
+  Workspace work;
+  resize(work, c);
+  double seconds = 0;
+  for (int i = 0; i < 2; ++i) {  // what libraries try out once is not in the second
+    const Timer timer;
+    apply_chunk(v, product, work, 1);
+    if (!device_.is_cpu()) current_stream(device_).synchronize();
+    seconds = timer.seconds();
+  }
+  return seconds * static_cast<double>(tiles_.size()) / static_cast<double>(c);
+}
+
+void MlpCurvatureOperator::choose_sizes(int64_t parameters) {
+  if (!device_.is_cpu()) return choose_sizes_there(parameters);
   if (options_.batch_size == 0) options_.batch_size = 512;
   options_.batch_size = std::min(options_.batch_size, samples_);
   if (vectors_per_chunk_ == 0) {
@@ -197,13 +228,14 @@ void MlpCurvatureOperator::choose_sizes() {
 }
 
 // A chunk is a block: as many vectors, and samples at work, as fill a card, within a quarter of what it has
-// for the stacks and another for the vectors, packed.
-void MlpCurvatureOperator::choose_sizes_there() {
+// beside the base point for the stacks, and another for the vectors, packed.
+void MlpCurvatureOperator::choose_sizes_there(int64_t parameters) {
   constexpr int64_t kStacks = int64_t{1} << 30, kSamples = 8192, kFew = 256;
   const int64_t vector = size() * static_cast<int64_t>(c10::elementSize(dtype())),
                 one = bytes_at_work(widths_, dtype());
   const bool known = device_memory_->obstacle().empty();
-  const int64_t quarter = known ? device_memory_->available() / 4 : kStacks;
+  const int64_t base = bytes_of_base(widths_, parameters, samples_, options_);
+  const int64_t quarter = known ? std::max<int64_t>(device_memory_->available() - base, 0) / 4 : kStacks;
   const int64_t stacks = std::min(kStacks, quarter);
   const int64_t few = std::min(options_.batch_size == 0 ? kFew : options_.batch_size, samples_);
   preferred_block_ = std::clamp<int64_t>(std::min(stacks / (few * one), quarter / (4 * vector)), 1, 256);
@@ -264,18 +296,24 @@ at::Tensor MlpCurvatureOperator::apply_impl(const at::Tensor& block) {
   const Context::Scope scope(context_);
   const FullPrecision full(device_);
   if (device_.is_cpu()) return multiply_block(block);
+  const int64_t chunk = vectors_per_chunk_, preferred = preferred_block_;
   for (;;) {
     try {
-      return multiply_block(block);
+      at::Tensor products = multiply_block(block);
+      made_smaller_ = made_smaller_ || vectors_per_chunk_ < chunk;
+      return products;
     } catch (const c10::OutOfMemoryError& error) {
       workspaces_.clear();
-      if (vectors_per_chunk_ == 1)
+      device_memory_->release();
+      if (vectors_per_chunk_ == 1 || block.size(1) == 1) {
+        vectors_per_chunk_ = chunk;  // there may be more next time
+        preferred_block_ = preferred;
         throw MemoryError(text_of(name(), ": too little memory on ", device_, " for ", options_.batch_size,
                                   " samples: ", first_line(error.what_without_backtrace())));
+      }
     }
-    vectors_per_chunk_ = (vectors_per_chunk_ + 1) / 2;
+    vectors_per_chunk_ = (std::min(vectors_per_chunk_, block.size(1)) + 1) / 2;
     preferred_block_ = std::min(preferred_block_, vectors_per_chunk_);
-    device_memory_->release();
   }
 }
 
@@ -296,7 +334,7 @@ at::Tensor MlpCurvatureOperator::multiply_block(const at::Tensor& block) {
       const int64_t n = std::min(c, b - begin);
       Workspace& work = *workspaces_[static_cast<size_t>(worker)];
       resize(work, n);
-      apply_chunk(vectors.narrow(1, begin, n), products.narrow(1, begin, n), work);
+      apply_chunk(vectors.narrow(1, begin, n), products.narrow(1, begin, n), work, tiles_.size());
     }
   });
   if (options_.l2 > 0) products.add_(vectors, options_.l2);
@@ -333,8 +371,8 @@ void MlpCurvatureOperator::resize(Workspace& work, int64_t c) const {
 }
 
 // Vectors and products lie on the host or on the device.
-void MlpCurvatureOperator::apply_chunk(const at::Tensor& vectors, const at::Tensor& products,
-                                       Workspace& work) const {
+void MlpCurvatureOperator::apply_chunk(const at::Tensor& vectors, const at::Tensor& products, Workspace& work,
+                                       size_t tiles) const {
   const int64_t c = work.c;
   const auto packed = [&](const std::vector<at::Tensor>& buffers, size_t l) {
     return stack(buffers[l], layers_[l].out, c, layers_[l].in + 1);
@@ -347,7 +385,7 @@ void MlpCurvatureOperator::apply_chunk(const at::Tensor& vectors, const at::Tens
     pack(mine, layers_[l], packed(work.vectors, l), transposed(work.transposed, l));
   constexpr double kSoon = 2e12;  // flops, between which Ctrl-C is heard
   double ahead = 0;
-  for (size_t i = 0; i < tiles_.size(); ++i) {
+  for (size_t i = 0; i < tiles; ++i) {
     context_.check_cancelled();
     apply_tile(tiles_[i], i == 0, work);
     ahead += 12.0 * static_cast<double>(size()) * static_cast<double>(c * tiles_[i].samples);

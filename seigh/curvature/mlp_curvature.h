@@ -46,7 +46,7 @@ class MlpCurvatureOperator final : public CurvatureOperator {
   /// Whether this operator knows the model (an Mlp) and the loss (one by name).
   static bool supports(const Model& model, const Loss& loss);
   /// One with the loss of the options, on the device of the parameters; null where supports() says no, in
-  /// lower precision, and on a device without room for the base point.
+  /// lower precision, and on a device that has less than twice the room for what lives as long as it.
   static std::unique_ptr<CurvatureOperator> where_possible(const Model& model, const at::Tensor& parameters,
                                                            const Dataset& data,
                                                            const CurvatureOptions& options,
@@ -65,6 +65,10 @@ class MlpCurvatureOperator final : public CurvatureOperator {
   double loss() override { return loss_; }
   at::Tensor gradient() override { return gradient_.to(dtype()); }
 
+  std::vector<std::string> notes() const override;
+  /// Tried with a chunk at the first mini-batch's samples, whatever memory that takes.
+  double seconds_of_vector() override;
+
   c10::Device device() const override { return device_; }
   int64_t preferred_block() const override { return preferred_block_; }
 
@@ -74,13 +78,15 @@ class MlpCurvatureOperator final : public CurvatureOperator {
  private:
   struct Tile;       // the base point on some of the samples
   struct Workspace;  // one thread's buffers
-  void choose_sizes();
-  void choose_sizes_there();
+  // Of a network of so many parameters, those of the matrix or not.
+  void choose_sizes(int64_t parameters);
+  void choose_sizes_there(int64_t parameters);
   Tile make_tile(const std::vector<at::Tensor>& parameters, const Dataset& data, int64_t begin, int64_t end,
                  const std::vector<at::Tensor>& gradient);
   void resize(Workspace& work, int64_t c) const;
   at::Tensor multiply_block(const at::Tensor& block);
-  void apply_chunk(const at::Tensor& vectors, const at::Tensor& products, Workspace& work) const;
+  void apply_chunk(const at::Tensor& vectors, const at::Tensor& products, Workspace& work,
+                   size_t tiles) const;
   void apply_tile(const Tile& tile, bool first, Workspace& work) const;
   size_t layers() const { return widths_.size() - 1; }
   bool hessian() const { return options_.kind == CurvatureKind::hessian; }
@@ -89,6 +95,7 @@ class MlpCurvatureOperator final : public CurvatureOperator {
   c10::Device device_;
   std::optional<DeviceMemory> device_memory_;
   int64_t vectors_per_chunk_;
+  bool made_smaller_ = false;  // by a device that ran out of memory
   double loss_ = 0;
   at::Tensor gradient_;  // float64
   std::vector<int64_t> widths_;

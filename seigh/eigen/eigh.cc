@@ -179,17 +179,18 @@ int64_t block_of_ranks(const LinearOperator& whole, const SolverOptions& o, cons
 EigenResult eigh(LinearOperator& whole, const SolverOptions& options, const Context& context) {
   Ranks& ranks = context.ranks();
   SolverOptions o = options;
-  o.rounds = whole.rounds();
+  // Where products depend on each other, ranks share each block; SEIGH's are shared out by the store.
+  DividedColumns divided(whole, context);
+  const bool together = !ranks.alone() && !whole.collective();
+  o.rounds = together ? divided.rounds() : whole.rounds();
   if (o.method == Method::krylov || o.method == Method::automatic) o.block = block_of_ranks(whole, o, ranks);
   const EighPlan plan = plan_eigh(whole.size(), whole.dtype(), o, ranks.agree(context.memory().available()),
                                   ranks, basis_memory(whole.device(), context));
   if (!ranks.alone() && !ranks.takes(whole.device()))
     context.progress().note(text_of("what ranks exchange goes from ", whole.device(),
                                     " by way of the host: what joins them reads no memory of such devices"));
-  // Where products depend on each other, ranks share each block; SEIGH's are shared out by the store.
   const bool by_shards = plan.method == Method::seigh && !o.state.empty();
-  DividedColumns divided(whole, context);
-  LinearOperator& op = !ranks.alone() && !whole.collective() && !by_shards ? divided : whole;
+  LinearOperator& op = together && !by_shards ? divided : whole;
   o.method = plan.method;
   if (o.method != Method::krylov) o.block = options.block;
   switch (plan.method) {

@@ -171,10 +171,12 @@ void Refinement::rotate() {
     squares.slice(0, begin, end).copy_(at::real((y.conj() * at::matmul(gram, y)).sum(0)));
   }
   rotated_ = at::matmul(y_.mH(), at::matmul(t_, y_));
+  context_.ranks().agree_on(rotated_);
   at::Tensor values = at::real(rotated_.diagonal()).clone();
   // What T has between groups is part of the residual.
   rotated_.diagonal().zero_();
   squares += squared_abs(rotated_).sum(0);
+  context_.ranks().agree_on(squares);
   // Those selected may be far from the largest, by which rounding is measured; all that was found tells.
   const double norm = 1.1 * std::max(largest(result_.spectrum), largest(values));
   const auto [order, rank] = select_pairs(values, o_.k, result_.selection);
@@ -206,6 +208,7 @@ void Refinement::certify() {
   double high = std::numeric_limits<double>::infinity(), low = high;
   if (probes_) {
     const at::Tensor gram = symmetric_part(transposed_product(left_, left_));
+    context_.ranks().agree_on(gram);
     high = low = probes_->norm_bound(at::linalg_eigvalsh(gram)[-1].item<double>());
     double coupling = squared_abs(rotated_).sum().item<double>() / 2;
     for (const at::Tensor& one : grams_) coupling += at::real(one.diagonal()).sum().item<double>();
@@ -236,6 +239,7 @@ void Refinement::certify() {
         .slice(1, begin, end)
         .copy_((sizes.clamp_min(0) * static_cast<double>(grams_.size())).sqrt().unsqueeze(1) * x.mH());
   }
+  context_.ranks().agree_on(coupling);
   const auto there = [&](const at::Tensor& small) { return k_ < kWorthADevice ? small : small.to(place_); };
   result_.certificates =
       certify_pairs(result_.spectrum, result_.residuals, result_.rank, result_.selection, o_.k,
@@ -251,11 +255,11 @@ void Refinement::certify() {
 
 EigenResult refined(LinearOperator& op, EigenResult found, const SolverOptions& options,
                     const Context& context, int64_t most) {
-  if (!op.rounds()) return found;
-  LinearOperator& full = op.in_full_precision();
-  DividedColumns divided(full, context);
-  const bool together = context.ranks().alone() || full.collective();
-  Refinement(together ? full : divided, found, options, context, most).run();
+  if (!context.ranks().alone() && !op.collective()) {
+    DividedColumns divided(op, context);
+    return refined(divided, std::move(found), options, context, most);
+  }
+  if (op.rounds()) Refinement(op.in_full_precision(), found, options, context, most).run();
   return found;
 }
 

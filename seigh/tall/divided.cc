@@ -38,10 +38,14 @@ at::Tensor DividedOperator::apply_rows(const at::Tensor& rows) {
   return result;
 }
 
+bool DividedOperator::any_rounds() const {
+  return context_.ranks().least(mine_.rounds() ? 0 : 1) == 0;
+}
+
 DividedColumns::DividedColumns(LinearOperator& whole, Context context)
     : DividedOperator(whole, std::move(context)),
       product_error_(this->context().ranks().agree(whole.product_error())) {
-  if (whole.rounds())
+  if (any_rounds())
     set_full_precision(std::make_unique<DividedColumns>(whole.in_full_precision(), this->context()));
 }
 
@@ -91,7 +95,7 @@ DividedSamples::DividedSamples(LinearOperator& part, double weight, Context cont
   const at::Tensor sum = at::full({1}, weight * part.product_error(), at::kDouble);
   this->context().ranks().sum(sum);
   product_error_ = sum.item<double>();
-  if (part.rounds())
+  if (any_rounds())
     set_full_precision(std::make_unique<DividedSamples>(part.in_full_precision(), weight, this->context()));
 }
 

@@ -16,6 +16,7 @@ class DividedOperator : public LinearOperator {
   at::Tensor apply_rows(const at::Tensor& rows);
   c10::Device device() const override { return mine_.device(); }
   bool collective() const override { return true; }
+  /// Where any rank's products are rounded, of all ranks.
   LinearOperator& in_full_precision() override { return full_ ? *full_ : *this; }
 
  protected:
@@ -24,7 +25,8 @@ class DividedOperator : public LinearOperator {
   virtual at::Tensor apply_rows_impl(const at::Tensor& rows) = 0;
   LinearOperator& mine() const { return mine_; }
   const Context& context() const { return context_; }
-  /// The same of mine() in full precision, where that rounds.
+  /// Whether mine() rounds on any rank; all must ask.
+  bool any_rounds() const;
   void set_full_precision(std::unique_ptr<DividedOperator> full) { full_ = std::move(full); }
 
  private:

@@ -148,9 +148,48 @@ TEST_F(StackedOnADevice, FitItsMemory) {
     for (int i = 0; i < 50; ++i) op.apply(v);
     EXPECT_EQ(memory.held(), at_rest);
   }
+  {  // what it is made of counts: parameters, their gradient, sampled targets
+    const Mlp wide({300, 300, 10}, Activation::relu);
+    const Dataset few = there(test::gaussian_data(20, 300, 10));
+    const at::Tensor flat = wide.initial_parameters(3).to(there_);
+    const Mlp narrow({10, 10, 100}, Activation::relu);
+    const Dataset many = there(test::gaussian_data(500, 10, 100));
+    const at::Tensor small = narrow.initial_parameters(3).to(there_);
+    const int64_t start = memory.held();
+    int64_t made = 0;
+    for (int64_t room = int64_t{1} << 17; room <= int64_t{1} << 27; room *= 2) {
+      const Context context(ContextOptions{.device_memory = start + room});
+      for (const bool draws : {false, true}) {
+        const CurvatureOptions options{.kind = draws ? CurvatureKind::mc_fisher : CurvatureKind::hessian,
+                                       .dtype = at::kFloat,
+                                       .draws = 40};
+        const Mlp& network_there = draws ? narrow : wide;
+        memory.reset_peak();
+        const auto op = MlpCurvatureOperator::where_possible(network_there, draws ? small : flat,
+                                                             draws ? many : few, options, "matrix", context);
+        if (!op) continue;
+        ++made;
+        op->apply(
+            random_gaussian(5, Stream::test, op->size(), 0, op->preferred_block(), at::kFloat).to(there_));
+        EXPECT_LE(memory.peak() - start, room) << draws;
+      }
+    }
+    EXPECT_GE(made, 4);
+    EXPECT_LE(made, 18) << "not where there is no room";
+    // A trial leaves nothing behind.
+    const auto network = source(wide, few, at::kFloat);
+    const auto held_by = [&](Products products) {
+      const int64_t held = memory.held();
+      const auto op = make_curvature_operator(network, {.products = products}, "matrix", Context());
+      EXPECT_EQ(op->products(), 0);
+      return op->way().starts_with("stacked") ? PretendedDevice::held_at_rest() - held : -1;
+    };
+    const int64_t by_name = held_by(Products::stacked), tried = held_by(Products::automatic);
+    EXPECT_TRUE(tried == -1 || tried <= by_name + 4096) << tried << " " << by_name;
+  }
   // No room for the base point: products that need none.
   const auto network = source(model, data);
-  const int64_t base = 4 * 300 * (40 + 30 + 30 + 5) * 8;
+  const int64_t base = (4 * (40 + 30 + 30 + 5) + 5) * 300 * 8 + 48 * model.parameter_count();
   const auto way = [&](int64_t room) {
     const Context context(ContextOptions{.device_memory = memory.held() + room});
     return make_curvature_operator(network, {.dtype = at::kDouble, .products = Products::stacked}, "matrix",

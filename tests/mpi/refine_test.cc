@@ -83,6 +83,26 @@ TEST(RanksRefine, GivesTheEigenvaluesOfTheMatrixItself) {
   }
 }
 
+// One rank's part may be multiplied otherwise than the others', by differences, say.
+TEST(RanksRefine, RoundsWhereAnyRankDoes) {
+  const test::Truth truth = truth_of("exponential", 60);
+  const SolverOptions o{.method = Method::krylov, .k = 5, .products = 30};
+  RoundedOperator rough(truth.matrix, at::kFloat);
+  test::AuditedOperator plain(truth.matrix, at::kFloat, test::AuditedOperator::Products::plain, 0);
+  for (const int odd : {0, 1, 2}) {
+    LinearOperator& mine = world().rank() == odd ? static_cast<LinearOperator&>(plain) : rough;
+    DividedSamples samples(mine, 1.0 / 3, *everybody);
+    EXPECT_TRUE(samples.rounds());
+    for (LinearOperator* const op : {static_cast<LinearOperator*>(&samples), &mine}) {
+      const EigenResult r = eigh(*op, o, *everybody);
+      test::Audit audit;
+      test::check_solve(audit, truth, r, o, true);
+      expect_kept(audit, "ranks that differ");
+      EXPECT_EQ(world().agree(r.products), r.products);
+    }
+  }
+}
+
 // By shards of a store, which each rank measures by itself.
 TEST(RanksRefine, TakesSketchesFromStores) {
   const test::Truth truth = truth_of("exponential", 120);

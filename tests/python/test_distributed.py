@@ -99,6 +99,10 @@ class Processes(Case):
             self.assertAlmostEqual(S.loss(), H.loss(), 12)
             for method in ("krylov", "dense"):
                 self.close(seigh.eigh(S, 5, method=method).eigenvalues, seigh.eigh(H, 5, method=method).eigenvalues, 1e-8)
+        S, H = self.matrix(seigh.MCFisher, part=mine, sharded=True, draws=3, seed=7), self.alone(seigh.MCFisher, draws=3, seed=7)
+        self.close(S @ v, H @ v, 1e-12)
+        S = self.matrix(part=mine, sharded=True, products="stacked")
+        self.close(S @ v, self.alone() @ v, 1e-12)
         add = nn.CrossEntropyLoss(reduction="sum")
         S, H = (f(loss=add, reduction="sum", l2=0.1, **part) for f, part in ((self.matrix, dict(part=mine, sharded=True)), (self.alone, {})))
         self.close(S @ v, H @ v, 1e-12)

@@ -42,7 +42,7 @@ constexpr int64_t kPage = 4096;
 std::atomic<int64_t> held = 0;
 
 // Addresses of the device are those of a range that nobody may read or write; what they stand for lies at the
-// same place of another one. Memory that is given out holds NaN.
+// same place of another one. Of memory that is given out the first MiB holds NaN.
 class Memory {
  public:
   void* take(size_t bytes) {

@@ -1,11 +1,11 @@
 // A device that stands for an accelerator on a machine without one: libtorch's PrivateUse1, "pretended". Its
 // addresses are those of nothing that may be read or written but by libtorch's copies, so that code which
 // takes a tensor's data for the host's own ends in a crash here as it would there; what it gives out holds
-// NaN, not zeros; every operator is libtorch's for the CPU, between two copies, and what of floating-point
-// numbers is not deterministic on CUDA refuses to be where libtorch is to be: cumsum. Graphs are recorded as
-// CUDA's are: on another stream than the default one, computing nothing, and broken off by whatever reads on
-// the host; copies that need not be waited for are done as late as can be. What only a card can show (speed,
-// rounding, kernels of several streams at once) it cannot.
+// NaN in its first MiB, not zeros; every operator is libtorch's for the CPU, between two copies, and what of
+// floating-point numbers is not deterministic on CUDA refuses to be where libtorch is to be: cumsum. Graphs
+// are recorded as CUDA's are: on another stream than the default one, computing nothing, and broken off by
+// whatever reads on the host; copies that need not be waited for are done as late as can be. What only a card
+// can show (speed, rounding, kernels of several streams at once) it cannot.
 #pragma once
 
 #include <c10/core/Device.h>
