@@ -231,7 +231,7 @@ class Models(WrongUse):
     def test_options(self):
         for more, kind, pattern in (({"dtype": torch.float16}, TypeError, "torch.float32 or torch.float64"), ({"dtype": "float64"}, TypeError, "torch.float32 or"),
                                     ({"batch_size": -1}, ValueError, "must not be negative"), ({"l2": float("nan")}, ValueError, "l2 must not be negative"),
-                                    ({"products": "foo"}, ValueError, 'choose "auto", "autograd", "graph", "batched" or "difference"'),
+                                    ({"products": "foo"}, ValueError, 'choose "auto", "autograd", "graph", "batched", "stacked" or "difference"'),
                                     ({"precision": "half"}, ValueError, 'unknown precision "half"; choose "float32", "tf32" or "bf16"')):
             self.says(kind, pattern, lambda: self.product(**more))
         self.says(ValueError, "draws must be at least 1", lambda: self.product(kind=seigh.MCFisher, draws=0))
