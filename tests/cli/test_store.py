@@ -163,6 +163,23 @@ class Store(Case):
         for bad in ("0/2", "3/2", "x", "1/2/3", "1"):
             self.refused(*self.measure(one, "--shard", bad), says="--shard")
 
+    def test_recovered_pairs_are_refined_as_a_runs_are(self):
+        """Measured by fast products, held against products in float32."""
+        self.ok(*self.arguments(self.tmp / "run", "--set", 'curvature.precision="bf16"', "--set", "eigh.keep_measurements=true"))
+        path = self.tmp / f"run/eigen/{NAME}.h5"
+
+        def pairs():
+            with h5py.File(path) as file:
+                return {name: file[name][:] for name in ("eigenvalues", "residuals")}
+
+        ran = pairs()
+        with h5py.File(self.undisturbed() / f"eigen/{NAME}.h5") as file:
+            self.assertGreater(abs(file["residuals"][:] - ran["residuals"]).max(), 1e-4 * file["eigenvalues"][0])
+        path.unlink()
+        self.ok("recover", self.tmp / "run", "--data", self.data, "--threads", "1")
+        for name, values in pairs().items():
+            np.testing.assert_allclose(values, ran[name], rtol=1e-5, err_msg=name)
+
     def test_a_flipped_byte_is_found_and_mended(self):
         run = self.trained()
         self.ok(*self.measure(run))
