@@ -720,6 +720,14 @@ void resolve(Recipe& r, const std::string& origin, const Intervals& intervals, b
         "curvature.subset is for data that seigh reads itself; of data.python give others there");
   parsed(r.curvature.products, origin, "curvature.products", parse_products);
   parsed(r.curvature.precision, origin, "curvature.precision", parse_precision);
+  if (r.curvature.products == "stacked") {
+    check(!r.model.python.empty() || (r.model.module.empty() && r.model.kind == "mlp"),
+          "curvature.products = \"stacked\" is for fully connected networks, model.kind = \"mlp\"; use "
+          "\"auto\"");
+    check(r.curvature.precision == "float32",
+          "curvature.products = \"stacked\" is in full precision; use curvature.precision = \"float32\", or "
+          "products = \"batched\"");
+  }
   check(r.curvature.rescaled == "none" || r.curvature.rescaled == "balanced",
         "curvature.rescaled must be \"none\" or \"balanced\", not \"", shortened(r.curvature.rescaled), "\"");
   check(r.curvature.batch_size >= 0, "curvature.batch_size must not be negative: ", r.curvature.batch_size);

@@ -167,6 +167,10 @@ TEST(Recipe, WrongTypesAndValuesAreRefused) {
   EXPECT_SEIGH_ERROR(parse("[train]\nsteps = 10\ncheckpoints = [11]\n"), "outside 0..10");
   EXPECT_SEIGH_ERROR(parse("[curvature]\nsteps = [5]\n"), "not among train.checkpoints");
   EXPECT_SEIGH_ERROR(parse("[curvature]\nsplits = [\"tests\"]\n"), "\"tests\" is none of");
+  EXPECT_EQ(parse("", {"curvature.products=stacked"}).curvature.products, "stacked");
+  EXPECT_SEIGH_ERROR(parse("", {"model.kind=3c3d", "curvature.products=stacked"}),
+                     "fully connected networks");
+  EXPECT_SEIGH_ERROR(parse("", {"curvature.products=stacked", "curvature.precision=bf16"}), "full precision");
   EXPECT_SEIGH_ERROR(parse("[train]\ncheckpoints = 0\n"), "at least 1");
   EXPECT_SEIGH_ERROR(parse("[eigh\n"), "thing.toml:1:");
   EXPECT_SEIGH_ERROR(load_recipe("/nowhere/x.toml"), "/nowhere/x.toml");
