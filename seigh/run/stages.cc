@@ -659,12 +659,15 @@ std::vector<std::string> Run::recover() {
     EigenResult result = seigh::recover(sketch, context_.device());
     const Recipe& r = folder_.recipe();
     const Checkpoint c = checkpoint(d.step);
-    const auto h = matrix(d, c, store.plan().dtype, int64_t{1} << 30);
+    const SolverOptions solver = solver_options(r);
+    const int64_t refining =
+        r.curvature.precision == "float32" ? 0 : refinement_memory(solver, subset_.count, store.plan().dtype);
+    const auto h = matrix(d, c, store.plan().dtype, (int64_t{1} << 30) + refining);
     store.tie_to(fingerprint(d, c, *h));
     const auto together = shared_out(*h);
     result = on_device_of(*together, "a recovery", [&] {
-      finish_sketch(*together, result, solver_options(r), context_);
-      return refined(*together, std::move(result), solver_options(r), context_);
+      finish_sketch(*together, result, solver, context_);
+      return refined(*together, std::move(result), solver, context_);
     });
     result.seconds = timer.seconds();
     EigenFileInfo info = file_info(d);
