@@ -72,7 +72,7 @@ class GraphSource {
   virtual at::Tensor output_hessian_product(const at::Tensor& outputs, int64_t begin, int64_t end,
                                             const at::Tensor& u) const;
 
-  /// Products of its own that are faster than automatic differentiation; none by default.
+  /// Products of its own, in full precision, that are faster than automatic differentiation; none by default.
   virtual std::unique_ptr<CurvatureOperator> faster_operator(const CurvatureOptions& options,
                                                              const std::string& name,
                                                              const Context& context) const;

@@ -47,7 +47,10 @@ std::unique_ptr<CurvatureOperator> of_source(const std::shared_ptr<const GraphSo
   if (!asked &&
       (replay || (options.products != Products::automatic && options.products != Products::autograd)))
     return by_autograd();
-  auto stacked = source->faster_operator(options, name, context);
+  // Products of a source's own are in full precision: where they are not to be, nothing is gathered for them.
+  const bool rounds = source->dtype() == at::kFloat && options.precision != Precision::float32 &&
+                      (options.precision == Precision::bf16 || !source->leaves().front().device().is_cpu());
+  auto stacked = rounds ? nullptr : source->faster_operator(options, name, context);
   require(stacked != nullptr || !asked, name,
           ": products = \"stacked\" are those of fully connected networks with biases and one kind of "
           "activation, a loss by name and full precision, where there is room; use \"auto\"");

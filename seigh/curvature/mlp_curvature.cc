@@ -104,10 +104,7 @@ std::unique_ptr<CurvatureOperator> MlpCurvatureOperator::where_possible(
     const Model& model, const at::Tensor& parameters, const Dataset& data, const CurvatureOptions& options,
     const std::string& name, const Context& context) {
   const c10::Device device = parameters.device();
-  const bool rounds =
-      options.dtype == at::kFloat &&
-      (options.precision == Precision::bf16 || (options.precision == Precision::tf32 && !device.is_cpu()));
-  if (rounds || !supports(model, options.loss)) return nullptr;
+  if (!supports(model, options.loss)) return nullptr;
   if (device.is_cpu())
     return std::make_unique<MlpCurvatureOperator>(model, parameters, data, options, name, context);
   const DeviceMemory memory(device, context.device_memory());

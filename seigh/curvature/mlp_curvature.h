@@ -45,8 +45,8 @@ class MlpCurvatureOperator final : public CurvatureOperator {
  public:
   /// Whether this operator knows the model (an Mlp) and the loss (one by name).
   static bool supports(const Model& model, const Loss& loss);
-  /// One with the loss of the options, on the device of the parameters; null where supports() says no, in
-  /// lower precision, and on a device that has less than twice the room for what lives as long as it.
+  /// One with the loss of the options, on the device of the parameters; null where supports() says no, and
+  /// on a device that has less than twice the room for what lives as long as it.
   static std::unique_ptr<CurvatureOperator> where_possible(const Model& model, const at::Tensor& parameters,
                                                            const Dataset& data,
                                                            const CurvatureOptions& options,
